@@ -1,0 +1,74 @@
+"""VAE on scikit-learn's digits, 8x8, dynamically binarised: the first thing to run, no download.
+
+arXiv:1312.6114.  python -m experiments.train --config=experiments/configs/vae_digits.py
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    config = ConfigDict()
+    config.seed = 0
+    config.family = "vae"
+    config.model = ConfigDict(
+        {
+            "latent_dim": 8,
+            "encoder": {"name": "mlp", "hidden": (128,), "activation": "relu"},
+            "decoder": {"name": "mlp", "hidden": (128,), "activation": "relu"},
+            "posterior": {"name": "normal"},
+            "likelihood": {"name": "bernoulli"},
+            "objective": {"name": "elbo", "num_samples": 1, "beta": 1.0},
+        }
+    )
+    config.data = ConfigDict(
+        {
+            "name": "digits",
+            "path": "",  # a folder of files; empty: where the set is usually found
+            "transform": "binarize",  # a function of vae_jax.data.transforms
+            "context": False,  # give the model the class label
+            "batch_size": 64,
+            "memory_limit": 2 * 2**30,  # bytes of images kept on the device; larger sets are streamed
+        }
+    )
+    config.optimizer = ConfigDict(
+        {
+            "name": "adam",
+            "learning_rate": 1e-3,
+            "schedule": {"name": "cosine_decay_schedule", "init_value": 1.0, "decay_steps": 10_000, "alpha": 0.05},
+            "clip_norm": 0.0,
+            "average_decay": 0.999,  # of the parameters' running average; 0 for none
+        }
+    )
+    config.train = ConfigDict(
+        {
+            "num_steps": 10_000,
+            "log_every": 250,
+            "eval_every": 500,
+            "checkpoint_every": 2_500,
+            "patience": 0,  # validations without a better bound before stopping; 0: run to the end, keep the last
+            "max_skipped": 20,  # non-finite steps in a row before the run is given up
+            "tensorboard": False,
+        }
+    )
+    config.eval = ConfigDict(
+        {
+            "num_samples": 5_000,  # K of the importance-weighted bound
+            "num_test": 0,  # test examples; 0: all
+        }
+    )
+    return smoke(config) if arg == "smoke" else config
+
+
+def smoke(config: ConfigDict) -> ConfigDict:
+    """The same experiment, small enough for a test: every code path, no result."""
+    config.data.batch_size = 8
+    for network in (config.model.encoder, config.model.decoder):
+        if "hidden" in network:
+            network.hidden = tuple(min(width, 16) for width in network.hidden)
+        if "channels" in network:
+            network.channels = tuple(min(width, 4) for width in network.channels)
+    if "num_samples" in config.model.objective:
+        config.model.objective.num_samples = min(config.model.objective.num_samples, 3)
+    config.train.update({"num_steps": 20, "log_every": 5, "eval_every": 10, "checkpoint_every": 10})
+    config.eval.update({"num_samples": 10, "num_test": 32})
+    return config

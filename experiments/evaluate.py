@@ -1,0 +1,44 @@
+"""Measure and draw a trained model again, with other numbers of samples if wished.
+
+    python -m experiments.evaluate --workdir=DIR [--num_samples=5000] [--num_test=0]
+
+Writes evaluation.json (the flat keys of results.json) and the figures into the workdir.
+"""
+
+from pathlib import Path
+
+from absl import app, flags
+
+from experiments import report, setup
+from vae_jax.training import loop, writers
+from vae_jax.training.checkpoint import Checkpoints
+
+WORKDIR = flags.DEFINE_string("workdir", None, "A folder that experiments.train has written.", required=True)
+NUM_SAMPLES = flags.DEFINE_integer("num_samples", None, "K of the importance-weighted bound; default: the config's.")
+NUM_TEST = flags.DEFINE_integer("num_test", None, "Test examples, 0 for all; default: the config's.")
+FIGURES = flags.DEFINE_bool("figures", True, "Whether to draw the figures.")
+
+
+@setup.one_line_errors
+def main(argv):
+    del argv
+    workdir = Path(WORKDIR.value)
+    experiment = setup.build(setup.load_config(workdir))
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    patience = experiment.config["train"]["patience"]
+    fitted = loop.restore(experiment.learner, experiment.stream, checkpoints, patience=patience)
+    checkpoints.close()
+    if fitted is None:
+        raise ValueError(f"{workdir} holds no checkpoint yet: train first")
+    options = dict(experiment.config["eval"])
+    for name, flag in (("num_samples", NUM_SAMPLES), ("num_test", NUM_TEST)):
+        options[name] = options[name] if flag.value is None else flag.value
+    results = report.evaluate(experiment, fitted.params, **options)
+    writers.write_json(workdir / "evaluation.json", results)
+    print(f"\nstep {int(fitted.state.step)} of {workdir}\n{report.table(results)}")
+    if FIGURES.value:
+        print(f"figures in {report.figures(experiment, fitted.params, workdir)}")
+
+
+if __name__ == "__main__":
+    app.run(main)

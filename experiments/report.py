@@ -1,0 +1,167 @@
+"""What a trained model is worth and what it looks like: numbers for `results.json`, figures as PNG."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+
+from vae_jax.data import transforms
+from vae_jax.evaluation import latents, likelihood
+from vae_jax.tasks import interpolate, manifold, reconstruct
+from vae_jax.training.writers import read_metrics
+
+MUTUAL_INFORMATION_EXAMPLES = 2000
+
+
+def evaluate(experiment, params, *, num_samples, num_test, progress=True) -> dict:
+    """The flat `test/...` record: nats an image, bits/dim, and what the latents carry."""
+    test = experiment.split("test")
+    if num_test:
+        test = jax.tree.map(lambda a: a[:num_test], test)
+    model, event_size = experiment.model, int(np.prod(test["x"].shape[1:]))
+    key_terms, key_weights, key_information = jax.random.split(jax.random.fold_in(experiment.key, 1), 3)
+    # The ELBO whatever the training objective was: one sample an image, the rate in closed form where there is one.
+    terms = likelihood.elbo_terms(model, params, key_terms, test)
+    estimate = likelihood.log_likelihood(model, params, key_weights, test, num_samples=num_samples, progress=progress)
+    offset = transforms.log_levels_per_dim(experiment.transform, experiment.dataset.max_value)
+    summary = likelihood.summary(terms, estimate, event_size=event_size, num_samples=num_samples, offset=offset)
+    q = latents.posteriors(model, params, jax.tree.map(lambda a: a[:MUTUAL_INFORMATION_EXAMPLES], test))
+    summary["active_units"] = latents.active_units(latents.posterior_means(model, params, test))
+    summary["mutual_information"] = float(latents.mutual_information(q, key_information))
+    return {f"test/{name}": value for name, value in summary.items()}
+
+
+def table(results: dict) -> str:
+    """Results for a person, a line each with its unit."""
+    r = {name.removeprefix("test/"): value for name, value in results.items()}
+    lines = [
+        f"log p(x)  {r['log_prob']:10.2f} ± {r['log_prob_se']:.2f} nats   importance-weighted bound, K = "
+        f"{r['num_samples']}, {r['num_examples']} test images, {r['effective_samples']:.0f} effective samples",
+        f"          {r['bits_per_dim']:10.4f} bits/dim",
+        f"ELBO      {r['elbo']:10.2f} nats = -(distortion {r['distortion']:.2f} + rate {r['rate']:.2f})",
+        f"latents   {r['active_units']:10d} active units, mutual information {r['mutual_information']:.2f} nats",
+    ]
+    if "train/steps" in results:
+        lines.append(
+            f"training  {results['train/steps']:10d} steps in {results['train/seconds']:.1f} s, "
+            f"{results['train/images_per_s']:.0f} images/s; first step after {results['train/first_step_s']:.1f} s"
+        )
+    return "\n".join(lines)
+
+
+def figures(experiment, params, workdir, *, seed=0):
+    """Draw everything that the model and the data allow into `workdir`/figures."""
+    from vae_jax import plotting  # matplotlib: not before it is needed
+    from vae_jax.plotting import curves
+    from vae_jax.plotting import latents as latent_plots
+
+    directory = Path(workdir) / "figures"
+    directory.mkdir(exist_ok=True)
+    drawn = dict(_image_figures(experiment, params, jax.random.key(seed)))
+    test = experiment.split("test")
+    means = np.asarray(latents.posterior_means(experiment.model, params, test))
+    codes, axes = _to_plane(means)
+    drawn["latents"] = latent_plots.scatter(codes, experiment.dataset.test.label, axes=axes)
+    try:
+        rates = np.asarray(latents.rate_per_dimension(experiment.model, params, test))
+        drawn["rate_per_dimension"] = latent_plots.kl_per_dimension(rates, threshold=0.01)
+    except TypeError as error:
+        logging.info("no figure of the rate by dimension: %s", error)
+    drawn["training"] = curves.training(*_curves(read_metrics(Path(workdir) / "metrics.jsonl")))
+    for name, figure in drawn.items():
+        plotting.save(figure, directory / f"{name}.png")
+    return directory
+
+
+def _image_figures(experiment, params, key):
+    """Pairs (name, figure) of images: reconstructions, samples, interpolations and, with two latents, the manifold."""
+    from vae_jax.plotting import images
+
+    latent, test = experiment.model.latent, experiment.split("test")
+    key_z, key_prior, key_class = jax.random.split(key, 3)
+    show = _to_unit(experiment)
+    x, context = jnp.asarray(test["x"]), test.get("context")
+    c = None if context is None else jnp.asarray(context)
+
+    first = jax.tree.map(lambda a: a[:12], (x, c))
+    mean = jax.jit(jax.vmap(lambda x, c: reconstruct.from_mean(latent, params, x, c)))(*first)
+    yield "reconstructions", images.reconstructions(show(first[0]), show(mean))
+
+    few = jax.tree.map(lambda a: a[:5], (x, c))
+    redraw = jax.vmap(lambda k, x, c: reconstruct.from_samples(latent, params, k, x, c, num_samples=8))
+    samples = jax.jit(redraw)(jax.random.split(key_z, 5), *few)
+    yield "reconstruction_samples", images.reconstruction_samples(show(few[0]), show(samples))
+
+    classes = None if c is None else jnp.arange(100) % experiment.dataset.num_classes
+
+    def draw(k, c):
+        return latent.likelihood(params, latent.prior(params, c).sample(k), c).mean()
+
+    prior_means = jax.jit(jax.vmap(draw))(jax.random.split(key_prior, 100), classes)
+    yield "samples", images.grid(show(prior_means), ncols=10)
+    pixels = jax.jit(jax.vmap(lambda k, c: experiment.model.sample(params, k, c)))
+    yield "samples_of_pixels", images.grid(show(pixels(jax.random.split(key_class, 100), classes)), ncols=10)
+    yield "interpolations", _interpolations(experiment, params, x, c, show)
+
+    if latent.prior(params).mean().shape == (2,):
+        for name, values in (("manifold", manifold.grid_values(20)), ("manifold_quantiles", manifold.normal_quantiles(20))):
+            grid = jax.jit(lambda v: manifold.decode_grid(latent, params, v, None if c is None else c[0]))(values)
+            yield name, images.manifold(show(grid), np.asarray(values))
+
+
+def _interpolations(experiment, params, x, context, show, pairs=4, steps=9):
+    """Between test images of different classes: the codes on a chord and on an arc."""
+    from vae_jax.plotting import images
+
+    latent, t = experiment.model.latent, jnp.linspace(0.0, 1.0, steps)
+    index = _different_classes(experiment.dataset.test.label, pairs, len(x))
+    a, b = (jax.tree.map(lambda v, i=i: v[i], (x, context)) for i in index)
+
+    def paths(x_a, c_a, x_b, c_b):
+        z_a, z_b = (latent.posterior(params, x, c).mean() for x, c in ((x_a, c_a), (x_b, c_b)))
+        codes = interpolate.linear(z_a, z_b, t), interpolate.spherical(z_a, z_b, t)
+        return codes, tuple(interpolate.decode_path(latent, params, path, c_a) for path in codes)
+
+    (chord, arc), (along_chord, along_arc) = jax.jit(jax.vmap(paths))(*a, *b)
+    return images.interpolation(
+        show(a[0]), show(b[0]), show(along_chord), show(along_arc), np.asarray(chord), np.asarray(arc)
+    )
+
+
+def _different_classes(label, pairs, size):
+    """Indices of the first images a, b whose classes differ, one pair after the other."""
+    left = np.arange(pairs)
+    if label is None:
+        return left, left + pairs
+    right = [next(i for i in range(pairs, size) if label[i] != label[a] and i % pairs == a % pairs) for a in left]
+    return left, np.asarray(right)
+
+
+def _to_unit(experiment):
+    """Pixels of the model's scale -> NumPy in [0, 1]."""
+    scale = experiment.dataset.max_value if experiment.transform is transforms.levels else 1.0
+    return lambda x: np.clip(np.asarray(x, np.float32) / scale, 0.0, 1.0)
+
+
+def _to_plane(means):
+    """Two coordinates of each code: themselves, or their first two principal components."""
+    if means.shape[1] == 2:
+        return means, ("$z_1$", "$z_2$")
+    centred = means - means.mean(0)
+    if means.shape[1] == 1:
+        return np.concatenate([means, np.zeros_like(means)], 1), ("$z_1$", "")
+    _, _, directions = np.linalg.svd(centred, full_matrices=False)
+    return means @ directions[:2].T, ("first principal component", "second principal component")
+
+
+def _curves(metrics):
+    def series(prefix):
+        names = {name for line in metrics for name in line if name.startswith(prefix)}
+        return {
+            name.removeprefix(prefix): tuple(np.array([(m["step"], m[name]) for m in metrics if name in m]).T)
+            for name in names
+        }
+
+    return series("train/"), series("valid/")

@@ -1,0 +1,262 @@
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from vae_jax.plotting import PALETTE, curves, images, latents, save, styled
+
+RNG = np.random.default_rng(0)
+
+
+def noise(*shape):
+    return RNG.integers(0, 256, shape, dtype=np.uint8)
+
+
+def names(figure):
+    """All that a reader can read."""
+    return [text.get_text() for text in figure.findobj(matplotlib.text.Text) if text.get_text()]
+
+
+def centre(axes, row, column, nrows, ncols):
+    """The brightness drawn at the middle of one cell of a sheet."""
+    sheet = axes.images[0].get_array()
+    height, width = sheet.shape[:2]
+    return sheet[int((row + 0.5) * height / nrows), int((column + 0.5) * width / ncols)].mean()
+
+
+# --- tile -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gap", [0, 1, 3])
+def test_tile_puts_every_image_at_its_row_and_column(gap):
+    x = noise(7, 4, 5, 3)
+    sheet = images.tile(x, ncols=3, gap=gap)
+    assert sheet.shape == (3 * 4 + 2 * gap, 3 * 5 + 2 * gap, 3)
+    left = np.ones(sheet.shape[:2], bool)
+    for k in range(7):
+        rows, columns = (
+            slice(k // 3 * (4 + gap), k // 3 * (4 + gap) + 4),
+            slice(k % 3 * (5 + gap), k % 3 * (5 + gap) + 5),
+        )
+        np.testing.assert_array_equal(sheet[rows, columns], x[k])
+        left[rows, columns] = False
+    assert (sheet[left] == 255).all()  # gutters and the cells without an image are white
+
+
+def test_tile_keeps_a_grid_and_its_type():
+    x = RNG.random((2, 5, 4, 4, 1), np.float32)
+    sheet = images.tile(x, gap=1)
+    assert sheet.dtype == np.float32
+    np.testing.assert_array_equal(sheet, images.tile(x.reshape(10, 4, 4, 1), ncols=5, gap=1))
+    assert sheet[4].min() == 1  # white
+
+
+def test_tile_is_square_where_nothing_is_asked():
+    assert images.tile(noise(9, 2, 2, 1), gap=0).shape == (6, 6, 1)
+
+
+# --- images -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_saved_grid_holds_the_very_pixels(tmp_path, channels):
+    x = noise(6, 28, 28, channels)
+    figure = images.grid(x, ncols=3, title="Samples from the prior")
+    assert len(figure.axes) == 1 and "Samples from the prior" in names(figure)
+    save(figure, tmp_path / "grid.png")
+    page = np.uint8(imread(tmp_path / "grid.png")[..., :3] * 255 + 0.5)
+    sheet = figure.axes[0].images[0].get_array()
+    height, width = sheet.shape[:2]
+    scale = (width - 4) // (3 * 28)
+    np.testing.assert_array_equal(sheet[::scale, ::scale][:28, :28], np.broadcast_to(x[0], (28, 28, 3)))
+    places = [(i, j) for i in range(page.shape[0] - height + 1) for j in range(page.shape[1] - width + 1)]
+    assert any((page[i : i + height, j : j + width] == sheet).all() for i, j in places)
+
+
+def test_floats_and_bytes_draw_the_same():
+    x = noise(4, 8, 8, 1)
+    drawn = [images.grid(a).axes[0].images[0].get_array() for a in (x, x / 255.0, (x / 255.0).astype(np.float32))]
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    np.testing.assert_array_equal(drawn[0], drawn[2])
+
+
+def test_reconstructions_stand_below_their_images():
+    x, mean = np.zeros((12, 8, 8, 1)), np.full((12, 8, 8, 1), 0.6)
+    (axes,) = images.reconstructions(x, mean).axes
+    assert [centre(axes, row, 4, 2, 12) for row in (0, 1)] == [0, 153]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["$x$", "$\\hat{x}$ from the\nposterior mean"]
+
+
+def test_many_reconstructions_fill_several_pairs_of_rows():
+    figure = images.reconstructions(noise(30, 8, 8, 3), RNG.random((30, 8, 8, 3)))
+    assert len(figure.axes) == 3
+
+
+def test_reconstruction_samples_show_where_draws_differ():
+    samples = np.zeros((2, 5, 8, 8, 1))
+    samples[1, ::2] = 1.0
+    figure = images.reconstruction_samples(np.zeros((2, 8, 8, 1)), samples)
+    assert len(figure.axes) == 4  # data, draws, deviation, its colours
+    dark, light = (centre(figure.axes[2], row, 0, 2, 1) for row in (0, 1))
+    assert dark < light
+    assert len(images.reconstruction_samples(np.zeros((2, 8, 8, 1)), samples, std=False).axes) == 2
+
+
+def test_manifold_has_z1_to_the_right_and_z2_upwards():
+    values = np.linspace(-2, 2, 5)
+    z1, z2 = np.meshgrid(values, values)
+    grey = (z1 + 10 * z2 + 22) / 44  # in [0, 1], grows with both
+    (axes,) = images.manifold(np.broadcast_to(grey[..., None, None, None], (5, 5, 4, 4, 1)), values).axes
+    drawn = np.array([[centre(axes, row, column, 5, 5) for column in range(5)] for row in range(5)])
+    np.testing.assert_array_equal(drawn, np.uint8(255 * grey[::-1] + 0.5))
+    right, up = axes.get_xticklabels(), axes.get_yticklabels()
+    assert [text.get_text() for text in right] == [text.get_text() for text in up] == ["−2", "−1", "0", "1", "2"]
+    assert np.all(np.diff([text.get_window_extent().x0 for text in right]) > 0)
+    assert np.all(np.diff([text.get_window_extent().y0 for text in up]) > 0)
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("$z_1$", "$z_2$")
+
+
+def paths(num_pairs, steps, dim):
+    a, b = RNG.standard_normal((2, num_pairs, 1, dim))
+    t = np.linspace(0, 1, steps)[:, None]
+    chord = (1 - t) * a + t * b
+    return chord, chord * np.linalg.norm(a, axis=-1, keepdims=True) / np.linalg.norm(chord, axis=-1, keepdims=True)
+
+
+def test_interpolation_shows_images_codes_and_norms():
+    chord, arc = paths(2, 5, 6)
+    a, b, linear, spherical = noise(2, 8, 8, 1), noise(2, 8, 8, 1), noise(2, 5, 8, 8, 1), noise(2, 5, 8, 8, 1)
+    assert len(images.interpolation(a, b, linear, spherical, chord, arc).axes) == 2 * 3 + 2
+    figure = images.interpolation(a[0], b[0], linear[0], spherical[0], chord[0], arc[0])
+    assert len(figure.axes) == 3 + 2
+    plane, norms = figure.axes[-2:]
+    drawn = {line.get_label(): line.get_ydata() for line in norms.lines}
+    np.testing.assert_allclose(drawn["linear"], np.linalg.norm(chord[0], axis=-1))
+    np.testing.assert_allclose(drawn["spherical"], np.linalg.norm(arc[0], axis=-1))
+    for line, codes in zip(plane.lines, (chord[0], arc[0]), strict=False):  # a true plane: lengths are kept
+        np.testing.assert_allclose(np.hypot(*line.get_data()), np.linalg.norm(codes, axis=-1))
+
+
+@pytest.mark.filterwarnings("error")
+def test_interpolation_bears_codes_that_span_no_plane():
+    for a, b in ((1.0, 1.0), (1.0, -1.0), (0.0, 1.0)):
+        codes = np.linspace(a, b, 3)[:, None] * np.ones(4)
+        images.interpolation(*noise(2, 8, 8, 1), *noise(2, 3, 8, 8, 1), codes, codes)
+
+
+# --- latents ----------------------------------------------------------------------------------------------------------
+
+
+def test_scatter_draws_every_code_once_and_the_prior():
+    z, label = RNG.standard_normal((300, 2)), np.arange(300) % 12
+    figure = latents.scatter(z, label, axes=("PC 1", "PC 2"))
+    (axes,) = figure.axes
+    drawn = np.concatenate([group.get_offsets() for group in axes.collections])
+    np.testing.assert_array_equal(np.sort(drawn, axis=0), np.sort(z, axis=0))
+    assert [circle.radius for circle in axes.patches] == [1, 2]
+    assert axes.get_aspect() == 1 and (axes.get_xlabel(), axes.get_ylabel()) == ("PC 1", "PC 2")
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [str(k) for k in range(12)]
+    keys = [(handle.get_color(), handle.get_marker()) for handle in axes.get_legend().legend_handles]
+    assert len(set(keys)) == 12
+
+
+def test_scatter_keeps_the_colour_of_a_class_that_stands_alone():
+    z = RNG.standard_normal((4, 2))
+    axes = latents.scatter(z, np.full(4, 3), class_names=["a", "b", "c", "d"]).axes[0]
+    (handle,) = axes.get_legend().legend_handles
+    assert (handle.get_label(), handle.get_color()) == ("d", PALETTE[3])
+    assert latents.scatter(z).axes[0].get_legend() is None
+
+
+def test_kl_per_dimension_is_sorted_and_counts_active_ones():
+    figure = latents.kl_per_dimension(np.array([0.001, 2.0, 0.5]), threshold=0.01)
+    (axes,) = figure.axes
+    assert [bar.get_height() for bar in axes.patches] == [2.0, 0.5, 0.001]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["1", "2", "0"]
+    assert "2 of 3 dimensions above 0.01 nats\n2.5 nats in all" in names(figure)
+    assert "nats" in axes.get_ylabel()
+    assert len(latents.kl_per_dimension(np.ones(50)).axes[0].lines) == 0
+
+
+# --- curves -----------------------------------------------------------------------------------------------------------
+
+
+def test_training_has_a_panel_a_name_and_leaves_out_the_wild_start():
+    steps = np.arange(1, 201) * 100
+    distortion = 80 + 1e6 * np.exp(-steps / 100.0)
+    train = {"bound": (steps, -distortion - 20), "rate": (steps, 0 * steps + 20), "distortion": (steps, distortion)}
+    figure = curves.training(train | {"grad_norm": (steps, steps)}, {"bound": (steps[::20], -distortion[::20] - 21)})
+    assert [len(axes.lines) for axes in figure.axes] == [2, 1, 1]
+    assert all(axes.get_ylabel() == "nats" for axes in figure.axes)
+    low, high = figure.axes[2].get_ylim()
+    assert low < 80 < high < 1e4
+    assert "10k" in names(figure)
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["train", "validation"]
+
+
+def test_training_bears_a_run_that_diverged():
+    curves.training({"bound": ([0, 1, 2], [-100.0, np.nan, -np.inf])})
+    curves.training({"bound": ([0, 1], [np.nan, np.nan])})
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda: images.grid(noise(4, 8, 8)), r"images must have shape \[N, H, W, C\].*found \[4, 8, 8\]"),
+        (lambda: images.grid(noise(0, 8, 8, 1)), r"none of it empty; found \[0, 8, 8, 1\]"),
+        (lambda: images.grid(noise(4, 8, 8, 2)), r"1 or 3 channels.*\[4, 8, 8, 2\]"),
+        (lambda: images.grid(noise(4, 8, 8, 1) * 1.0), r"uint8 or floats in \[0, 1\]; found float64"),
+        (lambda: images.tile(noise(4, 8, 8, 1), ncols=0), r"ncols must be at least 1; found 0"),
+        (
+            lambda: images.reconstructions(noise(4, 8, 8, 1), noise(3, 8, 8, 1)),
+            r"mean must have shape \[N=4, H=8, W=8, C=1\].*found \[3, 8, 8, 1\]",
+        ),
+        (
+            lambda: images.reconstruction_samples(noise(4, 8, 8, 1), noise(5, 4, 8, 8, 1)),
+            r"samples must have shape \[N=4, S, H=8, W=8, C=1\].*found \[5, 4, 8, 8, 1\]",
+        ),
+        (lambda: images.manifold(noise(3, 4, 8, 8, 1), np.arange(3)), r"\[n, n, H, W, C\].*found \[3, 4, 8, 8, 1\]"),
+        (lambda: images.manifold(noise(3, 3, 8, 8, 1), np.arange(4)), r"values must have shape \[n=3\].*found \[4\]"),
+        (lambda: images.manifold(noise(2, 2, 8, 8, 1), [1.0, 0.0]), r"values must increase"),
+        (lambda: latents.scatter(np.zeros((5, 3))), r"z must have shape \[N, 2\].*found \[5, 3\]"),
+        (lambda: latents.scatter(np.zeros((5, 2)), np.zeros(4)), r"label must have shape \[N=5\].*found \[4\]"),
+        (lambda: latents.scatter(np.zeros((1, 2)), [2], class_names=["a", "b"]), r"label must lie in 0\.\.1"),
+        (lambda: latents.kl_per_dimension(np.ones((2, 3))), r"kl must have shape \[D\].*found \[2, 3\]"),
+        (lambda: curves.training({"rate": ([0, 1], [1.0])}), r"train rate must have shape \[N=2\].*found \[1\]"),
+        (lambda: curves.training({"loss": ([0], [1.0])}), r"one of \['bound', 'rate', 'distortion'\]; found .*loss"),
+    ],
+)
+def test_wrong_arrays_are_named(draw, message):
+    with pytest.raises(ValueError, match=message):
+        draw()
+
+
+# --- style and files --------------------------------------------------------------------------------------------------
+
+
+def test_style_is_worn_and_taken_off():
+    before = dict(matplotlib.rcParams)
+    figure = latents.kl_per_dimension(np.ones(3))
+    assert dict(matplotlib.rcParams) == before
+    families = {text.get_fontfamily()[0] for text in figure.findobj(matplotlib.text.Text)}
+    assert families == {"STIXGeneral"}
+    assert styled(lambda: figure)() is figure
+
+
+def test_save_writes_the_whole_file_again_and_again(tmp_path):
+    path = tmp_path / "new" / "kl.png"
+    for _ in range(2):
+        save(latents.kl_per_dimension(np.ones(3)), path)
+        assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 1000
+        assert [file.name for file in path.parent.iterdir()] == ["kl.png"]
+
+
+def test_save_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "kl.png"
+    path.mkdir()  # cannot be replaced by a file
+    with pytest.raises(OSError):
+        save(latents.kl_per_dimension(np.ones(3)), path)
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,99 @@
+"""The contracts that every family, objective, learner and evaluation share.
+
+Everything is written for ONE example; `jax.vmap` adds the batch, the importance samples and the seeds of a sweep.
+A batch is a dict `{"x": [B, *event]}` with `"context": [B, ...]` where the model is conditional.
+"""
+
+import difflib
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+
+class Latent(NamedTuple):
+    """A latent-variable model: three conditional distributions, one example each."""
+
+    prior: Callable  # (params, context=None)     -> p(z)
+    posterior: Callable  # (params, x, context=None)  -> q(z|x)
+    likelihood: Callable  # (params, z, context=None)  -> p(x|z)
+
+
+class Model(NamedTuple):
+    """A family's functions. A field that the mathematics does not give stays None, and evaluation asks for the field."""
+
+    init: Callable  # (key, batch)               -> params
+    loss: Callable  # (params, key, batch, step) -> nats [B], terms {name: [B]}; what training minimises
+    sample: Callable  # (params, key, context=None) -> x
+    log_prob: Callable | None = None  # (params, x, context=None)      -> log p(x), exact
+    bound: Callable | None = None  # (params, key, x, context=None) -> an unbiased lower bound of log p(x)
+    latent: Latent | None = None
+
+
+class Learner(NamedTuple):
+    """How a model is fitted: gradient descent, EM, counting ... The same loop drives them all."""
+
+    init: Callable  # (key, batch)   -> state
+    step: Callable  # (state, batch) -> state, metrics {name: []}
+    params: Callable  # (state)        -> params to evaluate with (the average, where one is kept)
+
+
+def per_example(function: Callable) -> Callable:
+    """Lift `function(params, key, x, context)`, written for one example, to `(params, key, batch)`, one key each."""
+
+    def batched(params, key, batch):
+        keys = jax.random.split(key, batch["x"].shape[0])
+        return jax.vmap(function, in_axes=(None, 0, 0, 0))(params, keys, batch["x"], batch.get("context"))
+
+    return batched
+
+
+def call(function: Callable, options: dict[str, Any], *args, where: str, **given):
+    """`function(*args, **given, **options)`, where `options` come from a config: its keys are keyword arguments.
+
+    Raises `ValueError` that names a key the function does not take and the nearest that it does, or a missing one.
+    """
+    check_options(function, options, where=where, num_args=len(args), given=given)
+    return function(*args, **given, **options)
+
+
+def check_options(function: Callable, options: dict[str, Any], *, where: str, num_args=0, given=()):
+    """Raise `ValueError` where `options` hold a key that `function` does not take, or lack one that it needs, when
+    its first `num_args` arguments and those named in `given` come from elsewhere.
+    """
+    parameters = list(inspect.signature(function).parameters.values())[num_args:]
+    named = [p for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    allowed = {p.name for p in named}.difference(given, ("parent",))  # `parent` is linen's own field
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        for key in options:
+            if key not in allowed:
+                raise ValueError(f"{where}: unknown key {key!r}{_nearest(key, allowed)}")
+    missing = [p.name for p in named if p.default is p.empty and p.name not in (*options, *given)]
+    if missing:
+        raise ValueError(f"{where}: missing key {', '.join(map(repr, missing))}")
+
+
+def build(namespace, spec: dict[str, Any], *args, where: str, **given):
+    """Call the function of `namespace` (a module) that `spec["name"]` names with the rest of `spec` as options.
+
+    Raises `ValueError` that names an unknown name or key and the nearest allowed one.
+    """
+    options = dict(spec)
+    name = options.pop("name", None)
+    names = public_functions(namespace)
+    if name not in names:
+        raise ValueError(f"{where}.name: unknown value {name!r}{_nearest(str(name), names)}")
+    return call(getattr(namespace, name), options, *args, where=where, **given)
+
+
+def public_functions(module) -> list[str]:
+    """The functions and classes a module defines or re-exports under a public name."""
+    listed = getattr(module, "__all__", None)
+    return sorted(listed or [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")])
+
+
+def _nearest(word: str, allowed) -> str:
+    close = difflib.get_close_matches(word, allowed, n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"{hint} (allowed: {', '.join(sorted(allowed)) or 'none'})"

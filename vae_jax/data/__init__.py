@@ -1,0 +1,1 @@
+"""Images in, batches out: `sources` reads sets, `prepare` makes TFDS's once, `pipeline` feeds them to a model."""

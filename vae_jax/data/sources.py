@@ -1,0 +1,240 @@
+"""Image data sets as NumPy arrays: `load(name, path=None)`.
+
+A set is found on this machine or refused with a remedy: reading never starts a download.
+
+* `digits`: embedded in scikit-learn, 1797 images 8x8 with 17 grey levels. Its own order groups writers, so it is
+  split 1197 / 300 / 300 by a permutation of fixed seed.
+* `mnist`, `fashion_mnist`: IDX files in `path`, `$VAE_JAX_DATA/NAME`, Debian's folder; else the prepared TFDS set.
+  The first 50k of train, its last 10k (validation), the 10k of test, in the published order wherever it is read from.
+* `idx`: any folder of IDX files.
+* `binarized_mnist`: Larochelle's fixed draw, 50k / 10k / 10k, no labels; nothing else may carry its name.
+* `mnist_static`: our own fixed draw of MNIST, seed `STATIC_SEED`, labels kept.
+* `NAME`, `NAME/CONFIG` or `tfds:NAME`: an image set of TFDS, prepared beforehand; `path` is then TFDS's data_dir.
+"""
+
+import hashlib
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from vae_jax.data import idx, prepare
+
+NAMES = ("digits", "mnist", "fashion_mnist", "idx", "binarized_mnist", "mnist_static")
+DEBIAN = {"fashion_mnist": [Path("/usr/share/datasets/fashion-mnist")]}
+SPLITS = ("train", "valid", "test")
+DIGITS_SEED = 0
+STATIC_SEED = 0
+
+# sha256 of the unpacked bits, [N, 784] bytes of 0 and 1. Written as the original text ("0 1 ... 0\n"), the same bits
+# have the sha256 that TFDS registers for the .amat files; `prepare binarized_mnist` proves it anew at every run.
+BINARIZED_MNIST = {
+    "train": "43490d4d6ac9002727af4426d8748609fdb7e4094fa65ad8d681ea60082a7a5a",
+    "valid": "069b4f0beb389b776478c3e872b4df71c95ac4be64d7cbe6d32e24ebac8e6d5e",
+    "test": "ca0294c3b8d984c7a1dc891015a8eea6f37bae59a34e35ea0fc8c47110a8dd86",
+}
+
+
+class Images(NamedTuple):
+    """One split: x [N, H, W, C], uint8 in 0..max_value or float32 in [0, 1], perhaps a memmap; label int32 [N]."""
+
+    x: np.ndarray
+    label: np.ndarray | None
+
+
+class Dataset(NamedTuple):
+    """Three splits; `max_value` is 1 for binary and float sets, 16 for digits, 255 otherwise."""
+
+    name: str
+    train: Images
+    valid: Images
+    test: Images
+    max_value: int
+    num_classes: int | None
+
+
+def load(name: str, path: str | None = None) -> Dataset:
+    """The data set `name`; `path` says where its files are, and nothing else is then looked at.
+
+    Raises FileNotFoundError for what is not there, ValueError for unknown names and for files that are not sound.
+    """
+    match name:
+        case "digits":
+            return _digits(path)
+        case "idx":
+            return _from_idx(name, _directory(name, path))
+        case "mnist" | "fashion_mnist":
+            return _mnist(name, path)
+        case "mnist_static":
+            return _mnist_static(path)
+        case "binarized_mnist":
+            return _binarized_mnist(path)
+        case _:
+            return _from_tfds(name.removeprefix("tfds:"), path)
+
+
+def fixed_draw(x: np.ndarray, max_value: int, split: str) -> np.ndarray:
+    """One Bernoulli(x / max_value) draw a pixel, uint8, the same at every call: a stream per split from `STATIC_SEED`.
+
+    Exact for integers: with r uniform on 0 .. max_value - 1, P(r < x) = x / max_value.
+    """
+    rng = np.random.default_rng([STATIC_SEED, SPLITS.index(split)])
+    if np.issubdtype(x.dtype, np.floating):
+        return (rng.random(x.shape, np.float32) < x).astype(np.uint8)
+    return (rng.integers(max_value, size=x.shape, dtype=np.uint8) < x).astype(np.uint8)
+
+
+# ---------------------------------------------------------------------------------------------- the sets, by name
+
+
+def _digits(path) -> Dataset:
+    from sklearn.datasets import load_digits
+
+    if path is not None:
+        raise ValueError(f"digits is part of scikit-learn and takes no path: got {path}")
+    data = load_digits()
+    order = np.random.default_rng(DIGITS_SEED).permutation(len(data.target))
+    x = data.images.astype(np.uint8)[order, :, :, None]
+    label = data.target.astype(np.int32)[order]
+    train, valid, test = (Images(x[s], label[s]) for s in (slice(1197), slice(1197, 1497), slice(1497, None)))
+    return Dataset("digits", train, valid, test, max_value=16, num_classes=10)
+
+
+def _mnist(name, path) -> Dataset:
+    if path is not None:
+        folder = _directory(name, path)
+        return _from_idx(name, folder / name if (folder / name).is_dir() else folder, num_classes=10)
+    candidates = [root / name for root in _environment_dir()] + DEBIAN.get(name, [])
+    for folder in candidates:
+        if idx.find(folder, "train", "images"):
+            return _from_idx(name, folder, num_classes=10)
+    try:
+        return _from_tfds(name)
+    except FileNotFoundError as error:
+        tried = ", ".join(map(str, candidates)) or "none: $VAE_JAX_DATA is not set"
+        raise FileNotFoundError(
+            f"{error}\nOr give the folder of its IDX files as path, or as $VAE_JAX_DATA/{name} (tried: {tried})"
+        ) from None
+
+
+def _mnist_static(path) -> Dataset:
+    mnist = _mnist("mnist", path)
+    drawn = {
+        split: Images(fixed_draw(images.x, mnist.max_value, split), images.label)
+        for split, images in zip(SPLITS, mnist[1:4], strict=True)
+    }
+    return Dataset("mnist_static", **drawn, max_value=1, num_classes=mnist.num_classes)
+
+
+def _binarized_mnist(path) -> Dataset:
+    file = _binarized_file(path)
+    if file is None:
+        try:
+            stored = _from_tfds("binarized_mnist")
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{error}\nOr give binarized_mnist.npz as path, or put it into $VAE_JAX_DATA"
+            ) from None
+        where, bits = "the prepared TFDS set", {split: getattr(stored, split).x for split in SPLITS}
+    else:
+        where = file
+        try:
+            with np.load(file) as packed:
+                bits = {split: np.unpackbits(packed[split], axis=1) for split in SPLITS}
+        except (KeyError, ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{file}: not an .npz of the packed bits of {', '.join(SPLITS)} ({error})") from error
+    for split, x in bits.items():
+        if (found := hashlib.sha256(np.ascontiguousarray(x)).hexdigest()) != BINARIZED_MNIST[split]:
+            raise ValueError(
+                f"{where}: its {split} split is not Larochelle's draw: expected sha256 {BINARIZED_MNIST[split]}, "
+                f"found {found}. Another draw must not carry this name; mnist_static is one that can be made here"
+            )
+    splits = {split: Images(x.reshape(-1, 28, 28, 1), None) for split, x in bits.items()}
+    return Dataset("binarized_mnist", **splits, max_value=1, num_classes=None)
+
+
+def _binarized_file(path) -> Path | None:
+    """`binarized_mnist.npz` at `path` (the file or its folder) or in $VAE_JAX_DATA. Raises where `path` lacks it."""
+    for place in _environment_dir() if path is None else [Path(path).expanduser()]:
+        for file in (place, place / "binarized_mnist.npz", place / "binarized_mnist" / "binarized_mnist.npz"):
+            if file.is_file():
+                return file
+    if path is not None:
+        raise FileNotFoundError(f"binarized_mnist: no file {path} and no binarized_mnist.npz under it")
+    return None
+
+
+# ------------------------------------------------------------------------------------------------- IDX directories
+
+
+def _from_idx(name, folder, num_classes=None) -> Dataset:
+    """`train-*` and `t10k-*` (or `test-*`) files; the validation set is the end of train."""
+    train, test = Images(*idx.read_split(folder, "train")), Images(*idx.read_split(folder, "t10k", "test"))
+    if (train.x.shape[1:], train.x.dtype) != (test.x.shape[1:], test.x.dtype):
+        raise ValueError(
+            f"{folder}: train images are {train.x.dtype} {train.x.shape[1:]}, "
+            f"test images {test.x.dtype} {test.x.shape[1:]}: they must agree"
+        )
+    if (train.label is None) != (test.label is None):
+        raise FileNotFoundError(
+            f"{folder}: only the {'test' if train.label is None else 'train'} labels: give both or none"
+        )
+    if num_classes is None and train.label is not None:
+        num_classes = 1 + int(max(train.label.max(), test.label.max()))
+    train, valid = _hold_out(name, train)
+    return Dataset(name, train, valid, test, 255 if train.x.dtype == np.uint8 else 1, num_classes)
+
+
+def _hold_out(name, train: Images) -> tuple[Images, Images]:
+    """The last min(10000, N // 6) images are kept from training: 10k of MNIST's 60k."""
+    cut = len(train.x) - min(10_000, len(train.x) // 6)
+    if cut == len(train.x):
+        raise ValueError(f"{name}: {cut} training images are too few to hold a sixth of them out")
+    if train.label is None:
+        return Images(train.x[:cut], None), Images(train.x[cut:], None)
+    return Images(train.x[:cut], train.label[:cut]), Images(train.x[cut:], train.label[cut:])
+
+
+def _directory(name, path) -> Path:
+    if path is None:
+        raise ValueError(f"{name} needs a path: the directory of its IDX files")
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{name}: no directory {folder}")
+    return folder
+
+
+def _environment_dir() -> list[Path]:
+    """[$VAE_JAX_DATA] where it is set."""
+    return [Path(root).expanduser() for root in [os.environ.get("VAE_JAX_DATA")] if root]
+
+
+# ------------------------------------------------------------------------------------------------------------ TFDS
+
+
+def _from_tfds(name, data_dir=None) -> Dataset:
+    """A prepared TFDS set, through a cache of .npy files that are mapped, not read.
+
+    Where TFDS has no validation or no test split, each is held out of the end of train (test first).
+    """
+    cache = prepare.cached(name, data_dir)
+    splits = {file.stem.removesuffix("_x") for file in cache.glob("*_x.npy")}
+    train = _mapped(cache, "train")
+    if "test" in splits:
+        test = _mapped(cache, "test")
+    else:
+        train, test = _hold_out(name, train)
+    if "validation" in splits:
+        valid = _mapped(cache, "validation")
+    else:
+        train, valid = _hold_out(name, train)
+    num_classes = json.loads((cache / "meta.json").read_text())["num_classes"]
+    return Dataset(name, train, valid, test, max_value=255, num_classes=num_classes)
+
+
+def _mapped(cache, split) -> Images:
+    x, label = cache / f"{split}_x.npy", cache / f"{split}_label.npy"
+    return Images(np.load(x, mmap_mode="r"), np.load(label) if label.exists() else None)

@@ -1,0 +1,51 @@
+"""From stored pixels (integers 0..max_value) to what a likelihood takes, on the device: `(key, pixels, max_value) -> x`."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.extend.random import threefry_2x32
+
+__all__ = ["binarize", "dequantize", "levels", "unit"]
+
+
+def binarize(key, pixels, max_value):
+    """x = 1 with probability pixel / max_value: dynamic binarisation when the key is new at every visit.
+
+    Sixteen random bits a pixel: the probability is exact to 2⁻¹⁶, and exactly 0 and 1 at the ends.
+    """
+    bits = _bits16(key, pixels.shape)
+    if jnp.issubdtype(pixels.dtype, jnp.floating):
+        return (bits < pixels * (65536.0 / max_value)).astype(jnp.float32)
+    return (bits * max_value < pixels.astype(jnp.uint32) * 65536).astype(jnp.float32)
+
+
+def levels(key, pixels, max_value):
+    """The integer levels as they are, for a likelihood over 0..max_value."""
+    return pixels.astype(jnp.float32)
+
+
+def unit(key, pixels, max_value):
+    """pixel / max_value in [0, 1]. A density on such a grid of points can grow without bound: prefer `dequantize`."""
+    return pixels.astype(jnp.float32) / max_value
+
+
+def dequantize(key, pixels, max_value):
+    """(pixel + u) / (max_value + 1), u ~ U[0, 1): E_u[log p(x)] - D log(max_value + 1) bounds the log-probability of
+    the levels from below.  arXiv:1511.01844 sec. 3.1.
+    """
+    return (pixels.astype(jnp.float32) + jax.random.uniform(key, pixels.shape)) / (max_value + 1)
+
+
+def log_levels_per_dim(transform, max_value):
+    """What to subtract, a dimension, from a log-density to bound the log-probability of the stored levels (nats)."""
+    return math.log(max_value + 1) if transform is dequantize else 0.0
+
+
+def _bits16(key, shape):
+    """Uniform 16-bit integers as uint32. `jax.random.bits` hashes one counter a number and throws most of it away;
+    here every 32-bit word of the hash gives two: a quarter of the work, and drawing is the dearest part of a small step.
+    """
+    size = math.prod(shape)
+    words = threefry_2x32(jax.random.key_data(key), jnp.arange((size + 1) // 2, dtype=jnp.uint32))
+    return jnp.stack([words & 0xFFFF, words >> 16], axis=-1).ravel()[:size].reshape(shape)

@@ -1,0 +1,18 @@
+"""Distributions are values: frozen pytrees with `sample(key)`, `log_prob(x)` (a scalar, nats) and `mean()`."""
+
+from vae_jax.distributions.discrete import Bernoulli, Categorical
+from vae_jax.distributions.kl import has_closed_form, kl_divergence
+from vae_jax.distributions.normal import MultivariateNormal, Normal
+from vae_jax.distributions.pixels import DiscretizedLogisticMixture
+from vae_jax.distributions.support import check_support
+
+__all__ = [
+    "Bernoulli",
+    "Categorical",
+    "DiscretizedLogisticMixture",
+    "MultivariateNormal",
+    "Normal",
+    "check_support",
+    "has_closed_form",
+    "kl_divergence",
+]

@@ -1,0 +1,49 @@
+"""Distributions over finite sets, from logits."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from vae_jax.numerics import sum_softplus
+
+
+@struct.dataclass
+class Bernoulli:
+    """Independent coin flips, p(x_d = 1) = σ(logits_d); x is 0 or 1, of the shape of `logits`."""
+
+    logits: jax.Array
+
+    support = "binary"
+
+    def sample(self, key):
+        return jax.random.bernoulli(key, self.mean()).astype(self.logits.dtype)
+
+    def log_prob(self, x):
+        """Σ_d x_d l_d - softplus(l_d), in nats: log p without ever forming p."""
+        return jnp.sum(x * self.logits) - sum_softplus(self.logits)
+
+    def mean(self):
+        return jax.nn.sigmoid(self.logits)
+
+
+@struct.dataclass
+class Categorical:
+    """Independent categories: logits [*event, V], x int [*event] in 0..V-1. For a pixel: a softmax over its levels."""
+
+    logits: jax.Array
+
+    @property
+    def support(self):
+        return f"integers below {self.logits.shape[-1]}"
+
+    def sample(self, key):
+        return jax.random.categorical(key, self.logits)
+
+    def log_prob(self, x):
+        log_p = jax.nn.log_softmax(self.logits)
+        return jnp.sum(jnp.take_along_axis(log_p, x.astype(jnp.int32)[..., None], axis=-1))
+
+    def mean(self):
+        """The expected level, Σ_v v p(v)."""
+        levels = jnp.arange(self.logits.shape[-1], dtype=self.logits.dtype)
+        return jnp.sum(jax.nn.softmax(self.logits) * levels, axis=-1)

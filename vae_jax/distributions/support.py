@@ -1,0 +1,27 @@
+"""Which data a density is a density of."""
+
+import jax.numpy as jnp
+
+
+def check_support(distribution, x):
+    """Raise `ValueError` where `x` (one event or a batch) holds values on which `distribution` is not a density.
+
+    `distribution.support` is "real", "binary" or "integers below V".
+    """
+    support = distribution.support
+    low, high = float(jnp.min(x)), float(jnp.max(x))
+    name = type(distribution).__name__
+    if not (jnp.isfinite(low) and jnp.isfinite(high)):
+        raise ValueError(f"the data hold NaN or infinite values (minimum {low}, maximum {high})")
+    if support == "binary" and not bool(jnp.all((x == 0) | (x == 1))):
+        raise ValueError(
+            f"a {name} likelihood is a density of 0 and 1 only; the data range over [{low:g}, {high:g}]. "
+            "Set config.data.transform='binarize', or choose a likelihood for grey levels (discretized_logistic_mixture)"
+        )
+    if support.startswith("integers"):
+        levels = int(support.rsplit(" ", 1)[1])
+        if low < 0 or high >= levels or not bool(jnp.all(x == jnp.round(x))):
+            raise ValueError(
+                f"a {name} likelihood is a density of {support}; the data range over [{low:g}, {high:g}]. "
+                "Set config.data.transform='levels' (and num_levels to match), or choose another likelihood"
+            )

@@ -1,0 +1,60 @@
+"""What the latent variables carry."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from vae_jax.distributions import Normal
+from vae_jax.distributions.kl import kl_normal_normal_per_dim
+
+PIECE = 250
+
+
+def posteriors(model, params, data):
+    """q(z|x_n) for every example: a distribution whose arrays have a leading axis N."""
+    return _posteriors(model.latent, params, data)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _posteriors(latent, params, data):
+    def one(example):
+        return latent.posterior(params, example["x"], example.get("context"))
+
+    return jax.lax.map(one, data, batch_size=PIECE)
+
+
+def posterior_means(model, params, data):
+    """E_q[z] of every example, [N, D]."""
+    return jax.vmap(lambda q: q.mean())(posteriors(model, params, data))
+
+
+def active_units(means, threshold=0.01):
+    """How many dimensions have Var_n(E_q[z_d | x_n]) above `threshold`.  arXiv:1509.00519 sec. 5.2."""
+    return int(jnp.sum(jnp.var(means, axis=0) > threshold))
+
+
+def rate_per_dimension(model, params, data):
+    """The mean KL(q(z_d|x) || p(z_d)) of each dimension [D], nats; diagonal Gaussians only, else `TypeError`."""
+    q, prior = posteriors(model, params, data), model.latent.prior(params)
+    if not (isinstance(q, Normal) and isinstance(prior, Normal)):
+        raise TypeError(f"the rate of {type(q).__name__} against {type(prior).__name__} does not split by dimension")
+    return jnp.mean(jax.vmap(lambda one: kl_normal_normal_per_dim(one, prior))(q), axis=0)
+
+
+@jax.jit
+def mutual_information(q, key):
+    """I_q(x; z) = E_n E_{q(z|x_n)}[log q(z|x_n) - log (1/N) Σ_m q(z|x_m)], nats, one sample an example.
+
+    arXiv:1606.05908's aggregate posterior taken over these N examples. By construction at most log N, which it
+    approaches when the codes of different images do not overlap: then read it as "at least".
+    """
+    size = jax.tree.leaves(q)[0].shape[0]
+
+    def one(item):
+        q_n, k = item
+        z = q_n.sample(k)
+        log_q = jax.vmap(lambda q_m: q_m.log_prob(z))(q)
+        return q_n.log_prob(z) - (jax.nn.logsumexp(log_q) - jnp.log(size))
+
+    return jnp.mean(jax.lax.map(one, (q, jax.random.split(key, size)), batch_size=PIECE))

@@ -1,0 +1,129 @@
+"""Log-likelihood of a data set: the bound and its terms, and the importance-weighted estimate of log p(x)."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tqdm
+
+from vae_jax.distributions import has_closed_form
+from vae_jax.numerics import bits_per_dim
+from vae_jax.objectives import elbo, elbo_sampled_kl, log_weight
+
+PIECE = 500  # images a compiled call
+SAMPLES_AT_ONCE = 2000  # decoder passes held in memory at once
+
+
+def bound_terms(model, params, key, data, *, step=0) -> dict:
+    """Every example's terms of the model's own loss: {"bound": [N], "rate": [N], "distortion": [N], ...}, nats.
+
+    `data` is a batch of any size; example i uses the key fold_in(key, i), so the result does not depend on batching.
+    """
+    return jax.tree.map(np.asarray, _each(_own_terms, model, params, key, data, step))
+
+
+def elbo_terms(model, params, key, data) -> dict:
+    """`bound_terms` of the plain ELBO, whatever the training objective: one sample an example, the rate in closed form
+    where there is one.
+    """
+    return jax.tree.map(np.asarray, _each(_elbo_terms, model, params, key, data, 0))
+
+
+def _own_terms(model, params, key, example, step):
+    _, terms = model.loss(params, key, jax.tree.map(lambda a: a[None], example), step)
+    return jax.tree.map(lambda a: a[0], terms)
+
+
+def _elbo_terms(model, params, key, example, step):
+    x, context = example["x"], example.get("context")
+    q, prior = model.latent.posterior(params, x, context), model.latent.prior(params, context)
+    equation = elbo if has_closed_form(q, prior) else elbo_sampled_kl
+    return equation(model.latent, params, key, x, context)[1]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _each(terms, model, params, key, data, step):
+    """`terms` of every example, PIECE of them at a time."""
+    indices = jnp.arange(len(data["x"]))
+    each = lambda item: terms(model, params, jax.random.fold_in(key, item[0]), item[1], step)  # noqa: E731
+    return jax.lax.map(each, (indices, data), batch_size=PIECE)
+
+
+def importance_weighted(latent, params, key, x, context=None, *, num_samples) -> dict:
+    """log p(x) ≥ log (1/K) Σ_k w_k for one image, K = `num_samples`.  arXiv:1509.00519 eq. (8).
+
+    Weights are summed in chunks by a running log-sum-exp, so memory does not grow with K. Returns nats:
+    `log_prob`, `elbo` (the mean log-weight) and `ess`, the effective sample size (Σ w)² / Σ w² in 1..K.
+    """
+    chunk = _largest_divisor(num_samples, SAMPLES_AT_ONCE)
+
+    def add(carry, index):
+        log_sum, log_sum_squares, total = carry
+        keys = jax.random.split(jax.random.fold_in(key, index), chunk)
+        log_w = jax.vmap(lambda k: log_weight(latent, params, k, x, context))(keys)
+        log_sum = jnp.logaddexp(log_sum, jax.nn.logsumexp(log_w))
+        log_sum_squares = jnp.logaddexp(log_sum_squares, jax.nn.logsumexp(2.0 * log_w))
+        return (log_sum, log_sum_squares, total + jnp.sum(log_w)), None
+
+    start = (-jnp.inf, -jnp.inf, 0.0)
+    (log_sum, log_sum_squares, total), _ = jax.lax.scan(add, start, jnp.arange(num_samples // chunk))
+    return {
+        "log_prob": log_sum - jnp.log(num_samples),
+        "elbo": total / num_samples,
+        "ess": jnp.exp(2.0 * log_sum - log_sum_squares),
+    }
+
+
+def log_likelihood(model, params, key, data, *, num_samples, progress=False) -> dict:
+    """`importance_weighted` of every example of `data`: {"log_prob": [N], "elbo": [N], "ess": [N]}.
+
+    Raises `ValueError` where the model has no `latent`.
+    """
+    if model.latent is None:
+        raise ValueError("an importance-weighted bound wants a latent-variable model; this one has no `latent`")
+    if num_samples < 1:
+        raise ValueError(f"config.eval.num_samples must be at least 1, got {num_samples}")
+    size = len(data["x"])
+    pieces = []
+    for start in tqdm.tqdm(range(0, size, PIECE), desc=f"IW-{num_samples}", unit_scale=PIECE, disable=not progress):
+        piece = jax.tree.map(lambda a, start=start: a[start : start + PIECE], data)
+        indices = jnp.arange(start, start + len(piece["x"]))
+        pieces.append(jax.device_get(_log_likelihood(model.latent, params, key, indices, piece, num_samples)))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 5))
+def _log_likelihood(latent, params, key, indices, data, num_samples):
+    def one(item):
+        index, x, context = item
+        image_key = jax.random.fold_in(key, index)
+        return importance_weighted(latent, params, image_key, x, context, num_samples=num_samples)
+
+    # Few samples: many images at once, so that the matrix products stay large; many samples: one image at a time.
+    images = max(1, SAMPLES_AT_ONCE // _largest_divisor(num_samples, SAMPLES_AT_ONCE))
+    return jax.lax.map(one, (indices, data["x"], data.get("context")), batch_size=images)
+
+
+def summary(terms, estimate, *, event_size, num_samples, offset=0.0) -> dict:
+    """Means over a data set, nats an example; `*_se` is the standard error of the mean over examples.
+
+    `offset` (nats a dimension) turns the density of dequantised data into a bound on the mass of its levels, in
+    `bits_per_dim` alone (`data.transforms.log_levels_per_dim`).
+    """
+    log_prob = estimate["log_prob"].astype(np.float64)
+    return {
+        "elbo": float(np.mean(terms["bound"], dtype=np.float64)),
+        "rate": float(np.mean(terms["rate"], dtype=np.float64)),
+        "distortion": float(np.mean(terms["distortion"], dtype=np.float64)),
+        "log_prob": float(log_prob.mean()),
+        "log_prob_se": float(log_prob.std(ddof=1) / np.sqrt(len(log_prob))) if len(log_prob) > 1 else float("nan"),
+        "num_samples": num_samples,
+        "num_examples": len(log_prob),
+        "effective_samples": float(np.mean(estimate["ess"])),
+        "bits_per_dim": bits_per_dim(float(log_prob.mean()) - offset * event_size, event_size),
+    }
+
+
+def _largest_divisor(number, limit):
+    return max(d for d in range(1, min(number, limit) + 1) if number % d == 0)

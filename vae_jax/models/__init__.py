@@ -1,0 +1,22 @@
+"""One file per family: its equations, `family(...) -> Model`, `from_config(**keys) -> Model`."""
+
+import importlib
+import pkgutil
+
+from vae_jax.core import Model, call
+
+
+def families() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def from_config(family: str, config: dict, **given) -> Model:
+    """The model of `family` (a file of this folder) whose keyword arguments are the keys of `config`.
+
+    `given` is what the data say: `event_shape`, and `num_classes` where there is a context (0 otherwise).
+    Raises `ValueError` for an unknown family or key, with the nearest allowed one.
+    """
+    if family not in families():
+        raise ValueError(f"config.family: unknown value {family!r} (allowed: {', '.join(families())})")
+    module = importlib.import_module(f"vae_jax.models.{family}")
+    return call(module.from_config, config, where="config.model", **given)

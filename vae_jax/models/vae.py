@@ -1,0 +1,94 @@
+"""The variational auto-encoder, arXiv:1312.6114; conditional on a class label, arXiv:1406.5298 sec. 2, where there is one.
+
+    p(z) = N(0, I)       q(z|x, c) = posterior(encoder(x, c))       p(x|z, c) = likelihood(decoder(z, c))
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from vae_jax import networks, objectives
+from vae_jax.core import Latent, Model, build, check_options, per_example
+from vae_jax.distributions import Normal, heads
+from vae_jax.objectives import schedules
+
+
+def vae(encoder, decoder, *, latent_dim, posterior, likelihood, objective=objectives.elbo, num_classes=0, **options):
+    """A VAE from two networks and two heads; `objective` is maximised with `options`, of which any may be a schedule.
+
+    `encoder` puts out what `posterior` takes, `decoder` what `likelihood` takes (`distributions.heads`).
+    Raises `ValueError` where a conditional model meets no context.
+    """
+
+    def one_hot(context):
+        if num_classes == 0:
+            return None
+        if context is None:
+            raise ValueError(f"this model is conditional on {num_classes} classes: a context is needed")
+        return jax.nn.one_hot(context, num_classes)
+
+    def encode(params, x, context=None):
+        return posterior.distribution(*encoder.apply(params["encoder"], likelihood.standardize(x), one_hot(context)))
+
+    def decode(params, z, context=None):
+        return likelihood.distribution(*decoder.apply(params["decoder"], z, one_hot(context)))
+
+    latent = Latent(
+        prior=lambda params, context=None: Normal.standard((latent_dim,)),
+        posterior=encode,
+        likelihood=decode,
+    )
+
+    def init(key, batch):
+        key_encoder, key_decoder = jax.random.split(key)
+        x, context = jax.tree.map(lambda a: a[0], (batch["x"], batch.get("context")))
+        return {
+            "encoder": encoder.init(key_encoder, likelihood.standardize(x), one_hot(context)),
+            "decoder": decoder.init(key_decoder, jnp.zeros(latent_dim), one_hot(context)),
+        }
+
+    def loss(params, key, batch, step):
+        equation = functools.partial(objective, latent, **schedules.resolve(options, step))
+        value, terms = per_example(equation)(params, key, batch)
+        return -value, terms
+
+    def sample(params, key, context=None):
+        key_z, key_x = jax.random.split(key)
+        return decode(params, latent.prior(params).sample(key_z), context).sample(key_x)
+
+    def bound(params, key, x, context=None):
+        return objectives.log_weight(latent, params, key, x, context)
+
+    return Model(init, loss, sample, bound=bound, latent=latent)
+
+
+def from_config(*, event_shape, num_classes, latent_dim, encoder, decoder, posterior, likelihood, objective) -> Model:
+    """A VAE from plain dicts: each has the `name` of a network, head or objective, and its keyword arguments.
+
+    A number among the objective's options may be a schedule, `{"name": "linear", "steps": 1000}`.
+    Raises `ValueError` that names the key.
+    """
+    if not isinstance(latent_dim, int) or latent_dim < 1:
+        raise ValueError(f"config.model.latent_dim must be a positive integer, got {latent_dim!r}")
+    posterior = build(heads, posterior, (latent_dim,), where="config.model.posterior")
+    likelihood = build(heads, likelihood, tuple(event_shape), where="config.model.likelihood")
+    options = dict(objective)
+    name = options.pop("name")
+    if name not in objectives.__all__:
+        raise ValueError(f"config.model.objective.name: unknown value {name!r} (allowed: {', '.join(objectives.__all__)})")
+    for key, value in options.items():
+        if isinstance(value, dict):
+            options[key] = build(schedules, value, where=f"config.model.objective.{key}")
+    equation = getattr(objectives, name)
+    check_options(equation, options, where="config.model.objective", num_args=5)
+    return vae(
+        build(networks, encoder, posterior.shapes, where="config.model.encoder"),
+        build(networks, decoder, likelihood.shapes, where="config.model.decoder"),
+        latent_dim=latent_dim,
+        posterior=posterior,
+        likelihood=likelihood,
+        num_classes=num_classes,
+        objective=equation,
+        **options,
+    )

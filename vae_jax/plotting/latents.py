@@ -1,0 +1,78 @@
+"""What a model does with its codes: where it puts the data, and which dimensions carry it."""
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Circle
+from matplotlib.patheffects import withStroke
+
+from vae_jax.plotting import INK, MARKERS, PALETTE, QUIET, shaped, styled
+
+HALO = [withStroke(linewidth=2, foreground="white")]
+
+
+@styled
+def scatter(z, label=None, *, class_names=None, axes=("$z_1$", "$z_2$"), radii=(1, 2)):
+    """The codes of the data: z [N, 2], coloured by label [N] (integers from 0), with circles at `radii` standard
+    deviations of the prior N(0, I).
+
+    A VAE's codes fill the prior; a plain auto-encoder's go where they like. For D > 2 pass an orthonormal projection
+    of the codes, under which the circles still hold, and name its `axes`, say `("PC 1", "PC 2")`.
+    """
+    z, classes = shaped(z=(z, "N 2"), label=(np.zeros(len(z)) if label is None else label, "N"))
+    classes = classes.astype(int)
+    names = range(classes.max() + 1) if class_names is None else class_names
+    if classes.min() < 0 or classes.max() >= len(names):
+        raise ValueError(f"label must lie in 0..{len(names) - 1}; found {classes.min()}..{classes.max()}")
+    figure = Figure(figsize=(4.0, 3.5), layout="constrained")
+    panel = figure.add_subplot(aspect="equal", xlabel=axes[0], ylabel=axes[1])
+    order = np.random.default_rng(0).permutation(len(z))  # no class lies on top of the others
+    for turn, marker in enumerate(MARKERS):  # ten colours, then the next marker
+        some = order[classes[order] // len(PALETTE) % len(MARKERS) == turn]
+        colours = [PALETTE[k % len(PALETTE)] for k in classes[some]]
+        size = np.clip(2e4 / len(z), 2.5, 12)
+        panel.scatter(*z[some].T, s=size, c=colours, marker=marker, alpha=0.8, linewidths=0, rasterized=True)
+    for radius in radii:
+        panel.add_patch(Circle((0, 0), radius, fill=False, edgecolor=INK, linewidth=0.7, linestyle=(0, (4, 3))))
+        panel.text(0, radius, f"{radius}$\\sigma$", ha="center", va="center", fontsize=7, path_effects=HALO)
+    panel.autoscale_view()
+    if label is not None:
+        keys = [_key(k, names[k]) for k in np.unique(classes)]
+        columns = 1 + (len(keys) - 1) // 16
+        panel.legend(handles=keys, loc="center left", bbox_to_anchor=(1, 0.5), handlelength=1, ncols=columns)
+    return figure
+
+
+@styled
+def kl_per_dimension(kl, *, threshold=None):
+    """The rate, by latent dimension: kl [D] in nats, averaged over the data, largest first.
+
+    Dimensions above `threshold` nats count as active; the others' posteriors have collapsed onto the prior.
+    """
+    (kl,) = shaped(kl=(kl, "D"))
+    order, rank = np.argsort(-kl, kind="stable"), np.arange(len(kl))
+    active = kl[order] > (-np.inf if threshold is None else threshold)
+    figure = Figure(figsize=(4.5, 2.4), layout="constrained")
+    panel = figure.add_subplot(ylabel=r"$\mathrm{KL}(q(z_d \mid x) \parallel p(z_d))$  (nats)")
+    panel.bar(rank, kl[order], width=0.8, color=np.where(active, PALETTE[0], QUIET))
+    summary = f"{kl.sum():.1f} nats in all"
+    if threshold is not None:
+        panel.axhline(threshold, color=INK, linewidth=0.7, linestyle=(0, (4, 3)))
+        summary = f"{active.sum()} of {len(kl)} dimensions above {threshold:g} nats\n{summary}"
+    panel.text(1, 1, summary, transform=panel.transAxes, ha="right", va="top", linespacing=1.4)
+    panel.set_xlim(-0.7, len(kl) - 0.3)
+    if len(kl) <= 32:
+        panel.set_xlabel("latent dimension $d$, by rate")
+        panel.set_xticks(rank, labels=order)
+        panel.tick_params(axis="x", length=0, labelsize=8 if len(kl) <= 24 else 7)
+        for tick, on in zip(panel.get_xticklabels(), active, strict=True):
+            tick.set_color(INK if on else QUIET)
+    else:
+        panel.set_xlabel("latent dimensions, by rate")
+    return figure
+
+
+def _key(k, name):
+    """The legend's entry for class k."""
+    marker = MARKERS[k // len(PALETTE) % len(MARKERS)]
+    return Line2D([], [], marker=marker, color=PALETTE[k % len(PALETTE)], markersize=4.5, linestyle="", label=str(name))

@@ -1,0 +1,29 @@
+"""Paths between two codes."""
+
+import jax
+import jax.numpy as jnp
+
+
+def linear(z_a, z_b, t):
+    """(1 - t) z_a + t z_b: [T, D] for t [T]. Halfway it is shorter than either end: it leaves the shell |z| ≈ √D."""
+    t = t[:, None]
+    return (1.0 - t) * z_a + t * z_b
+
+
+def spherical(z_a, z_b, t):
+    """[sin((1-t) Ω) z_a + sin(t Ω) z_b] / sin Ω, Ω the angle between the codes: [T, D].  arXiv:1609.04468 sec. 2.
+
+    For codes that are parallel, where Ω gives no direction, the straight line.
+    """
+    norms = jnp.linalg.norm(z_a) * jnp.linalg.norm(z_b)
+    omega = jnp.arccos(jnp.clip(z_a @ z_b / jnp.maximum(norms, 1e-12), -1.0, 1.0))
+    t = t[:, None]
+    flat = jnp.sin(omega) < 1e-4
+    safe = jnp.where(flat, 1.0, jnp.sin(omega))
+    arc = (jnp.sin((1.0 - t) * omega) * z_a + jnp.sin(t * omega) * z_b) / safe
+    return jnp.where(flat, linear(z_a, z_b, t[:, 0]), arc)
+
+
+def decode_path(latent, params, path, context=None):
+    """The mean of p(x|z) along a path of codes [T, D]: [T, *event]."""
+    return jax.vmap(lambda z: latent.likelihood(params, z, context).mean())(path)
