@@ -1,0 +1,16 @@
+"""Importance-weighted auto-encoder, K = 5, on dynamically binarised MNIST.  arXiv:1509.00519.
+
+python -m experiments.train --config=experiments/configs/iwae_mnist.py --config.data.path=DIR
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import vae_digits, vae_mnist
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    config = vae_mnist.get_config()
+    config.model.latent_dim = 50
+    config.model.objective = ConfigDict({"name": "iwae", "num_samples": 5})
+    vae_mnist.train_for(config, num_steps=60_000)
+    return vae_digits.smoke(config) if arg == "smoke" else config

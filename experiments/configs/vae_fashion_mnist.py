@@ -1,0 +1,15 @@
+"""VAE with two dense hidden layers on dynamically binarised Fashion-MNIST, otherwise as `vae_mnist`.
+
+python -m experiments.train --config=experiments/configs/vae_fashion_mnist.py   (Debian's dataset-fashion-mnist is found)
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import vae_digits, vae_mnist
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    config = vae_mnist.get_config()
+    config.data.name = "fashion_mnist"
+    vae_mnist.train_for(config, num_steps=50_000)
+    return vae_digits.smoke(config) if arg == "smoke" else config

@@ -1,0 +1,25 @@
+"""VAE with two dense hidden layers on dynamically binarised MNIST.  arXiv:1312.6114.
+
+Protocol: first 50k / last 10k of train / 10k test; training pixels drawn anew at every visit, validation and test on
+one fixed draw.  python -m experiments.train --config=experiments/configs/vae_mnist.py --config.data.path=DIR
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import vae_digits
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    config = vae_digits.get_config()
+    config.data.name = "mnist"
+    config.data.batch_size = 128
+    config.model.latent_dim = 40
+    config.model.encoder.hidden = config.model.decoder.hidden = (300, 300)
+    train_for(config, num_steps=100_000)
+    return vae_digits.smoke(config) if arg == "smoke" else config
+
+
+def train_for(config: ConfigDict, num_steps: int) -> None:
+    """`num_steps` steps under a cosine that ends with them."""
+    config.train.update({"num_steps": num_steps, "log_every": 500, "eval_every": 2_000, "checkpoint_every": 2_000})
+    config.optimizer.schedule.decay_steps = num_steps

@@ -1,0 +1,15 @@
+"""VAE with two latent dimensions on MNIST: a latent space that can be looked at.  arXiv:1312.6114 app. A.
+
+python -m experiments.train --config=experiments/configs/vae_mnist_2d.py --config.data.path=DIR
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import vae_digits, vae_mnist
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    config = vae_mnist.get_config()
+    config.model.latent_dim = 2
+    vae_mnist.train_for(config, num_steps=50_000)
+    return vae_digits.smoke(config) if arg == "smoke" else config

@@ -1,0 +1,19 @@
+"""VAE on MNIST as it is stored, 256 levels a pixel: a mixture of three discretised logistics, arXiv:1701.05517 eq. (2).
+
+python -m experiments.train --config=experiments/configs/vae_mnist_8bit.py --config.data.path=DIR
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import vae_digits, vae_mnist
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    config = vae_mnist.get_config()
+    config.data.transform = "levels"
+    config.model.encoder = ConfigDict({"name": "conv_encoder", "channels": (32, 64), "hidden": (256,), "activation": "relu"})
+    config.model.decoder = ConfigDict({"name": "conv_decoder", "channels": (64, 32), "hidden": (256,), "activation": "relu"})
+    config.model.likelihood = ConfigDict({"name": "discretized_logistic_mixture", "num_components": 3})
+    vae_mnist.train_for(config, num_steps=20_000)
+    config.eval.num_samples = 100
+    return vae_digits.smoke(config) if arg == "smoke" else config
