@@ -364,7 +364,7 @@ def main():
     if options.job not in jobs:
         parser.error(f"--peer={options.peer} does --job={'|'.join(jobs)}, not {options.job}")
 
-    # GNU OpenMP spins for long at its barriers: on a busy machine torch then loses a factor of up to forty.
+    # Where another process holds a core, GNU OpenMP's default spinning at barriers costs torch a factor of forty.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     images = np.load(options.data)
     # Black and white pixels stay as they are wherever a peer binarises them again.

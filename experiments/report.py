@@ -106,7 +106,8 @@ def _image_figures(experiment, params, key):
     yield "interpolations", _interpolations(experiment, params, x, c, show)
 
     if latent.prior(params).mean().shape == (2,):
-        for name, values in (("manifold", manifold.grid_values(20)), ("manifold_quantiles", manifold.normal_quantiles(20))):
+        axes = {"manifold": manifold.grid_values(20), "manifold_quantiles": manifold.normal_quantiles(20)}
+        for name, values in axes.items():
             grid = jax.jit(lambda v: manifold.decode_grid(latent, params, v, None if c is None else c[0]))(values)
             yield name, images.manifold(show(grid), np.asarray(values))
 

@@ -62,8 +62,9 @@ def build(config: dict) -> Experiment:
     average_decay = options.pop("average_decay")
     optimizer = call(gradient.optimizer, options, where="config.optimizer")
     learner = gradient.gradient(model, optimizer, average_decay=average_decay)
-    _check_likelihood(model, stream)
-    return Experiment(config, dataset, transform, model, learner, stream, jax.random.key(config["seed"]))
+    experiment = Experiment(config, dataset, transform, model, learner, stream, jax.random.key(config["seed"]))
+    _check_likelihood(model, experiment.split("valid"))
+    return experiment
 
 
 def process_start() -> float:
@@ -111,19 +112,17 @@ def _transform(name):
     return getattr(transforms, name)
 
 
-def _check_likelihood(model, stream):
-    """A likelihood must be one of the data it is given: evaluate its support on the first batch."""
+def _check_likelihood(model, batch):
+    """A likelihood must be one of the data it is given. Only shapes are evaluated: nothing is compiled."""
     if model.latent is None:
         return
 
-    def first(key, feed):
-        batch = stream.batch(feed, 0, 0)
-        x, context = jax.tree.map(lambda a: a[0], (batch["x"], batch.get("context")))
+    def likelihood(key, batch):
+        context = jax.tree.map(lambda a: a[0], batch.get("context"))
         params = model.init(key, batch)
-        return batch["x"], model.latent.likelihood(params, model.latent.prior(params).sample(key), context)
+        return model.latent.likelihood(params, model.latent.prior(params, context).sample(key), context)
 
-    x, likelihood = jax.jit(first)(jax.random.key(0), stream.feed(0, 1))
-    check_support(likelihood, x)
+    check_support(jax.eval_shape(likelihood, jax.random.key(0), batch), batch["x"])
 
 
 def _tuples(value):

@@ -19,7 +19,7 @@ from vae_jax.evaluation import likelihood
 from vae_jax.training import loop, writers
 from vae_jax.training.checkpoint import Checkpoints
 
-CONFIG = config_flags.DEFINE_config_file("config", help_string="A file of experiments/configs, ':smoke' for a tiny run.")
+CONFIG = config_flags.DEFINE_config_file("config", help_string="A file of experiments/configs; ':smoke' shrinks it.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where everything goes; default: runs/<name of the config>.")
 
 

@@ -21,7 +21,7 @@ class Latent(NamedTuple):
 
 
 class Model(NamedTuple):
-    """A family's functions. A field that the mathematics does not give stays None, and evaluation asks for the field."""
+    """A family's functions. What the mathematics does not give stays None; evaluation asks for the field."""
 
     init: Callable  # (key, batch)               -> params
     loss: Callable  # (params, key, batch, step) -> nats [B], terms {name: [B]}; what training minimises

@@ -1,6 +1,7 @@
 """VAE with two dense hidden layers on dynamically binarised Fashion-MNIST, otherwise as `vae_mnist`.
 
-python -m experiments.train --config=experiments/configs/vae_fashion_mnist.py   (Debian's dataset-fashion-mnist is found)
+python -m experiments.train --config=experiments/configs/vae_fashion_mnist.py
+(Debian's dataset-fashion-mnist is found without a path)
 """
 
 from ml_collections import ConfigDict
@@ -11,5 +12,6 @@ from experiments.configs import vae_digits, vae_mnist
 def get_config(arg: str = "") -> ConfigDict:
     config = vae_mnist.get_config()
     config.data.name = "fashion_mnist"
-    vae_mnist.train_for(config, num_steps=50_000)
+    vae_mnist.train_for(config, num_steps=30_000)
+    config.eval.num_samples = 1_000
     return vae_digits.smoke(config) if arg == "smoke" else config

@@ -15,7 +15,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.data.batch_size = 128
     config.model.latent_dim = 40
     config.model.encoder.hidden = config.model.decoder.hidden = (300, 300)
-    train_for(config, num_steps=100_000)
+    train_for(config, num_steps=50_000)
     return vae_digits.smoke(config) if arg == "smoke" else config
 
 

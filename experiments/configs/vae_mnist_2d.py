@@ -11,5 +11,6 @@ from experiments.configs import vae_digits, vae_mnist
 def get_config(arg: str = "") -> ConfigDict:
     config = vae_mnist.get_config()
     config.model.latent_dim = 2
-    vae_mnist.train_for(config, num_steps=50_000)
+    vae_mnist.train_for(config, num_steps=30_000)
+    config.eval.num_samples = 1_000
     return vae_digits.smoke(config) if arg == "smoke" else config

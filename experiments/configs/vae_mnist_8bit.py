@@ -11,9 +11,10 @@ from experiments.configs import vae_digits, vae_mnist
 def get_config(arg: str = "") -> ConfigDict:
     config = vae_mnist.get_config()
     config.data.transform = "levels"
-    config.model.encoder = ConfigDict({"name": "conv_encoder", "channels": (32, 64), "hidden": (256,), "activation": "relu"})
-    config.model.decoder = ConfigDict({"name": "conv_decoder", "channels": (64, 32), "hidden": (256,), "activation": "relu"})
+    network = {"hidden": (256,), "activation": "relu"}
+    config.model.encoder = ConfigDict({"name": "conv_encoder", "channels": (32, 64), **network})
+    config.model.decoder = ConfigDict({"name": "conv_decoder", "channels": (64, 32), **network})
     config.model.likelihood = ConfigDict({"name": "discretized_logistic_mixture", "num_components": 3})
-    vae_mnist.train_for(config, num_steps=20_000)
+    vae_mnist.train_for(config, num_steps=10_000)
     config.eval.num_samples = 100
     return vae_digits.smoke(config) if arg == "smoke" else config

@@ -27,8 +27,8 @@ def stream(images, *, seed, batch_size, transform, max_value, context=False, mem
     """Training batches, shuffled anew every epoch; the images stay on the device as they are stored where they fit
     into `memory_limit` bytes, and are read by Grain, a batch an item, where they do not.
 
-    `transform` is a function of `data.transforms`; its key is new at every step. With `context` the labels travel along.
-    Raises `ValueError` where a batch is larger than the data.
+    `transform` is a function of `data.transforms`; its key is new at every step; with `context` the labels
+    travel along. Raises `ValueError` where a batch is larger than the data.
     """
     size = len(images.x)
     if not 1 <= batch_size <= size:
@@ -38,7 +38,7 @@ def stream(images, *, seed, batch_size, transform, max_value, context=False, mem
     keys = {"order": jax.random.fold_in(jax.random.key(seed), 0), "draw": jax.random.fold_in(jax.random.key(seed), 1)}
 
     def positions(step):
-        """The elements of the batch of `step`; each epoch leaves out its own random remainder of size mod batch_size."""
+        """The elements of the batch of `step`; each epoch leaves out its own random remainder."""
         epoch, index = step // steps_per_epoch, step % steps_per_epoch
         return shuffled(jax.random.fold_in(keys["order"], epoch), index * batch_size + jnp.arange(batch_size), size)
 
@@ -64,7 +64,7 @@ def stream(images, *, seed, batch_size, transform, max_value, context=False, mem
 
 
 def _reader(arrays, positions):
-    """(step, length) -> the stored batches of those steps, stacked [length, B, ...]: Grain reads them ahead in threads."""
+    """(step, length) -> the stored batches of those steps, stacked [length, B, ...], read ahead by Grain."""
     import grain
 
     class Batches:
@@ -123,7 +123,7 @@ def shuffled(key, position, size, rounds=32):
         chosen = _hash(jnp.maximum(x, partner) ^ salt) & 1
         return jnp.where(chosen == 1, partner, x), None
 
-    x, _ = jax.lax.scan(swap, position.astype(jnp.uint32), (constants[:, 0], constants[:, 1]), unroll=True)
+    x, _ = jax.lax.scan(swap, position.astype(jnp.uint32), (constants[:, 0], constants[:, 1]))
     return x.astype(jnp.int32)
 
 

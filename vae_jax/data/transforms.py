@@ -1,4 +1,4 @@
-"""From stored pixels (integers 0..max_value) to what a likelihood takes, on the device: `(key, pixels, max_value) -> x`."""
+"""From stored pixels, 0..max_value, to what a likelihood takes, on the device: `(key, pixels, max_value) -> x`."""
 
 import math
 
@@ -44,7 +44,7 @@ def log_levels_per_dim(transform, max_value):
 
 def _bits16(key, shape):
     """Uniform 16-bit integers as uint32. `jax.random.bits` hashes one counter a number and throws most of it away;
-    here every 32-bit word of the hash gives two: a quarter of the work, and drawing is the dearest part of a small step.
+    here every 32-bit word of the hash gives two: a quarter of the work, where drawing is a good part of a small step.
     """
     size = math.prod(shape)
     words = threefry_2x32(jax.random.key_data(key), jnp.arange((size + 1) // 2, dtype=jnp.uint32))

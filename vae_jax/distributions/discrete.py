@@ -48,4 +48,4 @@ class Categorical:
     def mean(self):
         """The expected level, Σ_v v p(v)."""
         levels = jnp.arange(self.logits.shape[-1], dtype=self.logits.dtype)
-        return jnp.sum(jax.nn.softmax(self.logits) * levels, axis=-1)
+        return jax.nn.softmax(self.logits) @ levels

@@ -28,7 +28,7 @@ LOG_SCALE_LIMIT = 8.0
 
 
 class Head(NamedTuple):
-    """`distribution(*arrays)` where the arrays have `shapes`; `standardize` brings data to about [-1, 1] for a network."""
+    """`distribution(*arrays)`, the arrays of `shapes`; `standardize` brings data to about [-1, 1] for a network."""
 
     shapes: tuple
     distribution: Callable

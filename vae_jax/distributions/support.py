@@ -1,6 +1,6 @@
 """Which data a density is a density of."""
 
-import jax.numpy as jnp
+import numpy as np
 
 
 def check_support(distribution, x):
@@ -8,19 +8,19 @@ def check_support(distribution, x):
 
     `distribution.support` is "real", "binary" or "integers below V".
     """
-    support = distribution.support
-    low, high = float(jnp.min(x)), float(jnp.max(x))
+    support, x = distribution.support, np.asarray(x)
+    low, high = float(np.min(x)), float(np.max(x))
     name = type(distribution).__name__
-    if not (jnp.isfinite(low) and jnp.isfinite(high)):
+    if not (np.isfinite(low) and np.isfinite(high)):
         raise ValueError(f"the data hold NaN or infinite values (minimum {low}, maximum {high})")
-    if support == "binary" and not bool(jnp.all((x == 0) | (x == 1))):
+    if support == "binary" and not bool(np.all((x == 0) | (x == 1))):
         raise ValueError(
             f"a {name} likelihood is a density of 0 and 1 only; the data range over [{low:g}, {high:g}]. "
-            "Set config.data.transform='binarize', or choose a likelihood for grey levels (discretized_logistic_mixture)"
+            "Set config.data.transform='binarize', or choose a likelihood of levels (discretized_logistic_mixture)"
         )
     if support.startswith("integers"):
         levels = int(support.rsplit(" ", 1)[1])
-        if low < 0 or high >= levels or not bool(jnp.all(x == jnp.round(x))):
+        if low < 0 or high >= levels or not bool(np.all(x == np.round(x))):
             raise ValueError(
                 f"a {name} likelihood is a density of {support}; the data range over [{low:g}, {high:g}]. "
                 "Set config.data.transform='levels' (and num_levels to match), or choose another likelihood"

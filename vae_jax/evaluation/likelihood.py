@@ -86,10 +86,13 @@ def log_likelihood(model, params, key, data, *, num_samples, progress=False) -> 
         raise ValueError(f"config.eval.num_samples must be at least 1, got {num_samples}")
     size = len(data["x"])
     pieces = []
-    for start in tqdm.tqdm(range(0, size, PIECE), desc=f"IW-{num_samples}", unit_scale=PIECE, disable=not progress):
+    bar = tqdm.tqdm(total=size, desc=f"IW-{num_samples}", unit="image", disable=not progress)
+    for start in range(0, size, PIECE):
         piece = jax.tree.map(lambda a, start=start: a[start : start + PIECE], data)
         indices = jnp.arange(start, start + len(piece["x"]))
         pieces.append(jax.device_get(_log_likelihood(model.latent, params, key, indices, piece, num_samples)))
+        bar.update(len(indices))
+    bar.close()
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)
 
 

@@ -1,6 +1,6 @@
-"""The variational auto-encoder, arXiv:1312.6114; conditional on a class label, arXiv:1406.5298 sec. 2, where there is one.
+"""The variational auto-encoder, arXiv:1312.6114; where there is a class label, conditional on it, arXiv:1406.5298.
 
-    p(z) = N(0, I)       q(z|x, c) = posterior(encoder(x, c))       p(x|z, c) = likelihood(decoder(z, c))
+p(z) = N(0, I)       q(z|x, c) = posterior(encoder(x, c))       p(x|z, c) = likelihood(decoder(z, c))
 """
 
 import functools
@@ -76,7 +76,9 @@ def from_config(*, event_shape, num_classes, latent_dim, encoder, decoder, poste
     options = dict(objective)
     name = options.pop("name")
     if name not in objectives.__all__:
-        raise ValueError(f"config.model.objective.name: unknown value {name!r} (allowed: {', '.join(objectives.__all__)})")
+        raise ValueError(
+            f"config.model.objective.name: unknown value {name!r} (allowed: {', '.join(objectives.__all__)})"
+        )
     for key, value in options.items():
         if isinstance(value, dict):
             options[key] = build(schedules, value, where=f"config.model.objective.{key}")

@@ -11,7 +11,7 @@ def elbo(latent, params, key, x, context=None, *, beta=1.0, num_samples=1):
     """E_q[log p(x|z)] - β KL(q(z|x) || p(z)), L = `num_samples` reparameterised samples, the KL in closed form.
 
     arXiv:1312.6114 eq. (3) and (7); β ≠ 1 is the β-VAE, openreview:Sy2fzU9gl eq. (4), and re-weights the value alone.
-    Published code often takes means over pixels, which is a hidden β. Raises `TypeError` where the KL has no closed form.
+    Published code often takes means over pixels: a hidden β. Raises `TypeError` where the KL has no closed form.
     """
     q = latent.posterior(params, x, context)
     log_lik = jnp.mean(

@@ -6,8 +6,7 @@ import jax.numpy as jnp
 
 def linear(z_a, z_b, t):
     """(1 - t) z_a + t z_b: [T, D] for t [T]. Halfway it is shorter than either end: it leaves the shell |z| ≈ √D."""
-    t = t[:, None]
-    return (1.0 - t) * z_a + t * z_b
+    return jnp.outer(1.0 - t, z_a) + jnp.outer(t, z_b)
 
 
 def spherical(z_a, z_b, t):
@@ -17,11 +16,10 @@ def spherical(z_a, z_b, t):
     """
     norms = jnp.linalg.norm(z_a) * jnp.linalg.norm(z_b)
     omega = jnp.arccos(jnp.clip(z_a @ z_b / jnp.maximum(norms, 1e-12), -1.0, 1.0))
-    t = t[:, None]
     flat = jnp.sin(omega) < 1e-4
     safe = jnp.where(flat, 1.0, jnp.sin(omega))
-    arc = (jnp.sin((1.0 - t) * omega) * z_a + jnp.sin(t * omega) * z_b) / safe
-    return jnp.where(flat, linear(z_a, z_b, t[:, 0]), arc)
+    arc = (jnp.outer(jnp.sin((1.0 - t) * omega), z_a) + jnp.outer(jnp.sin(t * omega), z_b)) / safe
+    return jnp.where(flat, linear(z_a, z_b, t), arc)
 
 
 def decode_path(latent, params, path, context=None):

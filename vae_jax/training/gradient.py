@@ -31,7 +31,7 @@ def optimizer(*, name, learning_rate, schedule=None, clip_norm=0.0, **options) -
     """
     function = getattr(optax, str(name), None)
     if not inspect.isfunction(function) or "learning_rate" not in inspect.signature(function).parameters:
-        raise ValueError(f"config.optimizer.name: {name!r} is no optimiser of optax (adam, adamw, adamax, sgd, lion ...)")
+        raise ValueError(f"config.optimizer.name: {name!r} is no optimiser of optax (adam, adamw, adamax, sgd ...)")
     if schedule:
         factor = build(optax.schedules, schedule, where="config.optimizer.schedule")
         rate = lambda count: learning_rate * factor(count)  # noqa: E731

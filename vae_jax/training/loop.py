@@ -51,7 +51,7 @@ def fit(
             raise ValueError(f"config.train.{name} must be at least 1, got {value}")
     if patience and validate is None:
         raise ValueError("config.train.patience needs a validation set")
-    state, best, record = _start(learner, stream, key, patience)
+    state, best, record = start(learner, stream, key, patience)
     restored = checkpoints.restore((state, best)) if checkpoints else None
     if restored:
         step, (state, best), record = restored
@@ -75,10 +75,10 @@ def fit(
             if length not in compiled:
                 compiled[length] = compile_chunk(learner, stream, state, feed, length)
             started_at = time.time()
-            start = time.perf_counter()
+            began = time.perf_counter()
             state, metrics = compiled[length](state, feed)
             metrics = {name: np.asarray(values, np.float64) for name, values in metrics.items()}  # waits for the chunk
-            seconds = time.perf_counter() - start
+            seconds = time.perf_counter() - began
             first_step_at = first_step_at or started_at + seconds / length
             record["seconds"] += seconds
             if record["first_loss"] is None:
@@ -102,13 +102,17 @@ def fit(
             if _due(step, length, checkpoint_every) and not finished():
                 save()
     save()
-    record = record | {"steps": step, "first_step_at": first_step_at, "skipped": int(state.skipped), "stopped_early": step < num_steps}
+    record = record | {
+        "steps": step,
+        "first_step_at": first_step_at,
+        "skipped": int(state.skipped),
+    }
     return Fit(state, best if patience else learner.params(state), record)
 
 
 def restore(learner, stream, checkpoints, *, patience=0) -> Fit | None:
     """What `fit` had reached at its newest checkpoint, or None where there is none."""
-    state, best, _ = _start(learner, stream, jax.random.key(0), patience)
+    state, best, _ = start(learner, stream, jax.random.key(0), patience)
     restored = checkpoints.restore((state, best))
     if restored is None:
         return None
@@ -128,8 +132,8 @@ def compile_chunk(learner, stream, state, feed, length):
     return jax.jit(run, donate_argnums=0).lower(state, feed).compile()
 
 
-def _start(learner, stream, key, patience):
-    """The state from the first batch, compiled as one program; the best parameters so far; an empty record."""
+def start(learner, stream, key, patience=0):
+    """Where a run begins: the state from the first batch, the best parameters so far, an empty record."""
     feed = stream.feed(0, 1)
     state = jax.jit(lambda key, feed: learner.init(key, stream.batch(feed, jnp.zeros((), jnp.int32), 0)))(key, feed)
     best = jax.tree.map(jnp.copy, learner.params(state)) if patience else None

@@ -1,4 +1,4 @@
-"""Where a run's numbers go: a folder that belongs to one config, with `metrics.jsonl` always and TensorBoard on request."""
+"""Where a run's numbers go: a folder of one config, with `metrics.jsonl` always and TensorBoard on request."""
 
 import json
 import os
@@ -58,7 +58,7 @@ def write_json(path, value):
 
 
 class Writer:
-    """One JSON object a logged step in `metrics.jsonl`; with `tensorboard`, event files beside it (extra `tensorboard`)."""
+    """One JSON object a logged step in `metrics.jsonl`; with `tensorboard`, event files beside it."""
 
     def __init__(self, directory, *, tensorboard=False):
         self.path = Path(directory) / "metrics.jsonl"

@@ -1,0 +1,197 @@
+"""Images a second of one training job, as a fraction of what this machine's matrix products allow.
+
+    python -m experiments.benchmark [--job=mlp|conv|evaluate] [--data=NAME] [--path=DIR]
+    python -m experiments.benchmark --peers=torch,flax --peer_python=PYTHON   (see experiments/benchmark_peers.py)
+
+`mlp` is 784-500-20-500-784, `conv` two strided convolutions each way (32-64 channels, 32 latents), both at batch 128
+with dynamic binarisation and Adam; `evaluate` is an importance-weighted bound with 5000 samples of a 784-200-200-50
+model. Every run is a process of its own and the peers take turns with us, `--rounds` times, so that a drift of the
+machine's speed meets all alike; medians are printed, and the ELBO each has reached at the same number of steps.
+"""
+
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from absl import app, flags
+
+from experiments.benchmark_peers import BATCH, EVERY, HELD_OUT, Stopwatch
+from experiments.setup import one_line_errors, process_start
+
+JOB = flags.DEFINE_enum("job", "mlp", ["mlp", "conv", "evaluate"], "What to run.")
+DATA = flags.DEFINE_string("data", "fashion_mnist", "A 28x28 data set: its pixels, not its name, matter to speed.")
+DATA_PATH = flags.DEFINE_string("path", None, "Where the data set is.")
+PEERS = flags.DEFINE_list("peers", [], "Peers to run in turn with us.")
+PEER_PYTHON = flags.DEFINE_string("peer_python", sys.executable, "The Python of the peers' environment.")
+SECONDS = flags.DEFINE_float("seconds", 10.0, "Of steady training to measure in each run.")
+ROUNDS = flags.DEFINE_integer("rounds", 3, "How often everybody takes a turn.")
+MAX_STEPS = flags.DEFINE_float("max_steps", float("inf"), "Stop here: to compare ELBOs at equal work.")
+WORKER = flags.DEFINE_string("worker", None, "Internal: run the job on this file of images and print one JSON line.")
+
+NETWORKS = {
+    "mlp": (20, {"name": "mlp", "hidden": (500,)}, {"name": "mlp", "hidden": (500,)}),
+    "conv": (32, {"name": "conv_encoder", "channels": (32, 64)}, {"name": "conv_decoder", "channels": (64, 32)}),
+    "evaluate": (50, *[{"name": "mlp", "hidden": (200, 200), "activation": "tanh"}] * 2),
+}
+
+
+def model_of(job):
+    from vae_jax import models
+
+    latent_dim, encoder, decoder = NETWORKS[job]
+    config = {
+        "latent_dim": latent_dim,
+        "encoder": encoder,
+        "decoder": decoder,
+        "posterior": {"name": "normal"},
+        "likelihood": {"name": "bernoulli"},
+        "objective": {"name": "elbo"},
+    }
+    return models.from_config("vae", config, event_shape=(28, 28, 1), num_classes=0)
+
+
+def train(job, images):
+    """Our side of the training jobs: the loop's own compiled chunk, looked at as often as a peer is."""
+    import jax
+
+    from vae_jax.data import pipeline, sources, transforms
+    from vae_jax.evaluation import likelihood
+    from vae_jax.training import gradient, loop
+
+    model = model_of(job)
+    learner = gradient.gradient(model, gradient.optimizer(name="adam", learning_rate=1e-3))
+    split = sources.Images(images[:-HELD_OUT], None)
+    stream = pipeline.stream(split, seed=0, batch_size=BATCH, transform=transforms.binarize, max_value=255)
+    state, _, _ = loop.start(learner, stream, jax.random.key(0))
+    feed = stream.feed(0, EVERY)
+    chunk = loop.compile_chunk(learner, stream, state, feed, EVERY)
+    watch = Stopwatch(SECONDS.value, MAX_STEPS.value)
+    begun, first_chunk, done = time.time(), None, False
+    while not done:
+        state, metrics = chunk(state, feed)
+        jax.block_until_ready(metrics)
+        first_chunk = first_chunk or time.time() - begun
+        done = watch(EVERY)
+    held_out = np.random.default_rng(1).binomial(1, images[-HELD_OUT:] / 255).astype(np.float32)
+    elbo = likelihood.elbo_terms(model, learner.params(state), jax.random.key(1), {"x": held_out})["bound"].mean()
+    size = sum(leaf.size for leaf in jax.tree.leaves(learner.params(state)))
+    return {
+        "images_per_s": statistics.median(watch.rates) if watch.rates else None,
+        "first_step_s": begun + first_chunk / EVERY - process_start(),
+        "elbo": float(elbo),
+        "steps": watch.steps,
+        "flop_per_image": 6 * size if job == "mlp" else None,
+    }
+
+
+def evaluate(images, num_images=200, num_samples=5000):
+    """Our side of the evaluation job, against the matrix products it implies."""
+    import jax
+
+    from vae_jax.evaluation import likelihood
+
+    model = model_of("evaluate")
+    data = {"x": np.random.default_rng(1).binomial(1, images[:num_images] / 255).astype(np.float32)}
+    params = model.init(jax.random.key(0), data)
+    run = lambda: likelihood.log_likelihood(model, params, jax.random.key(1), data, num_samples=num_samples)  # noqa: E731
+    run()
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    flop = 2 * (50 * 200 + 200 * 200 + 200 * 784) * num_samples
+    return {"images_per_s": num_images / statistics.median(times), "flop_per_image": flop}
+
+
+def matmul_peak(size=1024, repeats=20):
+    """float32 FLOP/s of a square matrix product: the median of several tries."""
+    import jax
+    import jax.numpy as jnp
+
+    a = jnp.ones((size, size))
+    product = jax.jit(lambda a: a @ a)
+    product(a).block_until_ready()
+    rates = []
+    for _ in range(9):
+        start = time.perf_counter()
+        for _ in range(repeats):
+            out = product(a)
+        out.block_until_ready()
+        rates.append(2 * size**3 * repeats / (time.perf_counter() - start))
+    return statistics.median(rates)
+
+
+def work(job, file):
+    """One run in this process: a JSON line."""
+    images = np.load(file)
+    before = 0.0 if job != "evaluate" else matmul_peak()
+    report = evaluate(images) if job == "evaluate" else train(job, images)
+    report["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    report["matmul_gflop_per_s"] = max(before, matmul_peak()) / 1e9
+    if report.get("flop_per_image") and report["images_per_s"]:
+        report["fraction_of_peak"] = (
+            report["flop_per_image"] * report["images_per_s"] / (report["matmul_gflop_per_s"] * 1e9)
+        )
+    print(json.dumps({"peer": "vae_jax", "job": job, **report}))
+
+
+def in_turn(job, file):
+    """Everybody, `--rounds` times over: {name: [report, ...]}."""
+    limits = [f"--seconds={SECONDS.value}", f"--max_steps={MAX_STEPS.value}"]
+    commands = {"vae_jax": [sys.executable, "-m", "experiments.benchmark", f"--worker={file}", f"--job={job}", *limits]}
+    script = str(Path(__file__).with_name("benchmark_peers.py"))
+    for peer in PEERS.value:
+        options = [f"--peer={peer}", f"--job={job}", f"--data={file}"]
+        peer_limits = [limit.replace("max_steps", "max-steps") for limit in limits]
+        commands[peer] = [PEER_PYTHON.value, script, *options, *peer_limits]
+    reports = {name: [] for name in commands}
+    for _ in range(ROUNDS.value):
+        for name, command in commands.items():
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                raise ValueError(f"{name} failed (see experiments/benchmark_peers.py): {done.stderr.strip()[-400:]}")
+            reports[name].append(json.loads(done.stdout.strip().splitlines()[-1]))
+            print(".", end="", flush=True, file=sys.stderr)
+    return reports
+
+
+def print_table(reports):
+    print(f"\n{'':12s} images/s  (min .. max)        us/them  first step    ELBO")
+    median = {name: statistics.median(r["images_per_s"] for r in runs) for name, runs in reports.items()}
+    for name, runs in reports.items():
+        rates = [r["images_per_s"] for r in runs]
+        first = statistics.median(r.get("first_step_s") or np.nan for r in runs)
+        elbo = statistics.median(r.get("elbo") or np.nan for r in runs)
+        spread, ratio = f"({min(rates):.0f} .. {max(rates):.0f})", median["vae_jax"] / median[name]
+        print(f"{name:12s} {median[name]:8.0f}  {spread:19s} {ratio:6.2f} {first:9.1f} s  {elbo:9.2f}")
+    ours = reports["vae_jax"]
+    peak = statistics.median(r["matmul_gflop_per_s"] for r in ours)
+    line = f"matrix products {peak:.0f} GFLOP/s, peak memory {max(r['peak_memory_mb'] for r in ours):.0f} MB"
+    if "fraction_of_peak" in ours[0]:
+        line += f", fraction of the matrix-product rate {statistics.median(r['fraction_of_peak'] for r in ours):.2f}"
+    print(line)
+
+
+@one_line_errors
+def main(argv):
+    del argv
+    if WORKER.value:
+        work(JOB.value, WORKER.value)
+        return
+    from vae_jax.data import sources
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "images.npy"
+        np.save(file, sources.load(DATA.value, DATA_PATH.value).train.x)
+        print_table(in_turn(JOB.value, file))
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,109 @@
+"""Strict flags for every test, and a model whose every quantity is known exactly."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from vae_jax.core import Latent
+from vae_jax.distributions import MultivariateNormal, Normal
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_debug_key_reuse", True)
+
+
+@pytest.fixture(scope="session")
+def assert_mean():
+    """The mean of independent draws [N] is the expected one: |z| < 5."""
+
+    def check(draws, expected):
+        draws = np.asarray(draws, np.float64)
+        standard_error = draws.std(axis=0, ddof=1) / np.sqrt(len(draws))
+        assert np.all(standard_error > 0), "the draws do not vary"
+        z = (draws.mean(axis=0) - expected) / standard_error
+        assert np.all(np.abs(z) < 5), f"z = {z}, mean {draws.mean(axis=0)}, expected {expected}"
+
+    return check
+
+
+class LinearGaussian(NamedTuple):
+    """p(z) = N(0, I), p(x|z) = N(W z + b, s² I), hence p(z|x) = N(m(x), S) and p(x) = N(b, W Wᵀ + s² I).
+
+    q(z|x) of `latent` is N(m(x) + shift, stretch² S), of `mean_field` N(m(x) + shift, stretch² diag S), with
+    `params` = {"shift": [D], "stretch": []}: `exact` and `wrong` share one compiled function.
+    """
+
+    latent: Latent
+    mean_field: Latent
+    exact: dict
+    wrong: dict
+    weight: np.ndarray
+    bias: np.ndarray
+    scale: float
+
+    @property
+    def posterior_covariance(self):
+        return np.linalg.inv(np.eye(self.weight.shape[1]) + self.weight.T @ self.weight / self.scale**2)
+
+    def posterior_mean(self, x):
+        """[N, D] for x [N, X]."""
+        return (np.asarray(x, np.float64) - self.bias) @ self.weight @ self.posterior_covariance / self.scale**2
+
+    def log_prob(self, x):
+        """Exact log p(x), [N] for x [N, X]."""
+        covariance = self.weight @ self.weight.T + self.scale**2 * np.eye(len(self.bias))
+        return scipy.stats.multivariate_normal(self.bias, covariance).logpdf(np.asarray(x, np.float64))
+
+    def kl_to_posterior(self, params, mean_field=False):
+        """KL(q(z|x) || p(z|x)), the same at every x."""
+        target = self.posterior_covariance
+        q = float(params["stretch"]) ** 2 * (np.diag(np.diag(target)) if mean_field else target)
+        shift = np.asarray(params["shift"], np.float64)
+        precision = np.linalg.inv(target)
+        log_ratio = np.linalg.slogdet(target)[1] - np.linalg.slogdet(q)[1]
+        return 0.5 * (np.trace(precision @ q) + shift @ precision @ shift - len(q) + log_ratio)
+
+    def data(self, size, seed=0):
+        rng = np.random.default_rng(seed)
+        z = rng.normal(size=(size, self.weight.shape[1]))
+        x = z @ self.weight.T + self.bias + self.scale * rng.normal(size=(size, len(self.bias)))
+        return jnp.asarray(x, jnp.float32)
+
+
+@pytest.fixture(scope="session")
+def linear_gaussian():
+    weight, bias, scale = np.array([[1.0, -0.5], [0.3, 0.8], [-0.7, 0.2]]), np.array([0.5, -1.0, 0.2]), 0.6
+    covariance = np.linalg.inv(np.eye(2) + weight.T @ weight / scale**2)
+    w, b = jnp.asarray(weight, jnp.float32), jnp.asarray(bias, jnp.float32)
+    gain = jnp.asarray(covariance @ weight.T / scale**2, jnp.float32)
+    tril = jnp.asarray(np.linalg.cholesky(covariance), jnp.float32)
+    log_scale = jnp.asarray(0.5 * np.log(np.diag(covariance)), jnp.float32)
+
+    def full(params, x, context=None):
+        return MultivariateNormal(gain @ (x - b) + params["shift"], params["stretch"] * tril)
+
+    def diagonal(params, x, context=None):
+        return Normal(gain @ (x - b) + params["shift"], log_scale + jnp.log(params["stretch"]))
+
+    latent = Latent(
+        prior=lambda params, context=None: Normal.standard((2,)),
+        posterior=full,
+        likelihood=lambda params, z, context=None: Normal(w @ z + b, jnp.full(3, np.log(scale), jnp.float32)),
+    )
+    return LinearGaussian(
+        latent,
+        latent._replace(posterior=diagonal),
+        exact={"shift": jnp.zeros(2), "stretch": jnp.ones(())},
+        wrong={"shift": jnp.array([0.2, -0.1]), "stretch": jnp.array(1.3)},
+        weight=weight,
+        bias=bias,
+        scale=scale,
+    )
