@@ -36,7 +36,7 @@ class Conv(nn.Module):
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return convolve(x, kernel, self.stride) + bias
+        return convolve(x, kernel, self.stride) + bias[None, None]
 
 
 class ConvTranspose(nn.Module):
@@ -52,7 +52,7 @@ class ConvTranspose(nn.Module):
         init = nn.initializers.variance_scaling(self.stride**2, "fan_in", "truncated_normal")
         kernel = self.param("kernel", init, (self.kernel, self.kernel, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return convolve_transpose(x, kernel, self.stride) + bias
+        return convolve_transpose(x, kernel, self.stride) + bias[None, None]
 
 
 def convolve(x, kernel, stride):

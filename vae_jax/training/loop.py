@@ -159,9 +159,9 @@ def _check(metrics, step, state, first_loss, max_skipped):
         logging.warning("steps %d to %d: %d skipped, not finite", step + 1, step + len(skipped), skipped.sum())
     advice = "the last checkpoint is the last good state; lower config.optimizer.learning_rate or set clip_norm"
     if in_row >= max_skipped:
-        start = max(len(skipped) - in_row, 0)
-        bad = [name for name, values in metrics.items() if not np.isfinite(values[start])]
-        raise Diverged(f"step {step + start + 1}: {', '.join(bad)} not finite, {in_row} steps in a row; {advice}")
+        since = len(skipped) - in_row  # negative where the row began in an earlier chunk
+        bad = [name for name, values in metrics.items() if not np.isfinite(values[max(since, 0)])]
+        raise Diverged(f"step {step + since + 1}: {', '.join(bad)} not finite, {in_row} steps in a row; {advice}")
     loss = _mean_of_finite(metrics["loss"])
     if loss > EXPLODED * (1.0 + abs(first_loss)):
         terms = {name: _mean_of_finite(metrics[name]) for name in ("rate", "distortion") if name in metrics}

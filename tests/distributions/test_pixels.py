@@ -1,0 +1,75 @@
+"""The discretised mixture is a distribution: its mass is one, wherever its parameters lie."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+
+from vae_jax.distributions import DiscretizedLogisticMixture
+
+LEVELS = np.arange(256)
+
+
+@jax.jit
+def table(logits, locs, log_scales):
+    """log P(v) of one pixel, [256]."""
+    pixel = DiscretizedLogisticMixture(logits, locs, log_scales)
+    return jax.vmap(pixel.log_prob)(jnp.arange(256.0))
+
+
+def one(loc, log_scale):
+    return np.asarray(table(jnp.zeros(1), jnp.array([loc]), jnp.array([log_scale])), np.float64)
+
+
+def exact(loc, log_scale):
+    """Differences of the logistic's distribution function; the first and the last bin take the tails."""
+    edges = np.concatenate([[-np.inf], (LEVELS[:-1] + 0.5) / 127.5 - 1, [np.inf]])
+    return np.diff(scipy.stats.logistic(loc, np.exp(log_scale)).cdf(edges))
+
+
+@pytest.mark.parametrize("loc", [-1.0, -0.37, 0.0, 0.9])
+@pytest.mark.parametrize("log_scale", [-4.0, -2.0, 0.0, 2.0])
+def test_mass_is_the_difference_of_distribution_functions(loc, log_scale):
+    expected = exact(loc, log_scale)
+    fair = expected > 1e-10  # below, float64's own difference is noise
+    np.testing.assert_allclose(np.exp(one(loc, log_scale))[fair], expected[fair], rtol=2e-4)
+
+
+@pytest.mark.parametrize("loc", [-1e4, -30.0, -1.0, -0.5, 0.0021, 1.0, 3.0, 1e4])
+@pytest.mark.parametrize("log_scale", [-8.0, -5.0, -1.0, 3.0, 8.0])
+def test_mass_sums_to_one(loc, log_scale):
+    np.testing.assert_allclose(np.exp(one(loc, log_scale)).sum(), 1.0, rtol=2e-4)
+
+
+def test_tails_belong_to_the_end_bins():
+    assert one(-30.0, 0.0)[0] > -1e-6 and one(30.0, 0.0)[255] > -1e-6
+    np.testing.assert_allclose(np.exp(one(0.0, 8.0)[[0, 255]]), 0.5, rtol=1e-2)
+
+
+def test_a_mixture_is_the_weighted_sum():
+    logits, locs, log_scales = np.array([0.3, -1.0, 2.0]), np.array([-0.8, 0.1, 0.9]), np.array([-3.0, -2.0, -4.0])
+    given = table(*(jnp.asarray(a, jnp.float32) for a in (logits, locs, log_scales)))
+    weights = scipy.special.softmax(logits)
+    expected = sum(w * np.exp(one(m, s)) for w, m, s in zip(weights, locs, log_scales, strict=True))
+    np.testing.assert_allclose(np.exp(given), expected, rtol=1e-4, atol=1e-12)
+
+
+def test_events_add():
+    rng = np.random.default_rng(0)
+    image = [jnp.asarray(rng.normal(size=(2, 3, 1, 4)), jnp.float32) for _ in range(3)]
+    x = rng.integers(256, size=(2, 3, 1)).astype(np.float32)
+    each = [table(*(a[i, j, 0] for a in image))[int(x[i, j, 0])] for i in range(2) for j in range(3)]
+    np.testing.assert_allclose(DiscretizedLogisticMixture(*image).log_prob(x), np.sum(each), rtol=1e-5)
+
+
+def test_samples_have_its_moments(assert_mean):
+    parameters = jnp.array([1.0, 0.0]), jnp.array([-0.5, 0.6]), jnp.array([-3.0, -2.5])
+    pixel = DiscretizedLogisticMixture(*parameters)
+    p = np.exp(np.asarray(table(*parameters), np.float64))
+    x = np.asarray(jax.vmap(pixel.sample)(jax.random.split(jax.random.key(0), 4000)))
+    assert x.min() >= 0 and x.max() <= 255 and np.all(x == np.round(x))
+    assert_mean(x, p @ LEVELS)
+    assert_mean((x - p @ LEVELS) ** 2, p @ (LEVELS - p @ LEVELS) ** 2)
+    np.testing.assert_allclose(pixel.mean(), p @ LEVELS, atol=0.5)

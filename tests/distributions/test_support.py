@@ -1,0 +1,37 @@
+"""Data on which a density is none are refused, and the error says what to do."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vae_jax.distributions import Bernoulli, Categorical, DiscretizedLogisticMixture, Normal, check_support
+
+BITS, SOFTMAX = Bernoulli(jnp.zeros(3)), Categorical(jnp.zeros((3, 17)))
+LOGISTIC, GAUSSIAN = DiscretizedLogisticMixture(*[jnp.zeros((3, 1))] * 3), Normal.standard((3,))
+
+
+@pytest.mark.parametrize(
+    "distribution, x",
+    [(BITS, [0, 1, 1]), (SOFTMAX, [0, 7, 16]), (LOGISTIC, [0, 255, 3]), (GAUSSIAN, [-3.5, 0, 1e6])],
+)
+def test_data_in_the_support(distribution, x):
+    check_support(distribution, np.asarray(x, np.float32))
+    check_support(distribution, jnp.asarray([x, x], jnp.float32))
+
+
+@pytest.mark.parametrize(
+    "distribution, x, words",
+    [
+        (BITS, [0, 0.5, 1], r"Bernoulli likelihood is a density of 0 and 1 only; .*\[0, 1\].*binarize"),
+        (BITS, [0, 255, 1], r"range over \[0, 255\]"),
+        (SOFTMAX, [0, 7, 17], r"Categorical likelihood is a density of integers below 17.*num_levels"),
+        (SOFTMAX, [0, 7, -1], r"range over \[-1, 7\]"),
+        (LOGISTIC, [0, 0.5, 1], r"density of integers below 256.*levels"),
+        (LOGISTIC, [0, 256, 1], r"range over \[0, 256\]"),
+        (GAUSSIAN, [0, float("nan"), 1], r"NaN or infinite"),
+        (GAUSSIAN, [0, float("inf"), 1], r"NaN or infinite"),
+    ],
+)
+def test_data_outside(distribution, x, words):
+    with pytest.raises(ValueError, match=words):
+        check_support(distribution, np.asarray(x, np.float32))

@@ -1,0 +1,122 @@
+"""One contract over every config: finite, deterministic, one trace, and what the launchers make of it."""
+
+import importlib
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from experiments import report, setup
+from vae_jax.data import idx
+from vae_jax.training import loop
+
+CONFIGS = sorted(p.stem for p in Path("experiments/configs").glob("*.py") if not p.stem.startswith("_"))
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory):
+    """scikit-learn's digits as 28x28 IDX files: real images in MNIST's clothes."""
+    folder = tmp_path_factory.mktemp("idx")
+    digits = load_digits()
+    x = np.kron(digits.images, np.ones((3, 3)))  # 24 x 24
+    x = np.pad(np.round(x * 255 / 16), ((0, 0), (2, 2), (2, 2))).astype(np.uint8)
+    label = digits.target.astype(np.uint8)
+    for prefix, part in (("train", slice(0, 300)), ("t10k", slice(300, 400))):
+        idx.write(folder / f"{prefix}-images-idx3-ubyte", x[part])
+        idx.write(folder / f"{prefix}-labels-idx1-ubyte", label[part])
+    return folder
+
+
+def smoke(name, images):
+    config = importlib.import_module(f"experiments.configs.{name}").get_config("smoke")
+    if config.data.name != "digits":
+        config.data.path = str(images)
+    return config.to_dict()
+
+
+def equal(a, b):
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(a), jax.device_get(b))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_contract(name, images):
+    experiment = setup.build(smoke(name, images))
+    state, _, _ = loop.start(experiment.learner, experiment.stream, experiment.key)
+    feed = experiment.stream.feed(0, 3)
+    chunk = loop.compile_chunk(experiment.learner, experiment.stream, state, feed, 3)
+    keep = jax.tree.map(lambda a: a.copy(), state)
+    first, metrics = chunk(state, feed)  # the one compiled program takes every chunk: same shapes, same types
+    for name, values in metrics.items():
+        assert np.isfinite(values).all(), name
+    assert np.all(np.asarray(metrics["grad_norm"]) > 0)
+    again, metrics_again = chunk(keep, feed)
+    equal(metrics, metrics_again)
+    equal(first.params, again.params)
+    later, _ = chunk(first, feed)
+    assert int(later.step) == 6
+    terms = metrics["bound"] + metrics["rate"] + metrics["distortion"]
+    assert np.all(np.asarray(terms) > -1e-2)  # a bound is at least the ELBO
+
+
+def test_every_config_states_its_command():
+    for name in CONFIGS:
+        text = importlib.import_module(f"experiments.configs.{name}").__doc__
+        assert f"experiments/configs/{name}.py" in text and "arXiv" in text or "as `vae_mnist`" in text, name
+
+
+def test_a_conditional_vae_is_a_switch(images, tmp_path):
+    config = smoke("vae_mnist_2d", images)
+    config["data"]["context"] = True
+    experiment = setup.build(config)
+    state, _, _ = loop.start(experiment.learner, experiment.stream, experiment.key)
+    results = report.evaluate(experiment, state.params, num_samples=10, num_test=20, progress=False)
+    assert np.isfinite(list(results.values())).all()
+    (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 1, "train/bound": -1.0, "valid/bound": -1.0}) + "\n")
+    folder = report.figures(experiment, state.params, tmp_path)
+    assert {p.stem for p in folder.iterdir()} == {
+        "reconstructions",
+        "reconstruction_samples",
+        "samples",
+        "samples_of_pixels",
+        "interpolations",
+        "manifold",
+        "manifold_quantiles",
+        "latents",
+        "rate_per_dimension",
+        "training",
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model.latnt_dim": 3}, "config.model: unknown key 'latnt_dim'; did you mean 'latent_dim'"),
+        ({"model.latent_dim": 0}, "config.model.latent_dim must be a positive integer, got 0"),
+        ({"model.encoder.hiden": (3,)}, "config.model.encoder: unknown key 'hiden'; did you mean 'hidden'"),
+        ({"model.objective.num_samples": 0}, "num_samples must be at least 1, got 0"),
+        ({"family": "vea"}, "config.family: unknown value 'vea'"),
+        ({"data.transform": "binarise"}, "config.data.transform: unknown value 'binarise'"),
+        ({"data.transform": "unit"}, r"a Bernoulli likelihood is a density of 0 and 1 only.*binarize"),
+        ({"data.transform": "levels"}, r"the data range over \[0, 16\]"),
+        ({"data.batch_size": 10**6}, "config.data.batch_size must be between 1 and the 1197"),
+        ({"data.name": "digitz"}, "digitz"),
+        ({"data.name": "mnist", "data.path": "no/such/folder"}, "no/such/folder"),
+        ({"optimizer.name": "adamm"}, "config.optimizer.name: 'adamm'"),
+        ({"optimizer.lr": 1.0}, "unknown key 'lr'"),
+    ],
+)
+def test_a_mistake_in_the_config_gets_one_clear_error(change, message, images):
+    config = smoke("vae_digits", images)
+    for path, value in change.items():
+        *parents, key = path.split(".")
+        place = config
+        for parent in parents:
+            place = place[parent]
+        place[key] = value
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        experiment = setup.build(config)
+        loop.start(experiment.learner, experiment.stream, experiment.key)
+        experiment.model.loss(None, experiment.key, experiment.split("valid"), 0)

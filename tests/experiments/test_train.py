@@ -1,0 +1,124 @@
+"""The launchers as a user meets them: separate processes, killed without warning."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+SMOKE = "--config=experiments/configs/vae_digits.py:smoke"
+KEYS = (
+    "test/elbo test/rate test/distortion test/log_prob test/log_prob_se test/num_samples test/bits_per_dim "
+    "test/active_units train/steps train/seconds train/images_per_s train/first_step_s"
+).split()
+# Training alone, from the launcher's own functions: no figures, no evaluation.
+TRAIN_ONLY = """
+import sys
+from pathlib import Path
+from experiments import setup, train
+from experiments.configs import vae_digits
+from vae_jax.training import writers
+config = vae_digits.get_config("smoke")
+config.train.update({"num_steps": 3000, "log_every": 10, "eval_every": 100, "checkpoint_every": 50})
+workdir = writers.open_workdir(sys.argv[1], config.to_dict())
+print("steps", int(train.train(setup.build(config.to_dict()), workdir).state.step))
+"""
+
+
+def launch(*arguments, module="experiments.train"):
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "XLA_FLAGS": ""})
+
+
+def metrics(workdir):
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "train/steps_per_s"} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run")
+    done = launch(SMOKE, f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr[-2000:]
+    return workdir, done.stdout
+
+
+def test_train_leaves_results_metrics_figures_and_checkpoints(trained):
+    workdir, printed = trained
+    results = json.loads((workdir / "results.json").read_text())
+    assert set(KEYS) <= set(results)
+    assert results["train/steps"] == 20 and results["test/num_samples"] == 10
+    assert results["test/elbo"] <= results["test/log_prob"] < 0
+    assert results["test/elbo"] == pytest.approx(-results["test/rate"] - results["test/distortion"], abs=1e-3)
+    assert f"{results['test/log_prob']:.2f}" in printed
+    assert [line["step"] for line in metrics(workdir)] == [5, 10, 15, 20]
+    assert "valid/bound" in metrics(workdir)[1]
+    assert len(list((workdir / "figures").glob("*.png"))) >= 8
+    assert len(list((workdir / "checkpoints").iterdir())) >= 1
+
+
+def test_the_same_command_again_only_prints(trained):
+    workdir, printed = trained
+    before = (workdir / "results.json").read_bytes()
+    done = launch(SMOKE, f"--workdir={workdir}")
+    assert done.returncode == 0 and "is complete" in done.stdout
+    assert (workdir / "results.json").read_bytes() == before
+
+
+def test_another_config_in_the_workdir_is_refused(trained):
+    workdir, _ = trained
+    before = (workdir / "config.json").read_bytes()
+    done = launch(SMOKE, f"--workdir={workdir}", "--config.model.latent_dim=3")
+    assert done.returncode == 1
+    assert "model.latent_dim: there 8, now 3" in done.stderr and "Traceback" not in done.stderr
+    assert (workdir / "config.json").read_bytes() == before
+
+
+def test_evaluate_measures_again(trained):
+    workdir, _ = trained
+    done = launch(f"--workdir={workdir}", "--num_samples=20", "--nofigures", module="experiments.evaluate")
+    assert done.returncode == 0, done.stderr[-2000:]
+    again = json.loads((workdir / "evaluation.json").read_text())
+    results = json.loads((workdir / "results.json").read_text())
+    assert again["test/num_samples"] == 20
+    assert again["test/elbo"] == results["test/elbo"]  # the same parameters, the same noise
+
+
+def test_an_unknown_key_on_the_command_line_is_named(tmp_path):
+    done = launch(SMOKE, f"--workdir={tmp_path / 'w'}", "--config.model.latnt_dim=2")
+    assert done.returncode != 0
+    assert "latnt_dim" in done.stderr and "latent_dim" in done.stderr
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_divergent_learning_rate_stops_with_one_line(tmp_path):
+    done = launch(SMOKE, f"--workdir={tmp_path}", "--config.optimizer.learning_rate=1e30", "--config.train.max_skipped=3")
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: step") and "learning_rate" in last and "Traceback" not in done.stderr
+    assert not (tmp_path / "results.json").exists()
+
+
+def test_kill_9_at_any_moment_and_run_again_is_the_uninterrupted_run(tmp_path):
+    command = [sys.executable, "-c", TRAIN_ONLY]
+    environment = {**os.environ, "XLA_FLAGS": ""}
+    whole = subprocess.run([*command, str(tmp_path / "whole")], capture_output=True, text=True, env=environment)
+    assert whole.stdout.strip() == "steps 3000", whole.stderr[-2000:]
+    killed = tmp_path / "killed"
+    kills = 0
+    for delay in (0.1, 0.4):
+        process = subprocess.Popen([*command, str(killed)], stderr=subprocess.DEVNULL, env=environment)
+        reached = len(list((killed / "checkpoints").glob("[0-9]*"))) if killed.exists() else 0
+        while process.poll() is None and reached < 1:  # until there is something to lose
+            time.sleep(0.02)
+            reached = len(list((killed / "checkpoints").glob("[0-9]*"))) if killed.exists() else 0
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+    assert kills >= 1
+    again = subprocess.run([*command, str(killed)], capture_output=True, text=True, env=environment)
+    assert again.stdout.strip() == "steps 3000", again.stderr[-2000:]
+    assert metrics(killed) == metrics(tmp_path / "whole")
