@@ -10,7 +10,9 @@ NEEDED = "notebooks need: pip install 'vae_jax[notebooks]'"
 nbformat = pytest.importorskip("nbformat", reason=NEEDED)
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
-ABSOLUTE_PATH = re.compile(r"(?<![\w.$}/])(/(home|root|tmp|usr|opt|mnt|var|work|srv|data|content|Users)\b|[A-Z]:\\\\)")
+ABSOLUTE_PATH = re.compile(
+    r"(?<![\w.$}/])(/(home|root|tmp|usr|opt|mnt|var|work|srv|data|content|Users)\b|\b[A-Z]:\\\w)"
+)
 HOST = re.compile(r"://|\b[\w-]+\.(org|com|net|io|dev)\b")
 MAX_BYTES = 100_000
 

@@ -61,7 +61,7 @@ def test_train_leaves_results_metrics_figures_and_checkpoints(trained):
 
 
 def test_the_same_command_again_only_prints(trained):
-    workdir, printed = trained
+    workdir, _ = trained
     before = (workdir / "results.json").read_bytes()
     done = launch(SMOKE, f"--workdir={workdir}")
     assert done.returncode == 0 and "is complete" in done.stdout
@@ -95,7 +95,9 @@ def test_an_unknown_key_on_the_command_line_is_named(tmp_path):
 
 
 def test_a_divergent_learning_rate_stops_with_one_line(tmp_path):
-    done = launch(SMOKE, f"--workdir={tmp_path}", "--config.optimizer.learning_rate=1e30", "--config.train.max_skipped=3")
+    done = launch(
+        SMOKE, f"--workdir={tmp_path}", "--config.optimizer.learning_rate=1e30", "--config.train.max_skipped=3"
+    )
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: step") and "learning_rate" in last and "Traceback" not in done.stderr

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -205,7 +206,7 @@ class TestCheckpoints:
         for file in (tmp_path / "1").rglob("*"):
             if file.is_file():
                 file.write_bytes(b"")
-        with pytest.raises(ValueError, match="no checkpoint under .* can be read"):
+        with pytest.raises(ValueError, match=r"no checkpoint under .* can be read"):
             self.read(tmp_path)
 
     def test_a_half_written_folder_is_not_a_checkpoint(self, tmp_path):
@@ -215,7 +216,7 @@ class TestCheckpoints:
 
 
 class TestWorkdir:
-    config = {"seed": 0, "model": {"hidden": (3, 4), "latent_dim": 2}}
+    config: ClassVar = {"seed": 0, "model": {"hidden": (3, 4), "latent_dim": 2}}
 
     def test_the_same_config_may_come_back(self, tmp_path):
         writers.open_workdir(tmp_path / "w", self.config)
@@ -224,7 +225,7 @@ class TestWorkdir:
     def test_another_config_is_refused_with_the_difference(self, tmp_path):
         writers.open_workdir(tmp_path, self.config)
         before = (tmp_path / "config.json").read_bytes()
-        with pytest.raises(ValueError, match="model.latent_dim: there 2, now 5"):
+        with pytest.raises(ValueError, match=r"model.latent_dim: there 2, now 5"):
             writers.open_workdir(tmp_path, {"seed": 0, "model": {"hidden": (3, 4), "latent_dim": 5}})
         assert (tmp_path / "config.json").read_bytes() == before
 

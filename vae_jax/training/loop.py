@@ -20,7 +20,7 @@ class Diverged(RuntimeError):
 class Fit(NamedTuple):
     state: Any
     params: Any  # to evaluate with: of the best validation bound under early stopping, else of the last step
-    record: dict  # steps, seconds (training alone, all sessions), best_step, best_bound, stopped_early, ...
+    record: dict  # steps, seconds (training alone, every start counted), best_step, best_bound, skipped
 
 
 def fit(
@@ -46,11 +46,7 @@ def fit(
     Between two logs nothing leaves the device. Raises `Diverged` after `max_skipped` non-finite steps in a row, or
     when the loss has exploded; nothing is saved from then on.
     """
-    for name, value in (("num_steps", num_steps), ("log_every", log_every), ("eval_every", eval_every)):
-        if value < 1:
-            raise ValueError(f"config.train.{name} must be at least 1, got {value}")
-    if patience and validate is None:
-        raise ValueError("config.train.patience needs a validation set")
+    _check_options(validate, patience, num_steps=num_steps, log_every=log_every, eval_every=eval_every)
     state, best, record = start(learner, stream, key, patience)
     restored = checkpoints.restore((state, best)) if checkpoints else None
     if restored:
@@ -90,11 +86,8 @@ def fit(
             if validate and (_due(step, length, eval_every) or step == num_steps):
                 valid = validate(learner.params(state), step)
                 logged |= {f"valid/{name}": value for name, value in valid.items()}
-                if valid["bound"] > record["best_bound"]:
-                    record |= {"best_bound": valid["bound"], "best_step": step, "stale": 0}
-                    best = jax.tree.map(jnp.copy, learner.params(state)) if patience else None
-                else:
-                    record["stale"] += 1
+                if _is_best(valid["bound"], step, record) and patience:
+                    best = jax.tree.map(jnp.copy, learner.params(state))
             if writer:
                 writer.write(step, logged)
             bar.update(length)
@@ -102,11 +95,7 @@ def fit(
             if _due(step, length, checkpoint_every) and not finished():
                 save()
     save()
-    record = record | {
-        "steps": step,
-        "first_step_at": first_step_at,
-        "skipped": int(state.skipped),
-    }
+    record |= {"steps": step, "first_step_at": first_step_at, "skipped": int(state.skipped)}
     return Fit(state, best if patience else learner.params(state), record)
 
 
@@ -138,6 +127,23 @@ def start(learner, stream, key, patience=0):
     state = jax.jit(lambda key, feed: learner.init(key, stream.batch(feed, jnp.zeros((), jnp.int32), 0)))(key, feed)
     best = jax.tree.map(jnp.copy, learner.params(state)) if patience else None
     return state, best, {"best_bound": -np.inf, "best_step": 0, "stale": 0, "seconds": 0.0, "first_loss": None}
+
+
+def _check_options(validate, patience, **at_least_one):
+    for name, value in at_least_one.items():
+        if value < 1:
+            raise ValueError(f"config.train.{name} must be at least 1, got {value}")
+    if patience and validate is None:
+        raise ValueError("config.train.patience needs a validation set")
+
+
+def _is_best(bound, step, record) -> bool:
+    """Whether `bound` is the best so far; the record remembers it, and how many have not been since."""
+    if bound > record["best_bound"]:
+        record |= {"best_bound": bound, "best_step": step, "stale": 0}
+        return True
+    record["stale"] += 1
+    return False
 
 
 def _due(step, length, every):
