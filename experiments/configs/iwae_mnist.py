@@ -12,5 +12,5 @@ def get_config(arg: str = "") -> ConfigDict:
     config = vae_mnist.get_config()
     config.model.latent_dim = 50
     config.model.objective = ConfigDict({"name": "iwae", "num_samples": 5})
-    vae_mnist.train_for(config, num_steps=40_000)
+    vae_mnist.train_for(config, num_steps=60_000)
     return vae_digits.smoke(config) if arg == "smoke" else config

@@ -13,5 +13,5 @@ def get_config(arg: str = "") -> ConfigDict:
     config = vae_mnist.get_config()
     config.data.name = "fashion_mnist"
     vae_mnist.train_for(config, num_steps=30_000)
-    config.eval.num_samples = 1_000
+    config.eval.num_samples = 500
     return vae_digits.smoke(config) if arg == "smoke" else config

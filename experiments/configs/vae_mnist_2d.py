@@ -11,6 +11,7 @@ from experiments.configs import vae_digits, vae_mnist
 def get_config(arg: str = "") -> ConfigDict:
     config = vae_mnist.get_config()
     config.model.latent_dim = 2
+    config.model.encoder.hidden = config.model.decoder.hidden = (300, 300)
     vae_mnist.train_for(config, num_steps=30_000)
-    config.eval.num_samples = 1_000
+    config.eval.num_samples = 500
     return vae_digits.smoke(config) if arg == "smoke" else config
