@@ -16,7 +16,8 @@ def get_config(arg: str = "") -> ConfigDict:
     config.model.latent_dim = 40
     config.model.encoder.hidden = config.model.decoder.hidden = (400, 400)
     # KL warm-up: without it fewer than half of the latents are ever used.
-    config.model.objective.beta = ConfigDict({"name": "linear", "start": 0.0, "end": 1.0, "steps": 5_000})
+    warm_up = {"name": "linear", "start": 0.0, "end": 1.0, "steps": 5_000}
+    config.model.objective = ConfigDict({"name": "elbo", "num_samples": 1, "beta": warm_up})
     train_for(config, num_steps=40_000)
     return vae_digits.smoke(config) if arg == "smoke" else config
 

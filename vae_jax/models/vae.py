@@ -74,7 +74,7 @@ def from_config(*, event_shape, num_classes, latent_dim, encoder, decoder, poste
     posterior = build(heads, posterior, (latent_dim,), where="config.model.posterior")
     likelihood = build(heads, likelihood, tuple(event_shape), where="config.model.likelihood")
     options = dict(objective)
-    name = options.pop("name")
+    name = options.pop("name", None)
     if name not in objectives.__all__:
         raise ValueError(
             f"config.model.objective.name: unknown value {name!r} (allowed: {', '.join(objectives.__all__)})"

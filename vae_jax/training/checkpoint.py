@@ -1,5 +1,6 @@
 """Checkpoints by Orbax: written atomically in the background, verified when read."""
 
+import contextlib
 import json
 import zlib
 from pathlib import Path
@@ -31,7 +32,8 @@ class Checkpoints:
         host = _to_host(tree)
         record = {**record, "checksum": _checksum(host)}
         args = self._ocp.args
-        self._manager.save(step, args=args.Composite(tree=args.StandardSave(host), record=args.JsonSave(record)))
+        with self._errors_explained():
+            self._manager.save(step, args=args.Composite(tree=args.StandardSave(host), record=args.JsonSave(record)))
 
     def restore(self, like):
         """(step, tree, record) of the newest whole checkpoint, or None where there is none.
@@ -61,9 +63,22 @@ class Checkpoints:
         return None
 
     def close(self):
-        """Wait until everything is on disk."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Wait until everything is on disk. Raises `OSError` where something could not be written."""
+        with self._errors_explained():
+            self._manager.wait_until_finished()
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _errors_explained(self):
+        """What failed in the background surfaces at the next call: say what it was, and that nothing whole is lost."""
+        try:
+            yield
+        except Exception as error:  # a full disk arrives as a ValueError of a page
+            reason = "no space left on device" if "No space left" in str(error) else str(error)[:200]
+            raise OSError(
+                f"a checkpoint could not be written under {self.directory}: {reason}; the whole ones before it are kept. "
+                "Mend that and run the same command again"
+            ) from error
 
 
 def _is_key(leaf):
