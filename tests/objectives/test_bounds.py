@@ -9,7 +9,7 @@ import pytest
 
 from vae_jax import objectives
 from vae_jax.core import Latent
-from vae_jax.objectives import elbo, elbo_sampled_kl, iwae, log_weight
+from vae_jax.objectives.bounds import elbo, elbo_sampled_kl, iwae, log_weight
 
 SIZE, DRAWS = 4, 2000
 

@@ -22,7 +22,7 @@ class Normal:
 
     def sample(self, key):
         """Reparameterised: x = loc + scale ⊙ ε, ε ~ N(0, I).  arXiv:1312.6114 sec. 2.4."""
-        return self.loc + jnp.exp(self.log_scale) * jax.random.normal(key, self.loc.shape, self.loc.dtype)
+        return self.loc + jnp.exp(self.log_scale) * jax.random.normal(key, jnp.shape(self.loc))
 
     def log_prob(self, x):
         """Σ_d -½ (ε_d² + log 2π) - log scale_d, in nats."""

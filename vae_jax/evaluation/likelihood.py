@@ -9,10 +9,11 @@ import tqdm
 
 from vae_jax.distributions import has_closed_form
 from vae_jax.numerics import bits_per_dim
-from vae_jax.objectives import elbo, elbo_sampled_kl, log_weight
+from vae_jax.objectives.bounds import elbo, elbo_sampled_kl, log_weight
 
 PIECE = 500  # images a compiled call
 SAMPLES_AT_ONCE = 2000  # decoder passes held in memory at once
+ELBO_SAMPLES = 20
 
 
 def bound_terms(model, params, key, data, *, step=0) -> dict:
@@ -20,14 +21,14 @@ def bound_terms(model, params, key, data, *, step=0) -> dict:
 
     `data` is a batch of any size; example i uses the key fold_in(key, i), so the result does not depend on batching.
     """
-    return jax.tree.map(np.asarray, _each(_own_terms, model, params, key, data, step))
+    return jax.tree.map(np.asarray, _each(_own_terms, model, params, key, data, step, PIECE))
 
 
 def elbo_terms(model, params, key, data) -> dict:
-    """`bound_terms` of the plain ELBO, whatever the training objective: one sample an example, the rate in closed form
-    where there is one.
+    """`bound_terms` of the plain ELBO, whatever the training objective: ELBO_SAMPLES samples an example, the rate in
+    closed form where there is one.
     """
-    return jax.tree.map(np.asarray, _each(_elbo_terms, model, params, key, data, 0))
+    return jax.tree.map(np.asarray, _each(_elbo_terms, model, params, key, data, 0, SAMPLES_AT_ONCE // ELBO_SAMPLES))
 
 
 def _own_terms(model, params, key, example, step):
@@ -39,15 +40,15 @@ def _elbo_terms(model, params, key, example, step):
     x, context = example["x"], example.get("context")
     q, prior = model.latent.posterior(params, x, context), model.latent.prior(params, context)
     equation = elbo if has_closed_form(q, prior) else elbo_sampled_kl
-    return equation(model.latent, params, key, x, context)[1]
+    return equation(model.latent, params, key, x, context, num_samples=ELBO_SAMPLES)[1]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _each(terms, model, params, key, data, step):
-    """`terms` of every example, PIECE of them at a time."""
+@functools.partial(jax.jit, static_argnums=(0, 1, 6))
+def _each(terms, model, params, key, data, step, at_once):
+    """`terms` of every example, `at_once` of them at a time."""
     indices = jnp.arange(len(data["x"]))
     each = lambda item: terms(model, params, jax.random.fold_in(key, item[0]), item[1], step)  # noqa: E731
-    return jax.lax.map(each, (indices, data), batch_size=PIECE)
+    return jax.lax.map(each, (indices, data), batch_size=at_once)
 
 
 def importance_weighted(latent, params, key, x, context=None, *, num_samples) -> dict:
@@ -104,7 +105,8 @@ def _log_likelihood(latent, params, key, indices, data, num_samples):
         return importance_weighted(latent, params, image_key, x, context, num_samples=num_samples)
 
     # Few samples: many images at once, so that the matrix products stay large; many samples: one image at a time.
-    images = max(1, SAMPLES_AT_ONCE // _largest_divisor(num_samples, SAMPLES_AT_ONCE))
+    # A divisor of the piece, since `lax.map` would compile the remainder as a second program.
+    images = _largest_divisor(len(indices), SAMPLES_AT_ONCE // _largest_divisor(num_samples, SAMPLES_AT_ONCE))
     return jax.lax.map(one, (indices, data["x"], data.get("context")), batch_size=images)
 
 

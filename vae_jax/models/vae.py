@@ -12,6 +12,7 @@ from vae_jax import networks, objectives
 from vae_jax.core import Latent, Model, build, check_options, per_example
 from vae_jax.distributions import Normal, heads
 from vae_jax.objectives import schedules
+from vae_jax.objectives.bounds import log_weight
 
 
 def vae(encoder, decoder, *, latent_dim, posterior, likelihood, objective=objectives.elbo, num_classes=0, **options):
@@ -58,7 +59,7 @@ def vae(encoder, decoder, *, latent_dim, posterior, likelihood, objective=object
         return decode(params, latent.prior(params).sample(key_z), context).sample(key_x)
 
     def bound(params, key, x, context=None):
-        return objectives.log_weight(latent, params, key, x, context)
+        return log_weight(latent, params, key, x, context)
 
     return Model(init, loss, sample, bound=bound, latent=latent)
 

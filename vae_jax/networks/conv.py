@@ -61,7 +61,7 @@ def convolve(x, kernel, stride):
     if not as_matrix_product():
         return lax.conv_general_dilated(x[None], kernel, (stride,) * 2, [(pad, pad)] * 2, dimension_numbers=_NHWC)[0]
     patches = _gather(_to_blocks(jnp.pad(x, ((pad, pad), (pad, pad), (0, 0))), stride), kernel.shape[0] // stride)
-    return lax.dot_general(patches, lax.optimization_barrier(_block_kernel(kernel, stride).T), (((2,), (1,)), ((), ())))
+    return _product(patches, _block_kernel(kernel, stride))
 
 
 def convolve_transpose(x, kernel, stride):
@@ -72,9 +72,16 @@ def convolve_transpose(x, kernel, stride):
         flipped = kernel[::-1, ::-1]
         y = lax.conv_general_dilated(x[None], flipped, (1, 1), padding, (stride,) * 2, dimension_numbers=_NHWC)
         return y[0]
-    pieces = x @ lax.optimization_barrier(_block_kernel(jnp.swapaxes(kernel, 2, 3), stride).T)
+    pieces = _product(x, _block_kernel(jnp.swapaxes(kernel, 2, 3), stride).T)
     y = _from_blocks(_scatter(pieces, size // stride), stride)
     return y[pad : pad + x.shape[0] * stride, pad : pad + x.shape[1] * stride]
+
+
+def _product(x, matrix):
+    """x [H, W, D] @ matrix [D, F]. Transposed behind a barrier, so that XLA computes the matrix's gradient without
+    first transposing every patch: up to three times as fast on CPU.
+    """
+    return lax.dot_general(x, lax.optimization_barrier(matrix.T), (((2,), (1,)), ((), ())))
 
 
 # Patches and their adjoint move whole blocks; each is the other's gradient, so neither costs a scatter of scalars.

@@ -24,6 +24,8 @@ MARKERS = "os^Dv"
 
 STYLE = {
     "figure.dpi": DPI,
+    "figure.constrained_layout.use": False,  # whatever the caller's settings: these pages are laid out by hand
+    "figure.autolayout": False,
     "savefig.facecolor": "white",
     "font.family": "STIXGeneral",
     "mathtext.fontset": "stix",

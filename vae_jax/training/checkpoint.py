@@ -76,8 +76,8 @@ class Checkpoints:
         except Exception as error:  # a full disk arrives as a ValueError of a page
             reason = "no space left on device" if "No space left" in str(error) else str(error)[:200]
             raise OSError(
-                f"a checkpoint could not be written under {self.directory}: {reason}; the whole ones before it are kept. "
-                "Mend that and run the same command again"
+                f"a checkpoint could not be written under {self.directory}: {reason}; the whole ones before it are "
+                "kept. Mend that and run the same command again"
             ) from error
 
 

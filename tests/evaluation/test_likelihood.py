@@ -1,0 +1,164 @@
+"""Estimates of log p(x) against the exact one of a linear-Gaussian model."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vae_jax.core import Model, per_example
+from vae_jax.evaluation import likelihood
+from vae_jax.objectives import elbo
+
+SIZE = 12
+
+
+def as_model(latent):
+    loss = lambda params, key, batch, step: per_example(functools.partial(elbo, latent))(params, key, batch)  # noqa: E731
+    return Model(init=None, loss=loss, sample=None, latent=latent)
+
+
+@pytest.fixture(scope="module")
+def model(linear_gaussian):
+    return as_model(linear_gaussian.latent)
+
+
+@pytest.fixture(scope="module")
+def data(linear_gaussian):
+    return {"x": linear_gaussian.data(SIZE)}
+
+
+def estimate(model, params, data, num_samples, seed=0):
+    return likelihood.log_likelihood(model, params, jax.random.key(seed), data, num_samples=num_samples)
+
+
+def test_the_exact_posterior_gives_log_p_and_a_full_sample_size(linear_gaussian, model, data):
+    given = estimate(model, linear_gaussian.exact, data, 40)
+    np.testing.assert_allclose(given["log_prob"], linear_gaussian.log_prob(data["x"]), atol=1e-4)
+    np.testing.assert_allclose(given["elbo"], given["log_prob"], atol=1e-4)
+    np.testing.assert_allclose(given["ess"], 40, rtol=1e-3)
+
+
+def test_a_wrong_posterior_gives_log_p_within_its_error(linear_gaussian, model, data):
+    """log p̂ - log p has about the deviation sqrt((K / ESS - 1) / K), independent across images."""
+    num_samples = 2000
+    given = estimate(model, linear_gaussian.wrong, data, num_samples)
+    error = np.sqrt((num_samples / given["ess"] - 1.0) / num_samples)
+    z = (given["log_prob"] - linear_gaussian.log_prob(data["x"])) / error
+    assert np.all(np.abs(z) < 5) and abs(z.mean()) < 5 / np.sqrt(SIZE) and 0.3 < z.std() < 2.0
+    assert np.all((given["ess"] > 1) & (given["ess"] < 0.95 * num_samples))
+    gap = linear_gaussian.log_prob(data["x"]) - given["elbo"]
+    np.testing.assert_allclose(gap, linear_gaussian.kl_to_posterior(linear_gaussian.wrong), rtol=0.3)
+
+
+def test_weights_summed_in_chunks_are_the_same_sum(linear_gaussian, monkeypatch):
+    """Forty chunks of 50 samples are the bound and the sample size of those 2000 weights, taken at once."""
+    monkeypatch.setattr(likelihood, "SAMPLES_AT_ONCE", 50)
+    latent, params, x = linear_gaussian.latent, linear_gaussian.wrong, linear_gaussian.data(1)[0]
+    one = functools.partial(likelihood.importance_weighted, latent, params, num_samples=2000)
+    given = jax.jit(lambda key: one(key, x))(jax.random.key(0))
+
+    def chunk(index):
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(0), index), 50)
+        return jax.vmap(lambda key: likelihood.log_weight(latent, params, key, x))(keys)
+
+    log_w = np.asarray(jax.vmap(chunk)(jnp.arange(40)), np.float64).ravel()
+    w = np.exp(log_w)
+    np.testing.assert_allclose(given["log_prob"], np.log(w.mean()), atol=1e-4)
+    np.testing.assert_allclose(given["elbo"], log_w.mean(), atol=1e-4)
+    np.testing.assert_allclose(given["ess"], w.sum() ** 2 / (w**2).sum(), rtol=1e-3)
+
+
+@pytest.mark.parametrize("at_once", [7, 5000])
+def test_the_estimate_does_not_hang_on_how_many_samples_are_held(linear_gaussian, data, monkeypatch, at_once):
+    monkeypatch.setattr(likelihood, "SAMPLES_AT_ONCE", at_once)
+    likelihood._log_likelihood.clear_cache()
+    num_samples = 210
+    given = estimate(as_model(linear_gaussian.latent), linear_gaussian.wrong, data, num_samples)
+    likelihood._log_likelihood.clear_cache()
+    error = np.sqrt((num_samples / given["ess"] - 1.0) / num_samples)
+    z = (given["log_prob"] - linear_gaussian.log_prob(data["x"])) / error
+    assert np.all(np.abs(z) < 5)
+
+
+def test_the_estimate_of_an_image_does_not_hang_on_its_neighbours(linear_gaussian, model, data, monkeypatch):
+    whole = estimate(model, linear_gaussian.wrong, data, 40)
+    monkeypatch.setattr(likelihood, "PIECE", 5)
+    given = estimate(model, linear_gaussian.wrong, data, 40)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), whole, given)
+    first = estimate(model, linear_gaussian.wrong, {"x": data["x"][:5]}, 40)  # alone
+    np.testing.assert_allclose(first["log_prob"], whole["log_prob"][:5], rtol=1e-5)
+
+
+def test_images_have_independent_draws(linear_gaussian, model, data):
+    same = {"x": jnp.broadcast_to(data["x"][:1], (SIZE, 3))}
+    assert len(np.unique(estimate(model, linear_gaussian.wrong, same, 40)["log_prob"])) == SIZE
+
+
+def test_terms_are_the_models_own_in_a_batch_of_any_size(linear_gaussian, model, data):
+    key = jax.random.key(0)
+    terms = likelihood.bound_terms(model, linear_gaussian.wrong, key, data)
+    part = likelihood.bound_terms(model, linear_gaussian.wrong, key, {"x": data["x"][:5]})
+    assert set(terms) == {"bound", "rate", "distortion"} and terms["bound"].shape == (SIZE,)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[:5], b, rtol=1e-5), terms, part)
+    np.testing.assert_allclose(terms["bound"], -(terms["rate"] + terms["distortion"]), rtol=1e-5)
+
+
+def test_elbo_terms_estimate_the_elbo_whatever_was_trained(linear_gaussian, assert_mean):
+    """Also where the KL has no closed form."""
+    x = jnp.broadcast_to(linear_gaussian.data(1), (2000, 3))
+    expected = linear_gaussian.log_prob(x[:1]) - linear_gaussian.kl_to_posterior(linear_gaussian.wrong)
+
+    class Opaque:
+        def __init__(self, q):
+            self.sample, self.log_prob = q.sample, q.log_prob
+
+    posterior = lambda params, x, context=None: Opaque(linear_gaussian.latent.posterior(params, x))  # noqa: E731
+    for latent in (linear_gaussian.latent, linear_gaussian.latent._replace(posterior=posterior)):
+        model = Model(init=None, loss=None, sample=None, latent=latent)
+        terms = likelihood.elbo_terms(model, linear_gaussian.wrong, jax.random.key(0), {"x": x})
+        assert_mean(terms["bound"], expected)
+
+
+def test_context_travels_to_the_latent(linear_gaussian, data):
+    """The context shifts the posterior: where it is zero q is exact."""
+
+    def posterior(params, x, context):
+        return linear_gaussian.latent.posterior({**params, "shift": params["shift"] + context}, x)
+
+    model = as_model(linear_gaussian.latent._replace(posterior=posterior))
+    context = jnp.zeros((SIZE, 2)).at[3].set(0.5)
+    given = estimate(model, linear_gaussian.exact, {**data, "context": context}, 40)
+    full = np.arange(SIZE) != 3
+    np.testing.assert_allclose(given["ess"][full], 40, rtol=1e-3)
+    assert given["ess"][3] < 39
+
+
+def test_what_cannot_be_estimated_is_refused(linear_gaussian, model, data):
+    with pytest.raises(ValueError, match="this one has no `latent`"):
+        estimate(model._replace(latent=None), linear_gaussian.exact, data, 10)
+    with pytest.raises(ValueError, match="num_samples must be at least 1, got 0"):
+        estimate(model, linear_gaussian.exact, data, 0)
+
+
+def test_summary_gives_means_errors_and_bits():
+    log_prob = np.array([-784 * np.log(256), -784 * np.log(256) + 2], np.float32)
+    terms = {name: np.full(2, value) for name, value in (("bound", -5.0), ("rate", 2.0), ("distortion", 3.0))}
+    given = likelihood.summary(
+        terms, {"log_prob": log_prob, "ess": np.array([3.0, 5.0])}, event_size=784, num_samples=10
+    )
+    np.testing.assert_allclose(given["bits_per_dim"], 8.0 - 1 / (784 * np.log(2)), rtol=1e-6)
+    np.testing.assert_allclose(given["log_prob_se"], 1.0, rtol=1e-3)  # deviation √2 over √2
+    assert (given["elbo"], given["rate"], given["distortion"], given["effective_samples"]) == (-5.0, 2.0, 3.0, 4.0)
+    assert (given["num_samples"], given["num_examples"]) == (10, 2)
+
+
+def test_summary_turns_a_density_into_the_mass_of_levels():
+    """A uniform density on [0, 1]^D bounds the mass of 256 levels by 8 bits each."""
+    terms = {name: np.zeros(1) for name in ("bound", "rate", "distortion")}
+    given = likelihood.summary(
+        terms, {"log_prob": np.zeros(1), "ess": np.ones(1)}, event_size=64, num_samples=1, offset=np.log(256)
+    )
+    np.testing.assert_allclose(given["bits_per_dim"], 8.0)
+    assert np.isnan(given["log_prob_se"])

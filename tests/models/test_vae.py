@@ -1,0 +1,228 @@
+"""The contract of a family, on the first of them; and every error of its config."""
+
+import copy
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vae_jax import models, objectives
+from vae_jax.objectives import elbo
+
+SHAPE, SIZE, LATENT = (4, 4, 1), 5, 2
+CONFIG = {
+    "latent_dim": LATENT,
+    "encoder": {"name": "mlp", "hidden": (8,)},
+    "decoder": {"name": "mlp", "hidden": (8,)},
+    "posterior": {"name": "normal"},
+    "likelihood": {"name": "bernoulli"},
+    "objective": {"name": "elbo"},
+}
+
+
+def build(num_classes=0, **changes):
+    return models.from_config("vae", {**CONFIG, **changes}, event_shape=SHAPE, num_classes=num_classes)
+
+
+def a_batch(seed=0, conditional=False):
+    rng = np.random.default_rng(seed)
+    x = {"x": jnp.asarray(rng.integers(2, size=(SIZE, *SHAPE)), jnp.float32)}
+    return {**x, "context": jnp.asarray(rng.integers(3, size=SIZE), jnp.int32)} if conditional else x
+
+
+@pytest.fixture(scope="module", params=[0, 3], ids=["plain", "conditional"])
+def fitted(request):
+    model, batch = build(request.param), a_batch(conditional=request.param > 0)
+    params = jax.jit(model.init)(jax.random.key(0), batch)
+    return model._replace(loss=jax.jit(model.loss)), params, batch
+
+
+def test_loss_and_terms_are_per_example_and_agree(fitted):
+    model, params, batch = fitted
+    loss, terms = model.loss(params, jax.random.key(1), batch, 0)
+    assert loss.shape == (SIZE,) and set(terms) == {"bound", "rate", "distortion"}
+    assert all(term.shape == (SIZE,) for term in terms.values())
+    np.testing.assert_allclose(loss, -terms["bound"], rtol=1e-6)
+    np.testing.assert_allclose(loss, terms["rate"] + terms["distortion"], rtol=1e-5)
+
+
+def test_the_loss_is_minus_the_objective_of_its_latent(fitted):
+    model, params, batch = fitted
+    loss, _ = model.loss(params, jax.random.key(1), batch, 0)
+    one = jax.jit(lambda key, x, context: elbo(model.latent, params, key, x, context)[0])
+    for i, key in enumerate(jax.random.split(jax.random.key(1), SIZE)):
+        x, context = jax.tree.map(lambda a, i=i: a[i], (batch["x"], batch.get("context")))
+        np.testing.assert_allclose(loss[i], -one(key, x, context), rtol=1e-5)
+
+
+def test_jit_is_eager(fitted):
+    model, params, batch = fitted
+    compiled = model.loss(params, jax.random.key(1), batch, 0)
+    with jax.disable_jit():
+        eager = model.loss(params, jax.random.key(1), batch, 0)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), eager, compiled)
+
+
+def test_examples_do_not_touch_each_other(fitted):
+    model, params, batch = fitted
+    other = a_batch(1, "context" in batch)
+    changed = jax.tree.map(lambda a, b: a.at[2].set(b[2]), batch, other)
+    before, after = (model.loss(params, jax.random.key(1), b, 0)[0] for b in (batch, changed))
+    untouched = np.arange(SIZE) != 2
+    np.testing.assert_array_equal(before[untouched], after[untouched])
+    assert before[2] != after[2]
+
+
+def test_the_loss_is_a_function_of_its_key(fitted):
+    model, params, batch = fitted
+    losses = [model.loss(params, jax.random.key(seed), batch, 0)[0] for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(losses[0], losses[1])
+    assert np.all(losses[0] != losses[2])
+
+
+def test_gradients_reach_every_parameter(fitted):
+    model, params, batch = fitted
+    gradient = jax.jit(jax.grad(lambda p: model.loss(p, jax.random.key(1), batch, 0)[0].sum()))(params)
+    for path, leaf in jax.tree.leaves_with_path(gradient):
+        assert np.isfinite(leaf).all() and np.abs(leaf).max() > 0, path
+
+
+def test_sample_and_the_three_distributions_have_the_shapes_of_one_example(fitted):
+    model, params, batch = fitted
+    context = batch["context"][0] if "context" in batch else None
+    x = model.sample(params, jax.random.key(0), context)
+    assert x.shape == SHAPE and set(np.unique(x)) <= {0.0, 1.0}
+    q = model.latent.posterior(params, x, context)
+    assert q.mean().shape == model.latent.prior(params, context).mean().shape == (LATENT,)
+    assert model.latent.likelihood(params, q.mean(), context).mean().shape == SHAPE
+    assert model.log_prob is None
+
+
+def test_the_bound_is_an_unbiased_elbo(fitted, assert_mean):
+    model, params, batch = fitted
+    example = jax.tree.map(lambda a: a[0], batch)
+    x, context = example["x"], example.get("context")
+
+    @jax.jit
+    @jax.vmap
+    def difference(key):
+        key_bound, key_value = jax.random.split(key)
+        return model.bound(params, key_bound, x, context) - elbo(model.latent, params, key_value, x, context)[0]
+
+    assert_mean(difference(jax.random.split(jax.random.key(0), 3000)), 0.0)
+
+
+def test_a_conditional_model_uses_its_context_and_wants_one():
+    model, batch = build(num_classes=3), a_batch(conditional=True)
+    params = jax.jit(model.init)(jax.random.key(0), batch)
+    encode = lambda c: model.latent.posterior(params, batch["x"][0], c).mean()  # noqa: E731
+    decode = lambda c: model.latent.likelihood(params, jnp.zeros(LATENT), c).mean()  # noqa: E731
+    for function in (encode, decode):
+        given = np.asarray(jax.vmap(function)(jnp.arange(3)))
+        assert np.abs(given[0] - given[1]).max() > 1e-3 and np.abs(given[1] - given[2]).max() > 1e-3
+    words = "conditional on 3 classes: a context is needed"
+    with pytest.raises(ValueError, match=words):
+        model.init(jax.random.key(0), a_batch())
+    with pytest.raises(ValueError, match=words):
+        model.loss(params, jax.random.key(0), a_batch(), 0)
+    with pytest.raises(ValueError, match=words):
+        model.sample(params, jax.random.key(0))
+
+
+def test_a_schedule_moves_with_the_step():
+    annealed = build(objective={"name": "elbo", "beta": {"name": "linear", "steps": 10, "start": 0.0, "end": 2.0}})
+    batch = a_batch()
+    params, annealed_loss = jax.jit(annealed.init)(jax.random.key(0), batch), jax.jit(annealed.loss)
+    for step, beta in ((0, 0.0), (5, 1.0), (50, 2.0)):
+        loss, terms = annealed_loss(params, jax.random.key(1), batch, jnp.int32(step))
+        np.testing.assert_allclose(loss, terms["distortion"] + beta * terms["rate"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("objective", [name for name in objectives.__all__ if name != "log_weight"])
+def test_every_objective_trains(objective):
+    options = {} if objective == "elbo" else {"num_samples": 2}
+    model, batch = build(objective={"name": objective, **options}), a_batch()
+    params = jax.jit(model.init)(jax.random.key(0), batch)
+    loss, gradient = jax.jit(jax.value_and_grad(lambda p: model.loss(p, jax.random.key(1), batch, 0)[0].sum()))(params)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((loss, gradient)))
+
+
+def test_heads_standardise_what_the_encoder_sees():
+    """Levels 0..255 and the same image in [-1, 1] give one posterior."""
+    model = build(likelihood={"name": "discretized_logistic"})
+    plain = build(likelihood={"name": "normal"})
+    batch = {"x": jnp.asarray(np.random.default_rng(0).integers(256, size=(SIZE, *SHAPE)), jnp.float32)}
+    params = jax.jit(model.init)(jax.random.key(0), batch)
+    q = model.latent.posterior(params, batch["x"][0])
+    same = plain.latent.posterior(params, batch["x"][0] / 127.5 - 1.0)
+    np.testing.assert_allclose(q.loc, same.loc, rtol=1e-4, atol=1e-5)
+
+
+# ------------------------------------------------------------------------------------------------ errors of a config
+
+
+@pytest.mark.parametrize(
+    "path, value, words",
+    [
+        ("latent_dim", 0, r"config.model.latent_dim must be a positive integer, got 0"),
+        ("latent_dim", -2, r"got -2"),
+        ("latent_dim", 2.5, r"got 2.5"),
+        ("latnt_dim", 2, r"config.model: unknown key 'latnt_dim'; did you mean 'latent_dim'"),
+        ("event_shape", (3,), r"config.model: unknown key 'event_shape'"),
+        ("encoder.hiden", (3,), r"config.model.encoder: unknown key 'hiden'; did you mean 'hidden'"),
+        ("encoder.name", "mpl", r"config.model.encoder.name: unknown value 'mpl'; did you mean 'mlp'"),
+        ("encoder.outputs", ((2,),), r"config.model.encoder: unknown key 'outputs'"),
+        ("encoder.parent", None, r"config.model.encoder: unknown key 'parent'"),
+        ("decoder.name", "conv_decodr", r"config.model.decoder.name: .*did you mean 'conv_decoder'"),
+        ("decoder.chanels", (3,), r"config.model.decoder: unknown key 'chanels'"),
+        ("posterior.name", "gaussian", r"config.model.posterior.name: unknown value 'gaussian' \(allowed: .*normal"),
+        ("posterior.scale", 1.0, r"config.model.posterior: unknown key 'scale'"),
+        ("likelihood.name", "bernouli", r"config.model.likelihood.name: .*did you mean 'bernoulli'"),
+        ("likelihood.num_levels", 3, r"config.model.likelihood: unknown key 'num_levels'"),
+        ("objective.name", "ebo", r"config.model.objective.name: unknown value 'ebo' .*elbo"),
+        ("objective.bta", 2.0, r"config.model.objective: unknown key 'bta'; did you mean 'beta'"),
+        ("objective.beta", {"name": "liner"}, r"config.model.objective.beta.name: .*did you mean 'linear'"),
+        ("objective.beta", {"name": "linear"}, r"config.model.objective.beta: missing key 'steps'"),
+        ("objective.beta", {"name": "linear", "steps": 0}, r"steps must be at least 1, got 0"),
+        ("objective.beta", {"name": "linear", "step": 9}, r"unknown key 'step'; did you mean 'steps'"),
+    ],
+)
+def test_a_wrong_key_is_named(path, value, words):
+    config = copy.deepcopy(CONFIG)
+    *parents, key = path.split(".")
+    place = config
+    for parent in parents:
+        place = place[parent]
+    place[key] = value
+    with pytest.raises(ValueError, match=words):
+        models.from_config("vae", config, event_shape=SHAPE, num_classes=0)
+
+
+@pytest.mark.parametrize("key", CONFIG)
+def test_a_missing_key_is_named(key):
+    config = {k: v for k, v in CONFIG.items() if k != key}
+    with pytest.raises(ValueError, match=f"config.model: missing key '{key}'"):
+        models.from_config("vae", config, event_shape=SHAPE, num_classes=0)
+
+
+@pytest.mark.parametrize("key", ["encoder", "decoder", "posterior", "likelihood", "objective"])
+def test_a_part_without_a_name_is_named(key):
+    with pytest.raises(ValueError, match=rf"config.model.{key}.name: unknown value None"):
+        build(**{key: {}})
+
+
+def test_an_estimator_is_no_objective():
+    with pytest.raises(ValueError, match=r"config.model.objective.name: unknown value 'log_weight'"):
+        build(objective={"name": "log_weight"})
+
+
+def test_unknown_families_are_refused():
+    with pytest.raises(ValueError, match=r"config.family: unknown value 'vea' \(allowed: .*vae"):
+        models.from_config("vea", CONFIG, event_shape=SHAPE, num_classes=0)
+
+
+def test_building_leaves_the_config_alone():
+    config = copy.deepcopy(CONFIG)
+    models.from_config("vae", config, event_shape=SHAPE, num_classes=0)
+    assert config == CONFIG

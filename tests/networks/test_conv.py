@@ -1,0 +1,110 @@
+"""Convolutions are what their equations say, on either path, and one is the other's adjoint."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vae_jax.networks import conv
+
+CASES = [(3, 1), (5, 1), (2, 2), (4, 2), (8, 4), (3, 3)]
+HEIGHT, WIDTH, CHANNELS, FEATURES = 12, 24, 3, 2
+
+
+def array(seed, *shape):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def inputs(size, stride, transposed):
+    """(x, kernel, a cotangent of the output)."""
+    fine, coarse = (HEIGHT, WIDTH), (HEIGHT // stride, WIDTH // stride)
+    source, target = (coarse, fine) if transposed else (fine, coarse)
+    return array(0, *source, CHANNELS), array(1, size, size, CHANNELS, FEATURES), array(2, *target, FEATURES)
+
+
+def by_definition(x, kernel, stride):
+    """Σ_ij x[s h + i - p, s w + j - p] K[i, j], one pixel at a time."""
+    x, kernel, size = np.asarray(x, np.float64), np.asarray(kernel, np.float64), len(kernel)
+    pad = (size - stride) // 2
+    x = np.pad(x, ((pad, pad), (pad, pad), (0, 0)))
+    y = np.empty(((x.shape[0] - size) // stride + 1, (x.shape[1] - size) // stride + 1, kernel.shape[-1]))
+    for h, w in np.ndindex(*y.shape[:2]):
+        window = x[stride * h : stride * h + size, stride * w : stride * w + size]
+        y[h, w] = np.tensordot(window, kernel, 3)
+    return y
+
+
+def by_definition_transposed(x, kernel, stride):
+    """y[s h + i - p, s w + j - p] += x[h, w] K[i, j], one pixel at a time."""
+    x, kernel, size = np.asarray(x, np.float64), np.asarray(kernel, np.float64), len(kernel)
+    pad = (size - stride) // 2
+    y = np.zeros((x.shape[0] * stride + 2 * pad, x.shape[1] * stride + 2 * pad, kernel.shape[-1]))
+    for h, w in np.ndindex(*x.shape[:2]):
+        y[stride * h : stride * h + size, stride * w : stride * w + size] += np.tensordot(kernel, x[h, w], (2, 0))
+    return y[pad : y.shape[0] - pad, pad : y.shape[1] - pad]
+
+
+@pytest.mark.parametrize("size, stride", CASES)
+@pytest.mark.parametrize("matrices", [True, False], ids=["matrices", "lax"])
+def test_a_convolution_is_its_definition(monkeypatch, size, stride, matrices):
+    monkeypatch.setattr(conv, "as_matrix_product", lambda: matrices)
+    there, back = (jax.jit(lambda x, k, f=f: f(x, k, stride)) for f in (conv.convolve, conv.convolve_transpose))
+    x, kernel, _ = inputs(size, stride, False)
+    np.testing.assert_allclose(there(x, kernel), by_definition(x, kernel, stride), atol=1e-4)
+    x, kernel, _ = inputs(size, stride, True)
+    np.testing.assert_allclose(back(x, kernel), by_definition_transposed(x, kernel, stride), atol=1e-4)
+
+
+@pytest.mark.parametrize("size, stride", CASES)
+@pytest.mark.parametrize("name", ["convolve", "convolve_transpose"])
+def test_both_paths_have_the_same_gradients(monkeypatch, name, size, stride):
+    x, kernel, cotangent = inputs(size, stride, name == "convolve_transpose")
+    gradients = []
+    for matrices in (True, False):
+        monkeypatch.setattr(conv, "as_matrix_product", lambda matrices=matrices: matrices)
+        run = jax.jit(lambda x, kernel: jax.vjp(lambda *a: getattr(conv, name)(*a, stride), x, kernel)[1](cotangent))
+        gradients.append(run(x, kernel))
+    for given, expected in zip(*gradients, strict=True):
+        np.testing.assert_allclose(given, expected, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("size, stride", [(3, 1), (4, 2), (8, 4)])
+@pytest.mark.parametrize("matrices", [True, False], ids=["matrices", "lax"])
+def test_the_transpose_is_the_adjoint(monkeypatch, size, stride, matrices):
+    """<convolve(x, K), y> = <x, convolve_transpose(y, K with its channels swapped)>."""
+    monkeypatch.setattr(conv, "as_matrix_product", lambda: matrices)
+    x, kernel, y = inputs(size, stride, False)
+    there = jax.jit(lambda x: jnp.vdot(conv.convolve(x, kernel, stride), y))(x)
+    back = jax.jit(lambda y: jnp.vdot(x, conv.convolve_transpose(y, jnp.swapaxes(kernel, 2, 3), stride)))(y)
+    np.testing.assert_allclose(there, back, rtol=1e-4, atol=1e-3)
+
+
+def test_both_paths_agree_under_vmap(monkeypatch):
+    kernel, image, latent = array(0, 4, 4, 3, 2), array(1, 5, 8, 8, 3), array(2, 5, 4, 4, 3)
+    given = []
+    for matrices in (True, False):
+        monkeypatch.setattr(conv, "as_matrix_product", lambda matrices=matrices: matrices)
+        down = jax.vmap(lambda x: conv.convolve(x, kernel, 2))
+        up = jax.vmap(lambda x: conv.convolve_transpose(x, kernel, 2))
+        given.append((jax.jit(down)(image), jax.jit(up)(latent)))
+    for one, other in zip(*given, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+@pytest.mark.parametrize("backend, expected", [("cpu", True), ("gpu", False), ("tpu", False)])
+def test_the_backend_chooses_the_path(monkeypatch, backend, expected):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    assert conv.as_matrix_product() is expected
+
+
+@pytest.mark.parametrize("size, stride", [(3, 2), (4, 1), (5, 2)])
+def test_kernels_that_reach_unevenly_are_refused(size, stride):
+    x, kernel, _ = inputs(size, stride, False)
+    for convolution in (conv.convolve, conv.convolve_transpose):
+        with pytest.raises(ValueError, match=f"kernel {size} must be a multiple of stride {stride}"):
+            convolution(x, kernel, stride)
+
+
+def test_images_that_the_stride_does_not_divide_are_refused():
+    with pytest.raises(ValueError, match=r"image 9x10 \(padded\) is not divisible by stride 2"):
+        conv.convolve(jnp.zeros((7, 8, 1)), jnp.zeros((4, 4, 1, 1)), 2)

@@ -1,0 +1,114 @@
+"""What every encoder and decoder promises: shapes, independence of the path, and clear refusals."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vae_jax import networks
+from vae_jax.networks import conv
+from vae_jax.networks.mlp import split
+from vae_jax.networks.resnet import ResidualBlock
+
+IMAGE = (8, 8, 1)
+CODES = ((5,), (5,), (3, 3))
+PIXELS = ((8, 8, 1), (8, 8, 1, 4), (8, 8, 2))
+SMALL = {
+    "mlp": {"hidden": (6,)},
+    "conv_encoder": {"channels": (4, 6), "hidden": (7,)},
+    "conv_decoder": {"channels": (6, 4), "hidden": (7,)},
+    "resnet_encoder": {"channels": (4, 6), "num_blocks": 1},
+    "resnet_decoder": {"channels": (6, 4), "num_blocks": 1},
+}
+NETWORKS = [
+    ("mlp", IMAGE, CODES),
+    ("mlp", (5,), PIXELS),
+    ("conv_encoder", IMAGE, CODES),
+    ("conv_decoder", (5,), PIXELS),
+    ("resnet_encoder", IMAGE, CODES),
+    ("resnet_decoder", (5,), PIXELS),
+]
+
+
+def build(name, outputs, **options):
+    return getattr(networks, name)(outputs, **{**SMALL[name], **options})
+
+
+@functools.cache
+def fitted(name, shape, outputs, with_context=False):
+    """(the network, variables with no zero among them, an input, its context)."""
+    network = build(name, outputs)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
+    context = jax.nn.one_hot(1, 3) if with_context else None
+    shapes = jax.eval_shape(network.init, jax.random.key(0), x, context)
+    rng = np.random.default_rng(1)
+    return network, jax.tree.map(lambda a: jnp.asarray(0.3 * rng.normal(size=a.shape), a.dtype), shapes), x, context
+
+
+@pytest.mark.parametrize("name, shape, outputs", NETWORKS)
+@pytest.mark.parametrize("with_context", [False, True], ids=["", "conditional"])
+def test_outputs_have_the_shapes_asked_for(name, shape, outputs, with_context):
+    network, variables, x, context = fitted(name, shape, outputs, with_context)
+    given = jax.eval_shape(network.apply, variables, x, context)
+    assert isinstance(given, tuple) and tuple(a.shape for a in given) == outputs
+
+
+@pytest.mark.parametrize("name, shape, outputs", NETWORKS)
+def test_every_input_and_the_context_reach_every_output(name, shape, outputs):
+    _, variables, x, context = fitted(name, shape, outputs, True)
+    smooth = build(name, outputs, activation="tanh")
+    to_x, to_context = jax.jit(jax.jacobian(smooth.apply, (1, 2)))(variables, x, context)[0]
+    assert np.abs(to_context).reshape(-1, 3).sum(axis=0).all()
+    assert np.abs(to_x).reshape(-1, x.size).sum(axis=0).all() and np.abs(to_x).reshape(-1, x.size).sum(axis=1).all()
+
+
+@pytest.mark.parametrize("name, shape, outputs", NETWORKS[2:])
+def test_a_checkpoint_means_the_same_on_both_paths(monkeypatch, name, shape, outputs):
+    network, variables, x, _ = fitted(name, shape, outputs)
+    given = []
+    for matrices in (True, False):
+        monkeypatch.setattr(conv, "as_matrix_product", lambda matrices=matrices: matrices)
+        given.append(jax.jit(lambda v, x: network.apply(v, x))(variables, x))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), *given)
+
+
+def test_a_fresh_residual_block_is_the_identity():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 4, 3)), jnp.float32)
+    block = ResidualBlock("elu")
+    fresh = jax.jit(lambda x: block.apply(block.init(jax.random.key(0), x), x))
+    np.testing.assert_array_equal(fresh(x), x)
+
+
+@pytest.mark.parametrize("name", ["conv_encoder", "resnet_encoder"])
+def test_encoders_refuse_what_does_not_halve(name):
+    network = build(name, CODES, channels=(4, 4, 4))
+    with pytest.raises(ValueError, match="28x28 cannot be halved 3 times"):
+        jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((28, 28, 1)))
+
+
+@pytest.mark.parametrize("name", ["conv_decoder", "resnet_decoder"])
+def test_decoders_refuse_what_does_not_halve(name):
+    network = build(name, ((28, 28, 1),), channels=(4, 4, 4))
+    with pytest.raises(ValueError, match="28x28 cannot be halved 3 times"):
+        jax.eval_shape(network.init, jax.random.key(0), jnp.zeros(5))
+
+
+@pytest.mark.parametrize("name", ["conv_decoder", "resnet_decoder"])
+@pytest.mark.parametrize("outputs", [((8, 8),), ((8, 8, 1), (4, 4, 1))])
+def test_decoders_refuse_what_is_no_image(name, outputs):
+    with pytest.raises(ValueError, match="wants image outputs"):
+        jax.eval_shape(build(name, outputs).init, jax.random.key(0), jnp.zeros(5))
+
+
+@pytest.mark.parametrize("name, shape, outputs", NETWORKS)
+def test_unknown_activations_are_refused_by_name(name, shape, outputs):
+    with pytest.raises(ValueError, match="unknown activation 'rleu'"):
+        jax.eval_shape(build(name, outputs, activation="rleu").init, jax.random.key(0), jnp.zeros(shape))
+
+
+def test_split_cuts_the_last_axis():
+    pieces = split(jnp.arange(12).reshape(2, 6), [1, 3, 2])
+    np.testing.assert_array_equal(jnp.concatenate(pieces, -1), jnp.arange(12).reshape(2, 6))
+    assert [p.shape for p in pieces] == [(2, 1), (2, 3), (2, 2)]
