@@ -109,7 +109,7 @@ def fixed_split(dataset, split, *, transform, context=False) -> dict:
     return {"x": x} if labels is None else {"x": x, "context": labels}
 
 
-def shuffled(key, position, size, rounds=32):
+def shuffled(key, position, size, rounds=24):
     """The elements at `position` of a pseudo-random permutation of range(size), without storing the permutation.
 
     Swap-or-not (Hoang, Morris and Rogaway 2012): every round pairs x with K - x (mod size) and swaps the two if a hash
@@ -123,7 +123,7 @@ def shuffled(key, position, size, rounds=32):
         chosen = _hash(jnp.maximum(x, partner) ^ salt) & 1
         return jnp.where(chosen == 1, partner, x), None
 
-    x, _ = jax.lax.scan(swap, position.astype(jnp.uint32), (constants[:, 0], constants[:, 1]))
+    x, _ = jax.lax.scan(swap, position.astype(jnp.uint32), (constants[:, 0], constants[:, 1]), unroll=True)
     return x.astype(jnp.int32)
 
 
