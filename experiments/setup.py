@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-from absl import logging
+from absl import app, logging
 
 from vae_jax import models
 from vae_jax.core import Learner, Model, call
@@ -99,6 +99,15 @@ def one_line_errors(main):
             sys.exit(f"error: {error}")
 
     return wrapped
+
+
+def parse_flags(argv):
+    """absl's parsing, with one line for a key of the config that does not exist (and the nearest that does)."""
+    try:
+        return app.parse_flags_with_usage(argv)
+    except (AttributeError, KeyError) as error:
+        reason = str(error.args[0] if error.args else error).strip("'\\").replace("\n", ": ")
+        sys.exit(f"error: --config: unknown key {reason}")
 
 
 def _ours_or_serious(record):

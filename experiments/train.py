@@ -90,4 +90,4 @@ def _run_name(config_file):
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
-    app.run(main)
+    app.run(main, flags_parser=setup.parse_flags)

@@ -119,5 +119,5 @@ def test_a_mistake_in_the_config_gets_one_clear_error(change, message, images):
         place[key] = value
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         experiment = setup.build(config)
-        loop.start(experiment.learner, experiment.stream, experiment.key)
-        experiment.model.loss(None, jax.random.key(1), experiment.split("valid"), 0)
+        state, _, _ = loop.start(experiment.learner, experiment.stream, experiment.key)
+        jax.eval_shape(experiment.learner.step, state, experiment.split("valid"))
