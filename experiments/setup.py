@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -106,8 +107,9 @@ def parse_flags(argv):
     try:
         return app.parse_flags_with_usage(argv)
     except (AttributeError, KeyError) as error:
-        reason = str(error.args[0] if error.args else error).strip("'\\").replace("\n", ": ")
-        sys.exit(f"error: --config: unknown key {reason}")
+        nearest = re.search(r'Did you mean "(.+?)" instead of "(.+?)"', str(error))
+        reason = f"unknown key {nearest[2]!r}; did you mean {nearest[1]!r}?" if nearest else str(error)
+        sys.exit(f"error: --config: {reason}")
 
 
 def _ours_or_serious(record):
