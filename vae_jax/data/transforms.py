@@ -34,7 +34,9 @@ def dequantize(key, pixels, max_value):
     """(pixel + u) / (max_value + 1), u ~ U[0, 1): E_u[log p(x)] - D log(max_value + 1) bounds the log-probability of
     the levels from below.  arXiv:1511.01844 sec. 3.1.
     """
-    return (pixels.astype(jnp.float32) + jax.random.uniform(key, pixels.shape)) / (max_value + 1)
+    # Eight bits of level and sixteen of u fit a float32 exactly: 255 + u never rounds up to the next level.
+    u = _bits16(key, pixels.shape).astype(jnp.float32) / 65536
+    return (pixels.astype(jnp.float32) + u) / (max_value + 1)
 
 
 def log_levels_per_dim(transform, max_value):

@@ -53,12 +53,15 @@ def normal_fixed_scale(event_shape, *, scale=0.1) -> Head:
 
 
 def multivariate_normal(event_shape) -> Head:
-    """A full covariance by its Cholesky factor, log-diagonal on the diagonal."""
+    """A full covariance L Lᵀ by its Cholesky factor L = diag(s) (I + N): log s on the diagonal of the raw matrix, the
+    strictly lower N below it, both softly clipped, so that L⁻¹ stays finite.
+    """
     (dim,) = event_shape
 
     def distribution(loc, raw):
-        diagonal = jnp.exp(soft_clip(jnp.diagonal(raw), LOG_SCALE_LIMIT))
-        return MultivariateNormal(loc, jnp.tril(raw, -1) + jnp.diag(diagonal))
+        scale = jnp.exp(soft_clip(jnp.diagonal(raw), LOG_SCALE_LIMIT))
+        lower = jnp.tril(soft_clip(raw, LOG_SCALE_LIMIT), -1)
+        return MultivariateNormal(loc, scale[:, None] * (jnp.eye(dim) + lower))
 
     return Head((event_shape, (dim, dim)), distribution)
 
