@@ -110,41 +110,36 @@ def evaluate(images, num_images=200, num_samples=5000):
     return {"images_per_s": 1 / seconds, "times_the_products": seconds / decoder_products(num_samples)}
 
 
-def decoder_products(num_samples, chunk=1250, repeats=20):
+def decoder_products(num_samples, chunk=1250):
     """Seconds that the decoder's three matrix products, nothing else, take for `num_samples` codes."""
-    import jax
     import jax.numpy as jnp
 
     weights = [jnp.ones((i, o)) for i, o in ((50, 200), (200, 200), (200, 784))]
-    products = jax.jit(lambda z: z @ weights[0] @ weights[1] @ weights[2])
-    z = jnp.ones((chunk, 50))
-    products(z).block_until_ready()
+    seconds = seconds_of(lambda z: z @ weights[0] @ weights[1] @ weights[2], jnp.ones((chunk, 50)))
+    return seconds * num_samples / chunk
+
+
+def matmul_peak(size=1024):
+    """float32 FLOP/s of a square matrix product."""
+    import jax.numpy as jnp
+
+    return 2 * size**3 / seconds_of(lambda a: a @ a, jnp.ones((size, size)))
+
+
+def seconds_of(function, x, repeats=20):
+    """What one compiled call takes: the median of nine tries of `repeats` calls."""
+    import jax
+
+    compiled = jax.jit(function)
+    compiled(x).block_until_ready()
     times = []
     for _ in range(9):
         start = time.perf_counter()
         for _ in range(repeats):
-            out = products(z)
+            out = compiled(x)
         out.block_until_ready()
         times.append((time.perf_counter() - start) / repeats)
-    return statistics.median(times) * num_samples / chunk
-
-
-def matmul_peak(size=1024, repeats=20):
-    """float32 FLOP/s of a square matrix product: the median of several tries."""
-    import jax
-    import jax.numpy as jnp
-
-    a = jnp.ones((size, size))
-    product = jax.jit(lambda a: a @ a)
-    product(a).block_until_ready()
-    rates = []
-    for _ in range(9):
-        start = time.perf_counter()
-        for _ in range(repeats):
-            out = product(a)
-        out.block_until_ready()
-        rates.append(2 * size**3 * repeats / (time.perf_counter() - start))
-    return statistics.median(rates)
+    return statistics.median(times)
 
 
 def work(job, file):

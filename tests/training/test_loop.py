@@ -219,8 +219,8 @@ class TestWorkdir:
     config: ClassVar = {"seed": 0, "model": {"hidden": (3, 4), "latent_dim": 2}}
 
     def test_the_same_config_may_come_back(self, tmp_path):
-        writers.open_workdir(tmp_path / "w", self.config)
-        writers.open_workdir(tmp_path / "w", self.config)
+        assert writers.open_workdir(tmp_path / "w", self.config) == tmp_path / "w"
+        assert writers.open_workdir(tmp_path / "w", self.config) == tmp_path / "w"  # tuples and lists alike
 
     def test_another_config_is_refused_with_the_difference(self, tmp_path):
         writers.open_workdir(tmp_path, self.config)

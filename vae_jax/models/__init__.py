@@ -7,6 +7,7 @@ from vae_jax.core import Model, call
 
 
 def families() -> list[str]:
+    """The model families there are: the files of this folder."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 

@@ -70,15 +70,10 @@ def fit(
             feed = stream.feed(step, length)
             if length not in compiled:
                 compiled[length] = compile_chunk(learner, stream, state, feed, length)
-            started_at = time.time()
-            began = time.perf_counter()
-            state, metrics = compiled[length](state, feed)
-            metrics = {name: np.asarray(values, np.float64) for name, values in metrics.items()}  # waits for the chunk
-            seconds = time.perf_counter() - began
-            first_step_at = first_step_at or started_at + seconds / length
+            state, metrics, seconds = _timed(compiled[length], state, feed)
+            first_step_at = first_step_at or time.time() - seconds * (1 - 1 / length)
             record["seconds"] += seconds
-            if record["first_loss"] is None:
-                record["first_loss"] = float(metrics["loss"][0])
+            record["first_loss"] = record["first_loss"] or float(metrics["loss"][0])
             _check(metrics, step, state, record["first_loss"], max_skipped)
             step += length
             logged = {f"train/{name}": _mean_of_finite(values) for name, values in metrics.items()}
@@ -119,6 +114,14 @@ def compile_chunk(learner, stream, state, feed, length):
         return jax.lax.scan(body, state, jnp.arange(length))
 
     return jax.jit(run, donate_argnums=0).lower(state, feed).compile()
+
+
+def _timed(chunk, state, feed):
+    """A chunk's state, its metrics as NumPy, for which this waits, and the seconds both took."""
+    began = time.perf_counter()
+    state, metrics = chunk(state, feed)
+    metrics = {name: np.asarray(values, np.float64) for name, values in metrics.items()}
+    return state, metrics, time.perf_counter() - began
 
 
 def start(learner, stream, key, patience=0):
