@@ -15,6 +15,6 @@ def get_config(arg: str = "") -> ConfigDict:
     config.model.encoder = ConfigDict({"name": "conv_encoder", "channels": (32, 64), **network})
     config.model.decoder = ConfigDict({"name": "conv_decoder", "channels": (64, 32), **network})
     config.model.likelihood = ConfigDict({"name": "discretized_logistic_mixture", "num_components": 3})
-    vae_mnist.train_for(config, num_steps=10_000)
+    vae_mnist.train_for(config, num_steps=6_000)
     config.eval.num_samples = 100
     return vae_digits.smoke(config) if arg == "smoke" else config
