@@ -9,6 +9,7 @@ import numpy as np
 
 from vae_jax.data import sources, transforms
 
+DATA_BRANCH = 0xDA7A
 FIXED_DRAW_SEED = 20131220  # of transforms that draw anything but bits
 
 
@@ -35,15 +36,16 @@ def stream(images, *, seed, batch_size, transform, max_value, context=False, mem
         raise ValueError(f"config.data.batch_size must be between 1 and the {size} training examples, got {batch_size}")
     steps_per_epoch = size // batch_size
     arrays = {"x": images.x, "context": _labels(images, context)}
-    keys = {"order": jax.random.fold_in(jax.random.key(seed), 0), "draw": jax.random.fold_in(jax.random.key(seed), 1)}
+    # `split` and `fold_in` of one key give the same numbers: the data's keys get a branch of their own.
+    order, draw = jax.random.split(jax.random.fold_in(jax.random.key(seed), DATA_BRANCH))
 
     def positions(step):
         """The elements of the batch of `step`; each epoch leaves out its own random remainder."""
         epoch, index = step // steps_per_epoch, step % steps_per_epoch
-        return shuffled(jax.random.fold_in(keys["order"], epoch), index * batch_size + jnp.arange(batch_size), size)
+        return shuffled(jax.random.fold_in(order, epoch), index * batch_size + jnp.arange(batch_size), size)
 
     def finish(stored, step):
-        x = transform(jax.random.fold_in(keys["draw"], step), stored["x"], max_value)
+        x = transform(jax.random.fold_in(draw, step), stored["x"], max_value)
         return {"x": x} if stored["context"] is None else {"x": x, "context": stored["context"]}
 
     if images.x.nbytes <= memory_limit:
