@@ -21,7 +21,7 @@ def get_config(arg: str = "") -> ConfigDict:
     # KL warm-up: without it fewer than half of the latents are ever used.
     warm_up = {"name": "linear", "start": 0.0, "end": 1.0, "steps": 5_000}
     config.model.objective = ConfigDict({"name": "elbo", "num_samples": 1, "beta": warm_up})
-    train_for(config, num_steps=40_000)
+    train_for(config, num_steps=60_000)
     return vae_digits.smoke(config) if arg == "smoke" else config
 
 
