@@ -19,7 +19,7 @@ NUM_TEST = flags.DEFINE_integer("num_test", None, "Test examples, 0 for all; def
 FIGURES = flags.DEFINE_bool("figures", True, "Whether to draw the figures.")
 
 
-@setup.one_line_errors
+@setup.launched
 def main(argv):
     del argv
     workdir = Path(WORKDIR.value)

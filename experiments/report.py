@@ -1,5 +1,6 @@
 """What a trained model is worth and what it looks like: numbers for `results.json`, figures as PNG."""
 
+import time
 from pathlib import Path
 
 import jax
@@ -31,6 +32,20 @@ def evaluate(experiment, params, *, num_samples, num_test, progress=True) -> dic
     summary["active_units"] = latents.active_units(latents.posterior_means(model, params, test))
     summary["mutual_information"] = float(latents.mutual_information(q, key_information))
     return {f"test/{name}": value for name, value in summary.items()}
+
+
+def training(experiment, record, started) -> dict:
+    """The flat `train/...` and `valid/...` record of a run whose process began at `started` (seconds)."""
+    seconds, steps = record["seconds"], record["steps"]
+    return {
+        "train/steps": steps,
+        "train/seconds": seconds,
+        "train/images_per_s": steps * experiment.stream.batch_size / seconds,
+        "train/first_step_s": (record["first_step_at"] or time.time()) - started,
+        "train/skipped": record["skipped"],
+        "valid/best_bound": record["best_bound"],
+        "valid/best_step": record["best_step"],
+    }
 
 
 def table(results: dict) -> str:

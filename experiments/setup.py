@@ -4,23 +4,29 @@ import functools
 import json
 import os
 import re
+import signal
 import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
-from absl import app, logging
+from absl import app, flags, logging
 
 from vae_jax import models
 from vae_jax.core import Learner, Model, call
 from vae_jax.data import pipeline, sources, transforms
 from vae_jax.distributions import check_support
-from vae_jax.training import gradient
-from vae_jax.training.loop import Diverged
+from vae_jax.training import gradient, sharding
+from vae_jax.training.loop import PREEMPTED, Diverged, Preempted
 
 _OUR_FOLDERS = ("experiments", "training", "data", "evaluation")
 _IMPORTED_AT = time.time()
+HEARTBEAT_S = 20  # a process that is silent for so long has gone: the others end
+
+DISTRIBUTED = flags.DEFINE_string(
+    "distributed", None, "Train with other processes: auto (SLURM, Open MPI, GKE, Cloud TPU) or HOST:PORT,COUNT,INDEX."
+)
 
 
 class Experiment(NamedTuple):
@@ -31,6 +37,7 @@ class Experiment(NamedTuple):
     learner: Learner
     stream: pipeline.Stream
     key: jax.Array
+    mesh: jax.sharding.Mesh
 
     def split(self, name: str) -> dict:
         """The whole validation or test split as one batch, in its fixed draw."""
@@ -53,19 +60,26 @@ def build(config: dict) -> Experiment:
         context=data["context"],
         memory_limit=data["memory_limit"],
     )
+    model, learner = build_learner(config, dataset)
+    mesh = call(sharding.make_mesh, config["mesh"], where="config.mesh", batch_size=data["batch_size"])
+    key = jax.random.key(config["seed"])
+    experiment = Experiment(config, dataset, transform, model, learner, stream, key, mesh)
+    _check_likelihood(model, experiment.split("valid"))
+    return experiment
+
+
+def build_learner(config: dict, dataset) -> tuple[Model, Learner]:
+    """The model and how it is fitted. Numbers of `config` may be traced: a sweep runs many of them as one program."""
     model = models.from_config(
         config["family"],
         config["model"],
         event_shape=dataset.train.x.shape[1:],
-        num_classes=dataset.num_classes if data["context"] else 0,
+        num_classes=dataset.num_classes if config["data"]["context"] else 0,
     )
     options = dict(config["optimizer"])
     average_decay = options.pop("average_decay")
     optimizer = call(gradient.optimizer, options, where="config.optimizer")
-    learner = gradient.gradient(model, optimizer, average_decay=average_decay)
-    experiment = Experiment(config, dataset, transform, model, learner, stream, jax.random.key(config["seed"]))
-    _check_likelihood(model, experiment.split("valid"))
-    return experiment
+    return model, gradient.gradient(model, optimizer, average_decay=average_decay)
 
 
 def process_start() -> float:
@@ -86,20 +100,77 @@ def load_config(workdir) -> dict:
     return json.loads(path.read_text())
 
 
-def one_line_errors(main):
-    """What a user can mend ends in one line and exit code 1; `--verbosity=1` shows where it arose."""
+def launched(main):
+    """`main` as one of the processes of a run, which joins the others (`--distributed`) before it touches a device.
+
+    What a user can mend ends in one line and exit code 1; `--verbosity=1` shows where it arose. A run that SIGTERM has
+    ended exits with code 75: the same command goes on.
+    """
 
     @functools.wraps(main)
     def wrapped(argv):
         if not logging.level_debug():  # as shown by --verbosity=1
             logging.get_absl_handler().addFilter(_ours_or_serious)
+        signal.signal(signal.SIGTERM, _stop)
         try:
+            join_processes(DISTRIBUTED.value)
             main(argv)
+        except Preempted as stopped:
+            print(stopped.message, file=sys.stderr, flush=True)
+            raise
         except (ValueError, OSError, Diverged) as error:
             logging.debug("traceback:", exc_info=True)
             sys.exit(f"error: {error}")
+        except jax.errors.JaxRuntimeError as error:
+            if jax.process_count() == 1:
+                raise
+            # The other processes wait for this one in a collective: leave at once, and they are told.
+            print(_lost(error), file=sys.stderr, flush=True)
+            os._exit(1)
 
     return wrapped
+
+
+def join_processes(address: str | None):
+    """`jax.distributed`: "auto" where JAX knows the cluster, else "HOST:PORT,NUM_PROCESSES,PROCESS_ID"."""
+    if not address:
+        return
+    options = {"heartbeat_timeout_seconds": HEARTBEAT_S, "shutdown_timeout_seconds": 24 * 3600}
+    if address != "auto":
+        match = re.fullmatch(r"([^,]+:\d+),(\d+),(\d+)", address)
+        if not match or int(match[3]) >= int(match[2]):
+            raise ValueError(
+                f"--distributed={address}: want auto, or HOST:PORT,NUM_PROCESSES,PROCESS_ID with PROCESS_ID counted from 0"
+            )
+        options |= {
+            "coordinator_address": match[1],
+            "num_processes": int(match[2]),
+            "process_id": int(match[3]),
+            "cluster_detection_method": "deactivate",
+        }
+    try:
+        jax.distributed.initialize(**options)
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"--distributed={address}: {str(error).splitlines()[0]}. Where JAX does not know the cluster, give "
+            "--distributed=HOST:PORT,NUM_PROCESSES,PROCESS_ID to every process"
+        ) from error
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes."""
+    return jax.process_index() == 0
+
+
+def _stop(*_):
+    raise Preempted("SIGTERM: stopped; run the same command again to go on from the last checkpoint")
+
+
+def _lost(error):
+    return (
+        f"error: process {jax.process_index()} of {jax.process_count()}: another process has gone or the network "
+        f"has failed ({str(error).splitlines()[0][:200]}). Start all processes again: they go on from the last checkpoint"
+    )
 
 
 def parse_flags(argv):

@@ -7,7 +7,6 @@ where the last one stopped.
 """
 
 import json
-import time
 from pathlib import Path
 
 import jax
@@ -16,14 +15,15 @@ from ml_collections import config_flags
 
 from experiments import report, setup
 from vae_jax.evaluation import likelihood
-from vae_jax.training import loop, writers
+from vae_jax.training import loop, sharding, writers
 from vae_jax.training.checkpoint import Checkpoints
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="A file of experiments/configs; ':smoke' shrinks it.")
+PROFILE = flags.DEFINE_bool("profile", False, "Write a trace of one chunk of steps to the workdir's profile/.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where everything goes; default: runs/<name of the config>.")
 
 
-@setup.one_line_errors
+@setup.launched
 def main(argv):
     del argv
     started = setup.process_start()
@@ -36,35 +36,22 @@ def main(argv):
         return
     experiment = setup.build(config)
     fitted = train(experiment, workdir)
-    seconds = fitted.record["seconds"]
-    training = {
-        "train/steps": fitted.record["steps"],
-        "train/seconds": seconds,
-        "train/images_per_s": fitted.record["steps"] * experiment.stream.batch_size / seconds,
-        "train/first_step_s": (fitted.record["first_step_at"] or time.time()) - started,
-        "train/skipped": fitted.record["skipped"],
-        "valid/best_bound": fitted.record["best_bound"],
-        "valid/best_step": fitted.record["best_step"],
-    }
-    figures = report.figures(experiment, fitted.params, workdir)
-    results = report.evaluate(experiment, fitted.params, **experiment.config["eval"]) | training
-    writers.write_json(results_file, results)
-    print(f"\n{report.table(results)}\nfigures in {figures}, numbers in {results_file}")
+    params = jax.device_put(fitted.params, sharding.replicated(experiment.mesh))
+    results = report.evaluate(experiment, params, **experiment.config["eval"], progress=setup.is_first())
+    results |= report.training(experiment, fitted.record, started)
+    if setup.is_first():
+        figures = report.figures(experiment, sharding.on_host(params), workdir)
+        writers.write_json(results_file, results)
+        print(f"\n{report.table(results)}\nfigures in {figures}, numbers in {results_file}")
 
 
 def train(experiment, workdir) -> loop.Fit:
     """Drive the learner to its last step, from the newest checkpoint where there is one."""
     options = dict(experiment.config["train"])
-    writer = writers.Writer(workdir, tensorboard=options.pop("tensorboard"))
-    checkpoints = Checkpoints(workdir / "checkpoints")
-    valid = experiment.split("valid")
-
-    def validate(params, step):
-        key = jax.random.fold_in(experiment.key, 2)  # the same noise at every validation: differences are the model's
-        terms = likelihood.bound_terms(experiment.model, params, key, valid, step=step)
-        return {name: float(values.mean()) for name, values in terms.items()}
-
-    logging.info("training %s on %s, %s", experiment.config["family"], experiment.dataset.name, jax.devices()[0])
+    tensorboard, keep = options.pop("tensorboard"), options.pop("keep")
+    writer = writers.Writer(workdir, tensorboard=tensorboard) if setup.is_first() else None
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=keep)
+    logging.info("training %s on %s, %s", experiment.config["family"], experiment.dataset.name, jax.devices())
     try:
         return setup.call(
             loop.fit,
@@ -73,13 +60,19 @@ def train(experiment, workdir) -> loop.Fit:
             experiment.stream,
             where="config.train",
             key=jax.random.fold_in(experiment.key, 0),
-            validate=validate,
+            mesh=experiment.mesh,
+            validate=likelihood.validation(
+                experiment.model, jax.random.fold_in(experiment.key, 2), experiment.split("valid")
+            ),
             checkpoints=checkpoints,
             writer=writer,
+            progress=setup.is_first(),
+            profile=workdir / "profile" if PROFILE.value else None,
         )
     finally:
         checkpoints.close()
-        writer.close()
+        if writer:
+            writer.close()
 
 
 def _run_name(config_file):

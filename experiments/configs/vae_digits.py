@@ -41,12 +41,19 @@ def get_config(arg: str = "") -> ConfigDict:
             "average_decay": 0.999,  # of the parameters' running average; 0 for none
         }
     )
+    config.mesh = ConfigDict(
+        {
+            "data": -1,  # devices over which a batch is cut; -1: as many as there are
+            "model": 1,  # devices over which large parameters and their optimiser state are cut
+        }
+    )
     config.train = ConfigDict(
         {
             "num_steps": 10_000,
             "log_every": 250,
             "eval_every": 500,
             "checkpoint_every": 2_500,
+            "keep": 2,  # checkpoints: the last so many, and the best
             "patience": 0,  # validations without a better bound before stopping; 0: run to the end, keep the last
             "max_skipped": 20,  # non-finite steps in a row before the run is given up
             "tensorboard": False,

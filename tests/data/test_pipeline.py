@@ -101,13 +101,13 @@ def test_labels_travel_with_their_images():
 @pytest.mark.parametrize("transform", [transforms.levels, transforms.binarize, transforms.dequantize])
 def test_data_read_from_disk_are_the_resident_ones_bit_for_bit(transform, tmp_path):
     resident = stream(transform=transform, context=True)
-    assert resident.feed(0, 1)["x"].shape[0] == SIZE
+    assert resident.feed(0, 1)["stored"]["x"].shape[0] == SIZE
     np.save(tmp_path / "x.npy", numbered().x)
     images = numbered()._replace(x=np.load(tmp_path / "x.npy", mmap_mode="r"))
     streamed = pipeline.stream(
         images, seed=0, batch_size=BATCH, transform=transform, max_value=255, context=True, memory_limit=0
     )
-    assert streamed.feed(0, 1)["x"].shape == (1, BATCH, 2, 3, 1)
+    assert streamed.feed(0, 1)["stored"]["x"].shape == (1, BATCH, 2, 3, 1)
     # From the start, on, from the middle of an epoch (a resumed run), and back.
     for start, length in ((0, 3), (3, 4), (6, 2), (101, 3), (0, 1)):
         for a, b in zip(batches(resident, start, length), batches(streamed, start, length), strict=True):

@@ -50,7 +50,7 @@ def stream():
     def batch(feed, step, i):
         return {"x": jnp.full((2, 1), 1.0) * step}
 
-    return Stream(lambda step, length: jnp.zeros(()), batch, 2, 10)
+    return Stream(lambda step, length: {"key": np.zeros((2, 2), np.uint32), "stored": {}}, batch, 2, 10)
 
 
 def fit(learner=None, **options):

@@ -1,5 +1,6 @@
 """Batches for a compiled loop. Which example stands in which batch is a pure function of (seed, step)."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,14 +15,16 @@ FIXED_DRAW_SEED = 20131220  # of transforms that draw anything but bits
 
 
 class Stream(NamedTuple):
-    """`feed(step, length)` is what the host hands to the compiled chunk of steps [step, step + length);
-    `batch(feed, step, i)`, inside the chunk, is the batch of `step`, its `i`-th.
+    """`feed(step, length)` is what the host hands to the compiled chunk of steps [step, step + length): the `key` of
+    order and draws (`data_key`) and what is `stored`. `batch(feed, step, i)`, inside the chunk, is the batch of
+    `step`, its `i`-th: a pure function, the same for every seed.
     """
 
     feed: Callable[[int, int], Any]
     batch: Callable
     batch_size: int
     steps_per_epoch: int
+    streamed: bool = False  # whether `stored` is [length, B, ...], read for this chunk, or every example, always the same
 
 
 def stream(images, *, seed, batch_size, transform, max_value, context=False, memory_limit=2 * 2**30) -> Stream:
@@ -36,33 +39,43 @@ def stream(images, *, seed, batch_size, transform, max_value, context=False, mem
         raise ValueError(f"config.data.batch_size must be between 1 and the {size} training examples, got {batch_size}")
     steps_per_epoch = size // batch_size
     arrays = {"x": images.x, "context": _labels(images, context)}
-    # `split` and `fold_in` of one key give the same numbers: the data's keys get a branch of their own.
-    order, draw = jax.random.split(jax.random.fold_in(jax.random.key(seed), DATA_BRANCH))
+    key = data_key(seed)
 
-    def positions(step):
+    def positions(key, step):
         """The elements of the batch of `step`; each epoch leaves out its own random remainder."""
         epoch, index = step // steps_per_epoch, step % steps_per_epoch
+        order = jax.random.wrap_key_data(key[0])
         return shuffled(jax.random.fold_in(order, epoch), index * batch_size + jnp.arange(batch_size), size)
 
-    def finish(stored, step):
+    def finish(key, stored, step):
+        draw = jax.random.wrap_key_data(key[1])
         x = transform(jax.random.fold_in(draw, step), stored["x"], max_value)
         return {"x": x} if stored["context"] is None else {"x": x, "context": stored["context"]}
 
     if images.x.nbytes <= memory_limit:
-        resident = jax.tree.map(jnp.asarray, arrays)
 
         def batch(feed, step, i):
-            index = positions(step)
-            return finish(jax.tree.map(lambda a: a[index], feed), step)
+            index = positions(feed["key"], step)
+            return finish(feed["key"], jax.tree.map(lambda a: a[index], feed["stored"]), step)
 
-        return Stream(lambda step, length: resident, batch, batch_size, steps_per_epoch)
+        return Stream(lambda step, length: {"key": key, "stored": arrays}, batch, batch_size, steps_per_epoch)
 
+    read = _reader(arrays, functools.partial(jax.jit(positions), key))
     return Stream(
-        _reader(arrays, jax.jit(positions)),
-        lambda feed, step, i: finish(jax.tree.map(lambda a: a[i], feed), step),
+        lambda step, length: {"key": key, "stored": read(step, length)},
+        lambda feed, step, i: finish(feed["key"], jax.tree.map(lambda a: a[i], feed["stored"]), step),
         batch_size,
         steps_per_epoch,
+        streamed=True,
     )
+
+
+def data_key(seed):
+    """The keys of a run's order and of its draws, as key data [2, ...]. `split` and `fold_in` of one key give the same
+    numbers, so the data's keys have a branch of their own, apart from the learner's.
+    """
+    branch = jax.random.fold_in(jax.random.key(seed), DATA_BRANCH)
+    return np.asarray(jax.random.key_data(jax.random.split(branch)))
 
 
 def _reader(arrays, positions):
@@ -92,7 +105,7 @@ def _reader(arrays, positions):
             ahead["items"] = iter(items)
         batches = [next(ahead["items"]) for _ in range(length)]
         ahead["next"] = step + length
-        return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *batches)
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
 
     return read
 

@@ -8,6 +8,7 @@ import numpy as np
 import tqdm
 
 from vae_jax.distributions import has_closed_form
+from vae_jax.evaluation.devices import mesh_of, over_devices
 from vae_jax.numerics import bits_per_dim
 from vae_jax.objectives.bounds import elbo, elbo_sampled_kl, log_weight
 
@@ -21,14 +22,26 @@ def bound_terms(model, params, key, data, *, step=0) -> dict:
 
     `data` is a batch of any size; example i uses the key fold_in(key, i), so the result does not depend on batching.
     """
-    return jax.tree.map(np.asarray, _each(_own_terms, model, params, key, data, step, PIECE))
+    return jax.tree.map(np.asarray, _each(_own_terms, model, mesh_of(params), params, key, data, step, PIECE))
+
+
+def validation(model, key, data):
+    """(params, step) -> the means of `bound_terms` over `data`, as the training loop asks for them. The noise is the
+    same every time, so that differences are the model's.
+    """
+
+    def validate(params, step):
+        return {name: float(values.mean()) for name, values in bound_terms(model, params, key, data, step=step).items()}
+
+    return validate
 
 
 def elbo_terms(model, params, key, data) -> dict:
     """`bound_terms` of the plain ELBO, whatever the training objective: ELBO_SAMPLES samples an example, the rate in
     closed form where there is one.
     """
-    return jax.tree.map(np.asarray, _each(_elbo_terms, model, params, key, data, 0, SAMPLES_AT_ONCE // ELBO_SAMPLES))
+    at_once = SAMPLES_AT_ONCE // ELBO_SAMPLES
+    return jax.tree.map(np.asarray, _each(_elbo_terms, model, mesh_of(params), params, key, data, 0, at_once))
 
 
 def _own_terms(model, params, key, example, step):
@@ -43,12 +56,15 @@ def _elbo_terms(model, params, key, example, step):
     return equation(model.latent, params, key, x, context, num_samples=ELBO_SAMPLES)[1]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 6))
-def _each(terms, model, params, key, data, step, at_once):
-    """`terms` of every example, `at_once` of them at a time."""
-    indices = jnp.arange(len(data["x"]))
-    each = lambda item: terms(model, params, jax.random.fold_in(key, item[0]), item[1], step)  # noqa: E731
-    return jax.lax.map(each, (indices, data), batch_size=at_once)
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 7))
+def _each(terms, model, mesh, params, key, data, step, at_once):
+    """`terms` of every example, `at_once` of them at a time on every device."""
+
+    def some(params, examples):
+        each = lambda item: terms(model, params, jax.random.fold_in(key, item[0]), item[1], step)  # noqa: E731
+        return jax.lax.map(each, examples, batch_size=at_once)
+
+    return over_devices(some, mesh, params, (jnp.arange(len(data["x"])), data))
 
 
 def importance_weighted(latent, params, key, x, context=None, *, num_samples) -> dict:
@@ -85,31 +101,34 @@ def log_likelihood(model, params, key, data, *, num_samples, progress=False) -> 
         raise ValueError("an importance-weighted bound wants a latent-variable model; this one has no `latent`")
     if num_samples < 1:
         raise ValueError(f"config.eval.num_samples must be at least 1, got {num_samples}")
-    size = len(data["x"])
+    size, mesh = len(data["x"]), mesh_of(params)
     pieces = []
     bar = tqdm.tqdm(total=size, desc=f"IW-{num_samples}", unit="image", disable=not progress)
     for start in range(0, size, PIECE):
         piece = jax.tree.map(lambda a, start=start: a[start : start + PIECE], data)
         indices = jnp.arange(start, start + len(piece["x"]))
-        pieces.append(jax.device_get(_log_likelihood(model.latent, params, key, indices, piece, num_samples)))
+        pieces.append(jax.device_get(_log_likelihood(model.latent, mesh, params, key, indices, piece, num_samples)))
         bar.update(len(indices))
     bar.close()
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 5))
-def _log_likelihood(latent, params, key, indices, data, num_samples):
-    def one(item):
-        index, x, context = item
-        image_key = jax.random.fold_in(key, index)
-        return importance_weighted(latent, params, image_key, x, context, num_samples=num_samples)
+@functools.partial(jax.jit, static_argnums=(0, 1, 6))
+def _log_likelihood(latent, mesh, params, key, indices, data, num_samples):
+    def some(params, examples):
+        def one(item):
+            index, x, context = item
+            image_key = jax.random.fold_in(key, index)
+            return importance_weighted(latent, params, image_key, x, context, num_samples=num_samples)
 
-    # Few samples: many images at once, so that the matrix products stay large; many samples: one image at a time.
-    # A divisor of the piece, since `lax.map` would compile the remainder as a second program.
-    images = _largest_divisor(len(indices), SAMPLES_AT_ONCE // _largest_divisor(num_samples, SAMPLES_AT_ONCE))
-    # batch_size=1 would add an axis of size one everywhere, at half as much time again.
-    batch_size = images if images > 1 else None
-    return jax.lax.map(one, (indices, data["x"], data.get("context")), batch_size=batch_size)
+        # Few samples: many images at once, so that the matrix products stay large; many samples: one image at a time.
+        # A divisor of the piece, since `lax.map` would compile the remainder as a second program.
+        at_once = SAMPLES_AT_ONCE // _largest_divisor(num_samples, SAMPLES_AT_ONCE)
+        images = _largest_divisor(len(examples[0]), at_once)
+        # batch_size=1 would add an axis of size one everywhere, at half as much time again.
+        return jax.lax.map(one, examples, batch_size=images if images > 1 else None)
+
+    return over_devices(some, mesh, params, (indices, data["x"], data.get("context")))
 
 
 def summary(terms, estimate, *, event_size, num_samples, offset=0.0) -> dict:

@@ -1,5 +1,12 @@
-"""The loop: chunks of steps, each chunk one compiled scan; between chunks the host logs, validates and saves."""
+"""The loop: chunks of steps, each chunk one compiled scan; between chunks the host logs, validates and saves.
 
+One loop for a lone run and for a sweep (`training.sweep`), whose state, metrics and record lead with the member [M]:
+what is written here for numbers holds for vectors.
+"""
+
+import contextlib
+import signal
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,18 +16,31 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 from absl import logging
+from jax.experimental import multihost_utils
+from jax.sharding import PartitionSpec as P
+
+from vae_jax.training import sharding
 
 EXPLODED = 1e3  # a loss that has grown by this factor is not coming back
+PREEMPTED = 75  # exit code: "temporary failure, run me again" (EX_TEMPFAIL of sysexits.h)
 
 
 class Diverged(RuntimeError):
     """Training cannot go on: the message names the step, the term and where the last good state is."""
 
 
+class Preempted(SystemExit):
+    """SIGTERM: the state is saved, the process is to end with code 75; the same command again goes on."""
+
+    def __init__(self, message):
+        super().__init__(PREEMPTED)
+        self.message = message
+
+
 class Fit(NamedTuple):
     state: Any
     params: Any  # to evaluate with: of the best validation bound under early stopping, else of the last step
-    record: dict  # steps, seconds (training alone, every start counted), best_step, best_bound, skipped
+    record: dict  # steps, seconds (training alone, every start counted), best_step, best_bound, skipped, diverged ...
 
 
 def fit(
@@ -29,6 +49,7 @@ def fit(
     *,
     key,
     num_steps,
+    mesh=None,
     log_every=100,
     validate: Callable | None = None,
     eval_every=1000,
@@ -38,98 +59,188 @@ def fit(
     max_skipped=20,
     writer=None,
     progress=True,
+    profile=None,
 ) -> Fit:
     """Run `learner` on `stream` up to step `num_steps`; where `checkpoints` hold a state, go on from it.
 
     `validate(params, step)` -> {"bound": nats, ...} runs every `eval_every` steps; with `patience` > 0 the run ends
     after that many validations without a better bound, and the best parameters are kept.
-    Between two logs nothing leaves the device. Raises `Diverged` after `max_skipped` non-finite steps in a row, or
-    when the loss has exploded; nothing is saved from then on.
+    Between two logs nothing leaves the device; the next chunk's data are read while this one is computed. `mesh`
+    (`training.sharding`) says over which devices; `profile` is a folder for a trace of the second chunk.
+    Raises `Diverged` after `max_skipped` non-finite steps in a row, or when the loss has exploded; nothing is saved
+    from then on. Of a sweep, such a member is frozen and the others go on. Raises `Preempted` after a SIGTERM, at the
+    next log, when the state is saved.
     """
     _check_options(validate, patience, num_steps=num_steps, log_every=log_every, eval_every=eval_every)
-    state, best, record = start(learner, stream, key, patience)
+    mesh = mesh or sharding.single()
+    state, best, record = start(learner, stream, key, patience, mesh)
     restored = checkpoints.restore((state, best)) if checkpoints else None
     if restored:
         step, (state, best), record = restored
+        record = {name: np.asarray(value) for name, value in record.items()}
+        checkpoints.forget_after(step)
         logging.info("resumed from the checkpoint of step %d", step)
-    step = int(state.step)
+    step = int(np.max(state.step))
     if writer:
-        writer.start(step)
-    compiled, first_step_at = {}, None
+        writer.start(np.asarray(state.step))
+    compiled, timing = {}, {"first_step_at": None, "compile_s": 0.0}
 
-    def save():
-        if checkpoints:
-            checkpoints.save(step, (state, best), record)
+    def frozen():
+        stopped = (patience > 0) & (record["stale"] >= patience)
+        return record["diverged"] | stopped
 
     def finished():
-        return step >= num_steps or (patience and record["stale"] >= patience)
+        return step >= num_steps or frozen().all()
 
-    with tqdm.tqdm(total=num_steps, initial=step, unit="step", disable=not progress, dynamic_ncols=True) as bar:
+    def span(step):
+        return min(log_every - step % log_every, num_steps - step)
+
+    def feed_of(step):
+        return sharding.place_feed(mesh, stream.feed(step, span(step)), streamed=stream.streamed)
+
+    def save(bound=None):
+        if checkpoints:
+            checkpoints.save(step, (state, best), {k: v.tolist() for k, v in record.items()}, bound=bound)
+
+    bar = tqdm.tqdm(total=num_steps, initial=step, unit="step", disable=not progress, dynamic_ncols=True)
+    with bar, _sigterm_noted() as preempted:
+        feed = None if finished() else feed_of(step)
         while not finished():
-            length = min(log_every - step % log_every, num_steps - step)
-            feed = stream.feed(step, length)
+            length = span(step)
             if length not in compiled:
-                compiled[length] = compile_chunk(learner, stream, state, feed, length)
-            state, metrics, seconds = _timed(compiled[length], state, feed)
-            first_step_at = first_step_at or time.time() - seconds * (1 - 1 / length)
-            record["seconds"] += seconds
-            record["first_loss"] = record["first_loss"] or float(metrics["loss"][0])
-            _check(metrics, step, state, record["first_loss"], max_skipped)
+                began = time.perf_counter()
+                compiled[length] = compile_chunk(learner, stream, state, feed, length, mesh)
+                timing["compile_s"] += time.perf_counter() - began
+                profiled = False
+            else:
+                profiled, profile = profile, None
+            with jax.profiler.trace(str(profiled)) if profiled else contextlib.nullcontext():
+                began = time.perf_counter()
+                state, metrics = compiled[length](state, feed, sharding.place_members(mesh, frozen()))
+                if stream.streamed and step + length < num_steps:
+                    feed = feed_of(step + length)  # read while the devices compute
+                metrics = {name: np.asarray(values, np.float64) for name, values in metrics.items()}  # waits
+                seconds = time.perf_counter() - began
+            timing["first_step_at"] = timing["first_step_at"] or time.time() - seconds * (1 - 1 / length)
+            record["seconds"] = record["seconds"] + seconds
+            record["first_loss"] = np.where(np.isnan(record["first_loss"]), metrics["loss"][0], record["first_loss"])
+            alive = ~frozen()
+            for member, reason in _diverged(metrics, step, state, record["first_loss"], max_skipped, alive):
+                record["diverged"][member] = True
+                if record["diverged"].all():
+                    raise Diverged(reason)
+                logging.error("member %d is frozen: %s", member[0], reason)
             step += length
             logged = {f"train/{name}": _mean_of_finite(values) for name, values in metrics.items()}
             logged["train/steps_per_s"] = length / seconds
+            bound = None
             if validate and (_due(step, length, eval_every) or step == num_steps):
-                valid = validate(learner.params(state), step)
+                params = learner.params(state)
+                valid = validate(params, step)
                 logged |= {f"valid/{name}": value for name, value in valid.items()}
-                if _is_best(valid["bound"], step, record) and patience:
-                    best = jax.tree.map(jnp.copy, learner.params(state))
+                bound = np.asarray(valid["bound"])
+                better = _is_best(bound, step, record, alive)
+                if patience:
+                    best = _select(better, params, best)
             if writer:
-                writer.write(step, logged)
+                writer.write(np.asarray(state.step), logged)
             bar.update(length)
-            bar.set_postfix_str(f"bound {logged.get('train/bound', np.nan):.2f} nats")
+            bar.set_postfix_str(f"bound {np.nanmean(logged.get('train/bound', np.nan)):.2f} nats")
+            if preempted() and not finished():
+                save(bound)
+                raise Preempted(f"SIGTERM: stopped and saved at step {step}; run the same command again to go on")
             if _due(step, length, checkpoint_every) and not finished():
-                save()
-    save()
-    record |= {"steps": step, "first_step_at": first_step_at, "skipped": int(state.skipped)}
+                save(bound)
+        save()
+    record |= {**timing, "steps": np.asarray(state.step), "skipped": np.asarray(state.skipped)}
+    record = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in record.items()}
     return Fit(state, best if patience else learner.params(state), record)
 
 
-def restore(learner, stream, checkpoints, *, patience=0) -> Fit | None:
-    """What `fit` had reached at its newest checkpoint, or None where there is none."""
-    state, best, _ = start(learner, stream, jax.random.key(0), patience)
-    restored = checkpoints.restore((state, best))
+def restore(learner, stream, checkpoints, *, patience=0, step=None, mesh=None) -> Fit | None:
+    """What `fit` had reached at its newest checkpoint, or at that of `step` ("best": of the best validation bound);
+    None where there is none.
+    """
+    state, best, _ = start(learner, stream, jax.random.key(0), patience, mesh)
+    restored = checkpoints.restore((state, best), step=step)
     if restored is None:
         return None
     _, (state, best), record = restored
     return Fit(state, best if patience else learner.params(state), record)
 
 
-def compile_chunk(learner, stream, state, feed, length):
-    """`length` steps as one program, (state, feed) -> state, metrics {name: [length]}; the state's memory is reused."""
+def start(learner, stream, key, patience=0, mesh=None):
+    """Where a run begins: the state from the first batch, the best parameters so far, an empty record."""
+    mesh = mesh or sharding.single()
+    feed = sharding.place_feed(mesh, stream.feed(0, 1), streamed=stream.streamed)
 
-    def run(state, feed):
+    def init(key_data, feed):
+        key = jax.random.wrap_key_data(key_data)
+        return learner.init(key, stream.batch(feed, jnp.zeros(key.shape, jnp.int32), 0))
+
+    arguments = np.asarray(jax.random.key_data(key)), feed
+    shardings = sharding.state_shardings(mesh, jax.eval_shape(init, *arguments))
+    state = jax.jit(init, out_shardings=shardings)(*arguments)
+    best = jax.tree.map(jnp.copy, learner.params(state)) if patience else None
+    record = {"best_bound": -np.inf, "best_step": 0, "stale": 0, "first_loss": np.nan, "diverged": False}
+    return state, best, {k: np.full(key.shape, v) for k, v in record.items()} | {"seconds": np.zeros(())}
+
+
+def compile_chunk(learner, stream, state, feed, length, mesh=None):
+    """`length` steps as one program, (state, feed, frozen) -> state, metrics {name: [length]}, on the devices of
+    `mesh`; the state's memory is reused. `frozen` [M] says which members of a sweep stand still; else it is None.
+    """
+    mesh = mesh or sharding.single()
+
+    def run(state, feed, frozen):
         def body(state, i):
-            return learner.step(state, stream.batch(feed, state.step, i))
+            new, metrics = learner.step(state, sharding.cut_batch(mesh, stream.batch(feed, state.step, i)))
+            return (new if frozen is None else _select(frozen, state, new)), metrics
 
         return jax.lax.scan(body, state, jnp.arange(length))
 
-    return jax.jit(run, donate_argnums=0).lower(state, feed).compile()
+    if sharding.members(mesh):
+        specs = sharding.feed_specs(mesh, feed, streamed=stream.streamed)
+        # No member needs another: every device runs its own, and nothing is exchanged.
+        run = jax.shard_map(
+            run,
+            mesh=mesh,
+            in_specs=(P("member"), specs, P("member")),
+            out_specs=(P("member"), P(None, "member")),
+            check_vma=False,
+        )
+    shardings = (sharding.state_shardings(mesh, state), None if sharding.members(mesh) else sharding.replicated(mesh))
+    frozen = sharding.place_members(mesh, np.zeros(state.step.shape, bool))
+    return jax.jit(run, donate_argnums=0, out_shardings=shardings).lower(state, feed, frozen).compile()
 
 
-def _timed(chunk, state, feed):
-    """A chunk's state, its metrics as NumPy, for which this waits, and the seconds both took."""
-    began = time.perf_counter()
-    state, metrics = chunk(state, feed)
-    metrics = {name: np.asarray(values, np.float64) for name, values in metrics.items()}
-    return state, metrics, time.perf_counter() - began
+@jax.jit
+def _select(mask, new, old):
+    """`new` where `mask`, a number or one of each member, else `old`."""
+
+    def select(new, old):
+        return jnp.where(jnp.reshape(mask, mask.shape + (1,) * (new.ndim - mask.ndim)), new, old)
+
+    return jax.tree.map(select, new, old)
 
 
-def start(learner, stream, key, patience=0):
-    """Where a run begins: the state from the first batch, the best parameters so far, an empty record."""
-    feed = stream.feed(0, 1)
-    state = jax.jit(lambda key, feed: learner.init(key, stream.batch(feed, jnp.zeros((), jnp.int32), 0)))(key, feed)
-    best = jax.tree.map(jnp.copy, learner.params(state)) if patience else None
-    return state, best, {"best_bound": -np.inf, "best_step": 0, "stale": 0, "seconds": 0.0, "first_loss": None}
+@contextlib.contextmanager
+def _sigterm_noted():
+    """Within, SIGTERM only makes `preempted()` true, in every process of a run that one of them has reached."""
+    noted = threading.Event()
+    main = threading.current_thread() is threading.main_thread()  # no other may install a handler
+    before = signal.signal(signal.SIGTERM, lambda *_: noted.set()) if main else None
+
+    def preempted():
+        if jax.process_count() == 1:
+            return noted.is_set()
+        return bool(multihost_utils.process_allgather(np.array(noted.is_set())).any())
+
+    try:
+        yield preempted
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _check_options(validate, patience, **at_least_one):
@@ -140,13 +251,13 @@ def _check_options(validate, patience, **at_least_one):
         raise ValueError("config.train.patience needs a validation set")
 
 
-def _is_best(bound, step, record) -> bool:
+def _is_best(bound, step, record, alive):
     """Whether `bound` is the best so far; the record remembers it, and how many have not been since."""
-    if bound > record["best_bound"]:
-        record |= {"best_bound": bound, "best_step": step, "stale": 0}
-        return True
-    record["stale"] += 1
-    return False
+    better = alive & (bound > record["best_bound"])
+    record["best_bound"] = np.where(better, bound, record["best_bound"])
+    record["best_step"] = np.where(better, step, record["best_step"])
+    record["stale"] = np.where(better, 0, record["stale"] + alive)
+    return better
 
 
 def _due(step, length, every):
@@ -155,27 +266,33 @@ def _due(step, length, every):
 
 
 def _mean_of_finite(values):
-    """The mean over the steps that counted: a skipped step is in `skipped`, not in the curve."""
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if finite.size else float("nan")
+    """The mean over the steps [length, ...] that counted: a skipped step is in `skipped`, not in the curve."""
+    finite = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        return np.where(finite, values, 0.0).sum(0) / finite.sum(0)
 
 
-def _check(metrics, step, state, first_loss, max_skipped):
-    """Raise `Diverged` where the run is beyond saving."""
-    skipped = metrics["skipped"].astype(bool)
-    in_row = int(state.skipped_in_row)
+def _diverged(metrics, step, state, first_loss, max_skipped, alive):
+    """Pairs (member, reason) of the runs that are beyond saving; of a lone run, the member is ()."""
+    skipped = metrics["skipped"].astype(bool) & alive
     if skipped.any():
         logging.warning("steps %d to %d: %d skipped, not finite", step + 1, step + len(skipped), skipped.sum())
     advice = "the last checkpoint is the last good state; lower config.optimizer.learning_rate or set clip_norm"
-    if in_row >= max_skipped:
-        since = len(skipped) - in_row  # negative where the row began in an earlier chunk
-        bad = [name for name, values in metrics.items() if not np.isfinite(values[max(since, 0)])]
-        raise Diverged(f"step {step + since + 1}: {', '.join(bad)} not finite, {in_row} steps in a row; {advice}")
-    loss = _mean_of_finite(metrics["loss"])
-    if loss > EXPLODED * (1.0 + abs(first_loss)):
-        terms = {name: _mean_of_finite(metrics[name]) for name in ("rate", "distortion") if name in metrics}
-        worst = max(terms, key=terms.get, default="loss")
-        raise Diverged(
-            f"steps {step + 1} to {step + len(skipped)}: the loss has grown from {first_loss:.4g} to {loss:.4g} nats, "
-            f"most of it in {worst!r} ({terms.get(worst, loss):.4g}); {advice}"
-        )
+    in_row, loss = np.asarray(state.skipped_in_row), _mean_of_finite(metrics["loss"])
+    for member in zip(*np.nonzero(alive), strict=True) if in_row.ndim else [()]:
+        own = {name: values[(slice(None), *member)] for name, values in metrics.items()}
+        if in_row[member] >= max_skipped:
+            since = len(skipped) - in_row[member]  # negative where the row began in an earlier chunk
+            bad = [name for name, values in own.items() if not np.isfinite(values[max(since, 0)])]
+            yield (
+                member,
+                f"step {step + since + 1}: {', '.join(bad)} not finite, {in_row[member]} steps in a row; {advice}",
+            )
+        elif loss[member] > EXPLODED * (1.0 + abs(first_loss[member])):
+            terms = {name: _mean_of_finite(own[name]) for name in ("rate", "distortion") if name in own}
+            worst = max(terms, key=terms.get, default="loss")
+            yield (
+                member,
+                f"steps {step + 1} to {step + len(skipped)}: the loss has grown from {first_loss[member]:.4g} to "
+                f"{loss[member]:.4g} nats, most of it in {worst!r} ({terms.get(worst, loss[member]):.4g}); {advice}",
+            )

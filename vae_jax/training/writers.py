@@ -73,17 +73,18 @@ class Writer:
 
     def start(self, step: int):
         """Forget what was logged after `step`: a resumed run writes those lines again, the same."""
-        kept = [line for line in read_metrics(self.path) if line["step"] <= step]
+        kept = [line for line in read_metrics(self.path) if line["step"] <= int(step)]
         temporary = self.path.with_suffix(".partial")
         temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
         temporary.replace(self.path)
         self._file = self.path.open("a")
 
     def write(self, step: int, metrics: dict):
-        self._file.write(json.dumps({"step": step, **metrics}) + "\n")
+        metrics = {name: float(value) for name, value in metrics.items()}
+        self._file.write(json.dumps({"step": int(step), **metrics}) + "\n")
         self._file.flush()
         for name, value in metrics.items() if self._board else ():
-            self._board.add_scalar(name, value, step)
+            self._board.add_scalar(name, value, int(step))
 
     def close(self):
         if self._file:

@@ -1,0 +1,32 @@
+"""The examples of a data set, cut over the devices that the parameters live on."""
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+
+def mesh_of(params):
+    """The mesh on which training has laid `params` out, where its axis `data` has several devices; else None."""
+    sharding = getattr(jax.tree.leaves(params)[0], "sharding", None)
+    several = isinstance(sharding, NamedSharding) and sharding.mesh.shape.get("data", 1) > 1
+    return sharding.mesh if several else None
+
+
+def over_devices(function, mesh, params, examples):
+    """`function(params, examples)` -> arrays [N, ...] for `examples` of arrays [N, ...], each device of the axis `data`
+    of `mesh` computing its part; without a mesh, one call. Every process gets the whole result.
+    """
+    if mesh is None:
+        return function(params, examples)
+    size = len(jax.tree.leaves(examples)[0])
+    missing = -size % mesh.shape["data"]  # filled with the last example, dropped again
+    index = jnp.minimum(jnp.arange(size + missing), size - 1)
+
+    def part(params, examples):
+        gather = lambda a: jax.lax.all_gather(a, "data", tiled=True)  # noqa: E731
+        return jax.tree.map(gather, function(params, examples))
+
+    spread = jax.shard_map(part, mesh=mesh, in_specs=(P(), P("data")), out_specs=P(), check_vma=False)
+    results = spread(params, jax.tree.map(lambda a: jnp.asarray(a)[index], examples))
+    return jax.tree.map(lambda a: a[:size], results)
