@@ -1,5 +1,6 @@
 """What a trained model is worth and what it looks like: numbers for `results.json`, figures as PNG."""
 
+import json
 import time
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
+from experiments import setup
 from vae_jax.data import transforms
 from vae_jax.evaluation import latents, likelihood
 from vae_jax.tasks import interpolate, manifold, reconstruct
@@ -34,14 +36,14 @@ def evaluate(experiment, params, *, num_samples, num_test, progress=True) -> dic
     return {f"test/{name}": value for name, value in summary.items()}
 
 
-def training(experiment, record, started) -> dict:
-    """The flat `train/...` and `valid/...` record of a run whose process began at `started` (seconds)."""
+def training(experiment, record) -> dict:
+    """The flat `train/...` and `valid/...` record of a run."""
     seconds, steps = record["seconds"], record["steps"]
     return {
         "train/steps": steps,
         "train/seconds": seconds,
         "train/images_per_s": steps * experiment.stream.batch_size / seconds,
-        "train/first_step_s": (record["first_step_at"] or time.time()) - started,
+        "train/first_step_s": (record["first_step_at"] or time.time()) - setup.process_start(),
         "train/skipped": record["skipped"],
         "valid/best_bound": record["best_bound"],
         "valid/best_step": record["best_step"],
@@ -88,6 +90,70 @@ def figures(experiment, params, workdir, *, seed=0):
     for name, figure in drawn.items():
         plotting.save(figure, directory / f"{name}.png")
     return directory
+
+
+def sweep_rows(folders, axes) -> list[dict]:
+    """A row for each setting of a sweep, over its seeds: means and their standard errors, the best by validation."""
+    members = {}
+    for folder in folders:
+        config = setup.load_config(folder)
+        setting = {path: setup.value_at(config, path) for path in axes if path != "seed"}
+        members.setdefault(json.dumps(setting), []).append(folder)
+    rows = []
+    for setting, own in members.items():
+        results = [json.loads((folder / "results.json").read_text()) for folder in own]
+        whole = [r for r in results if not r.get("train/diverged")]
+        row = {"setting": json.loads(setting), "members": [folder.name for folder in own], "best": False}
+        row["diverged"] = len(results) - len(whole)
+        for name in ("valid/best_bound", "test/log_prob", "test/elbo", "test/rate", "test/active_units"):
+            values = np.array([r[name] for r in whole], np.float64)
+            row[name] = float(values.mean()) if whole else None
+            row[f"{name}_se"] = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+        rows.append(row)
+    if finished := [row for row in rows if row["valid/best_bound"] is not None]:
+        max(finished, key=lambda row: row["valid/best_bound"])["best"] = True
+    return rows
+
+
+def sweep_table(rows) -> str:
+    """`sweep_rows` for a person: mean ± standard error over seeds, nats; * marks the best validation bound."""
+
+    def cell(row, name):
+        mean, error = row[name], row[f"{name}_se"]
+        return "-" if mean is None else f"{mean:.2f}" + ("" if error is None else f" ± {error:.2f}")
+
+    columns = {"valid bound": "valid/best_bound", "log p(x)": "test/log_prob", "ELBO": "test/elbo", "rate": "test/rate"}
+    lines = [["", "setting", "seeds", "diverged", *columns, "active units"]]
+    for row in rows:
+        cells = [cell(row, name) for name in (*columns.values(), "test/active_units")]
+        lines.append(["*" * row["best"], setting_name(row), len(row["members"]), row["diverged"], *cells])
+    widths = [max(len(str(line[i])) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join("  ".join(str(c).ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def setting_name(row) -> str:
+    """lr=0.001: the setting of a row by the last parts of its paths."""
+    return ", ".join(f"{path.rpartition('.')[2]}={value}" for path, value in row["setting"].items()) or "all"
+
+
+def sweep_figure(rows, workdir):
+    """Validation bounds of a sweep, a band for each setting, into figures/."""
+    from vae_jax import plotting
+    from vae_jax.plotting import curves
+
+    bands = {}
+    for row in rows:
+        members = [read_metrics(workdir / "members" / name / "metrics.jsonl") for name in row["members"]]
+        runs = [_curves(lines)[1].get("bound") for lines in members]
+        longest = max((run for run in runs if run is not None), key=lambda run: len(run[0]), default=None)
+        if longest is not None:  # members that were stopped or frozen leave the band where they end
+            values = np.full((len(runs), len(longest[0])), np.nan)
+            for own, run in zip(values, runs, strict=True):
+                own[: 0 if run is None else len(run[1])] = () if run is None else run[1]
+            bands[setting_name(row)] = longest[0], values
+    path = workdir / "figures" / "sweep.png"
+    plotting.save(curves.bands(bands, label="validation bound (nats)"), path)
+    return path
 
 
 def _image_figures(experiment, params, key):

@@ -14,11 +14,11 @@ import jax
 from absl import app, flags, logging
 
 from vae_jax import models
-from vae_jax.core import Learner, Model, call
+from vae_jax.core import Learner, Model, call, nearest
 from vae_jax.data import pipeline, sources, transforms
 from vae_jax.distributions import check_support
 from vae_jax.training import gradient, sharding
-from vae_jax.training.loop import PREEMPTED, Diverged, Preempted
+from vae_jax.training.loop import Diverged, Preempted
 
 _OUR_FOLDERS = ("experiments", "training", "data", "evaluation")
 _IMPORTED_AT = time.time()
@@ -51,21 +51,27 @@ def build(config: dict) -> Experiment:
     data = config["data"]
     transform = _transform(data["transform"])
     dataset = sources.load(data["name"], data["path"] or None)
-    stream = pipeline.stream(
-        dataset.train,
-        seed=config["seed"],
-        batch_size=data["batch_size"],
-        transform=transform,
-        max_value=dataset.max_value,
-        context=data["context"],
-        memory_limit=data["memory_limit"],
-    )
+    stream = build_stream(config, dataset)
     model, learner = build_learner(config, dataset)
     mesh = call(sharding.make_mesh, config["mesh"], where="config.mesh", batch_size=data["batch_size"])
     key = jax.random.key(config["seed"])
     experiment = Experiment(config, dataset, transform, model, learner, stream, key, mesh)
     _check_likelihood(model, experiment.split("valid"))
     return experiment
+
+
+def build_stream(config: dict, dataset) -> pipeline.Stream:
+    """The training batches of the config's seed."""
+    data = config["data"]
+    return pipeline.stream(
+        dataset.train,
+        seed=config["seed"],
+        batch_size=data["batch_size"],
+        transform=_transform(data["transform"]),
+        max_value=dataset.max_value,
+        context=data["context"],
+        memory_limit=data["memory_limit"],
+    )
 
 
 def build_learner(config: dict, dataset) -> tuple[Model, Learner]:
@@ -80,6 +86,42 @@ def build_learner(config: dict, dataset) -> tuple[Model, Learner]:
     average_decay = options.pop("average_decay")
     optimizer = call(gradient.optimizer, options, where="config.optimizer")
     return model, gradient.gradient(model, optimizer, average_decay=average_decay)
+
+
+def value_at(config: dict, path: str):
+    """The value of a dotted path. Raises `ValueError` that names the part which does not exist and the nearest."""
+    for depth, name in enumerate(path.split(".")):
+        if not isinstance(config, dict) or name not in config:
+            where = ".".join(["config", *path.split(".")[:depth]])
+            raise ValueError(
+                f"{where}: unknown key {name!r}{nearest(name, config if isinstance(config, dict) else ())}"
+            )
+        config = config[name]
+    return config
+
+
+def as_in_config(config: dict, path: str, value):
+    """`value`, as a float where the config holds one at `path`. Raises `ValueError` for another kind of value."""
+    there = value_at(config, path)
+    if isinstance(there, float) and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if type(there) is not type(value) and not isinstance(value, dict) and not isinstance(there, dict):
+        raise ValueError(f"config.{path} is a {type(there).__name__} ({there!r}), got {value!r}")
+    return value
+
+
+def with_values(config: dict, values: dict) -> dict:
+    """`config` with `values` {dotted path: value} in their places; `config` itself stays as it is."""
+    for path, value in values.items():
+        name, _, rest = path.partition(".")
+        config = {**config, name: with_values(config[name], {rest: value}) if rest else value}
+    return config
+
+
+def run_name(config_file) -> str:
+    """configs/vae_digits.py:smoke -> vae_digits-smoke."""
+    stem, _, argument = str(config_file).partition(":")
+    return "-".join(filter(None, (Path(stem).stem, argument)))
 
 
 def process_start() -> float:
@@ -140,7 +182,7 @@ def join_processes(address: str | None):
         match = re.fullmatch(r"([^,]+:\d+),(\d+),(\d+)", address)
         if not match or int(match[3]) >= int(match[2]):
             raise ValueError(
-                f"--distributed={address}: want auto, or HOST:PORT,NUM_PROCESSES,PROCESS_ID with PROCESS_ID counted from 0"
+                f"--distributed={address}: want auto or HOST:PORT,NUM_PROCESSES,PROCESS_ID, the last from 0"
             )
         options |= {
             "coordinator_address": match[1],
@@ -169,7 +211,7 @@ def _stop(*_):
 def _lost(error):
     return (
         f"error: process {jax.process_index()} of {jax.process_count()}: another process has gone or the network "
-        f"has failed ({str(error).splitlines()[0][:200]}). Start all processes again: they go on from the last checkpoint"
+        f"has failed ({str(error).splitlines()[0][:200]}). Start all again: they go on from the last checkpoint"
     )
 
 

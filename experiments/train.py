@@ -26,10 +26,9 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Where everything goes; default: 
 @setup.launched
 def main(argv):
     del argv
-    started = setup.process_start()
     config = CONFIG.value.to_dict()
     name = config_flags.get_config_filename(flags.FLAGS["config"])
-    workdir = writers.open_workdir(WORKDIR.value or Path("runs") / _run_name(name), config)
+    workdir = writers.open_workdir(WORKDIR.value or Path("runs") / setup.run_name(name), config)
     results_file = workdir / "results.json"
     if results_file.exists():
         print(f"{workdir} is complete; remove it to train anew.\n{report.table(json.loads(results_file.read_text()))}")
@@ -38,7 +37,7 @@ def main(argv):
     fitted = train(experiment, workdir)
     params = jax.device_put(fitted.params, sharding.replicated(experiment.mesh))
     results = report.evaluate(experiment, params, **experiment.config["eval"], progress=setup.is_first())
-    results |= report.training(experiment, fitted.record, started)
+    results |= report.training(experiment, fitted.record)
     if setup.is_first():
         figures = report.figures(experiment, sharding.on_host(params), workdir)
         writers.write_json(results_file, results)
@@ -73,12 +72,6 @@ def train(experiment, workdir) -> loop.Fit:
         checkpoints.close()
         if writer:
             writer.close()
-
-
-def _run_name(config_file):
-    """configs/vae_digits.py:smoke -> vae_digits-smoke."""
-    stem, _, argument = str(config_file).partition(":")
-    return "-".join(filter(None, (Path(stem).stem, argument)))
 
 
 if __name__ == "__main__":

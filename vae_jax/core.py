@@ -68,7 +68,7 @@ def check_options(function: Callable, options: dict[str, Any], *, where: str, nu
     if not any(p.kind is p.VAR_KEYWORD for p in parameters):
         for key in options:
             if key not in allowed:
-                raise ValueError(f"{where}: unknown key {key!r}{_nearest(key, allowed)}")
+                raise ValueError(f"{where}: unknown key {key!r}{nearest(key, allowed)}")
     missing = [p.name for p in named if p.default is p.empty and p.name not in (*options, *given)]
     if missing:
         raise ValueError(f"{where}: missing key {', '.join(map(repr, missing))}")
@@ -83,7 +83,7 @@ def build(namespace, spec: dict[str, Any], *args, where: str, **given):
     name = options.pop("name", None)
     names = public_functions(namespace)
     if name not in names:
-        raise ValueError(f"{where}.name: unknown value {name!r}{_nearest(str(name), names)}")
+        raise ValueError(f"{where}.name: unknown value {name!r}{nearest(str(name), names)}")
     return call(getattr(namespace, name), options, *args, where=where, **given)
 
 
@@ -93,7 +93,8 @@ def public_functions(module) -> list[str]:
     return sorted(listed or [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")])
 
 
-def _nearest(word: str, allowed) -> str:
+def nearest(word: str, allowed) -> str:
+    """The part of an error that helps: "; did you mean ...?" and what is allowed."""
     close = difflib.get_close_matches(word, allowed, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return f"{hint} (allowed: {', '.join(sorted(allowed)) or 'none'})"

@@ -24,7 +24,9 @@ class Stream(NamedTuple):
     batch: Callable
     batch_size: int
     steps_per_epoch: int
-    streamed: bool = False  # whether `stored` is [length, B, ...], read for this chunk, or every example, always the same
+    streamed: bool = (
+        False  # whether `stored` is [length, B, ...], read for this chunk, or every example, always the same
+    )
 
 
 def stream(images, *, seed, batch_size, transform, max_value, context=False, memory_limit=2 * 2**30) -> Stream:

@@ -17,12 +17,17 @@ SAMPLES_AT_ONCE = 2000  # decoder passes held in memory at once
 ELBO_SAMPLES = 20
 
 
+def mean_terms(model, params, key, data, *, step=0) -> dict:
+    """The means of `bound_terms` over `data`, for use inside jit and vmap: {"bound": [], ...}, nats."""
+    return jax.tree.map(jnp.mean, _each(_own_terms, model, None, params, key, data, step, PIECE))
+
+
 def bound_terms(model, params, key, data, *, step=0) -> dict:
     """Every example's terms of the model's own loss: {"bound": [N], "rate": [N], "distortion": [N], ...}, nats.
 
     `data` is a batch of any size; example i uses the key fold_in(key, i), so the result does not depend on batching.
     """
-    return jax.tree.map(np.asarray, _each(_own_terms, model, mesh_of(params), params, key, data, step, PIECE))
+    return jax.tree.map(np.asarray, _each_compiled(_own_terms, model, mesh_of(params), params, key, data, step, PIECE))
 
 
 def validation(model, key, data):
@@ -41,7 +46,7 @@ def elbo_terms(model, params, key, data) -> dict:
     closed form where there is one.
     """
     at_once = SAMPLES_AT_ONCE // ELBO_SAMPLES
-    return jax.tree.map(np.asarray, _each(_elbo_terms, model, mesh_of(params), params, key, data, 0, at_once))
+    return jax.tree.map(np.asarray, _each_compiled(_elbo_terms, model, mesh_of(params), params, key, data, 0, at_once))
 
 
 def _own_terms(model, params, key, example, step):
@@ -56,7 +61,6 @@ def _elbo_terms(model, params, key, example, step):
     return equation(model.latent, params, key, x, context, num_samples=ELBO_SAMPLES)[1]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 7))
 def _each(terms, model, mesh, params, key, data, step, at_once):
     """`terms` of every example, `at_once` of them at a time on every device."""
 
@@ -65,6 +69,9 @@ def _each(terms, model, mesh, params, key, data, step, at_once):
         return jax.lax.map(each, examples, batch_size=at_once)
 
     return over_devices(some, mesh, params, (jnp.arange(len(data["x"])), data))
+
+
+_each_compiled = jax.jit(_each, static_argnums=(0, 1, 2, 7))
 
 
 def importance_weighted(latent, params, key, x, context=None, *, num_samples) -> dict:

@@ -42,6 +42,34 @@ def training(train, valid=None):
     return figure
 
 
+@styled
+def bands(runs, *, label):
+    """Curves of several runs a setting: their mean, and a band of one standard error of it.
+
+    `runs` maps a setting to (steps [N], values [S, N]) of S seeds; NaN where a run has no value.
+    """
+    figure = Figure(figsize=(4.2, 2.6), layout="constrained")
+    panel, drawn = figure.subplots(), []
+    for i, (name, (steps, values)) in enumerate(runs.items()):
+        steps, values = shaped(**{f"{name} steps": (steps, "N"), f"{name} values": (values, "S N")})
+        count = np.isfinite(values).sum(0)
+        mean = np.nansum(values, 0) / np.maximum(count, 1)
+        spread = np.sqrt(np.nansum((values - mean) ** 2, 0) / np.maximum(count - 1, 1) / np.maximum(count, 1))
+        mean = np.where(count > 0, mean, np.nan)
+        style = {"color": PALETTE[i % len(PALETTE)], "linestyle": ("-", "--", ":")[i // len(PALETTE) % 3]}
+        panel.plot(steps, mean, label=name, **style)
+        panel.fill_between(steps, mean - spread, mean + spread, color=style["color"], alpha=0.25, linewidth=0)
+        drawn.append(mean)
+    if not drawn:
+        raise ValueError("no curve to draw")
+    panel.set(xlabel="step", ylabel=label, ylim=_limits(drawn))
+    panel.grid(axis="y")
+    panel.xaxis.set_major_formatter(FuncFormatter(_thousands))
+    panel.margins(x=0.02)
+    panel.legend(loc="best", handlelength=1.6)
+    return figure
+
+
 def _limits(drawn, *, wild=5, margin=0.12):
     """The span of the values but for the lowest and highest `wild` per cent of each curve, widened within the data."""
     values = [v[np.isfinite(v)] for v in drawn]

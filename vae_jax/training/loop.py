@@ -5,6 +5,7 @@ what is written here for numbers holds for vectors.
 """
 
 import contextlib
+import functools
 import signal
 import threading
 import time
@@ -100,6 +101,7 @@ def fit(
 
     def save(bound=None):
         if checkpoints:
+            bound = None if np.ndim(bound) else bound  # the members of a sweep have no best step in common
             checkpoints.save(step, (state, best), {k: v.tolist() for k, v in record.items()}, bound=bound)
 
     bar = tqdm.tqdm(total=num_steps, initial=step, unit="step", disable=not progress, dynamic_ncols=True)
@@ -173,17 +175,24 @@ def start(learner, stream, key, patience=0, mesh=None):
     """Where a run begins: the state from the first batch, the best parameters so far, an empty record."""
     mesh = mesh or sharding.single()
     feed = sharding.place_feed(mesh, stream.feed(0, 1), streamed=stream.streamed)
-
-    def init(key_data, feed):
-        key = jax.random.wrap_key_data(key_data)
-        return learner.init(key, stream.batch(feed, jnp.zeros(key.shape, jnp.int32), 0))
-
+    init = functools.partial(_init, learner, stream)
     arguments = np.asarray(jax.random.key_data(key)), feed
     shardings = sharding.state_shardings(mesh, jax.eval_shape(init, *arguments))
     state = jax.jit(init, out_shardings=shardings)(*arguments)
     best = jax.tree.map(jnp.copy, learner.params(state)) if patience else None
     record = {"best_bound": -np.inf, "best_step": 0, "stale": 0, "first_loss": np.nan, "diverged": False}
     return state, best, {k: np.full(key.shape, v) for k, v in record.items()} | {"seconds": np.zeros(())}
+
+
+def state_shapes(learner, stream):
+    """The shapes and types of a run's state: nothing is computed."""
+    key_data = jax.random.key_data(jax.random.key(0))
+    return jax.eval_shape(functools.partial(_init, learner, stream), key_data, stream.feed(0, 1))
+
+
+def _init(learner, stream, key_data, feed):
+    key = jax.random.wrap_key_data(key_data)
+    return learner.init(key, stream.batch(feed, jnp.zeros(key.shape, jnp.int32), 0))
 
 
 def compile_chunk(learner, stream, state, feed, length, mesh=None):
@@ -219,6 +228,8 @@ def _select(mask, new, old):
     """`new` where `mask`, a number or one of each member, else `old`."""
 
     def select(new, old):
+        if jax.dtypes.issubdtype(new.dtype, jax.dtypes.prng_key):
+            return new  # a run's key never changes: the step is folded in
         return jnp.where(jnp.reshape(mask, mask.shape + (1,) * (new.ndim - mask.ndim)), new, old)
 
     return jax.tree.map(select, new, old)

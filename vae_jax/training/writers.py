@@ -5,6 +5,8 @@ import os
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
 
 def open_workdir(path, config: dict) -> Path:
     """Make `path` the folder of `config`, or find it so.
@@ -91,6 +93,31 @@ class Writer:
             self._file.close()
         if self._board:
             self._board.close()
+
+
+class MemberWriters:
+    """A `Writer` for each member of a sweep, from metrics [M] or common to all. A member that stands still (its step
+    does) writes nothing.
+    """
+
+    def __init__(self, directories, **options):
+        self._writers = [Writer(directory, **options) for directory in directories]
+        self._steps = []
+
+    def start(self, steps):
+        self._steps = list(steps)
+        for writer, step in zip(self._writers, steps, strict=False):  # the members that fill a program up write nothing
+            writer.start(step)
+
+    def write(self, steps, metrics):
+        for i, writer in enumerate(self._writers):
+            if steps[i] > self._steps[i]:
+                writer.write(steps[i], {k: v[i] if np.ndim(v) else v for k, v in metrics.items()})
+        self._steps = list(steps)
+
+    def close(self):
+        for writer in self._writers:
+            writer.close()
 
 
 def read_metrics(path) -> list[dict]:

@@ -1,0 +1,202 @@
+"""Many runs as one compiled program: a vmap of the unchanged learner over seeds and numbers of the config.
+
+    seed=0:8,optimizer.learning_rate=1e-3|3e-4      8 x 2 members
+
+Every member is the run that it would be alone: same keys, same data, the same numbers within rounding.
+"""
+
+import ast
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jax.sharding import PartitionSpec as P
+
+from vae_jax.core import Learner
+from vae_jax.training import sharding
+
+CPU_BYTES = (
+    2**22
+)  # of states side by side on one core, beyond which members gain no more (experiments.benchmark --sweep)
+MEMORY_SHARE = 0.2  # of an accelerator's memory that the states may take: gradients and activations want as much again
+
+
+@struct.dataclass
+class Members:
+    """The states of M runs, every leaf [M, ...], and what they differ in."""
+
+    values: dict  # {path in the config: [M]}
+    state: Any
+
+    @property
+    def step(self):
+        return self.state.step
+
+    @property
+    def skipped(self):
+        return self.state.skipped
+
+    @property
+    def skipped_in_row(self):
+        return self.state.skipped_in_row
+
+
+def together(learner_of, values) -> Learner:
+    """M runs as one learner, of keys [M] and batches [M, B, ...]: `learner_of({path: number})` is that of one run.
+
+    `values` {path: [M]} are the numbers in which the members differ, besides their keys; they may be none.
+    """
+
+    def init(key, batch):
+        return Members(values, jax.vmap(lambda v, k, b: learner_of(v).init(k, b))(values, key, batch))
+
+    def step(members, batch):
+        one = lambda v, s, b: learner_of(v).step(s, b)  # noqa: E731
+        state, metrics = jax.vmap(one)(members.values, members.state, batch)
+        return members.replace(state=state), metrics
+
+    def params(members):
+        return jax.vmap(lambda v, s: learner_of(v).params(s))(members.values, members.state)
+
+    return Learner(init, step, params)
+
+
+def streams_together(streams):
+    """The streams of M members, which differ in their seed alone, as one. What is resident is there once."""
+    one = streams[0]
+
+    def feed(step, length):
+        feeds = [stream.feed(step, length) for stream in streams]
+        keys = np.stack([feed["key"] for feed in feeds])
+        stored = [feed["stored"] for feed in feeds]
+        return {"key": keys, "stored": jax.tree.map(lambda *a: np.stack(a), *stored) if one.streamed else stored[0]}
+
+    def batch(feed, step, i):
+        axes = {"key": 0, "stored": 0 if one.streamed else None}
+        return jax.vmap(one.batch, in_axes=(axes, 0, None))(feed, step, i)
+
+    return one._replace(feed=feed, batch=batch)
+
+
+def over_members(function, mesh):
+    """`function` of one member's arguments, compiled for [M, ...] of each, every device of `mesh` doing its own."""
+    spread = jax.shard_map(jax.vmap(function), mesh=mesh, in_specs=P("member"), out_specs=P("member"), check_vma=False)
+    return jax.jit(spread)
+
+
+def parse(text: str) -> dict:
+    """ "seed=0:8,optimizer.learning_rate=1e-3|3e-4" -> {path: values}; a:b is a range, words stay words.
+
+    Raises `ValueError` that shows the part which cannot be read.
+    """
+    axes = {}
+    for part in filter(None, (part.strip() for part in _outside_brackets(text))):
+        path, _, listed = part.partition("=")
+        path = path.strip().removeprefix("config.")
+        if not listed or not path:
+            raise ValueError(f"--sweep: {part!r} is not KEY=VALUE|VALUE or KEY=FROM:TO")
+        if path in axes:
+            raise ValueError(f"--sweep: {path} is given twice")
+        axes[path] = [value for item in listed.split("|") for value in _values(item.strip(), part)]
+        if len(set(map(str, axes[path]))) < len(axes[path]):
+            raise ValueError(f"--sweep: {part!r} holds a value twice")
+    if not axes:
+        raise ValueError("--sweep is empty: give for example seed=0:8,optimizer.learning_rate=1e-3|3e-4")
+    return axes
+
+
+def product(axes: dict) -> list[dict]:
+    """Every member {path: value} of a grid."""
+    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+
+
+def programs(axes: dict, traceable, members_per_program: int) -> list[list[dict]]:
+    """The members {path: value} of the product of `axes`, in groups that one program can hold: those of a group differ
+    only in paths that are `traceable`, and are at most `members_per_program`.
+    """
+    groups = {}
+    for member in product(axes):
+        groups.setdefault(tuple(str(v) for path, v in member.items() if path not in traceable), []).append(member)
+    return [list(part) for group in groups.values() for part in _evenly(group, members_per_program)]
+
+
+def name_of(member: dict) -> str:
+    """A folder's name for a member: seed=0,optimizer.learning_rate=0.001."""
+    return ",".join(f"{path}={value}" for path, value in member.items()).replace("/", "_").replace(" ", "")
+
+
+def mesh_for(num_members: int):
+    """Devices for a program of so many members, and how many members to fill up with: each device has as many."""
+    devices = min(jax.device_count(), num_members)
+    return sharding.member_mesh(devices), -num_members % devices
+
+
+def take(fitted, i: int):
+    """What `loop.fit` would have returned for member `i` alone."""
+    here = jax.device_put((fitted.state.state, fitted.params), jax.local_devices()[0])
+    state, params = jax.tree.map(lambda a: a[i], here)
+    record = {k: v[i] if isinstance(v, list) else v for k, v in fitted.record.items()}
+    return fitted._replace(state=state, params=params, record=record)
+
+
+def members_that_pay(state) -> int:
+    """How many members of such a state (shapes) one program should hold: while they gain from running side by side,
+    and fit.
+    """
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    if jax.default_backend() == "cpu":
+        return jax.device_count() * max(1, CPU_BYTES // size)
+    limit = jax.local_devices()[0].memory_stats()["bytes_limit"]
+    return jax.device_count() * max(1, int(limit * MEMORY_SHARE) // size)
+
+
+def is_traceable(learner_of, path, batch) -> bool:
+    """Whether the number at `path` may be traced: whether nothing in the learner asks in Python what it is."""
+
+    def run(value, key, batch):
+        learner = learner_of({path: value})
+        return learner.step(learner.init(key, batch), batch)
+
+    try:
+        jax.eval_shape(run, jax.ShapeDtypeStruct((), jnp.float32), jax.random.key(0), batch)
+    except Exception:  # a shape, a Python branch, a check of its range: such a number has a program of its own
+        return False
+    return True
+
+
+def _evenly(group, most):
+    """`group` in as few parts as hold at most `most` each, of sizes as equal as can be: few shapes to compile."""
+    count = -(-len(group) // most)
+    size = -(-len(group) // count)
+    return [group[i : i + size] for i in range(0, len(group), size)]
+
+
+def _outside_brackets(text):
+    """The parts of `text` between commas, but for commas within brackets."""
+    depth, part = 0, ""
+    for letter in text:
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == "," and depth == 0:
+            yield part
+            part = ""
+        else:
+            part += letter
+    yield part
+
+
+def _values(item, part):
+    bounds = item.split(":")
+    if len(bounds) == 2 and all(bound.strip().lstrip("-").isdigit() for bound in bounds):
+        values = list(range(*map(int, bounds)))
+        if not values:
+            raise ValueError(f"--sweep: {part!r}: {item} is an empty range")
+        return values
+    if not item:
+        raise ValueError(f"--sweep: {part!r} has an empty value")
+    try:
+        return [ast.literal_eval(item)]
+    except (ValueError, SyntaxError):
+        return [item]  # a word, such as relu
