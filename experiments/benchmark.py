@@ -22,7 +22,7 @@ import numpy as np
 from absl import app, flags
 
 from experiments.benchmark_peers import BATCH, EVERY, HELD_OUT, Stopwatch
-from experiments.setup import one_line_errors, parse_flags, process_start
+from experiments.setup import launched, parse_flags, process_start
 
 JOB = flags.DEFINE_enum("job", "mlp", ["mlp", "conv", "evaluate"], "What to run.")
 DATA = flags.DEFINE_string("data", "fashion_mnist", "A 28x28 data set: its pixels, not its name, matter to speed.")
@@ -194,7 +194,7 @@ def print_table(reports):
     print(line)
 
 
-@one_line_errors
+@launched
 def main(argv):
     del argv
     if WORKER.value:

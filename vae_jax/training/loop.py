@@ -118,7 +118,7 @@ def fit(
                 profiled, profile = profile, None
             with jax.profiler.trace(str(profiled)) if profiled else contextlib.nullcontext():
                 began = time.perf_counter()
-                state, metrics = compiled[length](state, feed, sharding.place_members(mesh, frozen()))
+                state, metrics = compiled[length](state, feed, *sharding.place_members(mesh, frozen()))
                 if stream.streamed and step + length < num_steps:
                     feed = feed_of(step + length)  # read while the devices compute
                 metrics = {name: np.asarray(values, np.float64) for name, values in metrics.items()}  # waits
@@ -196,12 +196,12 @@ def _init(learner, stream, key_data, feed):
 
 
 def compile_chunk(learner, stream, state, feed, length, mesh=None):
-    """`length` steps as one program, (state, feed, frozen) -> state, metrics {name: [length]}, on the devices of
-    `mesh`; the state's memory is reused. `frozen` [M] says which members of a sweep stand still; else it is None.
+    """`length` steps as one program, (state, feed) -> state, metrics {name: [length]}, on the devices of `mesh`; the
+    state's memory is reused. Of a sweep, a third argument `frozen` [M] says which members stand still.
     """
     mesh = mesh or sharding.single()
 
-    def run(state, feed, frozen):
+    def run(state, feed, frozen=None):
         def body(state, i):
             new, metrics = learner.step(state, sharding.cut_batch(mesh, stream.batch(feed, state.step, i)))
             return (new if frozen is None else _select(frozen, state, new)), metrics
@@ -220,7 +220,7 @@ def compile_chunk(learner, stream, state, feed, length, mesh=None):
         )
     shardings = (sharding.state_shardings(mesh, state), None if sharding.members(mesh) else sharding.replicated(mesh))
     frozen = sharding.place_members(mesh, np.zeros(state.step.shape, bool))
-    return jax.jit(run, donate_argnums=0, out_shardings=shardings).lower(state, feed, frozen).compile()
+    return jax.jit(run, donate_argnums=0, out_shardings=shardings).lower(state, feed, *frozen).compile()
 
 
 @jax.jit

@@ -115,6 +115,6 @@ def members(mesh) -> bool:
     return "member" in mesh.axis_names
 
 
-def place_members(mesh, values):
-    """One value of each member, on the devices of `mesh`; None for a lone run."""
-    return jax.device_put(values, NamedSharding(mesh, P("member"))) if members(mesh) else None
+def place_members(mesh, values) -> tuple:
+    """(one value of each member, on the devices of `mesh`,), or () for a lone run."""
+    return (jax.device_put(values, NamedSharding(mesh, P("member"))),) if members(mesh) else ()
