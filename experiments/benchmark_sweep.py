@@ -3,8 +3,8 @@
     python -m experiments.benchmark_sweep [--job=small|mlp] [--members=1,2,4,8,16] [--steps=N] [--rounds=3]
 
 `small` is 64-64-8-64-64 on scikit-learn's digits, batch 64; `mlp` 784-500-20-500-784 on 28x28 images, batch 128; both
-with dynamic binarisation and Adam. `one device` is a plain vmap, `a core each` the members spread over one host device a
-core. Every measurement is a process of its own; all take turns, `--rounds` times; medians.
+with dynamic binarisation and Adam. `one device` is a plain vmap, `a core each` the members spread over one host device
+a core. Every measurement is a process of its own; all take turns, `--rounds` times; medians.
 """
 
 import json
@@ -25,19 +25,22 @@ MEMBERS = flags.DEFINE_list("members", ["1", "2", "4", "8", "16"], "Numbers of m
 STEPS = flags.DEFINE_integer("steps", 0, "Training steps; default: 10,000 small, 1,000 mlp.")
 CHUNK = flags.DEFINE_integer("chunk", 250, "Steps a compiled call.")
 ROUNDS = flags.DEFINE_integer("rounds", 3, "How often every measurement takes its turn.")
-WORKER = flags.DEFINE_string(
-    "worker", None, "Internal: MEMBERS,DEVICES to measure in this process; 0 members: a lone run."
-)
+WORKER = flags.DEFINE_string("worker", None, "Internal: MEMBERS,DEVICES to measure here; 0 members: a lone run.")
 
 
 def work(job, members, devices, steps):
     """Seconds to compile and to run."""
-    from experiments.benchmark import model_of
+    from experiments.configs import vae_digits
+    from vae_jax import models
     from vae_jax.data import pipeline, sources, transforms
     from vae_jax.training import gradient, loop, sharding, sweep
 
     dataset = sources.load("digits" if job == "small" else "fashion_mnist", None)
-    learner = gradient.gradient(model_of(job), gradient.optimizer(name="adam", learning_rate=1e-3))
+    config = vae_digits.get_config().model
+    config.latent_dim, config.encoder.hidden = (8, (64,)) if job == "small" else (20, (500,))
+    config.decoder.hidden = config.encoder.hidden
+    model = models.from_config("vae", config.to_dict(), event_shape=dataset.train.x.shape[1:], num_classes=0)
+    learner = gradient.gradient(model, gradient.optimizer(name="adam", learning_rate=1e-3))
 
     def stream_of(seed):
         options = {"batch_size": 64 if job == "small" else 128, "transform": transforms.binarize}
@@ -88,10 +91,10 @@ def main(argv):
         for case, reports in measured.items()
     }
     alone = median[0, 1]["compile"] + median[0, 1]["run"]
+    compiled, ran, size = (median[0, 1][name] for name in ("compile", "run", "bytes"))
     print(
-        f"\n{JOB.value}: {steps} steps; a lone run: {median[0, 1]['compile']:.1f} s to compile, {median[0, 1]['run']:.1f}"
+        f"\n{JOB.value}, {steps} steps. A lone run: {compiled:.1f} s to compile, {ran:.1f} s to run; {size / 2**10:.0f} kB"
     )
-    print(f"to run; its state is {median[0, 1]['bytes'] / 2**10:.0f} kB\n")
     print("members  one after another  one device: all, a member, x a run   a core each: all, a member, x a run")
     for members in map(int, MEMBERS.value):
         cells = []

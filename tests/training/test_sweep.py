@@ -168,5 +168,6 @@ def test_programs_hold_what_can_run_side_by_side_in_even_parts():
     programs = sweep.programs(axes, {"seed", "rate"}, 4)
     assert [len(program) for program in programs] == [3, 3, 3, 3]
     assert all(len({member["width"] for member in program}) == 1 for program in programs)
-    assert sorted(map(str, sum(programs, []))) == sorted(map(str, sweep.product(axes)))
-    assert len({sweep.name_of(member) for member in sum(programs, [])}) == 12
+    members = [member for program in programs for member in program]
+    assert sorted(map(str, members)) == sorted(map(str, sweep.product(axes)))
+    assert len(set(map(sweep.name_of, members))) == 12
