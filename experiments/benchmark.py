@@ -114,40 +114,21 @@ def decoder_products(num_samples, chunk=1250):
     """Seconds that the decoder's three matrix products, nothing else, take for `num_samples` codes."""
     import jax.numpy as jnp
 
+    from vae_jax.training.cost import seconds_of
+
     weights = [jnp.ones((i, o)) for i, o in ((50, 200), (200, 200), (200, 784))]
     seconds = seconds_of(lambda z: z @ weights[0] @ weights[1] @ weights[2], jnp.ones((chunk, 50)))
     return seconds * num_samples / chunk
 
 
-def matmul_peak(size=1024):
-    """float32 FLOP/s of a square matrix product."""
-    import jax.numpy as jnp
-
-    return 2 * size**3 / seconds_of(lambda a: a @ a, jnp.ones((size, size)))
-
-
-def seconds_of(function, x, repeats=20):
-    """What one compiled call takes: the median of nine tries of `repeats` calls."""
-    import jax
-
-    compiled = jax.jit(function)
-    compiled(x).block_until_ready()
-    times = []
-    for _ in range(9):
-        start = time.perf_counter()
-        for _ in range(repeats):
-            out = compiled(x)
-        out.block_until_ready()
-        times.append((time.perf_counter() - start) / repeats)
-    return statistics.median(times)
-
-
 def work(job, file):
     """One run in this process: a JSON line."""
+    from vae_jax.training.cost import matmul_rate
+
     images = np.load(file)
     report = evaluate(images) if job == "evaluate" else train(job, images)
     report["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    report["matmul_gflop_per_s"] = matmul_peak() / 1e9
+    report["matmul_gflop_per_s"] = matmul_rate(tries=9, repeats=20) / 1e9
     if report.get("flop_per_image") and report["images_per_s"]:
         report["fraction_of_peak"] = (
             report["flop_per_image"] * report["images_per_s"] / (report["matmul_gflop_per_s"] * 1e9)

@@ -13,6 +13,7 @@ from experiments import setup
 from vae_jax.data import transforms
 from vae_jax.evaluation import latents, likelihood
 from vae_jax.tasks import interpolate, manifold, reconstruct
+from vae_jax.training import cost, loop
 from vae_jax.training.writers import read_metrics
 
 MUTUAL_INFORMATION_EXAMPLES = 2000
@@ -38,11 +39,18 @@ def evaluate(experiment, params, *, num_samples, num_test, progress=True) -> dic
 
 def training(experiment, record) -> dict:
     """The flat `train/...` and `valid/...` record of a run."""
-    seconds, steps = record["seconds"], record["steps"]
+    seconds, steps, batch_size = record["seconds"], record["steps"], experiment.stream.batch_size
+    batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct((batch_size, *a.shape[1:]), a.dtype), experiment.split("valid"))
+    state = loop.state_shapes(experiment.learner, experiment.stream)
+    rate = cost.step_flop(experiment.learner, state, batch) * steps / seconds
     return {
         "train/steps": steps,
         "train/seconds": seconds,
-        "train/images_per_s": steps * experiment.stream.batch_size / seconds,
+        "train/images_per_s": steps * batch_size / seconds,
+        "train/compile_s": record["compile_s"],
+        "train/gflop_per_s": rate / 1e9,
+        "train/fraction_of_peak": rate / (cost.matmul_rate() * experiment.mesh.size),
+        "train/peak_memory_mb": cost.peak_memory() / 2**20,
         "train/first_step_s": (record["first_step_at"] or time.time()) - setup.process_start(),
         "train/skipped": record["skipped"],
         "valid/best_bound": record["best_bound"],
@@ -64,6 +72,12 @@ def table(results: dict) -> str:
         lines.append(
             f"training  {results['train/steps']:10d} steps in {results['train/seconds']:.1f} s, "
             f"{results['train/images_per_s']:.0f} images/s; first step after {results['train/first_step_s']:.1f} s"
+        )
+    if "train/gflop_per_s" in results:
+        lines.append(
+            f"machine   {results['train/gflop_per_s']:10.1f} GFLOP/s, {results['train/fraction_of_peak']:.2f} of its "
+            f"matrix products; compiled in {results['train/compile_s']:.1f} s; at most "
+            f"{results['train/peak_memory_mb']:.0f} MB"
         )
     return "\n".join(lines)
 

@@ -1,0 +1,42 @@
+"""What a training step costs, and what the machine could do in that time."""
+
+import resource
+import statistics
+import time
+
+import jax
+
+
+def step_flop(learner, state, batch) -> float:
+    """Floating-point operations of one step, as XLA counts them in the program before it optimises: what the model
+    asks for, the same on every machine. Nothing is compiled; `state` and `batch` may be shapes.
+    """
+    return float(jax.jit(learner.step).lower(state, batch).cost_analysis()["flops"])
+
+
+def matmul_rate(size=None, tries=5, repeats=4) -> float:
+    """float32 FLOP/s of a square matrix product on one device, at JAX's default precision: the peak one can reach."""
+    size = size or (1024 if jax.default_backend() == "cpu" else 8192)
+    a = jax.random.normal(jax.random.key(0), (size, size))
+    return 2 * size**3 / seconds_of(lambda a: a @ a, a, tries=tries, repeats=repeats)
+
+
+def seconds_of(function, x, *, tries=9, repeats=20) -> float:
+    """What one compiled call takes: the median of `tries` times `repeats` calls."""
+    compiled = jax.jit(function)
+    compiled(x).block_until_ready()
+    times = []
+    for _ in range(tries):
+        start = time.perf_counter()
+        for _ in range(repeats):
+            out = compiled(x)
+        out.block_until_ready()
+        times.append((time.perf_counter() - start) / repeats)
+    return statistics.median(times)
+
+
+def peak_memory() -> int:
+    """Bytes: of the fullest accelerator of this process, or of the process itself on CPU."""
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]
+    on_devices = max(s.get("peak_bytes_in_use", 0) for s in stats)
+    return on_devices or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
