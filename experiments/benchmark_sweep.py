@@ -92,9 +92,7 @@ def main(argv):
     }
     alone = median[0, 1]["compile"] + median[0, 1]["run"]
     compiled, ran, size = (median[0, 1][name] for name in ("compile", "run", "bytes"))
-    print(
-        f"\n{JOB.value}, {steps} steps; a lone run: {compiled:.1f} s compiling, {ran:.1f} s running; {size / 2**10:.0f} kB"
-    )
+    print(f"\n{JOB.value}, {steps} steps; alone {compiled:.1f} s compiling, {ran:.1f} s running, {size / 2**10:.0f} kB")
     print("members  one after another  one device: all, a member, x a run   a core each: all, a member, x a run")
     for members in map(int, MEMBERS.value):
         cells = []

@@ -1,6 +1,6 @@
 """Measure and draw a trained model again, with other numbers of samples if wished.
 
-    python -m experiments.evaluate --workdir=DIR [--num_samples=5000] [--num_test=0]
+    python -m experiments.evaluate --workdir=DIR [--checkpoint=best] [--num_samples=5000] [--num_test=0]
 
 Writes evaluation.json (the flat keys of results.json) and the figures into the workdir.
 """
@@ -10,10 +10,11 @@ from pathlib import Path
 from absl import app, flags
 
 from experiments import report, setup
-from vae_jax.training import loop, writers
+from vae_jax.training import loop, sharding, writers
 from vae_jax.training.checkpoint import Checkpoints
 
 WORKDIR = flags.DEFINE_string("workdir", None, "A folder that experiments.train has written.", required=True)
+CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A step, or best: of the validation bound; default: the last.")
 NUM_SAMPLES = flags.DEFINE_integer("num_samples", None, "K of the importance-weighted bound; default: the config's.")
 NUM_TEST = flags.DEFINE_integer("num_test", None, "Test examples, 0 for all; default: the config's.")
 FIGURES = flags.DEFINE_bool("figures", True, "Whether to draw the figures.")
@@ -26,7 +27,16 @@ def main(argv):
     experiment = setup.build(setup.load_config(workdir))
     checkpoints = Checkpoints(workdir / "checkpoints")
     patience = experiment.config["train"]["patience"]
-    fitted = loop.restore(experiment.learner, experiment.stream, checkpoints, patience=patience)
+    if CHECKPOINT.value not in (None, "best") and not CHECKPOINT.value.isdigit():
+        raise ValueError(f"--checkpoint={CHECKPOINT.value}: want a step, or best")
+    fitted = loop.restore(
+        experiment.learner,
+        experiment.stream,
+        checkpoints,
+        patience=patience,
+        step=CHECKPOINT.value,
+        mesh=experiment.mesh,
+    )
     checkpoints.close()
     if fitted is None:
         raise ValueError(f"{workdir} holds no checkpoint yet: train first")
@@ -37,7 +47,7 @@ def main(argv):
     writers.write_json(workdir / "evaluation.json", results)
     print(f"\nstep {int(fitted.state.step)} of {workdir}\n{report.table(results)}")
     if FIGURES.value:
-        print(f"figures in {report.figures(experiment, fitted.params, workdir)}")
+        print(f"figures in {report.figures(experiment, sharding.on_host(fitted.params), workdir)}")
 
 
 if __name__ == "__main__":

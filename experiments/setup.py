@@ -139,7 +139,10 @@ def load_config(workdir) -> dict:
     path = Path(workdir) / "config.json"
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: --workdir must be a folder that experiments.train has written")
-    return json.loads(path.read_text())
+    config = json.loads(path.read_text())
+    if "sweep" in config:
+        raise ValueError(f"{workdir} holds a sweep: give one of {Path(workdir) / 'members'}")
+    return config
 
 
 def launched(main):

@@ -33,6 +33,8 @@ MEMBERS = flags.DEFINE_integer("members_per_program", 0, "Members of one program
 @setup.launched
 def main(argv):
     del argv
+    if setup.DISTRIBUTED.value:
+        raise ValueError("a sweep is one process: start several with a part of the --sweep and a --workdir each")
     config, axes = CONFIG.value.to_dict(), sweep.parse(SWEEP.value)
     axes = {path: [setup.as_in_config(config, path, v) for v in values] for path, values in axes.items()}
     name = setup.run_name(config_flags.get_config_filename(flags.FLAGS["config"]))

@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 
 from experiments import report, setup
 from vae_jax.data import idx
-from vae_jax.training import loop
+from vae_jax.training import loop, sharding
 
 CONFIGS = sorted(p.stem for p in Path("experiments/configs").glob("*.py") if not p.stem.startswith("_"))
 
@@ -59,6 +59,20 @@ def test_contract(name, images):
     assert int(later.step) == 6
     terms = metrics["bound"] + metrics["rate"] + metrics["distortion"]
     assert np.all(np.asarray(terms) > -1e-2)  # a bound is at least the ELBO
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_one_device_or_eight_give_the_same_numbers(name, images):
+    config = smoke(name, images)
+    losses = []
+    for mesh in ({"data": 1, "model": 1}, {"data": 4, "model": 2}):
+        experiment = setup.build(config | {"mesh": mesh})
+        state, _, _ = loop.start(experiment.learner, experiment.stream, experiment.key, mesh=experiment.mesh)
+        feed = sharding.place_feed(experiment.mesh, experiment.stream.feed(0, 3), streamed=False)
+        chunk = loop.compile_chunk(experiment.learner, experiment.stream, state, feed, 3, experiment.mesh)
+        state, metrics = chunk(state, feed)
+        losses.append(np.asarray(metrics["loss"]))
+    np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
 def test_every_config_states_its_command():

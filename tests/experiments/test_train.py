@@ -46,6 +46,27 @@ def trained(tmp_path_factory):
     return workdir, done.stdout
 
 
+def test_a_member_of_a_sweep_is_left_as_a_lone_run_would_be(trained, tmp_path):
+    sweep = "--sweep=seed=0:2,optimizer.learning_rate=1e-3|1e2"
+    done = launch(SMOKE, sweep, f"--workdir={tmp_path}", module="experiments.sweep")
+    assert done.returncode == 0, done.stderr[-2000:]
+    member = tmp_path / "members" / "seed=0,optimizer.learning_rate=0.001"
+    results, alone = (json.loads((folder / "results.json").read_text()) for folder in (member, trained[0]))
+    for name in KEYS:
+        if name.startswith("test/"):
+            assert results[name] == pytest.approx(alone[name], rel=1e-4), name
+    assert json.loads((member / "config.json").read_text()) == json.loads((trained[0] / "config.json").read_text())
+    for ours, theirs in zip(metrics(member), metrics(trained[0]), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
+    rows = json.loads((tmp_path / "results.json").read_text())
+    assert [row["diverged"] for row in rows] == [0, 2] and [row["best"] for row in rows] == [True, False]
+    assert "learning_rate=100.0" in done.stdout and (tmp_path / "figures" / "sweep.png").exists()
+    again = launch(f"--workdir={member}", "--num_samples=5", "--nofigures", module="experiments.evaluate")
+    assert again.returncode == 0, again.stderr[-2000:]
+    refused = launch(f"--workdir={tmp_path}", module="experiments.evaluate")
+    assert refused.returncode == 1 and "holds a sweep" in refused.stderr
+
+
 def test_train_leaves_results_metrics_figures_and_checkpoints(trained):
     workdir, printed = trained
     results = json.loads((workdir / "results.json").read_text())
