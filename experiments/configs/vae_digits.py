@@ -20,6 +20,7 @@ def get_config(arg: str = "") -> ConfigDict:
             "posterior": {"name": "normal"},
             "likelihood": {"name": "bernoulli"},
             "objective": {"name": "elbo", "num_samples": 1, "beta": 1.0},
+            "compute_dtype": "float32",  # of the networks, or "bfloat16"; parameters and densities are float32
         }
     )
     config.data = ConfigDict(
