@@ -60,9 +60,9 @@ def build(config: dict) -> Experiment:
         num_classes=dataset.num_classes if data["context"] else 0,
     )
     options = dict(config["optimizer"])
-    average_decay = options.pop("average_decay")
+    kept = {name: options.pop(name) for name in ("average_decay", "skip_above") if name in options}
     optimizer = call(gradient.optimizer, options, where="config.optimizer")
-    learner = gradient.gradient(model, optimizer, average_decay=average_decay)
+    learner = gradient.gradient(model, optimizer, **kept)
     experiment = Experiment(config, dataset, transform, model, learner, stream, jax.random.key(config["seed"]))
     _check_likelihood(model, experiment.split("valid"))
     return experiment
