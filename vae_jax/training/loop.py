@@ -76,7 +76,7 @@ def fit(
             record["first_loss"] = record["first_loss"] or float(metrics["loss"][0])
             _check(metrics, step, state, record["first_loss"], max_skipped)
             step += length
-            logged = {f"train/{name}": _mean(metrics, name) for name in metrics}
+            logged = {f"train/{name}": _mean_of_finite(values) for name, values in _counted(metrics).items()}
             logged["train/steps_per_s"] = length / seconds
             if validate and (_due(step, length, eval_every) or step == num_steps):
                 valid = validate(learner.params(state), step)
@@ -154,9 +154,15 @@ def _due(step, length, every):
     return every > 0 and step // every > (step - length) // every
 
 
-def _mean(metrics, name):
-    """The mean over the steps that counted: a skipped step is in `skipped`, not in the curve."""
-    values = metrics[name] if name == "skipped" else metrics[name][metrics["skipped"] == 0]
+def _counted(metrics):
+    """The metrics with NaN at the steps that were skipped: these are in `skipped`, not in the curve."""
+    skipped = metrics["skipped"].astype(bool)
+    counted = {name: np.where(skipped, np.nan, values) for name, values in metrics.items()}
+    return counted | {"skipped": metrics["skipped"]}
+
+
+def _mean_of_finite(values):
+    """The mean over the steps that counted."""
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if finite.size else float("nan")
 
@@ -166,16 +172,15 @@ def _check(metrics, step, state, first_loss, max_skipped):
     skipped = metrics["skipped"].astype(bool)
     in_row = int(state.skipped_in_row)
     if skipped.any():
-        reason = "not finite or too large"
-        logging.warning("steps %d to %d: %d skipped, %s", step + 1, step + len(skipped), skipped.sum(), reason)
+        logging.warning("steps %d to %d: %d skipped", step + 1, step + len(skipped), skipped.sum())
     advice = "the last checkpoint is the last good state; lower config.optimizer.learning_rate or set clip_norm"
     if in_row >= max_skipped:
         since = len(skipped) - in_row  # negative where the row began in an earlier chunk
         bad = [name for name, values in metrics.items() if not np.isfinite(values[max(since, 0)])]
         raise Diverged(f"step {step + since + 1}: {', '.join(bad)} not finite, {in_row} steps in a row; {advice}")
-    loss = _mean(metrics, "loss")
+    loss = _mean_of_finite(_counted(metrics)["loss"])
     if loss > EXPLODED * (1.0 + abs(first_loss)):
-        terms = {name: _mean(metrics, name) for name in ("rate", "distortion") if name in metrics}
+        terms = {name: _mean_of_finite(metrics[name]) for name in ("rate", "distortion") if name in metrics}
         worst = max(terms, key=terms.get, default="loss")
         raise Diverged(
             f"steps {step + 1} to {step + len(skipped)}: the loss has grown from {first_loss:.4g} to {loss:.4g} nats, "
