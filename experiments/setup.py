@@ -83,9 +83,9 @@ def build_learner(config: dict, dataset) -> tuple[Model, Learner]:
         num_classes=dataset.num_classes if config["data"]["context"] else 0,
     )
     options = dict(config["optimizer"])
-    average_decay = options.pop("average_decay")
+    kept = {name: options.pop(name) for name in ("average_decay", "skip_above") if name in options}
     optimizer = call(gradient.optimizer, options, where="config.optimizer")
-    return model, gradient.gradient(model, optimizer, average_decay=average_decay)
+    return model, gradient.gradient(model, optimizer, **kept)
 
 
 def value_at(config: dict, path: str):
@@ -93,9 +93,8 @@ def value_at(config: dict, path: str):
     for depth, name in enumerate(path.split(".")):
         if not isinstance(config, dict) or name not in config:
             where = ".".join(["config", *path.split(".")[:depth]])
-            raise ValueError(
-                f"{where}: unknown key {name!r}{nearest(name, config if isinstance(config, dict) else ())}"
-            )
+            hint = nearest(name, config if isinstance(config, dict) else ())
+            raise ValueError(f"{where}: unknown key {name!r}{hint}")
         config = config[name]
     return config
 

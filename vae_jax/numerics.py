@@ -43,7 +43,9 @@ def _sum_softplus_jvp(primals, tangents):
 
 
 def soft_clip(x, limit):
-    """A smooth clip to (-limit, limit) that is the identity near 0: bounds a log-scale and keeps its gradient alive."""
+    """A smooth clip to [-limit, limit] that is the identity near 0: bounds a log-scale, and keeps its gradient alive
+    up to |x| = 7 limit, beyond which tanh rounds to 1 in float32.
+    """
     return limit * jnp.tanh(x / limit)
 
 

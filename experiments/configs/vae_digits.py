@@ -20,6 +20,7 @@ def get_config(arg: str = "") -> ConfigDict:
             "posterior": {"name": "normal"},
             "likelihood": {"name": "bernoulli"},
             "objective": {"name": "elbo", "num_samples": 1, "beta": 1.0},
+            "compute_dtype": "float32",  # of the networks, or "bfloat16"; parameters and densities are float32
         }
     )
     config.data = ConfigDict(
@@ -38,6 +39,7 @@ def get_config(arg: str = "") -> ConfigDict:
             "learning_rate": 1e-3,
             "schedule": {"name": "cosine_decay_schedule", "init_value": 1.0, "decay_steps": 10_000, "alpha": 0.05},
             "clip_norm": 0.0,
+            "skip_above": 0.0,  # skip a step whose gradient is so many times the usual norm (10, say); 0: never
             "average_decay": 0.999,  # of the parameters' running average; 0 for none
         }
     )

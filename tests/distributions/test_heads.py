@@ -46,8 +46,8 @@ def test_the_full_covariance_is_finite_in_two_dimensions():
     assert_finite("multivariate_normal", (2,))
 
 
-def test_the_full_covariance_is_finite():
-    assert_finite("multivariate_normal", (6,))
+def test_the_full_covariance_is_finite_up_to_eight_dimensions():
+    assert_finite("multivariate_normal", (8,))
 
 
 @pytest.mark.parametrize(
@@ -93,6 +93,6 @@ def test_the_fixed_scale_is_the_one_asked_for():
     np.testing.assert_allclose(
         heads.normal_fixed_scale((2,), scale=0.3).distribution(jnp.ones(2)).log_scale, np.log(0.3), rtol=1e-6
     )
-    for scale in (0.0, -1.0, float("nan")):
+    for scale in (0.0, -1.0, float("nan"), float("inf"), 1e-15):
         with pytest.raises(ValueError, match="scale must be positive"):
             heads.normal_fixed_scale((2,), scale=scale)

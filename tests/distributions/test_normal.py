@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import scipy.stats
 
 from vae_jax.distributions import MultivariateNormal, Normal
@@ -55,6 +56,15 @@ def test_multivariate_samples_have_its_mean_and_covariance(assert_mean):
     centred = draws(FULL, 4000) - LOC[0]
     assert_mean(centred, 0.0)
     assert_mean((centred[:, :, None] * centred[:, None, :]).reshape(4000, 9), (TRIL @ TRIL.T).ravel())
+
+
+@pytest.mark.parametrize("distribution", [DIAGONAL, FULL])
+def test_a_draw_knows_its_density(distribution):
+    x, log_prob = distribution.sample_and_log_prob(jax.random.key(0))
+    np.testing.assert_allclose(x, distribution.sample(jax.random.key(0)))
+    np.testing.assert_allclose(log_prob, distribution.log_prob(x), rtol=1e-5)
+    far = distribution.replace(loc=distribution.loc + 1e6)  # where x - loc has lost what the noise was
+    np.testing.assert_allclose(far.sample_and_log_prob(jax.random.key(0))[1], log_prob, rtol=1e-6)
 
 
 def test_means():

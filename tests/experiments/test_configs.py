@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 
 from experiments import report, setup
 from vae_jax.data import idx
+from vae_jax.evaluation import likelihood
 from vae_jax.training import loop, sharding
 
 CONFIGS = sorted(p.stem for p in Path("experiments/configs").glob("*.py") if not p.stem.startswith("_"))
@@ -75,6 +76,22 @@ def test_one_device_or_eight_give_the_same_numbers(name, images):
     np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
+def test_bfloat16_trains_to_the_bound_of_float32():
+    bounds = []
+    for dtype in ("float32", "bfloat16"):
+        config = importlib.import_module("experiments.configs.vae_digits").get_config().to_dict()
+        config["model"]["compute_dtype"] = dtype
+        config["optimizer"]["average_decay"] = 0.0
+        experiment = setup.build(config)
+        options = {"key": experiment.key, "num_steps": 400, "log_every": 200, "progress": False}
+        fitted = loop.fit(experiment.learner, experiment.stream, **options)
+        assert {leaf.dtype for leaf in jax.tree.leaves(fitted.state.params)} == {np.dtype("float32")}
+        terms = likelihood.elbo_terms(experiment.model, fitted.params, jax.random.key(0), experiment.split("valid"))
+        bounds.append(terms["bound"].mean())
+    assert bounds[0] > -30  # nats; a fair coin a pixel is at -44
+    np.testing.assert_allclose(*bounds, atol=0.2)
+
+
 def test_every_config_states_its_command():
     for name in CONFIGS:
         text = importlib.import_module(f"experiments.configs.{name}").__doc__
@@ -120,6 +137,8 @@ def test_a_conditional_vae_is_a_switch(images, tmp_path):
         ({"data.name": "digitz"}, "digitz"),
         ({"data.name": "mnist", "data.path": "no/such/folder"}, "no/such/folder"),
         ({"optimizer.name": "adamm"}, "config.optimizer.name: 'adamm'"),
+        ({"optimizer.skip_above": 0.5}, "config.optimizer.skip_above must be above 1"),
+        ({"model.compute_dtype": "float16"}, "config.model.compute_dtype: unknown value 'float16'"),
         ({"optimizer.lr": 1.0}, "unknown key 'lr'"),
     ],
 )

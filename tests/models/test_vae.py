@@ -1,6 +1,7 @@
 """The contract of a family, on the first of them; and every error of its config."""
 
 import copy
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,9 @@ import numpy as np
 import pytest
 
 from vae_jax import models, objectives
+from vae_jax.distributions import heads
+from vae_jax.models.vae import vae
+from vae_jax.networks.precision import COMPUTE_DTYPES, Network, compute_in
 from vae_jax.objectives import elbo
 
 SHAPE, SIZE, LATENT = (4, 4, 1), 5, 2
@@ -148,6 +152,78 @@ def test_every_objective_trains(objective):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((loss, gradient)))
 
 
+# --------------------------------------------------------------------------------------------------------- precision
+
+FAR = (-1e4, -100.0, 0.0, 100.0, 1e4)
+TOP = {"bernoulli": 1.0, "categorical": 255.0, "discretized_logistic": 255.0, "discretized_logistic_mixture": 255.0}
+
+
+def far_outputs(shapes, size=60):
+    """Arrays [size, *shape] of extremes: of every event, some arrays hold one value and the others mix them."""
+    rng = np.random.default_rng(0)
+    for shape in shapes:
+        mixed, constant = rng.choice(FAR, (size, *shape)), rng.choice(FAR, (size, *[1] * len(shape)))
+        yield jnp.asarray(np.where(rng.random(constant.shape) < 0.5, mixed, constant), jnp.float32)
+
+
+PAIRS = [("normal", likelihood) for likelihood in heads.__all__] + [("multivariate_normal", "bernoulli")]
+
+
+@pytest.mark.parametrize("posterior, likelihood", PAIRS)
+def test_no_output_of_a_network_breaks_an_objective(posterior, likelihood):
+    """All objectives and their gradients, at outputs up to 1e4 and both ends of the data, in either precision."""
+    latent_dim = 24  # where L⁻¹ of a full covariance is beyond float32
+    q, p = getattr(heads, posterior)((latent_dim,)), getattr(heads, likelihood)((3,))
+    far = {"encoder": list(far_outputs(q.shapes)), "decoder": list(far_outputs(p.shapes))}
+    outputs = Network(None, lambda raws, x, context: tuple(raw + jnp.mean(x) for raw in raws))
+
+    @jax.vmap  # and no jit: the operations of one pair are compiled for the next
+    def evaluate(raws, keys, x):
+        def values(raws, dtype, keys):
+            network = compute_in(dtype, outputs)
+            latent = vae(network, network, latent_dim=latent_dim, posterior=q, likelihood=p).latent
+            equations = [functools.partial(getattr(objectives, name), num_samples=2) for name in objectives.__all__]
+            given = [equation(latent, raws, key, x) for equation, key in zip(equations, keys, strict=True)]
+            return sum(value for value, _ in given), given
+
+        return [
+            jax.value_and_grad(values, has_aux=True)(raws, *pair) for pair in zip(COMPUTE_DTYPES, keys, strict=True)
+        ]
+
+    keys = jax.random.split(jax.random.key(0), (60, len(COMPUTE_DTYPES), len(objectives.__all__)))
+    x = jnp.where(jnp.arange(60) % 2, TOP.get(likelihood, 3.0), 0.0)[:, None] * jnp.ones((1, 3))
+    for path, leaf in jax.tree.leaves_with_path(evaluate(far, keys, x)):
+        assert leaf.dtype == jnp.float32 and np.isfinite(leaf).all(), jax.tree_util.keystr(path)
+
+
+@pytest.mark.parametrize("objective", objectives.__all__)
+def test_bfloat16_is_close_to_float32_and_ends_at_the_networks(objective):
+    options = {"name": objective, "num_samples": 2}
+    half, full = (build(objective=options, compute_dtype=dtype) for dtype in ("bfloat16", "float32"))
+    batch = a_batch()
+    params = jax.jit(half.init)(jax.random.key(0), batch)
+    jax.tree.map(np.testing.assert_array_equal, params, jax.jit(full.init)(jax.random.key(0), batch))
+
+    def evaluate(model):
+        return jax.jit(jax.value_and_grad(lambda p: model.loss(p, jax.random.key(1), batch, 0)[0].mean()))(params)
+
+    (loss, gradient), (expected, wanted) = evaluate(half), evaluate(full)
+    assert {leaf.dtype for leaf in jax.tree.leaves((params, loss, gradient))} == {jnp.dtype("float32")}
+    np.testing.assert_allclose(loss, expected, rtol=1e-2)
+    assert loss != expected  # the products were rounded
+    for given, exact in zip(jax.tree.leaves(gradient), jax.tree.leaves(wanted), strict=True):
+        assert np.isfinite(given).all() and np.linalg.norm(given - exact) < 0.05 * np.linalg.norm(exact)
+
+
+def test_the_likelihood_sees_all_of_x():
+    """256 levels are more than bfloat16 tells apart between 128 and 255: only what the encoder sees is rounded."""
+    model = build(likelihood={"name": "discretized_logistic"}, compute_dtype="bfloat16")
+    params = jax.jit(model.init)(jax.random.key(0), {"x": jnp.zeros((1, *SHAPE))})
+    pixels = model.latent.likelihood(params, jnp.zeros(LATENT))
+    log_p = jax.vmap(lambda v: pixels.log_prob(jnp.full(SHAPE, v)))(jnp.arange(200.0, 256.0))
+    assert len(np.unique(log_p)) == 56
+
+
 def test_heads_standardise_what_the_encoder_sees():
     """Levels 0..255 and the same image in [-1, 1] give one posterior."""
     model = build(likelihood={"name": "discretized_logistic"})
@@ -180,6 +256,7 @@ def test_heads_standardise_what_the_encoder_sees():
         ("posterior.scale", 1.0, r"config.model.posterior: unknown key 'scale'"),
         ("likelihood.name", "bernouli", r"config.model.likelihood.name: .*did you mean 'bernoulli'"),
         ("likelihood.num_levels", 3, r"config.model.likelihood: unknown key 'num_levels'"),
+        ("compute_dtype", "float16", r"config.model.compute_dtype: unknown value 'float16' .*float32, bfloat16"),
         ("objective.name", "ebo", r"config.model.objective.name: unknown value 'ebo' .*elbo"),
         ("objective.bta", 2.0, r"config.model.objective: unknown key 'bta'; did you mean 'beta'"),
         ("objective.beta", {"name": "liner"}, r"config.model.objective.beta.name: .*did you mean 'linear'"),

@@ -10,6 +10,7 @@ import pytest
 from vae_jax import networks
 from vae_jax.networks import conv
 from vae_jax.networks.mlp import split
+from vae_jax.networks.precision import compute_in
 from vae_jax.networks.resnet import ResidualBlock
 
 IMAGE = (8, 8, 1)
@@ -72,6 +73,20 @@ def test_a_checkpoint_means_the_same_on_both_paths(monkeypatch, name, shape, out
         monkeypatch.setattr(conv, "as_matrix_product", lambda matrices=matrices: matrices)
         given.append(jax.jit(lambda v, x: network.apply(v, x))(variables, x))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), *given)
+
+
+@pytest.mark.parametrize("name, shape, outputs", NETWORKS)
+def test_bfloat16_stays_inside_a_network(name, shape, outputs):
+    """Every product is one of bfloat16; what comes out is float32 and near what float32 gives."""
+    network, variables, x, context = fitted(name, shape, outputs, True)
+    half = compute_in("bfloat16", network)
+    jaxpr = jax.make_jaxpr(half.apply)(variables, x, context)
+    products = [line for line in str(jaxpr).splitlines() if "dot_general" in line or "conv_general" in line]
+    assert products and all("bf16[" in line.split("=")[0] for line in products)
+    both = jax.jit(lambda *args: list(zip(half.apply(*args), network.apply(*args), strict=True)))
+    for given, exact in both(variables, x, context):
+        assert given.dtype == jnp.float32 and given.shape == exact.shape
+        assert np.linalg.norm(given - exact) < 0.03 * np.linalg.norm(exact)
 
 
 def test_a_fresh_residual_block_is_the_identity():

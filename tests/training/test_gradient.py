@@ -1,7 +1,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from vae_jax.core import Model
@@ -24,8 +23,8 @@ def batch_of(value):
 
 def learner(**options):
     options = {"name": "sgd", "learning_rate": 0.1, **options}
-    average_decay = options.pop("average_decay", 0.0)
-    return gradient.gradient(quadratic(), gradient.optimizer(**options), average_decay=average_decay)
+    kept = {name: options.pop(name) for name in ("average_decay", "skip_above") if name in options}
+    return gradient.gradient(quadratic(), gradient.optimizer(**options), **kept)
 
 
 def test_a_step_of_sgd_is_theta_minus_rate_times_gradient():
@@ -36,12 +35,14 @@ def test_a_step_of_sgd_is_theta_minus_rate_times_gradient():
     assert int(state.step) == 1 and float(metrics["loss"]) == pytest.approx(1.0)
 
 
-def test_clipping_bounds_the_step():
+@pytest.mark.parametrize("size", [100.0, 1e15])
+def test_clipping_bounds_the_step(size):
     sgd = learner(clip_norm=0.5)
-    state = sgd.init(jax.random.key(0), batch_of(100.0))
-    state, metrics = jax.jit(sgd.step)(state, batch_of(100.0))
-    assert float(optax.global_norm(state.params)) == pytest.approx(0.1 * 0.5, rel=1e-5)
-    assert float(metrics["grad_norm"]) > 100  # reported as it was
+    state = sgd.init(jax.random.key(0), batch_of(size))
+    state, metrics = jax.jit(sgd.step)(state, batch_of(size))
+    np.testing.assert_allclose(state.params["theta"], 0.1 * 0.5 / np.sqrt(2), rtol=1e-5)
+    assert float(metrics["grad_norm"]) == pytest.approx(np.sqrt(2) * size)  # reported as it was
+    assert int(state.skipped) == 0
 
 
 def test_a_schedule_multiplies_the_learning_rate():
@@ -54,21 +55,82 @@ def test_a_schedule_multiplies_the_learning_rate():
     np.testing.assert_allclose(state.params["theta"], 0.05, rtol=1e-6)
 
 
-def test_a_non_finite_step_changes_nothing_but_its_count():
-    adam = learner(name="adam", average_decay=0.9)
+@pytest.mark.parametrize("options", [{}, {"clip_norm": 0.5}, {"skip_above": 10.0}], ids=["plain", "clipped", "skip"])
+def test_a_non_finite_step_changes_nothing_but_its_count(options):
+    adam = learner(name="adam", average_decay=0.9, **options)
     step = jax.jit(adam.step)
-    state, _ = step(adam.init(jax.random.key(0), batch_of(1.0)), batch_of(1.0))
-    after, metrics = step(state, batch_of(jnp.nan))
-    jax.tree.map(
-        np.testing.assert_array_equal,
-        (state.params, state.opt_state, state.average),
-        (after.params, after.opt_state, after.average),
-    )
-    assert (int(after.step), int(after.skipped), int(after.skipped_in_row)) == (2, 1, 1)
-    assert float(metrics["skipped"]) == 1.0
+    after = state = step(adam.init(jax.random.key(0), batch_of(1.0)), batch_of(1.0))[0]
+    for count, bad in enumerate([jnp.nan, jnp.inf, 1e30], start=1):  # of 1e30 the norm is beyond float32
+        after, metrics = step(after, batch_of(bad))
+        jax.tree.map(
+            np.testing.assert_array_equal,
+            (state.params, state.opt_state, state.average, state.mean_norm),
+            (after.params, after.opt_state, after.average, after.mean_norm),
+        )
+        assert (int(after.step), int(after.skipped), int(after.skipped_in_row)) == (1 + count, count, count)
+        assert float(metrics["skipped"]) == 1.0
     recovered, _ = step(after, batch_of(1.0))
-    assert (int(recovered.skipped), int(recovered.skipped_in_row)) == (1, 0)
+    assert (int(recovered.skipped), int(recovered.skipped_in_row)) == (3, 0)
     assert not np.array_equal(recovered.params["theta"], after.params["theta"])
+
+
+# ------------------------------------------------------------------------------------------ steps that are too large
+
+
+def slopes(skip_above, norms):
+    """The states after every step of sgd on a loss whose gradient's norm is `norms` [T], as arrays [T]."""
+    model = Model(
+        init=lambda key, batch: {"theta": jnp.zeros(())},
+        loss=lambda params, key, batch, step: (params["theta"] * batch["x"], {}),
+        sample=None,
+    )
+    sgd = gradient.gradient(model, gradient.optimizer(name="sgd", learning_rate=1.0), skip_above=skip_above)
+
+    def body(state, norm):
+        state, metrics = sgd.step(state, {"x": norm[None]})
+        return state, (state.replace(key=None), metrics["skipped"])
+
+    norms = jnp.asarray(norms, jnp.float32)
+    return jax.jit(lambda key: jax.lax.scan(body, sgd.init(key, {"x": norms[:1]}), norms)[1])(jax.random.key(0))
+
+
+def test_a_step_many_times_the_usual_norm_is_skipped_and_no_divergence():
+    states, skipped = slopes(10.0, [1.0] * 200 + [10.5] + [1.0] * 9 + [5.0] * 20)
+    np.testing.assert_array_equal(np.flatnonzero(skipped), [200])
+    assert int(states.skipped[-1]) == 1 and not states.skipped_in_row.any()
+    assert states.params["theta"][200] == states.params["theta"][199]
+    np.testing.assert_allclose(states.mean_norm[199:201], [1.0, 1.0 + 9.0 / 100], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("skip_above", "growth"), [(10.0, 1e6), (1.5, 1e6), (1000.0, 1e15)])
+def test_a_gradient_larger_for_good_is_followed_after_the_steps_stated(skip_above, growth):
+    promised = int(np.ceil(np.log(growth / skip_above) / np.log1p((skip_above - 1) / 100)))
+    states, skipped = slopes(skip_above, [1.0] * 150 + [growth] * (promised + 50))
+    assert not states.skipped_in_row.any()
+    assert abs(int(states.skipped[-1]) - promised) <= 1  # a rounding of the mean may cost or save one
+    np.testing.assert_array_equal(np.flatnonzero(skipped), 150 + np.arange(states.skipped[-1]))
+    if (skip_above, growth) == (10.0, 1e6):
+        assert promised == 134  # as the docstring says
+
+
+@pytest.mark.parametrize("start", [1e9, 0.0, 1e-30])
+def test_no_start_locks_the_run(start):
+    _, skipped = slopes(10.0, [start] * 150 + [1.0] * 1000)
+    assert not skipped[:150].any() and not skipped[-1]
+
+
+def test_a_run_without_the_option_carries_nothing_for_it():
+    sgd = learner()
+    assert sgd.init(jax.random.key(0), batch_of(1.0)).mean_norm is None
+
+
+@pytest.mark.parametrize("skip_above", [1.0, 0.5, -3.0, float("nan")])
+def test_a_threshold_that_would_not_recover_is_refused(skip_above):
+    with pytest.raises(ValueError, match=f"config.optimizer.skip_above must be above 1.* got {skip_above}"):
+        learner(skip_above=skip_above)
+
+
+# -------------------------------------------------------------------------------------------------------------------
 
 
 def test_the_average_follows_the_parameters_and_is_what_is_evaluated():

@@ -140,6 +140,18 @@ def test_an_exploded_loss_stops_the_run_and_names_the_term():
         fit(counting(explode_from=6))
 
 
+def test_a_skipped_step_is_counted_and_no_explosion(tmp_path):
+    def step(state, batch):
+        state, metrics = counting().step(state, batch)
+        skip = state.step == 8
+        return state, {**metrics, "loss": jnp.where(skip, 1e9, 1.0), "skipped": skip.astype(jnp.float32)}
+
+    fit(counting()._replace(step=step), writer=writers.Writer(tmp_path))
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["train/loss"] for line in lines] == [1.0] * 4
+    np.testing.assert_allclose([line["train/skipped"] for line in lines], [0, 0, 1 / 3, 0])
+
+
 @pytest.mark.parametrize("name", ["num_steps", "log_every", "eval_every"])
 def test_a_number_of_steps_below_one_is_refused(name):
     with pytest.raises(ValueError, match=f"config.train.{name} must be at least 1, got 0"):

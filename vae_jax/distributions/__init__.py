@@ -1,4 +1,7 @@
-"""Distributions are values: frozen pytrees with `sample(key)`, `log_prob(x)` (a scalar, nats) and `mean()`."""
+"""Distributions are values: frozen pytrees with `sample(key)`, `log_prob(x)` (a scalar, nats) and `mean()`.
+
+A reparameterised one may have `sample_and_log_prob(key)` too, which is exact where log_prob(sample(key)) would round.
+"""
 
 from vae_jax.distributions.discrete import Bernoulli, Categorical
 from vae_jax.distributions.kl import has_closed_form, kl_divergence

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from vae_jax import networks, objectives
 from vae_jax.core import Latent, Model, build, check_options, per_example
 from vae_jax.distributions import Normal, heads
+from vae_jax.networks.precision import compute_in
 from vae_jax.objectives import schedules
 from vae_jax.objectives.bounds import log_weight
 
@@ -64,10 +65,22 @@ def vae(encoder, decoder, *, latent_dim, posterior, likelihood, objective=object
     return Model(init, loss, sample, bound=bound, latent=latent)
 
 
-def from_config(*, event_shape, num_classes, latent_dim, encoder, decoder, posterior, likelihood, objective) -> Model:
+def from_config(
+    *,
+    event_shape,
+    num_classes,
+    latent_dim,
+    encoder,
+    decoder,
+    posterior,
+    likelihood,
+    objective,
+    compute_dtype="float32",
+) -> Model:
     """A VAE from plain dicts: each has the `name` of a network, head or objective, and its keyword arguments.
 
-    A number among the objective's options may be a schedule, `{"name": "linear", "steps": 1000}`.
+    A number among the objective's options may be a schedule, `{"name": "linear", "steps": 1000}`. `compute_dtype` is
+    what the networks compute in, "float32" or "bfloat16"; distributions and bounds are float32 in any case.
     Raises `ValueError` that names the key.
     """
     if not isinstance(latent_dim, int) or latent_dim < 1:
@@ -86,8 +99,8 @@ def from_config(*, event_shape, num_classes, latent_dim, encoder, decoder, poste
     equation = getattr(objectives, name)
     check_options(equation, options, where="config.model.objective", num_args=5)
     return vae(
-        build(networks, encoder, posterior.shapes, where="config.model.encoder"),
-        build(networks, decoder, likelihood.shapes, where="config.model.decoder"),
+        compute_in(compute_dtype, build(networks, encoder, posterior.shapes, where="config.model.encoder")),
+        compute_in(compute_dtype, build(networks, decoder, likelihood.shapes, where="config.model.decoder")),
         latent_dim=latent_dim,
         posterior=posterior,
         likelihood=likelihood,

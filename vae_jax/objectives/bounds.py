@@ -52,10 +52,18 @@ def _log_terms(latent, params, x, context):
     q, prior = latent.posterior(params, x, context), latent.prior(params, context)
 
     def terms(key):
-        z = q.sample(key)
-        return latent.likelihood(params, z, context).log_prob(x), prior.log_prob(z) - q.log_prob(z)
+        z, log_q = _draw(q, key)
+        return latent.likelihood(params, z, context).log_prob(x), prior.log_prob(z) - log_q
 
     return terms
+
+
+def _draw(q, key):
+    """z ~ q and log q(z): from the noise itself where `q` knows how, which rounding cannot spoil."""
+    if hasattr(q, "sample_and_log_prob"):
+        return q.sample_and_log_prob(key)
+    z = q.sample(key)
+    return z, q.log_prob(z)
 
 
 def _split(key, num_samples):

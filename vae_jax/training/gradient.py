@@ -9,6 +9,8 @@ from flax import struct
 
 from vae_jax.core import Learner, build, call
 
+WARM_UP = 100  # steps that are never skipped for their size, and the memory of the running mean that judges the later
+
 
 @struct.dataclass
 class State:
@@ -19,8 +21,9 @@ class State:
     params: dict
     opt_state: tuple
     average: dict | None  # the running mean of the parameters, where one is kept
-    skipped: jax.Array  # steps whose loss or gradient was not finite
-    skipped_in_row: jax.Array
+    skipped: jax.Array  # steps whose loss or gradient was not finite, or too large
+    skipped_in_row: jax.Array  # not finite, since the last that was
+    mean_norm: jax.Array | None  # the running mean of the gradient's norm, where large ones are skipped
 
 
 def optimizer(*, name, learning_rate, schedule=None, clip_norm=0.0, **options) -> optax.GradientTransformation:
@@ -41,19 +44,28 @@ def optimizer(*, name, learning_rate, schedule=None, clip_norm=0.0, **options) -
     return optax.chain(optax.clip_by_global_norm(clip_norm), transformation) if clip_norm else transformation
 
 
-def gradient(model, optimizer, *, average_decay=0.0) -> Learner:
+def gradient(model, optimizer, *, average_decay=0.0, skip_above=0.0) -> Learner:
     """θ ← θ - optimiser(∇ mean_B loss). With `average_decay` d > 0, evaluation uses θ̄ ← d_t θ̄ + (1 - d_t) θ,
     d_t = min(d, (1 + t)/(10 + t)), so that the start is forgotten.
 
     A step whose loss or gradient is not finite changes nothing but its count.
+
+    With `skip_above` c > 1, a step t ≥ 100 is skipped too where the norm of its gradient exceeds c m_t, with
+    m_{t+1} = m_t + (min(norm, c m_t) - m_t) / min(t + 1, 100) the running mean of the norms. Every such step raises m
+    by the factor 1 + (c - 1)/100, so a gradient that grows to J m for good is followed again after
+    ⌈log(J/c) / log(1 + (c - 1)/100)⌉ of them, 134 for c = 10 and J = 1e6: this never stops a run, and does not count
+    as not finite. Raises `ValueError` where 0 < c ≤ 1, which would not recover.
     """
+    if skip_above and not skip_above > 1:
+        raise ValueError(f"config.optimizer.skip_above must be above 1, or 0 for never, got {skip_above}")
 
     def init(key, batch):
         key_params, key_steps = jax.random.split(key)
         params = model.init(key_params, batch)
         average = jax.tree.map(jnp.copy, params) if average_decay else None
         zero = jnp.zeros((), jnp.int32)
-        return State(zero, key_steps, params, optimizer.init(params), average, zero, zero)
+        mean_norm = jnp.zeros(()) if skip_above else None
+        return State(zero, key_steps, params, optimizer.init(params), average, zero, zero, mean_norm)
 
     def step(state, batch):
         key = jax.random.fold_in(state.key, state.step)
@@ -65,6 +77,12 @@ def gradient(model, optimizer, *, average_decay=0.0) -> Learner:
         (loss, terms), gradients = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
         grad_norm = optax.global_norm(gradients)
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+        accepted, mean_norm = finite, state.mean_norm
+        if skip_above:
+            limit = jnp.where(mean_norm > 0, skip_above * mean_norm, jnp.inf)  # 0: no norm has been seen
+            accepted = finite & ((grad_norm <= limit) | (state.step < WARM_UP))
+            rate = jnp.where(mean_norm > 0, 1.0 / jnp.minimum(state.step + 1, WARM_UP), 1.0)
+            mean_norm = jnp.where(finite, mean_norm + rate * (jnp.minimum(grad_norm, limit) - mean_norm), mean_norm)
 
         def update(params, opt_state, average):
             updates, opt_state = optimizer.update(gradients, opt_state, params)
@@ -76,8 +94,8 @@ def gradient(model, optimizer, *, average_decay=0.0) -> Learner:
 
         # `cond`, not `where`: a select over every parameter would cost a fifth of a small model's step on CPU.
         kept = (state.params, state.opt_state, state.average)
-        params, opt_state, average = jax.lax.cond(finite, update, lambda *kept: kept, *kept)
-        skip = 1 - finite.astype(jnp.int32)
+        params, opt_state, average = jax.lax.cond(accepted, update, lambda *kept: kept, *kept)
+        skip = 1 - accepted.astype(jnp.int32)
         state = State(
             step=state.step + 1,
             key=state.key,
@@ -85,7 +103,8 @@ def gradient(model, optimizer, *, average_decay=0.0) -> Learner:
             opt_state=opt_state,
             average=average,
             skipped=state.skipped + skip,
-            skipped_in_row=(state.skipped_in_row + 1) * skip,
+            skipped_in_row=(state.skipped_in_row + 1) * (1 - finite.astype(jnp.int32)),
+            mean_norm=mean_norm,
         )
         return state, {"loss": loss, **terms, "grad_norm": grad_norm, "skipped": skip.astype(jnp.float32)}
 

@@ -133,7 +133,7 @@ def fit(
                     raise Diverged(reason)
                 logging.error("member %d is frozen: %s", member[0], reason)
             step += length
-            logged = {f"train/{name}": _mean_of_finite(values) for name, values in metrics.items()}
+            logged = {f"train/{name}": _mean_of_finite(values) for name, values in _counted(metrics).items()}
             logged["train/steps_per_s"] = length / seconds
             bound = None
             if validate and (_due(step, length, eval_every) or step == num_steps):
@@ -276,6 +276,13 @@ def _due(step, length, every):
     return every > 0 and step // every > (step - length) // every
 
 
+def _counted(metrics):
+    """The metrics with NaN at the steps that were skipped: these are in `skipped`, not in the curve."""
+    skipped = metrics["skipped"].astype(bool)
+    counted = {name: np.where(skipped, np.nan, values) for name, values in metrics.items()}
+    return counted | {"skipped": metrics["skipped"]}
+
+
 def _mean_of_finite(values):
     """The mean over the steps [length, ...] that counted: a skipped step is in `skipped`, not in the curve."""
     finite = np.isfinite(values)
@@ -287,9 +294,9 @@ def _diverged(metrics, step, state, first_loss, max_skipped, alive):
     """Pairs (member, reason) of the runs that are beyond saving; of a lone run, the member is ()."""
     skipped = metrics["skipped"].astype(bool) & alive
     if skipped.any():
-        logging.warning("steps %d to %d: %d skipped, not finite", step + 1, step + len(skipped), skipped.sum())
+        logging.warning("steps %d to %d: %d skipped", step + 1, step + len(skipped), skipped.sum())
     advice = "the last checkpoint is the last good state; lower config.optimizer.learning_rate or set clip_norm"
-    in_row, loss = np.asarray(state.skipped_in_row), _mean_of_finite(metrics["loss"])
+    in_row, loss = np.asarray(state.skipped_in_row), _mean_of_finite(_counted(metrics)["loss"])
     for member in zip(*np.nonzero(alive), strict=True) if in_row.ndim else [()]:
         own = {name: values[(slice(None), *member)] for name, values in metrics.items()}
         if in_row[member] >= max_skipped:
