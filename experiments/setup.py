@@ -52,6 +52,7 @@ def build(config: dict) -> Experiment:
         max_value=dataset.max_value,
         context=data["context"],
         memory_limit=data["memory_limit"],
+        num_workers=data["num_workers"],
     )
     model = models.from_config(
         config["family"],
