@@ -8,14 +8,16 @@ import functools
 import itertools
 import mmap
 import multiprocessing
+import multiprocessing.spawn
 import multiprocessing.util
 import os
 import signal
+import tempfile
 import threading
 
 import numpy as np
 
-EPOCHS = 1024  # whose rounds are drawn at once
+EPOCHS = 128  # whose rounds are drawn at once: 25 kB
 ITEM_BYTES = 2**21  # of as many steps' batches as Grain handles in one: its cost, and that of the order, is an item's
 AHEAD_BYTES = 2**25
 
@@ -27,6 +29,8 @@ def reader(arrays, constants, *, size, batch_size, process=(0, 1), num_workers=0
     by threads or by `num_workers` processes; a single step out of turn, a look at the data, starts neither.
     Raises ChildProcessError where a worker process has died, ValueError where workers would each copy the images.
     """
+    if num_workers:
+        multiprocessing.spawn._check_not_importing_main()  # a script without its guard ends here, and not in Grain
     index, count = process
     rows = range(batch_size)[index * batch_size // count : (index + 1) * batch_size // count]
     steps_per_epoch = size // batch_size
@@ -90,6 +94,13 @@ class Batches:
     def __getstate__(self):
         return {name: value for name, value in self.__dict__.items() if name != "arrays"}
 
+    def to_files(self, folder):
+        """Makes the pickle small: a message over the 64 kB of a pipe to a worker that has died would wait for ever."""
+        for name, place in self.places.items():
+            if not isinstance(place, functools.partial):
+                np.save(os.path.join(folder, f"{name}.npy"), place())
+                self.places[name] = _place(np.load(os.path.join(folder, f"{name}.npy"), mmap_mode="r"))
+
     @functools.cached_property
     def arrays(self):
         return {name: place() for name, place in self.places.items()}
@@ -116,8 +127,7 @@ def permuted(constants, position, size):
 def swapped(x, offset, salt, size):
     """One round of swap-or-not: x and its partner K - x (mod size) are swapped if a hash of the pair says so."""
     xp = x.__array_namespace__()
-    difference = offset % size - x  # mod 2³²: where it is negative, adding `size` is the smaller
-    partner = xp.minimum(difference, difference + size)
+    partner = (offset % size + size - x) % size
     chosen = _hash(xp.maximum(x, partner) ^ salt) & 1
     return xp.where(chosen == 1, partner, x)
 
@@ -152,13 +162,16 @@ def _prefetched(source, item_bytes, num_workers):
 
     if not flags.FLAGS.is_parsed():  # as in a notebook: Grain asks its own before it starts a worker
         flags.FLAGS.mark_as_parsed()
+    folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # until all workers have opened what is in it
+    if num_workers:
+        source.to_files(folder.name)
     ahead = max(4, min(16, AHEAD_BYTES // item_bytes))
     dataset = grain.MapDataset.source(source).to_iter_dataset(grain.ReadOptions(4, ahead))
     # A worker's items lie in /dev/shm, which is often small; twice as many as said here.
     options = grain.MultiprocessingOptions(num_workers, max(1, ahead // 2 // max(1, num_workers)))
     with contextlib.closing(iter(dataset.mp_prefetch(options, worker_init_fn=_start_worker))) as items:
         try:
-            with _hidden_devices():
+            with folder, _hidden_devices():
                 first = collections.deque(itertools.islice(items, num_workers))  # now all workers run
             while first:
                 yield first.popleft()
