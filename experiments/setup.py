@@ -52,7 +52,7 @@ def build(config: dict) -> Experiment:
         max_value=dataset.max_value,
         context=data["context"],
         memory_limit=data["memory_limit"],
-        num_workers=data["num_workers"],
+        num_workers=data.get("num_workers", 0),  # which runs of 0.1.0 have not in their config
     )
     model = models.from_config(
         config["family"],
