@@ -2,6 +2,7 @@
 
     python -m experiments.benchmark [--job=mlp|conv|evaluate] [--data=NAME] [--path=DIR]
     python -m experiments.benchmark --peers=torch,flax --peer_python=PYTHON   (see experiments/benchmark_peers.py)
+    python -m experiments.benchmark --input   (reading alone, and the job with its images resident or streamed)
 
 `mlp` is 784-500-20-500-784, `conv` two strided convolutions each way (32-64 channels, 32 latents), both at batch 128
 with dynamic binarisation and Adam; `evaluate` is an importance-weighted bound with 5000 samples of a 784-200-200-50
@@ -32,6 +33,7 @@ PEER_PYTHON = flags.DEFINE_string("peer_python", sys.executable, "The Python of 
 SECONDS = flags.DEFINE_float("seconds", 10.0, "Of steady training to measure in each run.")
 ROUNDS = flags.DEFINE_integer("rounds", 3, "How often everybody takes a turn.")
 MAX_STEPS = flags.DEFINE_float("max_steps", float("inf"), "Stop here: to compare ELBOs at equal work.")
+INPUT = flags.DEFINE_bool("input", False, "Measure the input pipeline, by threads and by 1, 2 and 4 processes.")
 WORKER = flags.DEFINE_string("worker", None, "Internal: run the job on this file of images and print one JSON line.")
 
 NETWORKS = {
@@ -69,7 +71,7 @@ def train(job, images):
     split = sources.Images(images[:-HELD_OUT], None)
     stream = pipeline.stream(split, seed=0, batch_size=BATCH, transform=transforms.binarize, max_value=255)
     state, _, _ = loop.start(learner, stream, jax.random.key(0))
-    feed = stream.feed(0, EVERY)
+    feed = loop.feed_of(stream, 0, EVERY)
     chunk = loop.compile_chunk(learner, stream, state, feed, EVERY)
     watch = Stopwatch(SECONDS.value, MAX_STEPS.value)
     begun, first_chunk, done = time.time(), None, False
@@ -88,6 +90,58 @@ def train(job, images):
         "steps": watch.steps,
         "flop_per_image": 6 * size if job == "mlp" else None,
     }
+
+
+def inputs(file, chunk=100):
+    """Images/s of reading and of training, everybody in turn; and how much of training was waiting for a feed."""
+    import jax
+
+    from vae_jax.data import pipeline, sources, transforms
+    from vae_jax.training import gradient, loop
+
+    learner = gradient.gradient(model_of("mlp"), gradient.optimizer(name="adam", learning_rate=1e-3))
+    images = sources.Images(np.load(file, mmap_mode="r"), None)
+
+    def stream(**options):
+        return pipeline.stream(
+            images, seed=0, batch_size=BATCH, transform=transforms.binarize, max_value=255, **options
+        )
+
+    def take_turns(stream, compiled=None, state=None):
+        step, resident = 0, None if stream.streamed else loop.feed_of(stream, 0, chunk)
+        while True:
+            done, waited, began = 0, 0.0, time.perf_counter()
+            while time.perf_counter() < began + SECONDS.value:
+                asked = time.perf_counter()
+                feed = resident or loop.feed_of(stream, step, chunk)
+                waited += time.perf_counter() - asked
+                if compiled:
+                    state, metrics = compiled(state, feed)
+                    jax.block_until_ready(metrics)
+                step, done = step + chunk, done + chunk
+            seconds = time.perf_counter() - began
+            yield BATCH * done / seconds, waited / seconds
+
+    def training(stream):
+        state, _, _ = loop.start(learner, stream, jax.random.key(0))
+        compiled = loop.compile_chunk(learner, stream, state, loop.feed_of(stream, 0, chunk), chunk)
+        return take_turns(stream, compiled, state)
+
+    ways = {"threads": 0} | {f"{n} process{'es' if n > 1 else ''}": n for n in (1, 2, 4)}
+    turns = {f"reading, {way}": take_turns(stream(memory_limit=0, num_workers=n)) for way, n in ways.items()}
+    turns["training, resident"] = training(stream())
+    turns |= {f"training, {way}": training(stream(memory_limit=0, num_workers=n)) for way, n in list(ways.items())[:3]}
+    measured = {name: [] for name in turns}
+    for number in range(ROUNDS.value + 1):
+        for name, turn in turns.items():
+            result = next(turn)
+            if number:  # the first turn fills what is read ahead
+                measured[name].append(result)
+    for name, results in measured.items():
+        rates, waits = zip(*results, strict=True)
+        spread = f"({min(rates) / 1e3:.1f} .. {max(rates) / 1e3:.1f})"
+        print(f"{name:22s} {statistics.median(rates) / 1e3:8.1f}k images/s  {spread:20s}", end="")
+        print("" if "reading" in name else f" waiting for data {statistics.median(waits):.1%}")
 
 
 def evaluate(images, num_images=200, num_samples=5000):
@@ -186,6 +240,9 @@ def main(argv):
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "images.npy"
         np.save(file, sources.load(DATA.value, DATA_PATH.value).train.x)
+        if INPUT.value:
+            inputs(file)
+            return
         print_table(in_turn(JOB.value, file))
 
 

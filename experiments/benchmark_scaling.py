@@ -49,7 +49,7 @@ def measure(dataset, batch_size, width, members):
         stream = sweep.streams_together([stream_of(seed) for seed in range(members)])
         key = jnp.stack([jax.random.key(seed) for seed in range(members)])
     state, _, record = loop.start(learner, stream, key, mesh=mesh)
-    feed = sharding.place_feed(mesh, stream.feed(0, CHUNK), streamed=False)
+    feed = loop.feed_of(stream, 0, CHUNK, mesh)
     chunk = loop.compile_chunk(learner, stream, state, feed, CHUNK, mesh)
     frozen, rates, began = sharding.place_members(mesh, record["diverged"]), [], time.perf_counter()
     while time.perf_counter() - began < SECONDS.value or len(rates) < 3:

@@ -54,7 +54,7 @@ def work(job, members, devices, steps):
         stream, key, mesh = stream_of(0), jax.random.key(0), sharding.single()
     began = time.perf_counter()
     state, _, record = loop.start(learner, stream, key, mesh=mesh)
-    feed = sharding.place_feed(mesh, stream.feed(0, CHUNK.value), streamed=False)
+    feed = loop.feed_of(stream, 0, CHUNK.value, mesh)
     chunk = loop.compile_chunk(learner, stream, state, feed, CHUNK.value, mesh)
     compiled = time.perf_counter()
     frozen = sharding.place_members(mesh, record["diverged"])

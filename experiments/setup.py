@@ -71,6 +71,8 @@ def build_stream(config: dict, dataset) -> pipeline.Stream:
         max_value=dataset.max_value,
         context=data["context"],
         memory_limit=data["memory_limit"],
+        num_workers=data.get("num_workers", 0),  # which runs of 0.1.0 have not in their config
+        process=(jax.process_index(), jax.process_count()),
     )
 
 

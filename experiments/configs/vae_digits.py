@@ -31,6 +31,7 @@ def get_config(arg: str = "") -> ConfigDict:
             "context": False,  # give the model the class label
             "batch_size": 64,
             "memory_limit": 2 * 2**30,  # bytes of images kept on the device; larger sets are streamed
+            "num_workers": 0,  # processes that read a streamed set; 0: threads of this one
         }
     )
     config.optimizer = ConfigDict(

@@ -1,14 +1,25 @@
 """Which example stands in which batch: a permutation, a pure function of (seed, step), the same on either path."""
 
 import functools
+import gc
+import multiprocessing
+import os
+import pickle
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
 
+import cloudpickle
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
 
-from vae_jax.data import pipeline, sources, transforms
+from vae_jax.data import idx, pipeline, reading, sources, transforms
 from vae_jax.data.sources import Dataset, Images
 
 SIZE, BATCH = 23, 5  # 4 steps an epoch, 3 examples left out
@@ -145,6 +156,207 @@ def test_a_context_wants_labels():
             max_value=255,
             context=True,
         )
+
+
+# ------------------------------------------------------------------------------------------------------ streamed data
+
+
+@pytest.fixture
+def mapped(tmp_path):
+    """`numbered`, cut out of the middle of a mapped file, as the held-out end of a set is."""
+    x = numbered().x
+    np.save(tmp_path / "x.npy", np.concatenate([x[:2], x, x[:3]]))
+    return numbered()._replace(x=np.load(tmp_path / "x.npy", mmap_mode="r")[2:-3])
+
+
+def streamed(images, **options):
+    given = {"seed": 0, "batch_size": BATCH, "transform": transforms.levels, "max_value": 255, **options}
+    return pipeline.stream(images, memory_limit=0, context=True, **given)
+
+
+def assert_equal(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.mark.parametrize("size", [2, 23, 50_000, 2**30 - 1])
+def test_the_order_in_numpy_is_that_in_jax(size):
+    key, position = jax.random.key(3), np.arange(min(size, 1000))
+    constants = np.asarray(pipeline._constants(jax.random.clone(key)))
+    order = jax.jit(pipeline.shuffled, static_argnums=2)(key, position, size)
+    np.testing.assert_array_equal(reading.permuted(constants, position, size), order)
+
+
+def test_epochs_beyond_those_drawn_at_once(monkeypatch):
+    long = streamed(numbered()).feed(0, 40)["stored"]
+    monkeypatch.setattr(reading, "EPOCHS", 3)
+    assert_equal(streamed(numbered()).feed(0, 40)["stored"], long)
+    assert_equal(streamed(numbered()).feed(11, 9)["stored"], jax.tree.map(lambda a: a[11:20], long))
+
+
+def test_processes_read_their_rows_of_the_same_batches():
+    whole = streamed(numbered(), batch_size=6).feed(2, 5)["stored"]
+    for count in (2, 3):
+        rows = [streamed(numbered(), batch_size=6, process=(i, count)).feed(2, 5)["stored"] for i in range(count)]
+        assert rows[0]["x"].shape == (5, 6 // count, 2, 3, 1)
+        assert_equal(jax.tree.map(lambda *a: np.concatenate(a, axis=1), *rows), whole)
+    resident = stream(process=(0, BATCH))
+    assert (streamed(numbered()).streamed, resident.streamed) == (True, False)
+    assert resident.feed(0, 1)["stored"]["x"].shape[0] == SIZE
+
+
+def test_rows_are_shared_evenly_or_not_at_all():
+    with pytest.raises(ValueError, match=r"config.data.batch_size 5 does not give process 0 of 2 an even share"):
+        streamed(numbered(), process=(0, 2))
+
+
+class Counted(np.ndarray):
+    """An array that remembers the rows that were taken from it."""
+
+    def __array_function__(self, function, types, args, kwargs):
+        if function is np.take:
+            self.taken.append(np.array(args[1]))
+        return super().__array_function__(function, types, args, kwargs)
+
+
+def test_a_resumed_stream_reads_nothing_of_what_was_before():
+    x = numbered().x.view(Counted)
+    x.taken = []
+    feed, whole = streamed(numbered()._replace(x=x)).feed(9, 2)["stored"], streamed(numbered()).feed(0, 11)["stored"]
+    assert_equal(feed, jax.tree.map(lambda a: a[9:], whole))
+    taken = {tuple(batch) for index in x.taken for batch in index.reshape(-1, BATCH).tolist()}
+    read = [tuple(batch) in taken for batch in whole["x"][:, :, 0, 0, 0].tolist()]
+    assert read == [False] * 9 + [True] * 2
+    x.taken.clear()
+    streamed(numbered()._replace(x=x)).feed(7, 1)["stored"]  # the loop's look at the shapes
+    assert sum(index.size for index in x.taken) == BATCH
+
+
+@pytest.mark.parametrize("num_workers", [1, 3])
+def test_worker_processes_read_the_same_batches(mapped, num_workers, monkeypatch):
+    threads, workers = streamed(mapped), streamed(mapped, num_workers=num_workers)
+    for start, length in ((0, 1), (0, 30), (30, 30), (7, 5)):
+        assert_equal(workers.feed(start, length)["stored"], threads.feed(start, length)["stored"])
+    running = multiprocessing.active_children()
+    assert len(running) == num_workers
+    del workers
+    gc.collect()
+    assert not any(process.is_alive() for process in running)
+
+
+def test_a_worker_maps_the_file_anew(tmp_path):
+    x = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.uint8, (2000, 8, 8, 1))
+    x[:] = np.arange(2000)[:, None, None, None] % 251
+    images = Images(x[1000::2, :, ::2], None)  # any view of a map
+    source = reading.Batches({"x": images.x}, np.zeros((1, 24, 2), np.uint32), 500, BATCH, range(BATCH), 0, 3)
+    image = cloudpickle.dumps(source)
+    assert len(image) < 2000
+    np.testing.assert_array_equal(pickle.loads(image)[7]["x"], source[7]["x"])
+    index = reading.permuted(np.zeros((24, 2), np.uint32), np.arange(21 * BATCH, 24 * BATCH).reshape(3, BATCH), 500)
+    np.testing.assert_array_equal(source[7]["x"], np.asarray(images.x)[index])
+
+
+def test_workers_would_copy_images_held_in_memory():
+    with pytest.raises(ValueError, match=r"config.data.num_workers = 2: these images are not mapped .* unpack the .gz"):
+        streamed(numbered(), num_workers=2)
+
+
+def test_a_worker_that_is_killed_is_an_error(mapped):
+    workers = streamed(mapped, num_workers=2)
+    workers.feed(0, 10)
+    running = multiprocessing.active_children()
+    os.kill(running[0].pid, signal.SIGKILL)
+    with pytest.raises(ChildProcessError, match=r"config.data.num_workers.*exit code -9"):
+        for start in range(10, 10**6, 1000):
+            workers.feed(start, 1000)
+    assert not any(process.is_alive() for process in running)
+    assert_equal(workers.feed(20, 3), streamed(mapped).feed(20, 3))  # asked again, others start
+
+
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "JAX_PLATFORMS"}
+ENVIRONMENT["PYTHONPATH"] = str(Path(__file__).parents[2])
+UNGUARDED = """
+import sys
+import numpy as np
+from tests.data.test_pipeline import Images, streamed
+
+images = Images(np.load(sys.argv[1], mmap_mode="r"), np.zeros(10**5, np.int32))  # labels that fill a pipe
+streamed(images, num_workers=2).feed(0, 10)
+"""
+
+
+def test_workers_that_cannot_start_are_an_error(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((10**5, 2, 3, 1), np.uint8))
+    (tmp_path / "run.py").write_text(UNGUARDED)
+    command = [sys.executable, tmp_path / "run.py", tmp_path / "x.npy"]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and "ChildProcessError: config.data.num_workers" in done.stderr, done.stderr
+    assert "if __name__ == '__main__'" in done.stderr
+
+
+RUN = """
+import multiprocessing, os, sys, time
+import numpy as np
+
+if __name__ == "__main__":
+    from tests.data.test_pipeline import numbered, streamed
+
+    images = numbered()._replace(x=np.load(sys.argv[1], mmap_mode="r"))
+    workers = streamed(images, num_workers=2)
+    workers.feed(0, 10)
+    print(*[process.pid for process in multiprocessing.active_children()], flush=True)
+    if sys.argv[2] != "end":
+        os.kill(os.getpid(), int(sys.argv[2]))
+else:  # what a user's script does before its guard: a worker must not take the run's accelerator
+    import jax
+
+    assert jax.default_backend() == os.environ["JAX_PLATFORMS"] == "cpu"
+"""
+
+
+@pytest.mark.parametrize("end", ["end", signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_the_run(end, tmp_path):
+    np.save(tmp_path / "x.npy", numbered().x)
+    (tmp_path / "run.py").write_text(RUN)
+    command = [sys.executable, tmp_path / "run.py", tmp_path / "x.npy", str(getattr(end, "value", end))]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == (0 if end == "end" else -end), done.stderr
+    pids = done.stdout.split()
+    assert len(pids) == 2
+    for _ in range(100):
+        if not any(os.path.exists(f"/proc/{pid}") for pid in pids):
+            break
+        time.sleep(0.1)
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
+    if end == "end":
+        assert "Traceback" not in done.stderr
+
+
+BIG = """
+import resource, sys
+import numpy as np
+from tests.data.test_pipeline import numbered, streamed
+from vae_jax.data import sources
+
+peak = lambda: 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+streamed(numbered()).feed(0, 30)
+before = peak()
+images = sources.load("idx", sys.argv[1]).train
+streamed(images._replace(label=np.zeros(len(images.x), np.int32)), batch_size=64).feed(0, 50)
+print(images.x.nbytes, peak() - before)
+"""
+
+
+def test_a_set_larger_than_the_limit_stays_on_disk(tmp_path):
+    with open(tmp_path / "train-images-idx3-ubyte", "wb") as file:
+        file.write(struct.pack(">4B3I", 0, 0, 8, 3, 30_000, 100, 100))
+        file.truncate(16 + 300 * 10**6)  # zeros that take no room
+    idx.write(tmp_path / "t10k-images-idx3-ubyte", np.zeros((6, 100, 100), np.uint8))
+    done = subprocess.run(
+        [sys.executable, "-c", BIG, tmp_path], env=ENVIRONMENT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    size, grown = map(int, done.stdout.split())
+    assert size == 250 * 10**6 and grown < 150 * 10**6, grown
 
 
 # -------------------------------------------------------------------------------------------------------- whole splits

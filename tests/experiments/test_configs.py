@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from experiments import report, setup
 from vae_jax.data import idx
 from vae_jax.evaluation import likelihood
-from vae_jax.training import loop, sharding
+from vae_jax.training import loop
 
 CONFIGS = sorted(p.stem for p in Path("experiments/configs").glob("*.py") if not p.stem.startswith("_"))
 
@@ -69,7 +69,7 @@ def test_one_device_or_eight_give_the_same_numbers(name, images):
     for mesh in ({"data": 1, "model": 1}, {"data": 4, "model": 2}):
         experiment = setup.build(config | {"mesh": mesh})
         state, _, _ = loop.start(experiment.learner, experiment.stream, experiment.key, mesh=experiment.mesh)
-        feed = sharding.place_feed(experiment.mesh, experiment.stream.feed(0, 3), streamed=False)
+        feed = loop.feed_of(experiment.stream, 0, 3, experiment.mesh)
         chunk = loop.compile_chunk(experiment.learner, experiment.stream, state, feed, 3, experiment.mesh)
         state, metrics = chunk(state, feed)
         losses.append(np.asarray(metrics["loss"]))

@@ -2,7 +2,9 @@
 
     00 00 TYPE RANK | RANK x uint32 | values
 
-Reading is strict: a file that is a byte too short or too long is an error, never a smaller data set.
+Reading is strict: a file that is a byte too short or too long is an error, never a smaller data set. A plain file of
+bytes, as images mostly are, is mapped and not read, so it may be larger than memory; gzip is unpacked and other types
+are converted in memory.
 """
 
 import gzip
@@ -17,26 +19,27 @@ DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E:
 
 
 def read(path) -> np.ndarray:
-    """The array in an IDX file, plain or gzip, in the machine's byte order.
+    """The array in an IDX file, plain (of bytes: a read-only memory map) or gzip, in the machine's byte order.
 
     Raises ValueError for a wrong magic number and for a file whose length is not the one its header promises.
     """
     path = Path(path)
     data, complete = _contents(path)
-    rank = data[3] if len(data) > 3 else 0
-    if data[:2] != b"\0\0" or len(data) < 4 + 4 * rank or data[2] not in DTYPES:
+    header = bytes(data[: 4 + 4 * 255])
+    rank = header[3] if len(header) > 3 else 0
+    if header[:2] != b"\0\0" or len(header) < 4 + 4 * rank or header[2] not in DTYPES:
         raise ValueError(
-            f"{path}: wrong magic number 0x{data[:4].hex() or '(empty file)'}: an IDX file starts with 0000, "
+            f"{path}: wrong magic number 0x{header[:4].hex() or '(empty file)'}: an IDX file starts with 0000, "
             f"a type ({', '.join(f'{t:02x}' for t in DTYPES)}), its rank, and one dimension per rank"
         )
-    dtype, shape = np.dtype(DTYPES[data[2]]), struct.unpack_from(f">{rank}I", data, 4)
+    dtype, shape = np.dtype(DTYPES[header[2]]), struct.unpack_from(f">{rank}I", header, 4)
     expected = 4 + 4 * rank + math.prod(shape) * dtype.itemsize
     if len(data) != expected or not complete:
         raise ValueError(
             f"{path}: {'truncated' if len(data) < expected or not complete else 'too long'}: "
             f"expected {expected:,} bytes for {shape} {dtype.name}, found {len(data):,}; fetch the file again"
         )
-    return np.frombuffer(data, dtype, offset=4 + 4 * rank).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+    return data[4 + 4 * rank :].view(dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
 
 
 def write(path, array) -> None:
@@ -94,17 +97,19 @@ def _pixels(x, file) -> np.ndarray:
     return x[..., None] if x.ndim == 3 else x
 
 
-def _contents(path: Path) -> tuple[bytes, bool]:
-    """What the file holds once unzipped, and whether its gzip stream came to its end.
+def _contents(path: Path) -> tuple[np.ndarray, bool]:
+    """The bytes that the file holds once unzipped, and whether its gzip stream came to its end.
 
     gzip is recognised by its first bytes: browsers like to unzip a `.gz` and keep its name.
     """
+    with path.open("rb") as file:
+        start = file.read(2)
+    if start != b"\x1f\x8b":
+        return np.memmap(path, np.uint8, "r") if start else np.zeros(0, np.uint8), True
     data = path.read_bytes()
-    if data[:2] != b"\x1f\x8b":
-        return data, True
     try:
-        return gzip.decompress(data), True
+        return np.frombuffer(gzip.decompress(data), np.uint8), True
     except EOFError:  # truncated: keep what there is, so that the caller can say how much is missing
-        return zlib.decompressobj(wbits=31).decompress(data), False
+        return np.frombuffer(zlib.decompressobj(wbits=31).decompress(data), np.uint8), False
     except (zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{path}: damaged gzip ({error}), {len(data):,} bytes; fetch the file again") from error

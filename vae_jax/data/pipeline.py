@@ -1,6 +1,8 @@
-"""Batches for a compiled loop. Which example stands in which batch is a pure function of (seed, step)."""
+"""Batches for a compiled loop. Which example stands in which batch is a pure function of (seed, step).
 
-import functools
+Resident or streamed, a batch is the same bit for bit: one order for both, and all draws are made inside the chunk.
+"""
+
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax.data import sources, transforms
+from vae_jax.data import reading, sources, transforms
 
 DATA_BRANCH = 0xDA7A
 FIXED_DRAW_SEED = 20131220  # of transforms that draw anything but bits
@@ -16,43 +18,62 @@ FIXED_DRAW_SEED = 20131220  # of transforms that draw anything but bits
 
 class Stream(NamedTuple):
     """`feed(step, length)` is what the host hands to the compiled chunk of steps [step, step + length): the `key` of
-    order and draws (`data_key`) and what is `stored`. `batch(feed, step, i)`, inside the chunk, is the batch of
-    `step`, its `i`-th: a pure function, the same for every seed.
+    order and draws (`data_key`), and what is `stored`, in host memory. `batch(feed, step, i)`, inside the chunk, is the
+    batch of `step`, its `i`-th: a pure function, the same for every seed.
+
+    Of a `streamed` one, `stored` are those steps' batches, [length, B, ...], of which `feed` returns the rows of this
+    process and `batch` takes all; else they are all examples, the same at every call.
     """
 
     feed: Callable[[int, int], Any]
     batch: Callable
     batch_size: int
     steps_per_epoch: int
-    streamed: bool = (
-        False  # whether `stored` is [length, B, ...], read for this chunk, or every example, always the same
-    )
+    streamed: bool = False
 
 
-def stream(images, *, seed, batch_size, transform, max_value, context=False, memory_limit=2 * 2**30) -> Stream:
+def stream(
+    images,
+    *,
+    seed,
+    batch_size,
+    transform,
+    max_value,
+    context=False,
+    memory_limit=2 * 2**30,
+    num_workers=0,
+    process=(0, 1),
+) -> Stream:
     """Training batches, shuffled anew every epoch; the images stay on the device as they are stored where they fit
-    into `memory_limit` bytes, and are read by Grain, a batch an item, where they do not.
+    into `memory_limit` bytes, and are read ahead by Grain, a batch an item, where they do not: the same batches.
 
     `transform` is a function of `data.transforms`; its key is new at every step; with `context` the labels
-    travel along. Raises `ValueError` where a batch is larger than the data.
+    travel along. `num_workers` processes read, or with 0 threads of this one (a script that starts processes needs
+    `if __name__ == "__main__"`); they end with the stream or with this process. `process` = (index, count), of several
+    that train together, reads the rows [index B / count, (index + 1) B / count) of every batch.
+    Raises `ValueError` where a batch is larger than the data or not to be shared evenly, and where worker processes are
+    asked for images that are not mapped from a file.
     """
     size = len(images.x)
     if not 1 <= batch_size <= size:
         raise ValueError(f"config.data.batch_size must be between 1 and the {size} training examples, got {batch_size}")
+    index, count = process
+    if batch_size % count or not 0 <= index < count:
+        raise ValueError(f"config.data.batch_size {batch_size} does not give process {index} of {count} an even share")
     steps_per_epoch = size // batch_size
-    arrays = {"x": images.x, "context": _labels(images, context)}
+    labels = _labels(images, context)
+    arrays = {"x": images.x} | ({} if labels is None else {"context": labels})
     key = data_key(seed)
 
     def positions(key, step):
         """The elements of the batch of `step`; each epoch leaves out its own random remainder."""
         epoch, index = step // steps_per_epoch, step % steps_per_epoch
-        order = jax.random.wrap_key_data(key[0])
-        return shuffled(jax.random.fold_in(order, epoch), index * batch_size + jnp.arange(batch_size), size)
+        order = jax.random.fold_in(jax.random.wrap_key_data(key[0]), epoch)
+        return shuffled(order, index * batch_size + jnp.arange(batch_size), size)
 
     def finish(key, stored, step):
-        draw = jax.random.wrap_key_data(key[1])
-        x = transform(jax.random.fold_in(draw, step), stored["x"], max_value)
-        return {"x": x} if stored["context"] is None else {"x": x, "context": stored["context"]}
+        draw = jax.random.fold_in(jax.random.wrap_key_data(key[1]), step)
+        return stored | {"x": transform(draw, stored["x"], max_value)}
 
     if images.x.nbytes <= memory_limit:
 
@@ -62,7 +83,19 @@ def stream(images, *, seed, batch_size, transform, max_value, context=False, mem
 
         return Stream(lambda step, length: {"key": key, "stored": arrays}, batch, batch_size, steps_per_epoch)
 
-    read = _reader(arrays, functools.partial(jax.jit(positions), key))
+    @jax.jit
+    def constants(epoch):
+        order = jax.random.wrap_key_data(key[0])
+        return jax.vmap(lambda e: _constants(jax.random.fold_in(order, e)))(epoch + jnp.arange(reading.EPOCHS))
+
+    read = reading.reader(
+        arrays,
+        lambda epoch: np.asarray(constants(epoch)),
+        size=size,
+        batch_size=batch_size,
+        process=process,
+        num_workers=num_workers,
+    )
     return Stream(
         lambda step, length: {"key": key, "stored": read(step, length)},
         lambda feed, step, i: finish(feed["key"], jax.tree.map(lambda a: a[i], feed["stored"]), step),
@@ -80,38 +113,6 @@ def data_key(seed):
     return np.asarray(jax.random.key_data(jax.random.split(branch)))
 
 
-def _reader(arrays, positions):
-    """(step, length) -> the stored batches of those steps, stacked [length, B, ...], read ahead by Grain."""
-    import grain
-
-    class Batches:
-        """One item a step: Grain's cost is paid once a batch instead of once an example."""
-
-        def __len__(self):
-            return np.iinfo(np.int32).max
-
-        def __getitem__(self, step):
-            index = np.asarray(positions(step))
-            order = np.argsort(index)  # a memory map is read front to back
-            where = np.argsort(order)
-            return jax.tree.map(lambda a: np.asarray(a[index[order]])[where], arrays)
-
-    dataset = grain.MapDataset.source(Batches())
-    ahead = {"next": None, "items": None}
-
-    def read(step, length):
-        if ahead["next"] != step:
-            items = dataset.slice(slice(step, None)).to_iter_dataset(
-                grain.ReadOptions(num_threads=4, prefetch_buffer_size=64)
-            )
-            ahead["items"] = iter(items)
-        batches = [next(ahead["items"]) for _ in range(length)]
-        ahead["next"] = step + length
-        return jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
-
-    return read
-
-
 def fixed_split(dataset, split, *, transform, context=False) -> dict:
     """A whole split as one batch, drawn once with a fixed seed: validation and test data, the same for every run.
 
@@ -126,29 +127,23 @@ def fixed_split(dataset, split, *, transform, context=False) -> dict:
     return {"x": x} if labels is None else {"x": x, "context": labels}
 
 
-def shuffled(key, position, size, rounds=24):
+def shuffled(key, position, size):
     """The elements at `position` of a pseudo-random permutation of range(size), without storing the permutation.
 
     Swap-or-not (Hoang, Morris and Rogaway 2012): every round pairs x with K - x (mod size) and swaps the two if a hash
     of the pair says so; each round is its own inverse, hence a permutation. `size` below 2³⁰.
     """
-    constants = jax.random.bits(key, (rounds, 2), jnp.uint32)
 
     def swap(x, constant):
-        offset, salt = constant
-        partner = (offset % size + size - x) % size
-        chosen = _hash(jnp.maximum(x, partner) ^ salt) & 1
-        return jnp.where(chosen == 1, partner, x), None
+        return reading.swapped(x, *constant, size), None
 
-    x, _ = jax.lax.scan(swap, position.astype(jnp.uint32), (constants[:, 0], constants[:, 1]), unroll=True)
+    x, _ = jax.lax.scan(swap, position.astype(jnp.uint32), tuple(_constants(key).T), unroll=True)
     return x.astype(jnp.int32)
 
 
-def _hash(x):
-    """A 32-bit finaliser (multiply and xor-shift): every input bit moves about half the output bits."""
-    x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
-    x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
-    return x ^ (x >> 16)
+def _constants(key, rounds=24):
+    """K and the salt of the hash, for every round: [R, 2]."""
+    return jax.random.bits(key, (rounds, 2), jnp.uint32)
 
 
 def _labels(images, context):

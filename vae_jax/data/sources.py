@@ -1,6 +1,7 @@
 """Image data sets as NumPy arrays: `load(name, path=None)`.
 
-A set is found on this machine or refused with a remedy: reading never starts a download.
+A set is found on this machine or refused with a remedy: reading never starts a download. Plain IDX files and TFDS sets
+are mapped, so they may be larger than memory; an IDX file in .gz is unpacked in memory: unpack a large one on disk.
 
 * `digits`: embedded in scikit-learn, 1797 images 8x8 with 17 grey levels. Its own order groups writers, so it is
   split 1197 / 300 / 300 by a permutation of fixed seed.

@@ -96,9 +96,6 @@ def fit(
     def span(step):
         return min(log_every - step % log_every, num_steps - step)
 
-    def feed_of(step):
-        return sharding.place_feed(mesh, stream.feed(step, span(step)), streamed=stream.streamed)
-
     def save(bound=None):
         if checkpoints:
             bound = None if np.ndim(bound) else bound  # the members of a sweep have no best step in common
@@ -106,7 +103,7 @@ def fit(
 
     bar = tqdm.tqdm(total=num_steps, initial=step, unit="step", disable=not progress, dynamic_ncols=True)
     with bar, _sigterm_noted() as preempted:
-        feed = None if finished() else feed_of(step)
+        feed = None if finished() else feed_of(stream, step, span(step), mesh)
         while not finished():
             length = span(step)
             if length not in compiled:
@@ -120,7 +117,7 @@ def fit(
                 began = time.perf_counter()
                 state, metrics = compiled[length](state, feed, *sharding.place_members(mesh, frozen()))
                 if stream.streamed and step + length < num_steps:
-                    feed = feed_of(step + length)  # read while the devices compute
+                    feed = feed_of(stream, step + length, span(step + length), mesh)  # while the devices compute
                 metrics = {name: np.asarray(values, np.float64) for name, values in metrics.items()}  # waits
                 seconds = time.perf_counter() - began
             timing["first_step_at"] = timing["first_step_at"] or time.time() - seconds * (1 - 1 / length)
@@ -174,7 +171,7 @@ def restore(learner, stream, checkpoints, *, patience=0, step=None, mesh=None) -
 def start(learner, stream, key, patience=0, mesh=None):
     """Where a run begins: the state from the first batch, the best parameters so far, an empty record."""
     mesh = mesh or sharding.single()
-    feed = sharding.place_feed(mesh, stream.feed(0, 1), streamed=stream.streamed)
+    feed = feed_of(stream, 0, 1, mesh)
     init = functools.partial(_init, learner, stream)
     arguments = np.asarray(jax.random.key_data(key)), feed
     shardings = sharding.state_shardings(mesh, jax.eval_shape(init, *arguments))
@@ -193,6 +190,11 @@ def state_shapes(learner, stream):
 def _init(learner, stream, key_data, feed):
     key = jax.random.wrap_key_data(key_data)
     return learner.init(key, stream.batch(feed, jnp.zeros(key.shape, jnp.int32), 0))
+
+
+def feed_of(stream, step, length, mesh=None):
+    """What the compiled chunk of steps [step, step + length) takes beside the state, on the devices of `mesh`."""
+    return sharding.place_feed(mesh or sharding.single(), stream.feed(step, length), streamed=stream.streamed)
 
 
 def compile_chunk(learner, stream, state, feed, length, mesh=None):
