@@ -120,7 +120,7 @@ def free_port() -> int:
 
 
 def say(text):
-    print(f"experiments.launch.local: {text}", file=sys.stderr, flush=True)
+    print(f"\nexperiments.launch.local: {text}", file=sys.stderr, flush=True)  # below a progress bar, not beside it
 
 
 def _describe(index, codes):
