@@ -179,9 +179,9 @@ def test_a_pre_empted_training_is_queued_again_and_is_the_uninterrupted_run(slur
     run(sys.executable, "-m", *TRAIN, f"--workdir={tmp_path / 'whole'}", cwd=ROOT, env={**os.environ, **cache})
     workdir = tmp_path / "preempted"
     number = submit(sys.executable, "-m", *TRAIN, f"--workdir={workdir}", **cache)
-    until(lambda: list(workdir.glob("checkpoints/[0-9]*")), "the first checkpoint", 120)
+    until(lambda: list(workdir.glob("checkpoints/[0-9]*")), "the first checkpoint", 300)
     run("scancel", "--signal=TERM", number)
-    assert ended(number, slurm, 120) == ("COMPLETED", 1, "0:0"), (slurm / f"{number}.out").read_text()[-3000:]
+    assert ended(number, slurm, 300) == ("COMPLETED", 1, "0:0"), (slurm / f"{number}.out").read_text()[-3000:]
     output = (slurm / f"{number}.out").read_text()
     assert "start 1: ended with code 75" in output and "start 2: ended with code 0" in output
     assert (workdir / "results.json").exists()
