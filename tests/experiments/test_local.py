@@ -9,16 +9,21 @@ import time
 import pytest
 
 LAUNCHER = [sys.executable, "-m", "experiments.launch.local"]
-SAVES = """
+SAVES = r"""
 import signal, sys, time
 signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(75))
-print("ready", flush=True)
+os.write(1, b"ready\n")
 time.sleep(60)
 """
-STUBBORN = """
+SLEEPS = r"""
+import time
+os.write(1, b"pid %d\n" % os.getpid())  # in one piece: two processes write to the test's pipe
+time.sleep(600)
+"""
+STUBBORN = r"""
 import signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-print("ready", flush=True)
+os.write(1, b"ready\n")
 time.sleep(60)
 """
 
@@ -78,7 +83,7 @@ def test_one_fails_and_the_others_end():
 
 
 def test_one_is_killed_while_the_others_wait_for_ever():
-    process, lines = begin("import time; print('pid', os.getpid(), flush=True); time.sleep(600)")
+    process, lines = begin(SLEEPS)
     pids = {line.startswith("[1]"): int(line.split()[-1]) for line in lines}
     os.kill(pids[True], signal.SIGKILL)
     output, _ = process.communicate(timeout=20)
@@ -111,7 +116,7 @@ def test_an_error_while_saving_is_an_error():
 
 
 def test_ctrl_c_reaches_all():
-    process, _ = begin("import time; print('ready', flush=True); time.sleep(60)")
+    process, _ = begin(SLEEPS)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=10)
     assert process.returncode == 128 + signal.SIGINT
@@ -124,7 +129,7 @@ def test_timeout():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
 def test_the_launchers_own_death_leaves_no_orphans():
-    process, lines = begin("import time; print('pid', os.getpid(), flush=True); time.sleep(600)")
+    process, lines = begin(SLEEPS)
     pids = [int(line.split()[-1]) for line in lines]
     process.kill()
     process.wait()
