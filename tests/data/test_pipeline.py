@@ -260,14 +260,16 @@ def test_workers_would_copy_images_held_in_memory():
         streamed(numbered(), num_workers=2)
 
 
-def test_a_worker_that_is_killed_is_an_error(mapped):
+def test_a_worker_that_is_killed_is_an_error(mapped, monkeypatch):
+    monkeypatch.setattr(reading, "ITEM_BYTES", 1)
+    monkeypatch.setattr(reading, "AHEAD_BYTES", 1)  # else it may have read all that it will ever be asked for
     workers = streamed(mapped, num_workers=2)
     workers.feed(0, 10)
     running = multiprocessing.active_children()
     os.kill(running[0].pid, signal.SIGKILL)
     with pytest.raises(ChildProcessError, match=r"config.data.num_workers.*exit code -9"):
-        for start in range(10, 10**6, 1000):
-            workers.feed(start, 1000)
+        for start in range(10, 2000, 100):
+            workers.feed(start, 100)
     assert not any(process.is_alive() for process in running)
     assert_equal(workers.feed(20, 3), streamed(mapped).feed(20, 3))  # asked again, others start
 
