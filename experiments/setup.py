@@ -18,7 +18,7 @@ from vae_jax.core import Learner, Model, call, nearest
 from vae_jax.data import pipeline, sources, transforms
 from vae_jax.distributions import check_support
 from vae_jax.training import gradient, sharding
-from vae_jax.training.loop import Diverged, Preempted
+from vae_jax.training.loop import PREEMPTED, Diverged, Preempted
 
 _OUR_FOLDERS = ("experiments", "training", "data", "evaluation")
 _IMPORTED_AT = time.time()
@@ -209,7 +209,11 @@ def is_first() -> bool:
 
 
 def _stop(*_):
-    raise Preempted("SIGTERM: stopped; run the same command again to go on from the last checkpoint")
+    """Outside the loop there is nothing to save. No exception: raised within a callback of Python's garbage collector,
+    as happens here, it would be swallowed. No `print`: this may interrupt another.
+    """
+    os.write(2, b"\nSIGTERM: stopped; run the same command again to go on from the last checkpoint\n")
+    os._exit(PREEMPTED)
 
 
 def _lost(error):
