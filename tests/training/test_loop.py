@@ -284,3 +284,16 @@ def test_sigterm_at_any_step_saves_and_ends_and_the_same_call_goes_on(tmp_path, 
     again = fit(checkpoints=checkpoints)
     checkpoints.close()
     np.testing.assert_array_equal(again.params["theta"], fit().params["theta"])
+
+
+def test_what_fails_on_the_devices_is_no_damage_to_a_checkpoint(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path)
+    fit(checkpoints=checkpoints, checkpoint_every=6)
+
+    def lost(*_):
+        raise jax.errors.JaxRuntimeError("UNKNOWN: Gloo AllGather failed: connection closed by peer")
+
+    monkeypatch.setattr(Checkpoints, "_read", lost)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="Gloo"):  # else a whole checkpoint would be removed
+        fit(checkpoints=checkpoints)
+    checkpoints.close()
