@@ -1,5 +1,6 @@
 """From a config to the things it names, and from an error to one line."""
 
+import contextlib
 import functools
 import json
 import os
@@ -7,26 +8,23 @@ import re
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
-from absl import app, flags, logging
+from absl import app, logging
 
+from experiments import processes
 from vae_jax import models
 from vae_jax.core import Learner, Model, call, nearest
 from vae_jax.data import pipeline, sources, transforms
 from vae_jax.distributions import check_support
 from vae_jax.training import gradient, sharding
-from vae_jax.training.loop import Diverged, Preempted
+from vae_jax.training.loop import PREEMPTED, Diverged, Preempted
 
 _OUR_FOLDERS = ("experiments", "training", "data", "evaluation")
 _IMPORTED_AT = time.time()
-HEARTBEAT_S = 20  # a process that is silent for so long has gone: the others end
-
-DISTRIBUTED = flags.DEFINE_string(
-    "distributed", None, "Train with other processes: auto (SLURM, Open MPI, GKE, Cloud TPU) or HOST:PORT,COUNT,INDEX."
-)
 
 
 class Experiment(NamedTuple):
@@ -150,7 +148,7 @@ def launched(main):
     """`main` as one of the processes of a run, which joins the others (`--distributed`) before it touches a device.
 
     What a user can mend ends in one line and exit code 1; `--verbosity=1` shows where it arose. A run that SIGTERM has
-    ended exits with code 75: the same command goes on.
+    ended exits with code 75: the same command goes on. One of several processes that fails leaves at once.
     """
 
     @functools.wraps(main)
@@ -159,64 +157,43 @@ def launched(main):
             logging.get_absl_handler().addFilter(_ours_or_serious)
         signal.signal(signal.SIGTERM, _stop)
         try:
-            join_processes(DISTRIBUTED.value)
-            main(argv)
+            with _leaving():
+                processes.join(processes.DISTRIBUTED.value)
+                main(argv)
         except Preempted as stopped:
             print(stopped.message, file=sys.stderr, flush=True)
             raise
         except (ValueError, OSError, Diverged) as error:
             logging.debug("traceback:", exc_info=True)
             sys.exit(f"error: {error}")
-        except jax.errors.JaxRuntimeError as error:
-            if jax.process_count() == 1:
-                raise
-            # The other processes wait for this one in a collective: leave at once, and they are told.
-            print(_lost(error), file=sys.stderr, flush=True)
-            os._exit(1)
 
     return wrapped
 
 
-def join_processes(address: str | None):
-    """`jax.distributed`: "auto" where JAX knows the cluster, else "HOST:PORT,NUM_PROCESSES,PROCESS_ID"."""
-    if not address:
-        return
-    options = {"heartbeat_timeout_seconds": HEARTBEAT_S, "shutdown_timeout_seconds": 24 * 3600}
-    if address != "auto":
-        match = re.fullmatch(r"([^,]+:\d+),(\d+),(\d+)", address)
-        if not match or int(match[3]) >= int(match[2]):
-            raise ValueError(
-                f"--distributed={address}: want auto or HOST:PORT,NUM_PROCESSES,PROCESS_ID, the last from 0"
-            )
-        options |= {
-            "coordinator_address": match[1],
-            "num_processes": int(match[2]),
-            "process_id": int(match[3]),
-            "cluster_detection_method": "deactivate",
-        }
+@contextlib.contextmanager
+def _leaving():
+    """Of several processes, one that fails within says why and leaves; those that stop together do so as they would
+    alone.
+    """
     try:
-        jax.distributed.initialize(**options)
-    except (ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"--distributed={address}: {str(error).splitlines()[0]}. Where JAX does not know the cluster, give "
-            "--distributed=HOST:PORT,NUM_PROCESSES,PROCESS_ID to every process"
-        ) from error
-
-
-def is_first() -> bool:
-    """Whether this process is the one that writes."""
-    return jax.process_index() == 0
+        yield
+    except Preempted:
+        raise
+    except BaseException as error:
+        if not processes.several():
+            raise
+        if isinstance(error, jax.errors.JaxRuntimeError):
+            processes.leave_if_lost(error)
+        expected = isinstance(error, ValueError | OSError | Diverged) and not logging.level_debug()
+        processes.leave(f"error: {error}" if expected else traceback.format_exc())
 
 
 def _stop(*_):
-    raise Preempted("SIGTERM: stopped; run the same command again to go on from the last checkpoint")
-
-
-def _lost(error):
-    return (
-        f"error: process {jax.process_index()} of {jax.process_count()}: another process has gone or the network "
-        f"has failed ({str(error).splitlines()[0][:200]}). Start all again: they go on from the last checkpoint"
-    )
+    """Outside the loop there is nothing to save. No exception: raised within a callback of Python's garbage collector,
+    as happens here, it would be swallowed. No `print`: this may interrupt another.
+    """
+    os.write(2, b"\nSIGTERM: stopped; run the same command again to go on from the last checkpoint\n")
+    os._exit(PREEMPTED)
 
 
 def parse_flags(argv):
@@ -230,8 +207,12 @@ def parse_flags(argv):
 
 
 def _ours_or_serious(record):
-    """Orbax and JAX say a page about every checkpoint: of libraries, errors alone are shown."""
-    return record.levelno >= logging.converter.STANDARD_ERROR or Path(record.pathname).parent.name in _OUR_FOLDERS
+    """Orbax and JAX say a page about every checkpoint: of libraries, errors alone are shown; of Orbax, not even these,
+    for what fails there is raised.
+    """
+    if Path(record.pathname).parent.name in _OUR_FOLDERS:
+        return True
+    return record.levelno >= logging.converter.STANDARD_ERROR and "orbax" not in Path(record.pathname).parts
 
 
 def _transform(name):

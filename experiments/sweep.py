@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from experiments import report, setup
+from experiments import processes, report, setup
 from vae_jax.evaluation import likelihood
 from vae_jax.training import loop, sweep, writers
 from vae_jax.training.checkpoint import Checkpoints
@@ -33,7 +33,7 @@ MEMBERS = flags.DEFINE_integer("members_per_program", 0, "Members of one program
 @setup.launched
 def main(argv):
     del argv
-    if setup.DISTRIBUTED.value:
+    if processes.several():
         raise ValueError("a sweep is one process: start several with a part of the --sweep and a --workdir each")
     config, axes = CONFIG.value.to_dict(), sweep.parse(SWEEP.value)
     axes = {path: [setup.as_in_config(config, path, v) for v in values] for path, values in axes.items()}

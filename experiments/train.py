@@ -13,7 +13,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from experiments import report, setup
+from experiments import processes, report, setup
 from vae_jax.evaluation import likelihood
 from vae_jax.training import loop, sharding, writers
 from vae_jax.training.checkpoint import Checkpoints
@@ -36,9 +36,9 @@ def main(argv):
     experiment = setup.build(config)
     fitted = train(experiment, workdir)
     params = jax.device_put(fitted.params, sharding.replicated(experiment.mesh))
-    results = report.evaluate(experiment, params, **experiment.config["eval"], progress=setup.is_first())
+    results = report.evaluate(experiment, params, **experiment.config["eval"], progress=processes.is_first())
     results |= report.training(experiment, fitted.record)
-    if setup.is_first():
+    if processes.is_first():
         figures = report.figures(experiment, sharding.on_host(params), workdir)
         writers.write_json(results_file, results)
         print(f"\n{report.table(results)}\nfigures in {figures}, numbers in {results_file}")
@@ -48,7 +48,7 @@ def train(experiment, workdir) -> loop.Fit:
     """Drive the learner to its last step, from the newest checkpoint where there is one."""
     options = dict(experiment.config["train"])
     tensorboard, keep = options.pop("tensorboard"), options.pop("keep")
-    writer = writers.Writer(workdir, tensorboard=tensorboard) if setup.is_first() else None
+    writer = writers.Writer(workdir, tensorboard=tensorboard) if processes.is_first() else None
     checkpoints = Checkpoints(workdir / "checkpoints", keep=keep)
     logging.info("training %s on %s, %s", experiment.config["family"], experiment.dataset.name, jax.devices())
     try:
@@ -65,9 +65,12 @@ def train(experiment, workdir) -> loop.Fit:
             ),
             checkpoints=checkpoints,
             writer=writer,
-            progress=setup.is_first(),
+            progress=processes.is_first(),
             profile=workdir / "profile" if PROFILE.value else None,
         )
+    except jax.errors.JaxRuntimeError as error:
+        processes.leave_if_lost(error)  # before `close` waits for one that has gone
+        raise
     finally:
         checkpoints.close()
         if writer:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import signal
 from typing import ClassVar
 
 import jax
@@ -253,3 +254,46 @@ class TestWorkdir:
             writers.write_json(tmp_path / "r.json", {"a": object()})
         assert json.loads((tmp_path / "r.json").read_text()) == {"a": 1}
         assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
+
+
+class SigtermAt:
+    """A writer during whose writing SIGTERM arrives."""
+
+    def __init__(self, step):
+        self._step = step
+
+    def start(self, step):
+        pass
+
+    def write(self, step, metrics):
+        if step == self._step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize("step", [6, 12])  # 12 is the last: an evaluation that follows may take long
+def test_sigterm_at_any_step_saves_and_ends_and_the_same_call_goes_on(tmp_path, step):
+    before = signal.getsignal(signal.SIGTERM)
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(loop.Preempted) as stopped:
+        fit(checkpoints=checkpoints, writer=SigtermAt(step))
+    checkpoints.close()
+    assert stopped.value.code == 75 and f"saved at step {step}" in stopped.value.message
+    assert signal.getsignal(signal.SIGTERM) is before
+    checkpoints = Checkpoints(tmp_path)
+    assert loop.restore(counting(), stream(), checkpoints).state.step == step
+    again = fit(checkpoints=checkpoints)
+    checkpoints.close()
+    np.testing.assert_array_equal(again.params["theta"], fit().params["theta"])
+
+
+def test_what_fails_on_the_devices_is_no_damage_to_a_checkpoint(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path)
+    fit(checkpoints=checkpoints, checkpoint_every=6)
+
+    def lost(*_):
+        raise jax.errors.JaxRuntimeError("UNKNOWN: Gloo AllGather failed: connection closed by peer")
+
+    monkeypatch.setattr(Checkpoints, "_read", lost)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="Gloo"):  # else a whole checkpoint would be removed
+        fit(checkpoints=checkpoints)
+    checkpoints.close()

@@ -69,6 +69,8 @@ class Checkpoints:
         for number in steps:
             try:
                 return number, *self._read(number, like)
+            except jax.errors.JaxRuntimeError:  # the files may be whole: another process has gone, or memory is short
+                raise
             except Exception as error:  # Orbax raises as many kinds as there are ways to damage a folder
                 reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
                 problems.append(f"step {number}: {reason}")

@@ -145,7 +145,7 @@ def fit(
                 writer.write(np.asarray(state.step), logged)
             bar.update(length)
             bar.set_postfix_str(f"bound {np.nanmean(logged.get('train/bound', np.nan)):.2f} nats")
-            if preempted() and not finished():
+            if preempted():  # at the last step, too: what comes after may take long
                 save(bound)
                 raise Preempted(f"SIGTERM: stopped and saved at step {step}; run the same command again to go on")
             if _due(step, length, checkpoint_every) and not finished():

@@ -1,0 +1,117 @@
+"""The processes of one run: how they join, and how each ends when it fails or another has gone."""
+
+import os
+import re
+import subprocess
+import sys
+import threading
+
+import jax
+from absl import flags, logging
+
+HEARTBEAT_S = 20  # a process that is silent for so long has gone: the others end
+START_AGAIN = "Start all again: they go on from the last checkpoint"
+
+DISTRIBUTED = flags.DEFINE_string(
+    "distributed", None, "Train with other processes: auto (SLURM, Open MPI, GKE, Cloud TPU) or HOST:PORT,COUNT,INDEX."
+)
+
+
+def join(address: str | None):
+    """`jax.distributed`: "auto" where JAX knows the cluster, else "HOST:PORT,NUM_PROCESSES,PROCESS_ID"."""
+    if not address:
+        return
+    options = {"heartbeat_timeout_seconds": HEARTBEAT_S, "shutdown_timeout_seconds": 24 * 3600}
+    if address != "auto":
+        match = re.fullmatch(r"([^,]+:\d+),(\d+),(\d+)", address)
+        if not match or int(match[3]) >= int(match[2]):
+            raise ValueError(
+                f"--distributed={address}: want auto or HOST:PORT,NUM_PROCESSES,PROCESS_ID, the last from 0"
+            )
+        options |= {
+            "coordinator_address": match[1],
+            "num_processes": int(match[2]),
+            "process_id": int(match[3]),
+            "cluster_detection_method": "deactivate",
+        }
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
+    _replace_the_page_of_the_service()
+    try:
+        _interruptibly(lambda: jax.distributed.initialize(**options))
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"--distributed={address}: {str(error).splitlines()[0]}. Where JAX does not know the cluster, give "
+            "--distributed=HOST:PORT,NUM_PROCESSES,PROCESS_ID to every process"
+        ) from error
+
+
+def several() -> bool:
+    """Whether this process is one of several."""
+    return bool(DISTRIBUTED.value)
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes."""
+    return jax.process_index() == 0
+
+
+def leave(message: str, code: int = 1):
+    """End this process at once, so that the others are told. The usual exit would wait for them, and they, in the
+    next exchange, for this one.
+    """
+    print(f"\n{message}", file=sys.stderr, flush=True)  # below the progress bar
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def leave_if_lost(error):
+    """`leave`, where a failure of the devices means that another process has gone."""
+    if several():
+        reason = str(error).splitlines()[0][:200]
+        leave(f"error: another process has gone, or the network has failed ({reason}). {START_AGAIN}")
+
+
+def _interruptibly(function):
+    """`function()`, while signals are still heard: what waits in C++ would keep them from this thread."""
+    raised = []
+
+    def run():
+        try:
+            function()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join()
+    if raised:
+        raise raised[0]
+
+
+# JAX's service learns of a lost process, too, and then prints a page and calls abort(): no handler of ours is asked.
+_FILTER = """
+import re, sys
+ours, fatal = True, False
+for line in sys.stdin:
+    source = re.match(r"[IWEF]\\d{4} \\S+ +\\d+ ([\\w.]+):\\d+\\]", line)
+    if "distributed service detected fatal errors" in line:
+        fatal = print(sys.argv[1], file=sys.stderr, flush=True) or True
+    if source or line.startswith(("Fatal Python error", "Traceback")):
+        ours = not (source and source[1].startswith("coordination_service"))
+    if ours and not fatal:
+        print(line, end="", file=sys.stderr, flush=True)
+"""
+
+
+def _replace_the_page_of_the_service():
+    """From here on what C++ writes to stderr goes through a filter, a process of its own, which puts one line in the
+    place of that page. What Python writes goes where it went.
+    """
+    line = f"\nerror: another process has gone, or the network has failed. {START_AGAIN}"
+    command = [sys.executable, "-S", "-c", _FILTER, line]
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
+    logging.get_absl_handler().python_handler.setStream(sys.stderr)
+    # A session of its own: it outlives this process by the line it has to say, whatever signal ends the group.
+    pipe = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True).stdin
+    os.dup2(pipe.fileno(), 2)
+    pipe.close()

@@ -1,0 +1,124 @@
+"""Two processes of four devices each: the run of one process, and no process that waits for one that has gone."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from experiments import processes
+
+TRAIN = """
+import sys
+from absl import app
+from experiments import setup, train
+from experiments.configs import vae_digits
+from vae_jax.evaluation import likelihood
+from vae_jax.training import writers
+
+@setup.launched
+def main(argv):
+    config = vae_digits.get_config("smoke")
+    config.train.update({"num_steps": 20, "log_every": 5, "eval_every": 10, "checkpoint_every": 5})
+    workdir = writers.open_workdir(argv[1], config.to_dict())
+    if argv[2:] == ["bug"]:
+        likelihood.validation = lambda *a: lambda *a: {}["a bug"]
+    train.train(setup.build(config.to_dict()), workdir)
+
+print("here", flush=True)
+app.run(main, flags_parser=setup.parse_flags)
+"""
+
+
+def start(*arguments, devices=4):
+    flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", TRAIN, *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, **pipes, env={**os.environ, **flags})
+
+
+def address():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"--distributed=127.0.0.1:{free.getsockname()[1]},2,"
+
+
+def ends(*started):
+    """(exit code, stderr) of each."""
+    try:
+        said = [process.communicate(timeout=300)[1] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    return [(process.returncode, text) for process, text in zip(started, said, strict=True)]
+
+
+def losses(workdir):
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [5, 10, 15, 20]  # the first process alone has written
+    return np.array([line["train/loss"] for line in lines])
+
+
+def test_two_processes_one_of_which_fails_first_are_one_process(tmp_path):
+    to = address()
+    (code, said), (other, told) = ends(
+        start(tmp_path / "two", f"{to}0", "bug"), start(tmp_path / "two", f"{to}1")
+    )  # the first fails at step 10
+    assert code == 1 and "KeyError: 'a bug'" in said
+    assert other in (1, -signal.SIGABRT)
+    assert "error: another process has gone" in told and processes.START_AGAIN in told
+    assert "Check failure" not in told and "Fatal Python error" not in told
+    to = address()
+    again = ends(start(tmp_path / "two", f"{to}0"), start(tmp_path / "two", f"{to}1"))
+    assert [code for code, _ in again] == [0, 0], again
+    assert "resumed from the checkpoint of step 5" in again[0][1]
+    assert ends(start(tmp_path / "one", devices=1))[0][0] == 0
+    np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=1e-5)
+
+
+def test_a_process_that_waits_for_the_others_heeds_sigterm(tmp_path):
+    waiting = start(tmp_path, f"{address()}1")
+    assert waiting.stdout.readline() == "here\n"
+    time.sleep(2)
+    waiting.send_signal(signal.SIGTERM)
+    began = time.time()
+    ((code, said),) = ends(waiting)
+    assert code == 75 and time.time() - began < 10
+    assert said.strip().startswith("SIGTERM: stopped")
+
+
+def test_sigterm_outside_the_loop_ends_even_where_an_exception_would_be_swallowed():
+    code = """
+import gc, os, signal, time
+from absl import app
+from experiments import setup
+
+@setup.launched
+def main(argv):
+    gc.callbacks.append(lambda *a: (gc.callbacks.clear(), os.kill(os.getpid(), signal.SIGTERM)))
+    gc.collect()
+    time.sleep(60)
+
+app.run(main)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
+    assert done.returncode == 75 and done.stderr.strip().startswith("SIGTERM: stopped")
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_one_line_takes_the_place_of_the_service_s_page(lost):
+    service = "E1121 16:33:42.044088   11980 coordination_service.cc:1549] The following tasks are unhealthy:\n1\n"
+    fatal = (
+        "F1121 16:33:42.044427   11997 client.h:80] Terminating process because the JAX distributed service detected"
+    )
+    text = "W1121 16:33:42.044088   11980 ours.cc:1] kept\n" + service
+    text += f"{fatal} fatal errors.\n*** Check failure stack trace: ***\nFatal Python error" if lost else "Traceback\n"
+    command = [sys.executable, "-S", "-c", processes._FILTER, "the line"]
+    shown = subprocess.run(command, input=text, capture_output=True, text=True, check=True).stderr
+    kept = "W1121 16:33:42.044088   11980 ours.cc:1] kept\n"
+    assert shown == kept + ("the line\n" if lost else "Traceback\n")
