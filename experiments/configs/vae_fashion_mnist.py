@@ -2,6 +2,9 @@
 
 python -m experiments.train --config=experiments/configs/vae_fashion_mnist.py
 (Debian's dataset-fashion-mnist is found without a path)
+
+Result (seed 0, two CPU cores shared with other work): test IW-500 log p(x) -231.90 ± 0.76 nats, ELBO -234.64, 25 active
+units; 30,000 steps (76 epochs) in 9.5 minutes.
 """
 
 from ml_collections import ConfigDict
