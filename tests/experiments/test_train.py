@@ -18,9 +18,11 @@ KEYS = (
 TRAIN_ONLY = """
 import sys
 from pathlib import Path
+from absl import flags
 from experiments import setup, train
 from experiments.configs import vae_digits
 from vae_jax.training import writers
+flags.FLAGS(sys.argv[:1])
 config = vae_digits.get_config("smoke")
 config.train.update({"num_steps": 3000, "log_every": 10, "eval_every": 100, "checkpoint_every": 50})
 workdir = writers.open_workdir(sys.argv[1], config.to_dict())
