@@ -18,9 +18,7 @@ from jax.sharding import PartitionSpec as P
 from vae_jax.core import Learner
 from vae_jax.training import sharding
 
-CPU_BYTES = (
-    2**22
-)  # of states side by side on one core, beyond which members gain no more (experiments.benchmark --sweep)
+CPU_BYTES = 2**26  # of states side by side on a core: up to there members have not stopped paying (benchmark_sweep)
 MEMORY_SHARE = 0.2  # of an accelerator's memory that the states may take: gradients and activations want as much again
 
 
