@@ -5,7 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax.numerics import bits_per_dim, log1mexp, log_mean_exp, soft_clip, sum_softplus
+from vae_jax.numerics import (
+    bits_per_dim,
+    log1mexp,
+    log_mean_exp,
+    scale_gradient,
+    soft_clip,
+    straight_through,
+    sum_softplus,
+)
 
 FAR = jnp.array([-1e4, 1e4, -1e4, 1e4, 0.0, 90.0])
 
@@ -62,3 +70,19 @@ def test_soft_clip_is_the_identity_near_zero_and_keeps_the_limit():
 
 def test_a_uniform_byte_costs_eight_bits():
     np.testing.assert_allclose(bits_per_dim(-784 * np.log(256), 784), 8.0)
+
+
+def test_straight_through_has_one_value_and_another_gradient():
+    x = jnp.array([-1e8, -0.3, 0.1, 2.7, 1e8])
+    given = straight_through(jnp.round(x), jnp.sin(x))
+    np.testing.assert_array_equal(given, np.round(x))
+    slope = jax.grad(lambda x: jnp.sum(x * straight_through(jnp.round(x), jnp.sin(x))))(x)
+    np.testing.assert_allclose(slope, jnp.round(x) + x * jnp.cos(x), rtol=1e-5)
+
+
+def test_scale_gradient_is_the_identity_forward():
+    x = jnp.array([-2.0, 0.5])
+    value, slope = jax.value_and_grad(lambda x, s: jnp.sum(scale_gradient(x, s) ** 3), (0, 1))(x, 0.25)
+    np.testing.assert_array_equal(value, jnp.sum(x**3))
+    np.testing.assert_allclose(slope[0], 0.25 * 3 * x**2)
+    assert slope[1] == 0.0

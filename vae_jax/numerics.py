@@ -49,6 +49,28 @@ def soft_clip(x, limit):
     return limit * jnp.tanh(x / limit)
 
 
+def straight_through(value, surrogate):
+    """`value` forward, `surrogate` backward: a rounded quantity with the slope of a soft one, a bound with the gradient
+    of its estimator. Exactly `value` wherever `surrogate` is finite.
+    """
+    return jax.lax.stop_gradient(value) + (surrogate - jax.lax.stop_gradient(surrogate))
+
+
+@jax.custom_jvp
+def scale_gradient(x, scale):
+    """The array x, whose gradient is multiplied by `scale`.
+
+    A rule of its own, not x + scale (x - x): what is computed from the result is then the same expression as what was
+    computed from x, and the compiler computes it once.
+    """
+    return x
+
+
+@scale_gradient.defjvp
+def _scale_gradient_jvp(primals, tangents):
+    return primals[0], primals[1] * tangents[0]
+
+
 def bits_per_dim(nats, event_size):
     """Nats of one event, as a code length in bits for each of its `event_size` dimensions."""
     return -nats / (event_size * LOG_2)

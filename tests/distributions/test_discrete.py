@@ -8,7 +8,7 @@ import numpy as np
 import scipy.special
 import scipy.stats
 
-from vae_jax.distributions import Bernoulli, Categorical
+from vae_jax.distributions import Bernoulli, Categorical, OneHot
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(scale=2.0, size=(2, 2)).astype(np.float32)
@@ -57,3 +57,14 @@ def test_categorical_samples(assert_mean):
         assert scipy.stats.chisquare(counts, 4000 * p[pixel]).pvalue > 1e-5
     np.testing.assert_allclose(PIXELS.mean(), p @ np.arange(5), rtol=1e-5)
     assert_mean(x, p @ np.arange(5))
+
+
+def test_one_hot_is_categorical_as_indicators(assert_mean):
+    hot = OneHot(PIXELS.logits)
+    for x in itertools.product(range(5), repeat=2):
+        indicators = jax.nn.one_hot(jnp.array(x), 5)
+        np.testing.assert_allclose(hot.log_prob(indicators), PIXELS.log_prob(jnp.array(x)), rtol=1e-5)
+    x = draws(hot, 4000)
+    assert set(np.unique(x)) == {0.0, 1.0} and np.all(x.sum(axis=-1) == 1)
+    np.testing.assert_array_equal(x.argmax(axis=-1), draws(PIXELS, 4000))
+    assert_mean(x.reshape(4000, -1), np.ravel(hot.mean()))

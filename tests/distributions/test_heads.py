@@ -7,7 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax.distributions import Bernoulli, Categorical, DiscretizedLogisticMixture, MultivariateNormal, Normal, heads
+from vae_jax.distributions import (
+    Bernoulli,
+    Categorical,
+    DiscretizedLogisticMixture,
+    MultivariateNormal,
+    Normal,
+    RelaxedBernoulli,
+    heads,
+)
 
 FAR = (-1e4, -100.0, 0.0, 100.0, 1e4)
 PIXELS = ("bernoulli", "categorical", "discretized_logistic", "discretized_logistic_mixture")
@@ -60,6 +68,7 @@ def test_the_full_covariance_is_finite_up_to_eight_dimensions():
         ("multivariate_normal", MultivariateNormal),
         ("normal", Normal),
         ("normal_fixed_scale", Normal),
+        ("relaxed_bernoulli", RelaxedBernoulli),
     ],
 )
 def test_a_head_says_what_shapes_it_takes(name, kind):
@@ -73,7 +82,7 @@ def test_a_head_says_what_shapes_it_takes(name, kind):
 
 
 def test_every_head_is_tested_here():
-    assert set(heads.__all__) == {"normal", "normal_fixed_scale", "multivariate_normal", *PIXELS}
+    assert set(heads.__all__) == {"normal", "normal_fixed_scale", "multivariate_normal", "relaxed_bernoulli", *PIXELS}
 
 
 def test_data_are_standardised_to_about_one():

@@ -7,7 +7,16 @@ import pytest
 import scipy.integrate
 import scipy.stats
 
-from vae_jax.distributions import Bernoulli, Categorical, MultivariateNormal, Normal, has_closed_form, kl_divergence
+from vae_jax.distributions import (
+    Bernoulli,
+    Categorical,
+    MultivariateNormal,
+    Normal,
+    OneHot,
+    has_closed_form,
+    kl_divergence,
+    kl_per_dim,
+)
 from vae_jax.distributions.kl import kl_normal_normal_per_dim
 
 
@@ -26,6 +35,7 @@ PAIRS = {
     "full in diagonal": (MultivariateNormal(array(7, 3), tril(8, 3)), Normal.standard((3,))),
     "bits": (Bernoulli(array(0, 2, 3)), Bernoulli(array(1, 2, 3))),
     "levels": (Categorical(array(0, 2, 5)), Categorical(array(1, 2, 5))),
+    "indicators": (OneHot(array(0, 2, 5)), OneHot(array(1, 2, 5))),
 }
 
 
@@ -54,6 +64,18 @@ def test_kl_of_each_dimension_by_quadrature():
         q_d, p_d = (scipy.stats.norm(float(a.loc[d]), np.exp(float(a.log_scale[d]))) for a in (q, p))
         expected, _ = scipy.integrate.quad(lambda x, q=q_d, p=p_d: q.pdf(x) * (q.logpdf(x) - p.logpdf(x)), -12, 12)
         np.testing.assert_allclose(given, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name, shape", [("diagonal", (3,)), ("bits", (2, 3)), ("levels", (2,)), ("indicators", (2,))])
+def test_the_kl_is_the_sum_over_dimensions(name, shape):
+    given = kl_per_dim(*PAIRS[name])
+    assert given.shape == shape and np.all(given > 0)
+    np.testing.assert_allclose(jnp.sum(given), kl_divergence(*PAIRS[name]), rtol=1e-5)
+
+
+def test_a_kl_that_does_not_split_is_refused():
+    with pytest.raises(TypeError, match=r"KL\(MultivariateNormal \|\| Normal\) does not split by dimension"):
+        kl_per_dim(*PAIRS["full in diagonal"])
 
 
 def test_the_diagonal_rule_is_a_case_of_the_full_one():

@@ -23,6 +23,15 @@ CONFIG = {
     "likelihood": {"name": "bernoulli"},
     "objective": {"name": "elbo"},
 }
+OPTIONS = {  # of each objective for a Gaussian posterior, as small as they go
+    **{name: {"num_samples": 2} for name in objectives.__all__ if name != "gumbel_softmax"},
+    "capacity": {"num_samples": 2, "gamma": 1.0, "nats": 1.0},
+    "ciwae": {"num_samples": 2, "elbo_weight": 0.5},
+    "free_bits": {"num_samples": 2, "free_nats": 0.1},
+    "miwae": {"num_samples": 2, "num_outer": 2},
+    "piwae": {"num_samples": 2, "num_outer": 2},
+    "renyi": {"num_samples": 2, "alpha": 0.5},
+}
 
 
 def build(num_classes=0, **changes):
@@ -143,10 +152,13 @@ def test_a_schedule_moves_with_the_step():
         np.testing.assert_allclose(loss, terms["distortion"] + beta * terms["rate"], rtol=1e-5)
 
 
-@pytest.mark.parametrize("objective", objectives.__all__)
+def test_every_objective_for_gaussians_is_tested_here():
+    assert {*OPTIONS, "gumbel_softmax"} == set(objectives.__all__)  # that one wants bits: `test_estimators.py`
+
+
+@pytest.mark.parametrize("objective", OPTIONS)
 def test_every_objective_trains(objective):
-    options = {} if objective == "elbo" else {"num_samples": 2}
-    model, batch = build(objective={"name": objective, **options}), a_batch()
+    model, batch = build(objective={"name": objective, **OPTIONS[objective]}), a_batch()
     params = jax.jit(model.init)(jax.random.key(0), batch)
     loss, gradient = jax.jit(jax.value_and_grad(lambda p: model.loss(p, jax.random.key(1), batch, 0)[0].sum()))(params)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((loss, gradient)))
@@ -182,7 +194,7 @@ def test_no_output_of_a_network_breaks_an_objective(posterior, likelihood):
         def values(raws, dtype, keys):
             network = compute_in(dtype, outputs)
             latent = vae(network, network, latent_dim=latent_dim, posterior=q, likelihood=p).latent
-            equations = [functools.partial(getattr(objectives, name), num_samples=2) for name in objectives.__all__]
+            equations = [functools.partial(getattr(objectives, name), **OPTIONS[name]) for name in names]
             given = [equation(latent, raws, key, x) for equation, key in zip(equations, keys, strict=True)]
             return sum(value for value, _ in given), given
 
@@ -190,15 +202,18 @@ def test_no_output_of_a_network_breaks_an_objective(posterior, likelihood):
             jax.value_and_grad(values, has_aux=True)(raws, *pair) for pair in zip(COMPUTE_DTYPES, keys, strict=True)
         ]
 
-    keys = jax.random.split(jax.random.key(0), (60, len(COMPUTE_DTYPES), len(objectives.__all__)))
+    # Of a full covariance the KL does not split, and L⁻¹ of a given z is beyond float32 (`objectives/estimators.py`).
+    given_z = ("dreg", "free_bits", "rloo", "score_function", "sticking_the_landing", "vimco")
+    names = [name for name in OPTIONS if posterior == "normal" or name not in given_z]
+    keys = jax.random.split(jax.random.key(0), (60, len(COMPUTE_DTYPES), len(names)))
     x = jnp.where(jnp.arange(60) % 2, TOP.get(likelihood, 3.0), 0.0)[:, None] * jnp.ones((1, 3))
     for path, leaf in jax.tree.leaves_with_path(evaluate(far, keys, x)):
         assert leaf.dtype == jnp.float32 and np.isfinite(leaf).all(), jax.tree_util.keystr(path)
 
 
-@pytest.mark.parametrize("objective", objectives.__all__)
+@pytest.mark.parametrize("objective", OPTIONS)
 def test_bfloat16_is_close_to_float32_and_ends_at_the_networks(objective):
-    options = {"name": objective, "num_samples": 2}
+    options = {"name": objective, **OPTIONS[objective]}
     half, full = (build(objective=options, compute_dtype=dtype) for dtype in ("bfloat16", "float32"))
     batch = a_batch()
     params = jax.jit(half.init)(jax.random.key(0), batch)

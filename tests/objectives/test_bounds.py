@@ -1,6 +1,7 @@
 """Every bound against the exact log p(x) of a linear-Gaussian model."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,19 @@ import pytest
 
 from vae_jax import objectives
 from vae_jax.core import Latent
-from vae_jax.objectives.bounds import elbo, elbo_sampled_kl, iwae, log_weight
+from vae_jax.distributions import Normal, kl_per_dim
+from vae_jax.objectives.bounds import (
+    capacity,
+    ciwae,
+    elbo,
+    elbo_sampled_kl,
+    free_bits,
+    iwae,
+    log_weight,
+    miwae,
+    piwae,
+    renyi,
+)
 
 SIZE, DRAWS = 4, 2000
 
@@ -133,7 +146,11 @@ def test_the_gradient_points_to_the_posterior(linear_gaussian, x, equation):
         np.testing.assert_allclose(ratio, 1.0, atol=0.25)
 
 
-@pytest.mark.parametrize("equation", [elbo, elbo_sampled_kl, iwae, log_weight])
+NEW = (miwae, piwae, functools.partial(renyi, alpha=0.5), functools.partial(ciwae, elbo_weight=0.5))
+CAPACITY, FREE = functools.partial(capacity, gamma=1.0, nats=1.0), functools.partial(free_bits, free_nats=0.1)
+
+
+@pytest.mark.parametrize("equation", [elbo, elbo_sampled_kl, iwae, log_weight, *NEW, CAPACITY, FREE])
 def test_context_reaches_every_distribution(linear_gaussian, equation):
     seen = []
 
@@ -144,10 +161,112 @@ def test_context_reaches_every_distribution(linear_gaussian, equation):
 
         return watched
 
-    latent = Latent(*(spy(name, function) for name, function in linear_gaussian.latent._asdict().items()))
+    latent = Latent(*(spy(name, function) for name, function in linear_gaussian.mean_field._asdict().items()))
     run = lambda key, x: equation(latent, linear_gaussian.exact, key, x, "the context")  # noqa: E731
     jax.eval_shape(run, jax.random.key(0), jnp.zeros(3))
     assert set(seen) == {(name, "the context") for name in ("prior", "posterior", "likelihood")}
+
+
+# ---------------------------------------------------------------------------------------------- bounds beside the two
+
+
+def same_samples(linear_gaussian, x, equation, **options):
+    """Estimates [N, DRAWS] and terms for the same keys, hence the same samples, whatever the equation."""
+    given = draw(equation, linear_gaussian.latent, linear_gaussian.wrong, x, **options)
+    return jax.tree.map(functools.partial(np.asarray, dtype=np.float64), given)
+
+
+def test_renyi_falls_from_iwae_to_the_elbo_and_on(linear_gaussian, x):
+    """The power mean inequality, sample by sample; at α = 0 it is IWAE, near 1 the ELBO."""
+    given = {
+        a: same_samples(linear_gaussian, x, renyi, num_samples=8, alpha=a)[0] for a in (-1.0, 0.0, 0.5, 0.999, 3.0)
+    }
+    ladder = list(given.values())
+    assert all(np.all(high >= low - 1e-3) for high, low in itertools.pairwise(ladder))
+    assert all(np.all(high.mean(axis=1) > low.mean(axis=1) + 0.05) for high, low in itertools.pairwise(ladder))
+    np.testing.assert_allclose(given[0.0], same_samples(linear_gaussian, x, iwae, num_samples=8)[0], atol=1e-4)
+    average, _ = same_samples(linear_gaussian, x, elbo_sampled_kl, num_samples=8)
+    np.testing.assert_allclose(given[0.999], average, atol=0.05)
+
+
+def test_the_terms_of_renyi_do_not_depend_on_alpha(linear_gaussian, x):
+    value, terms = same_samples(linear_gaussian, x, renyi, num_samples=8, alpha=-1.0)
+    np.testing.assert_array_equal(terms.pop("renyi"), value)
+    expected = same_samples(linear_gaussian, x, iwae, num_samples=8)[1]
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), terms, expected)
+    assert np.all(value >= terms["bound"] - 1e-4)  # the value may exceed log p(x), the bound is IWAE's
+
+
+def test_renyi_of_one_is_refused(linear_gaussian):
+    with pytest.raises(ValueError, match="alpha must differ from 1, got 1; the limit is objective 'elbo_sampled_kl'"):
+        renyi(linear_gaussian.latent, linear_gaussian.wrong, jax.random.key(0), jnp.zeros(3), alpha=1)
+
+
+def test_the_combination_lies_between_its_bounds(linear_gaussian, x):
+    low, _ = same_samples(linear_gaussian, x, elbo_sampled_kl, num_samples=8)
+    high, terms = same_samples(linear_gaussian, x, iwae, num_samples=8)
+    ends = [same_samples(linear_gaussian, x, ciwae, num_samples=8, elbo_weight=w) for w in (1.0, 0.25, 0.0)]
+    np.testing.assert_allclose(ends[0][0], low, atol=1e-4)
+    np.testing.assert_allclose(ends[1][0], 0.25 * low + 0.75 * high, atol=1e-4)
+    np.testing.assert_allclose(ends[2][0], high, atol=1e-4)
+    for _, given in ends:
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), given, terms)
+
+
+def test_groups_of_samples_lie_between_the_elbo_and_iwae_of_all(linear_gaussian, x, assert_mean):
+    low, _ = same_samples(linear_gaussian, x, elbo_sampled_kl, num_samples=8)
+    high, terms = same_samples(linear_gaussian, x, iwae, num_samples=8)
+    middle, _ = same_samples(linear_gaussian, x, functools.partial(miwae, num_outer=4), num_samples=2)
+    partial, named = same_samples(linear_gaussian, x, functools.partial(piwae, num_outer=4), num_samples=2)
+    assert np.all(low <= middle + 1e-4) and np.all(middle <= high + 1e-4)
+    assert np.all(middle.mean(axis=1) > low.mean(axis=1) + 0.02)
+    assert np.all(high.mean(axis=1) > middle.mean(axis=1) + 0.02)
+    np.testing.assert_allclose(partial, high, atol=1e-4)
+    np.testing.assert_allclose(named.pop("miwae"), middle, atol=1e-4)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), named, terms)
+    assert_mean((middle - estimates(iwae, linear_gaussian.latent, linear_gaussian.wrong, x, num_samples=2)[0]).T, 0.0)
+
+
+def test_free_bits_charge_no_dimension_less_than_lambda(linear_gaussian, x):
+    latent, params = linear_gaussian.mean_field, linear_gaussian.wrong
+    kl = np.asarray(jax.vmap(lambda x: kl_per_dim(latent.posterior(params, x), latent.prior(params)))(x), np.float64)
+    threshold = float(np.median(kl))
+    given = draw(free_bits, latent, params, x, free_nats=threshold, num_samples=1)
+    plain, expected = draw(elbo, latent, params, x, num_samples=1)
+    value, terms = given[0], dict(given[1])
+    charged = np.maximum(kl, threshold).sum(axis=1)
+    np.testing.assert_allclose(terms.pop("free_rate")[:, 0], charged, rtol=1e-5)
+    np.testing.assert_allclose(value, -terms["distortion"] - charged[:, None], rtol=1e-5)
+    jax.tree.map(np.testing.assert_array_equal, terms, expected)
+    np.testing.assert_allclose(draw(free_bits, latent, params, x, free_nats=0.0, num_samples=1)[0], plain, rtol=1e-5)
+
+
+def test_free_bits_pull_on_what_is_charged_alone(linear_gaussian, x):
+    """The KL's own gradient: all of it where every dimension is above λ, none where every one is below."""
+    latent = linear_gaussian.mean_field._replace(likelihood=lambda params, z, context=None: Normal.standard((3,)))
+    slope = lambda **options: jax.grad(  # noqa: E731
+        lambda p: free_bits(latent, p, jax.random.key(0), x[0], **options)[0]
+    )(linear_gaussian.wrong)
+    whole = jax.grad(lambda p: elbo(latent, p, jax.random.key(0), x[0])[0])(linear_gaussian.wrong)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), slope(free_nats=0.0), whole)
+    assert all(np.all(leaf == 0.0) for leaf in jax.tree.leaves(slope(free_nats=100.0)))
+
+
+def test_capacity_is_the_distance_from_the_nats_asked_for(linear_gaussian, x):
+    latent, params = linear_gaussian.latent, linear_gaussian.wrong
+    value, terms = draw(capacity, latent, params, x, gamma=10.0, nats=2.0, num_samples=1)
+    expected = draw(elbo, latent, params, x, num_samples=1)[1]
+    terms = dict(terms)
+    np.testing.assert_allclose(terms.pop("excess"), expected["rate"] - 2.0, rtol=1e-5)
+    np.testing.assert_allclose(value, -expected["distortion"] - 10.0 * np.abs(expected["rate"] - 2.0), rtol=1e-5)
+    jax.tree.map(np.testing.assert_array_equal, terms, expected)
+
+
+@pytest.mark.parametrize("equation", [miwae, piwae])
+def test_groups_are_refused_without_samples(linear_gaussian, equation):
+    with pytest.raises(ValueError, match="num_samples must be at least 1, got -2, and so must num_outer, got -2"):
+        options = {"num_samples": -2, "num_outer": -2}
+        equation(linear_gaussian.latent, linear_gaussian.wrong, jax.random.key(0), jnp.zeros(3), **options)
 
 
 @pytest.mark.parametrize("equation", [elbo, elbo_sampled_kl, iwae])

@@ -49,3 +49,22 @@ class Categorical:
         """The expected level, Σ_v v p(v)."""
         levels = jnp.arange(self.logits.shape[-1], dtype=self.logits.dtype)
         return jax.nn.softmax(self.logits) @ levels
+
+
+@struct.dataclass
+class OneHot:
+    """Independent categories as indicator vectors: logits [*event, V], x [*event, V] with one 1 in every row."""
+
+    logits: jax.Array
+
+    support = "binary"
+
+    def sample(self, key):
+        return jax.nn.one_hot(jax.random.categorical(key, self.logits), self.logits.shape[-1], dtype=self.logits.dtype)
+
+    def log_prob(self, x):
+        """Σ_d Σ_v x_dv log softmax(logits_d)_v, in nats."""
+        return jnp.sum(x * jax.nn.log_softmax(self.logits))
+
+    def mean(self):
+        return jax.nn.softmax(self.logits)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from vae_jax.distributions.discrete import Bernoulli, Categorical
 from vae_jax.distributions.normal import MultivariateNormal, Normal
 from vae_jax.distributions.pixels import DiscretizedLogisticMixture
+from vae_jax.distributions.relaxed import RelaxedBernoulli
 from vae_jax.numerics import soft_clip
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "multivariate_normal",
     "normal",
     "normal_fixed_scale",
+    "relaxed_bernoulli",
 ]
 
 LOG_SCALE_LIMIT = 8.0
@@ -40,6 +42,17 @@ class Head(NamedTuple):
 def bernoulli(event_shape) -> Head:
     """Binary pixels: the decoder gives the log-odds of each being 1."""
     return Head((event_shape,), Bernoulli)
+
+
+def relaxed_bernoulli(event_shape, *, temperature=2 / 3) -> Head:
+    """A Concrete posterior, arXiv:1611.00712: z is the logit of a relaxed bit, σ(z) its value in (0, 1). A decoder that
+    is to see bits applies σ itself; 2/3 is that paper's choice for binary posteriors.
+
+    Raises `ValueError` for a temperature that is not positive.
+    """
+    if not temperature > 0:
+        raise ValueError(f"relaxed_bernoulli: temperature must be positive, got {temperature}")
+    return Head((event_shape,), lambda logits: RelaxedBernoulli(logits, jnp.float32(temperature)))
 
 
 def normal(event_shape) -> Head:

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from vae_jax.distributions.discrete import Bernoulli, Categorical
+from vae_jax.distributions.discrete import Bernoulli, Categorical, OneHot
 from vae_jax.distributions.normal import MultivariateNormal, Normal
 
 
@@ -31,15 +31,23 @@ def _as_multivariate(d):
     return MultivariateNormal(d.loc, jnp.diag(jnp.exp(d.log_scale))) if isinstance(d, Normal) else d
 
 
-def _kl_bernoulli(q, p):
-    """Σ σ(l_q) (l_q - l_p) - softplus(l_q) + softplus(l_p): finite at any logit."""
+def _kl_bernoulli_per_dim(q, p):
+    """σ(l_q) (l_q - l_p) - softplus(l_q) + softplus(l_p): finite at any logit."""
     softplus = jax.nn.softplus
-    return jnp.sum(q.mean() * (q.logits - p.logits) - softplus(q.logits) + softplus(p.logits))
+    return jax.nn.sigmoid(q.logits) * (q.logits - p.logits) - softplus(q.logits) + softplus(p.logits)
+
+
+def _kl_bernoulli(q, p):
+    return jnp.sum(_kl_bernoulli_per_dim(q, p))
+
+
+def _kl_categorical_per_dim(q, p):
+    log_q, log_p = jax.nn.log_softmax(q.logits), jax.nn.log_softmax(p.logits)
+    return jnp.sum(jnp.exp(log_q) * (log_q - log_p), axis=-1)
 
 
 def _kl_categorical(q, p):
-    log_q, log_p = jax.nn.log_softmax(q.logits), jax.nn.log_softmax(p.logits)
-    return jnp.sum(jnp.exp(log_q) * (log_q - log_p))
+    return jnp.sum(_kl_categorical_per_dim(q, p))
 
 
 def has_closed_form(q, p) -> bool:
@@ -63,4 +71,21 @@ def _rule(q, p):
         if isinstance(q, Normal) and isinstance(p, Normal):
             return _kl_normal
         return lambda q, p: _kl_multivariate(_as_multivariate(q), _as_multivariate(p))
-    return {(Bernoulli, Bernoulli): _kl_bernoulli, (Categorical, Categorical): _kl_categorical}.get((type(q), type(p)))
+    rules = {Bernoulli: _kl_bernoulli, Categorical: _kl_categorical, OneHot: _kl_categorical}
+    return rules.get(type(q)) if type(q) is type(p) else None
+
+
+def kl_per_dim(q, p):
+    """The KL of every dimension of a factorised pair, of the shape of the event (of categories: without V), in nats.
+
+    Raises `TypeError` where q and p do not factorise alike.
+    """
+    rules = {
+        Normal: kl_normal_normal_per_dim,
+        Bernoulli: _kl_bernoulli_per_dim,
+        Categorical: _kl_categorical_per_dim,
+        OneHot: _kl_categorical_per_dim,
+    }
+    if type(q) is not type(p) or type(q) not in rules:
+        raise TypeError(f"KL({type(q).__name__} || {type(p).__name__}) does not split by dimension")
+    return rules[type(q)](q, p)

@@ -1,9 +1,27 @@
 """Every equation a model can maximise, for one example: `(latent, params, key, x, context) -> value, terms`.
 
-`value` is what is maximised, possibly re-weighted; `terms` are never re-weighted and always in nats:
-`bound` (a lower bound of log p(x)), `distortion` = -E_q[log p(x|z)], `rate` = KL(q(z|x) || p(z)) or its estimate.
+`value` is what is maximised, possibly re-weighted, its gradient that of training (`estimators`); `terms` are never
+re-weighted and always in nats: `bound` (a lower bound of log p(x)), `distortion` = -E_q[log p(x|z)], `rate` =
+KL(q(z|x) || p(z)) or its estimate, and what an equation adds under a name of its own.
 """
 
-from vae_jax.objectives.bounds import elbo, elbo_sampled_kl, iwae
+from vae_jax.objectives.bounds import capacity, ciwae, elbo, elbo_sampled_kl, free_bits, iwae, miwae, piwae, renyi
+from vae_jax.objectives.estimators import dreg, gumbel_softmax, rloo, score_function, sticking_the_landing, vimco
 
-__all__ = ["elbo", "elbo_sampled_kl", "iwae"]
+__all__ = [
+    "capacity",
+    "ciwae",
+    "dreg",
+    "elbo",
+    "elbo_sampled_kl",
+    "free_bits",
+    "gumbel_softmax",
+    "iwae",
+    "miwae",
+    "piwae",
+    "renyi",
+    "rloo",
+    "score_function",
+    "sticking_the_landing",
+    "vimco",
+]

@@ -1,8 +1,9 @@
 """Values that move with the step: any numeric option of an objective may be one."""
 
+import jax
 import jax.numpy as jnp
 
-__all__ = ["constant", "linear"]
+__all__ = ["constant", "cyclical", "linear", "logistic"]
 
 
 def constant(*, value=1.0):
@@ -15,6 +16,30 @@ def linear(*, steps, start=0.0, end=1.0):
     if steps < 1:
         raise ValueError(f"linear schedule: steps must be at least 1, got {steps}")
     return lambda step: start + (end - start) * jnp.minimum(step / steps, 1.0)
+
+
+def cyclical(*, steps, num_cycles=4, ratio=0.5, start=0.0, end=1.0):
+    """`num_cycles` times over `steps` steps: from `start` to `end` in the first `ratio` of a cycle, then `end` for the
+    rest of it; after `steps`, `end`.  arXiv:1903.10145 sec. 4.
+    """
+    if steps < 1 or num_cycles < 1:
+        raise ValueError(f"cyclical schedule: steps and num_cycles must be at least 1, got {steps} and {num_cycles}")
+    if not 0 < ratio <= 1:
+        raise ValueError(f"cyclical schedule: ratio must be in (0, 1], got {ratio}")
+
+    def value(step):
+        done = step * num_cycles / steps
+        rise = jnp.minimum((done - jnp.floor(done)) / ratio, 1.0)
+        return start + (end - start) * jnp.where(step < steps, rise, 1.0)
+
+    return value
+
+
+def logistic(*, midpoint, width, start=0.0, end=1.0):
+    """From `start` to `end` along σ((step - midpoint) / width), both in steps.  arXiv:1511.06349 sec. 3.1."""
+    if width <= 0:
+        raise ValueError(f"logistic schedule: width must be positive, got {width}")
+    return lambda step: start + (end - start) * jax.nn.sigmoid((step - midpoint) / width)
 
 
 def resolve(options, step):

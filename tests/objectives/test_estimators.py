@@ -1,0 +1,350 @@
+"""Every estimator against the exact gradient: by enumeration of discrete latents, by quadrature of Gaussian ones."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vae_jax import objectives
+from vae_jax.core import Latent
+from vae_jax.distributions import Bernoulli, Categorical, Normal, OneHot
+from vae_jax.evaluation.gradients import against_exact, gradient_moments, signal_to_noise, total_variance
+from vae_jax.numerics import log_mean_exp
+from vae_jax.objectives.bounds import log_joint
+
+NUM_DRAWS = 100_000
+
+
+def named(name, **options):
+    return functools.partial(getattr(objectives, name), **options)
+
+
+def assert_unbiased(moments, exact):
+    for path, z in jax.tree.leaves_with_path(against_exact(moments, exact)["z"]):
+        assert np.all(np.abs(z) < 5), f"{jax.tree_util.keystr(path)}: z = {z}"
+
+
+# ------------------------------------------------------------------------------------------ three bits, four pixels
+
+
+def array(seed, *shape):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+PARAMS = {"prior": array(0, 3), "encoder": array(1, 3, 4), "decoder": array(2, 4, 3), "offset": array(3, 4)}
+X = jnp.array([1.0, 0.0, 1.0, 1.0])
+BITS = Latent(
+    prior=lambda params, context=None: Bernoulli(params["prior"]),
+    posterior=lambda params, x, context=None: Bernoulli(params["encoder"] @ x),
+    likelihood=lambda params, z, context=None: Bernoulli(params["decoder"] @ z + params["offset"]),
+)
+BIT_STATES = jnp.array(list(itertools.product([0.0, 1.0], repeat=3)))
+
+# One variable of three values, as an integer and as an indicator vector: the same model.
+LEVELS = Latent(
+    prior=lambda params, context=None: Categorical(params["prior"][None]),
+    posterior=lambda params, x, context=None: Categorical((params["encoder"] @ x)[None]),
+    likelihood=lambda params, z, context=None: Bernoulli(params["decoder"][:, z[0]] + params["offset"]),
+)
+INDICATORS = Latent(
+    prior=lambda params, context=None: OneHot(params["prior"][None]),
+    posterior=lambda params, x, context=None: OneHot((params["encoder"] @ x)[None]),
+    likelihood=lambda params, z, context=None: Bernoulli(params["decoder"] @ z[0] + params["offset"]),
+)
+LEVEL_STATES, INDICATOR_STATES = jnp.arange(3)[:, None], jnp.eye(3)[:, None, :]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 2))
+@functools.partial(jax.grad, argnums=3)
+def exact_gradient(latent, states, num_samples, params, beta=1.0):
+    """Of E[log (1/K) Σ_k w_k] over all K-tuples of states; for K = 1 with the rate weighted by β."""
+    q = latent.posterior(params, X)
+    log_q = jax.vmap(q.log_prob)(states)
+    log_lik, log_prior = jax.vmap(log_joint(latent, params, X))(states)
+    tuples = np.array(list(itertools.product(range(len(states)), repeat=num_samples)))
+    log_w = (log_lik + beta * (log_prior - log_q))[tuples]
+    return jnp.sum(jnp.exp(log_q[tuples].sum(axis=1)) * log_mean_exp(log_w, axis=1))
+
+
+def moments(latent, objective, num_draws=NUM_DRAWS):
+    return gradient_moments(objective, latent, PARAMS, jax.random.key(0), X, num_draws=num_draws)
+
+
+@pytest.mark.parametrize(
+    "latent, states", [(BITS, BIT_STATES), (LEVELS, LEVEL_STATES), (INDICATORS, INDICATOR_STATES)], ids=range(3)
+)
+def test_rloo_is_unbiased_for_every_kind_of_discrete_latent(latent, states):
+    assert_unbiased(moments(latent, named("rloo", num_samples=3)), exact_gradient(latent, states, 1, PARAMS))
+
+
+def test_the_score_function_is_unbiased():
+    assert_unbiased(moments(BITS, named("score_function")), exact_gradient(BITS, BIT_STATES, 1, PARAMS))
+
+
+@pytest.mark.parametrize("name", ["score_function", "rloo"])
+def test_beta_weighs_the_rate(name):
+    exact = exact_gradient(BITS, BIT_STATES, 1, PARAMS, 0.3)
+    assert_unbiased(moments(BITS, named(name, beta=0.3, num_samples=2)), exact)
+
+
+def test_vimco_is_unbiased_for_the_bound_of_two_samples():
+    exact = exact_gradient(BITS, BIT_STATES, 2, PARAMS)
+    given = moments(BITS, named("vimco", num_samples=2))
+    assert_unbiased(given, exact)
+    elbo = against_exact(given, exact_gradient(BITS, BIT_STATES, 1, PARAMS))
+    assert np.abs(elbo["z"]["encoder"]).max() > 20  # the test can tell the two bounds apart
+
+
+def test_a_baseline_lowers_the_variance():
+    """The same number of samples: per draw, in all coordinates together."""
+    plain, centred = (
+        total_variance(moments(BITS, named(n, num_samples=4), 10_000)) for n in ("score_function", "rloo")
+    )
+    assert plain > 2 * centred
+
+
+def test_reparameterisation_alone_misses_the_gradient_of_discrete_latents():
+    given = against_exact(moments(BITS, named("elbo"), 10_000), exact_gradient(BITS, BIT_STATES, 1, PARAMS))
+    assert np.abs(given["bias"]["encoder"]).max() > 0.05
+    assert np.all(np.abs(given["z"]["offset"]) < 5)  # θ is fine
+
+
+@pytest.mark.parametrize("latent, states", [(BITS, BIT_STATES), (INDICATORS, INDICATOR_STATES)], ids=range(2))
+def test_the_relaxed_gradient_is_biased_and_less_so_when_cold(latent, states):
+    """The bias is real, it falls with the temperature, and the variance grows."""
+    exact = exact_gradient(latent, states, 1, PARAMS)
+    warm, cold = (moments(latent, named("gumbel_softmax", temperature=t)) for t in (1.0, 0.2))
+    bias = [against_exact(m, exact) for m in (warm, cold)]
+    size = [np.linalg.norm(b["bias"]["encoder"]) for b in bias]
+    assert np.abs(bias[0]["z"]["encoder"]).max() > 20
+    assert size[1] < 0.5 * size[0]
+    assert cold.variance["encoder"].sum() > warm.variance["encoder"].sum()
+
+
+@pytest.mark.parametrize("latent, states", [(BITS, BIT_STATES), (INDICATORS, INDICATOR_STATES)], ids=range(2))
+def test_straight_through_is_biased_for_the_posterior_alone(latent, states):
+    given = moments(latent, named("gumbel_softmax", temperature=1.0, hard=True))
+    error = against_exact(given, exact_gradient(latent, states, 1, PARAMS))
+    assert np.abs(error["z"]["encoder"]).max() > 20
+    assert np.all(np.abs(error["z"]["decoder"]) < 5) and np.all(np.abs(error["z"]["offset"]) < 5)
+    assert np.abs(error["bias"]["prior"]).max() < 1e-5  # its KL is in closed form
+
+
+# ------------------------------------------------------------------------------- two Gaussian dimensions, three pixels
+
+GRID, GRID_WEIGHTS = np.polynomial.hermite_e.hermegauss(16)
+NODES = jnp.asarray(list(itertools.product(GRID, repeat=2)), jnp.float32)
+WEIGHTS = jnp.asarray(np.outer(GRID_WEIGHTS, GRID_WEIGHTS).ravel() / (2 * np.pi), jnp.float32)
+
+
+@pytest.fixture(scope="module")
+def gaussian(linear_gaussian):
+    """`linear_gaussian` with parameters in p(z) and p(x|z) too, at a place where none of them is optimal."""
+    given = linear_gaussian.latent
+
+    def likelihood(params, z, context=None):
+        p = given.likelihood(params, z)
+        return p.replace(loc=p.loc + params["bias"])
+
+    latent = given._replace(
+        prior=lambda params, context=None: Normal(params["prior"], jnp.zeros(2)), likelihood=likelihood
+    )
+    params = {**linear_gaussian.wrong, "bias": jnp.array([0.1, -0.2, 0.3]), "prior": jnp.array([0.2, 0.1])}
+    return latent, params, linear_gaussian.data(1)[0]
+
+
+def elbo_of_two(a, b):
+    return 0.5 * (a + b)
+
+
+def renyi_of_two(a, b, alpha=0.0):
+    power = 1.0 - alpha
+    return (jnp.logaddexp(power * a, power * b) - np.log(2.0)) / power
+
+
+def quadrature(gaussian, of_two):
+    """The gradient of E[f(log w_1, log w_2)] over two samples, on a grid of 16 points a dimension."""
+    latent, params, x = gaussian
+
+    @jax.jit
+    @jax.grad
+    def gradient(params):
+        q = latent.posterior(params, x)
+        z = q.loc[None] + NODES @ q.scale_tril.T
+        log_w = sum(jax.vmap(log_joint(latent, params, x))(z)) - jax.vmap(q.log_prob)(z)
+        return WEIGHTS @ of_two(log_w[:, None], log_w[None, :]) @ WEIGHTS
+
+    return gradient(params)
+
+
+def measured(gaussian, objective, num_draws=NUM_DRAWS):
+    latent, params, x = gaussian
+    return gradient_moments(objective, latent, params, jax.random.key(0), x, num_draws=num_draws)
+
+
+@pytest.fixture(scope="module")
+def exact(gaussian):
+    """The gradients of ELBO, IWAE of two samples and Rényi's bound at α = ½ of two samples."""
+    half = functools.partial(renyi_of_two, alpha=0.5)
+    return {
+        name: quadrature(gaussian, f) for name, f in {"elbo": elbo_of_two, "iwae": renyi_of_two, "renyi": half}.items()
+    }
+
+
+def test_the_quadrature_is_the_closed_form_of_the_elbo(gaussian, exact, linear_gaussian):
+    """Along the shift of q it is -S⁻¹ shift, where p is the one that q was made for."""
+    latent, params, x = gaussian
+    plain = {**params, "bias": jnp.zeros(3), "prior": jnp.zeros(2)}
+    precision = np.linalg.inv(linear_gaussian.posterior_covariance)
+    expected = -precision @ np.asarray(params["shift"])
+    given = quadrature((latent, plain, x), elbo_of_two)
+    np.testing.assert_allclose(given["shift"], expected, rtol=1e-3)
+    stretch = float(params["stretch"])
+    np.testing.assert_allclose(given["stretch"], 2 / stretch - 2 * stretch, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "objective, bound",
+    [
+        (named("elbo"), "elbo"),
+        (named("elbo_sampled_kl"), "elbo"),
+        (named("sticking_the_landing"), "elbo"),
+        (named("score_function"), "elbo"),
+        (named("rloo", num_samples=2), "elbo"),
+        (named("dreg", num_samples=1), "elbo"),
+        (named("iwae", num_samples=2), "iwae"),
+        (named("dreg", num_samples=2), "iwae"),
+        (named("vimco", num_samples=2), "iwae"),
+        (named("miwae", num_samples=2, num_outer=2), "iwae"),
+        (named("renyi", num_samples=2, alpha=0.5), "renyi"),
+    ],
+    ids=lambda o: o if isinstance(o, str) else o.func.__name__,
+)
+def test_an_estimator_is_unbiased(gaussian, exact, objective, bound):
+    assert_unbiased(measured(gaussian, objective), exact[bound])
+
+
+def test_partial_importance_weighting_gives_each_side_its_own_bound(gaussian, exact):
+    """Two groups of one sample: q climbs the ELBO, p(z) and p(x|z) the bound of two samples."""
+    sides = {"shift": "elbo", "stretch": "elbo", "bias": "iwae", "prior": "iwae"}
+    mixed = {name: exact[bound][name] for name, bound in sides.items()}
+    assert_unbiased(measured(gaussian, named("piwae", num_samples=1, num_outer=2)), mixed)
+
+
+def test_the_combination_has_the_combined_gradient(gaussian, exact):
+    combined = jax.tree.map(lambda a, b: 0.3 * a + 0.7 * b, exact["elbo"], exact["iwae"])
+    assert_unbiased(measured(gaussian, named("ciwae", num_samples=2, elbo_weight=0.3)), combined)
+
+
+def test_beta_weighs_the_rate_of_sticking_the_landing(gaussian):
+    """Its mean is that of the reparameterised gradient, whose β is tested elsewhere."""
+    path, whole = (measured(gaussian, named(n, beta=3.0), 20_000) for n in ("sticking_the_landing", "elbo"))
+    error = jax.tree.map(lambda a, b: np.sqrt((a + b) / 20_000), path.variance, whole.variance)
+    z = jax.tree.map(lambda a, b, e: (a - b) / np.maximum(e, 1e-6), path.mean, whole.mean, error)
+    assert all(np.all(np.abs(leaf) < 5) for leaf in jax.tree.leaves(z))
+
+
+def test_the_variance_falls_from_score_to_baseline_to_path(gaussian):
+    """Four samples each; the variance of the gradient of q."""
+    names = ("score_function", "rloo", "elbo_sampled_kl")
+    of_q = lambda m: m._replace(variance={k: m.variance[k] for k in ("shift", "stretch")})  # noqa: E731
+    variance = [total_variance(of_q(measured(gaussian, named(n, num_samples=4), 10_000))) for n in names]
+    assert variance[0] > 2 * variance[1] > 4 * variance[2]
+
+
+def test_sticking_the_landing_has_no_variance_at_the_exact_posterior(linear_gaussian):
+    place = (linear_gaussian.latent, linear_gaussian.exact, linear_gaussian.data(1)[0])
+    assert total_variance(measured(place, named("sticking_the_landing"), 1000)) < 1e-8
+    assert total_variance(measured(place, named("dreg", num_samples=4), 1000)) < 1e-8
+    assert total_variance(measured(place, named("elbo_sampled_kl"), 1000)) > 0.1
+
+
+def test_more_samples_drown_the_signal_of_iwae_and_not_of_dreg(gaussian):
+    """arXiv:1802.04537 sec. 3: for q the ratio falls as 1/√K; arXiv:1810.04152: doubly reparameterised it grows."""
+
+    def ratio(name, num_samples):
+        return signal_to_noise(measured(gaussian, named(name, num_samples=num_samples), 10_000))["stretch"]
+
+    assert ratio("iwae", 64) < 0.6 * ratio("iwae", 4)
+    assert ratio("dreg", 64) > ratio("dreg", 4)
+    assert ratio("dreg", 64) > 3 * ratio("iwae", 64)
+
+
+# -------------------------------------------------------------------------------------------------- values and errors
+
+
+def values(latent, params, x, objective):
+    run = jax.jit(jax.vmap(lambda key: objective(latent, params, key, x)))
+    return run(jax.random.split(jax.random.key(0), 100))
+
+
+@pytest.mark.parametrize(
+    "name, honest, options",
+    [
+        ("score_function", "elbo_sampled_kl", {"num_samples": 3, "beta": 0.3}),
+        ("rloo", "elbo_sampled_kl", {"num_samples": 3, "beta": 0.3}),
+        ("sticking_the_landing", "elbo_sampled_kl", {"num_samples": 3, "beta": 0.3}),
+        ("vimco", "iwae", {"num_samples": 3}),
+        ("dreg", "iwae", {"num_samples": 3}),
+    ],
+)
+def test_the_value_is_the_honest_bound(gaussian, name, honest, options):
+    given, expected = (values(*gaussian, named(n, **options)) for n in (name, honest))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), given, expected)
+
+
+@pytest.mark.parametrize("latent", [BITS, INDICATORS], ids=["bits", "one-hot"])
+@pytest.mark.parametrize("hard", [False, True])
+def test_the_value_of_a_relaxed_gradient_is_that_of_the_bits(latent, hard):
+    given = values(latent, PARAMS, X, named("gumbel_softmax", temperature=0.5, hard=hard, num_samples=3, beta=0.3))
+    expected = values(latent, PARAMS, X, named("elbo", num_samples=3, beta=0.3))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), given, expected)
+
+
+@pytest.mark.parametrize("name", ["score_function", "rloo", "vimco", "gumbel_softmax", "sticking_the_landing", "dreg"])
+def test_context_reaches_every_distribution(name, gaussian):
+    seen = []
+
+    def spy(part, function):
+        def watched(params, *args):
+            seen.append((part, args[-1]))
+            return function(params, *args)
+
+        return watched
+
+    latent, params, x = gaussian if name in ("sticking_the_landing", "dreg") else (BITS, PARAMS, X)
+    latent = Latent(*(spy(part, function) for part, function in latent._asdict().items()))
+    objective = named(name, temperature=0.5) if name == "gumbel_softmax" else named(name)
+    jax.eval_shape(lambda key: objective(latent, params, key, x, "the context"), jax.random.key(0))
+    assert set(seen) == {(part, "the context") for part in ("prior", "posterior", "likelihood")}
+
+
+@pytest.mark.parametrize("name", ["rloo", "vimco"])
+@pytest.mark.parametrize("num_samples", [1, 0])
+def test_a_baseline_wants_others(name, num_samples):
+    with pytest.raises(ValueError, match=f"{name}: num_samples must be at least 2, got {num_samples}"):
+        named(name, num_samples=num_samples)(BITS, PARAMS, jax.random.key(0), X)
+
+
+@pytest.mark.parametrize("name", ["score_function", "sticking_the_landing", "dreg", "gumbel_softmax"])
+def test_no_samples_are_refused(gaussian, name):
+    latent, params, x = (BITS, PARAMS, X) if name == "gumbel_softmax" else gaussian
+    options = {"temperature": 0.5} if name == "gumbel_softmax" else {}
+    with pytest.raises(ValueError, match="num_samples must be at least 1, got 0"):
+        named(name, num_samples=0, **options)(latent, params, jax.random.key(0), x)
+
+
+@pytest.mark.parametrize("latent", [BITS, LEVELS, INDICATORS], ids=["bits", "levels", "one-hot"])
+@pytest.mark.parametrize("name", ["sticking_the_landing", "dreg"])
+def test_a_path_through_a_discrete_posterior_is_refused(name, latent):
+    with pytest.raises(TypeError, match="is not reparameterised: use objective 'rloo'"):
+        named(name)(latent, PARAMS, jax.random.key(0), X)
+
+
+def test_a_gaussian_has_no_relaxation(gaussian):
+    latent, params, x = gaussian
+    with pytest.raises(TypeError, match="no relaxation of MultivariateNormal"):
+        named("gumbel_softmax", temperature=0.5)(latent, params, jax.random.key(0), x)

@@ -1,0 +1,136 @@
+"""Gradient estimators: the value is a bound of log p(x), its gradient is what the function is named after.
+
+Signature and terms are those of `bounds`, so each is a choice of objective. For the same key and samples the value is
+that of `elbo_sampled_kl` (`gumbel_softmax`: `elbo`; `vimco`, `dreg`: `iwae`), whose own gradient is reparameterisation,
+arXiv:1312.6114 sec. 2.4. θ stands for p(z) and p(x|z), φ for q(z|x), as if they shared no parameters; where they do,
+the two gradients add up. w_k = p(x, z_k) / q(z_k|x), w̃_k = w_k / Σ_j w_j.
+
+`score_function`, `rloo` and `vimco` never differentiate z: q may be discrete. `sticking_the_landing` and `dreg` want a
+reparameterised q. All five need log q at a given z, so a full covariance must be invertible in float32.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from vae_jax.distributions import Bernoulli, Categorical, OneHot, kl_divergence, relax
+from vae_jax.numerics import scale_gradient, straight_through
+from vae_jax.objectives.bounds import draws, log_joint, sampled_elbo, sampled_iwae
+
+stop_gradient = jax.lax.stop_gradient
+
+
+def score_function(latent, params, key, x, context=None, *, beta=1.0, num_samples=1):
+    """∇φ = E_q[∇ log q(z|x) (log p(x, z) - log q(z|x))], also REINFORCE; unbiased.  arXiv:1401.0118 eq. (2).
+
+    β weighs the rate, as in `elbo`.
+    """
+    return _score(latent, params, key, x, context, beta, num_samples, lambda signal: signal)
+
+
+def rloo(latent, params, key, x, context=None, *, beta=1.0, num_samples=4):
+    """`score_function` whose signal for z_k is less its mean over the other K-1 samples (Kool et al. 2019), unbiased:
+    ∇φ = 1/(K-1) Σ_k (f_k - f̄) ∇ log q(z_k|x), the gradient of the variance of f: VarGrad, arXiv:2010.10436 sec. 3.
+
+    K = `num_samples`; raises `ValueError` below 2.
+    """
+    _check_others("rloo", num_samples)
+    return _score(latent, params, key, x, context, beta, num_samples, lambda f: f - _mean_of_others(f))
+
+
+def vimco(latent, params, key, x, context=None, *, num_samples=5):
+    """IWAE_K by scores: ∇ = Σ_k (L - L₋ₖ) ∇ log q(z_k|x) + Σ_k w̃_k ∇ log w_k, with L₋ₖ the bound where log w_k is
+    replaced by the mean of the others'; unbiased.  arXiv:1602.06725 sec. 2.4.
+
+    K = `num_samples`; raises `ValueError` below 2.
+    """
+    _check_others("vimco", num_samples)
+    q = latent.posterior(params, x, context)
+    z, log_q = stop_gradient(draws(q, key, num_samples))
+    log_lik, log_prior = jax.vmap(log_joint(latent, params, x, context))(z)
+    bound, terms = sampled_iwae(log_lik, log_prior - log_q)
+    log_w = stop_gradient(log_lik + log_prior - log_q)
+    # [K, K]: row k holds the log-weights with its own replaced.
+    replaced = jnp.where(jnp.eye(num_samples, dtype=bool), _mean_of_others(log_w)[:, None], log_w[None, :])
+    signal = jax.nn.logsumexp(log_w) - jax.nn.logsumexp(replaced, axis=1)
+    weight = jax.nn.softmax(log_w)
+    score = jax.vmap(q.log_prob)(z)
+    surrogate = jnp.sum(weight * (log_lik + log_prior) + (signal - weight) * score)
+    return straight_through(bound, surrogate), terms
+
+
+def sticking_the_landing(latent, params, key, x, context=None, *, beta=1.0, num_samples=1):
+    """Reparameterisation without the score: ∇φ = E[∂(log p(x, z) - log q(z|x))/∂z ∂z/∂φ]; unbiased, and without any
+    variance where q(z|x) = p(z|x).  arXiv:1703.09194 sec. 3.
+
+    Raises `TypeError` for a discrete q.
+    """
+    q = _reparameterised(latent.posterior(params, x, context))
+    z, log_q = draws(q, key, num_samples)
+    log_lik, log_prior = jax.vmap(log_joint(latent, params, x, context))(z)
+    value, terms = sampled_elbo(log_lik, log_prior - log_q, beta)
+    path = jax.vmap(latent.posterior(stop_gradient(params), x, context).log_prob)(z)  # φ reaches it by z alone
+    return straight_through(value, jnp.mean(log_lik + beta * (log_prior - path))), terms
+
+
+def dreg(latent, params, key, x, context=None, *, num_samples=50):
+    """IWAE_K, doubly reparameterised: ∇φ = Σ_k w̃_k² ∂log w_k/∂z_k ∂z_k/∂φ, ∇θ = Σ_k w̃_k ∇ log p(x, z_k); unbiased, and
+    its signal-to-noise ratio does not fall with K, as that of `iwae` does.  arXiv:1810.04152 sec. 4.
+
+    Raises `TypeError` for a discrete q.
+    """
+    q = _reparameterised(latent.posterior(params, x, context))
+    z, log_q = draws(q, key, num_samples)
+    joint = jax.vmap(log_joint(latent, params, x, context))
+    log_lik, log_prior = joint(z)
+    bound, terms = sampled_iwae(log_lik, log_prior - log_q)
+    weight = stop_gradient(jax.nn.softmax(log_lik + log_prior - log_q))
+    once = jax.tree.map(lambda a: jax.vmap(scale_gradient)(a, weight), z)  # w̃ here, and w̃ in the sum below
+    path = jax.vmap(latent.posterior(stop_gradient(params), x, context).log_prob)(once)
+    return straight_through(bound, jnp.sum(weight * (sum(joint(once)) - path))), terms
+
+
+def gumbel_softmax(latent, params, key, x, context=None, *, temperature, hard=False, beta=1.0, num_samples=1):
+    """Reparameterisation of a relaxed discrete z: the gradient of E[log p(x|soft z)] - β KL(q || p), the KL that of the
+    discrete distributions.  arXiv:1611.01144 sec. 2, arXiv:1611.00712.
+
+    BIASED: the less, the lower the `temperature` > 0, while the variance grows. `hard` puts the bits themselves into
+    p(x|z) and differentiates as if they were soft: straight-through, biased for φ at any temperature, not for θ.
+    Value and terms are those of the bits either way. Raises `TypeError` for a q that is neither Bernoulli nor one-hot,
+    and where the KL has no closed form.
+    """
+    q = latent.posterior(params, x, context)
+    relaxed = relax(q, temperature)
+    kl = kl_divergence(q, latent.prior(params, context))
+    log_liks = jax.vmap(lambda z: latent.likelihood(params, z, context).log_prob(x))
+    y, _ = draws(relaxed, key, num_samples)
+    bits, soft = relaxed.hard(y), relaxed.soft(y)
+    log_lik = jnp.mean(log_liks(bits))
+    through = jnp.mean(log_liks(straight_through(bits, soft) if hard else soft))
+    value = straight_through(log_lik, through) - beta * kl
+    return value, {"bound": log_lik - kl, "distortion": -log_lik, "rate": kl}
+
+
+def _score(latent, params, key, x, context, beta, num_samples, centre):
+    """The score-function estimator, `centre` taking a baseline off the signals [K]."""
+    q = latent.posterior(params, x, context)
+    z, log_q = stop_gradient(draws(q, key, num_samples))
+    log_lik, log_prior = jax.vmap(log_joint(latent, params, x, context))(z)
+    value, terms = sampled_elbo(log_lik, log_prior - log_q, beta)
+    signal = centre(stop_gradient(log_lik + beta * (log_prior - log_q)))
+    surrogate = jnp.mean(log_lik + beta * log_prior + signal * jax.vmap(q.log_prob)(z))
+    return straight_through(value, surrogate), terms
+
+
+def _mean_of_others(values):
+    return (jnp.sum(values) - values) / (len(values) - 1)
+
+
+def _check_others(name, num_samples):
+    if num_samples < 2:
+        raise ValueError(f"{name}: num_samples must be at least 2, got {num_samples}: the baseline is the others' mean")
+
+
+def _reparameterised(q):
+    if isinstance(q, (Bernoulli, Categorical, OneHot)):
+        raise TypeError(f"{type(q).__name__} is not reparameterised: use objective 'rloo', 'vimco' or 'gumbel_softmax'")
+    return q
