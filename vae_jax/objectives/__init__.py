@@ -4,6 +4,6 @@
 `bound` (a lower bound of log p(x)), `distortion` = -E_q[log p(x|z)], `rate` = KL(q(z|x) || p(z)) or its estimate.
 """
 
-from vae_jax.objectives.bounds import elbo, elbo_sampled_kl, iwae
+from vae_jax.objectives.bounds import elbo, elbo_sampled_kl, iwae, stratified_elbo
 
-__all__ = ["elbo", "elbo_sampled_kl", "iwae"]
+__all__ = ["elbo", "elbo_sampled_kl", "iwae", "stratified_elbo"]
