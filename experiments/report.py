@@ -200,7 +200,7 @@ def _image_figures(experiment, params, key):
     yield "samples_of_pixels", images.grid(show(pixels(jax.random.split(key_class, 100), classes)), ncols=10)
     yield "interpolations", _interpolations(experiment, params, x, c, show)
 
-    if latent.prior(params).mean().shape == (2,):
+    if latent.prior(params, None if c is None else c[0]).mean().shape == (2,):
         axes = {"manifold": manifold.grid_values(20), "manifold_quantiles": manifold.normal_quantiles(20)}
         for name, values in axes.items():
             grid = jax.jit(lambda v: manifold.decode_grid(latent, params, v, None if c is None else c[0]))(values)

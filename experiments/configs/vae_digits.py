@@ -17,6 +17,7 @@ def get_config(arg: str = "") -> ConfigDict:
             "latent_dim": 8,
             "encoder": {"name": "mlp", "hidden": (128,), "activation": "relu"},
             "decoder": {"name": "mlp", "hidden": (128,), "activation": "relu"},
+            "prior": {"name": "standard"},  # a function of vae_jax.priors
             "posterior": {"name": "normal"},
             "likelihood": {"name": "bernoulli"},
             "objective": {"name": "elbo", "num_samples": 1, "beta": 1.0},
@@ -74,11 +75,15 @@ def get_config(arg: str = "") -> ConfigDict:
 def smoke(config: ConfigDict) -> ConfigDict:
     """The same experiment, small enough for a test: every code path, no result."""
     config.data.batch_size = 8
-    for network in (config.model.encoder, config.model.decoder):
+    for network in (config.model.encoder, config.model.decoder, config.model.prior):
         if "hidden" in network:
             network.hidden = tuple(min(width, 16) for width in network.hidden)
         if "channels" in network:
             network.channels = tuple(min(width, 4) for width in network.channels)
+        if "num_components" in network:
+            network.num_components = min(network.num_components, 4)
+        if "num_flows" in network:
+            network.num_flows = min(network.num_flows, 2)
     if "num_samples" in config.model.objective:
         config.model.objective.num_samples = min(config.model.objective.num_samples, 3)
     config.train.update({"num_steps": 20, "log_every": 5, "eval_every": 10, "checkpoint_every": 10})

@@ -11,13 +11,17 @@ from vae_jax.distributions import (
     Bernoulli,
     Categorical,
     DiscretizedLogisticMixture,
+    LowRankNormal,
+    Mixture,
     MultivariateNormal,
     Normal,
     RelaxedBernoulli,
+    Transformed,
     heads,
 )
 
 FAR = (-1e4, -100.0, 0.0, 100.0, 1e4)
+VECTORS = ("coupling_flow", "low_rank_normal", "multivariate_normal", "planar_flow")
 PIXELS = ("bernoulli", "categorical", "discretized_logistic", "discretized_logistic_mixture")
 
 
@@ -45,13 +49,14 @@ def assert_finite(name, shape):
         assert np.isfinite(leaf).all()
 
 
-@pytest.mark.parametrize("name", [name for name in heads.__all__ if name != "multivariate_normal"])
+@pytest.mark.parametrize("name", [name for name in heads.__all__ if name not in VECTORS])
 def test_every_density_is_finite(name):
     assert_finite(name, (2, 3, 1))
 
 
-def test_the_full_covariance_is_finite_in_two_dimensions():
-    assert_finite("multivariate_normal", (2,))
+@pytest.mark.parametrize("name", VECTORS)
+def test_every_density_of_a_vector_is_finite(name):
+    assert_finite(name, (2,))
 
 
 def test_the_full_covariance_is_finite_up_to_eight_dimensions():
@@ -63,26 +68,41 @@ def test_the_full_covariance_is_finite_up_to_eight_dimensions():
     [
         ("bernoulli", Bernoulli),
         ("categorical", Categorical),
+        ("coupling_flow", Transformed),
         ("discretized_logistic", DiscretizedLogisticMixture),
         ("discretized_logistic_mixture", DiscretizedLogisticMixture),
+        ("low_rank_normal", LowRankNormal),
         ("multivariate_normal", MultivariateNormal),
         ("normal", Normal),
         ("normal_fixed_scale", Normal),
         ("relaxed_bernoulli", RelaxedBernoulli),
+        ("normal_mixture", Mixture),
+        ("planar_flow", Transformed),
     ],
 )
 def test_a_head_says_what_shapes_it_takes(name, kind):
-    shape = (6,) if name == "multivariate_normal" else (3, 2, 1)
-    head = getattr(heads, name)(shape)
-    raws = [jax.ShapeDtypeStruct(s, jnp.float32) for s in head.shapes]
-    distribution = jax.eval_shape(head.distribution, *raws)
+    shape = (6,) if name in VECTORS else (3, 2, 1)
+    distribution = heads.abstract(getattr(heads, name)(shape))
     assert isinstance(distribution, kind)
     mean, sample = jax.eval_shape(lambda d, key: (d.mean(), d.sample(key)), distribution, jax.random.key(0))
     assert mean.shape == sample.shape == shape
 
 
+@pytest.mark.parametrize("name", VECTORS)
+def test_a_density_of_vectors_refuses_an_image(name):
+    with pytest.raises(ValueError, match=rf"{name} is over vectors, got an event of shape \(3, 2, 1\)"):
+        getattr(heads, name)((3, 2, 1))
+
+
 def test_every_head_is_tested_here():
-    assert set(heads.__all__) == {"normal", "normal_fixed_scale", "multivariate_normal", "relaxed_bernoulli", *PIXELS}
+    assert set(heads.__all__) == {
+        "normal",
+        "normal_fixed_scale",
+        "normal_mixture",
+        "relaxed_bernoulli",
+        *VECTORS,
+        *PIXELS,
+    }
 
 
 def test_data_are_standardised_to_about_one():

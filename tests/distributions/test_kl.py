@@ -10,6 +10,7 @@ import scipy.stats
 from vae_jax.distributions import (
     Bernoulli,
     Categorical,
+    LowRankNormal,
     MultivariateNormal,
     Normal,
     OneHot,
@@ -28,11 +29,18 @@ def tril(seed, dim):
     return jnp.tril(array(seed, dim, dim), -1) + jnp.diag(jnp.exp(array(seed + 1, dim, scale=0.5)))
 
 
+def low_rank(seed):
+    return LowRankNormal(array(seed, 3), array(seed + 1, 3, scale=0.5), array(seed + 2, 3, 2))
+
+
 PAIRS = {
     "diagonal": (Normal(array(0, 3), array(1, 3, scale=0.5)), Normal(array(2, 3), array(3, 3, scale=0.5))),
     "full": (MultivariateNormal(array(4, 3), tril(5, 3)), MultivariateNormal(array(7, 3), tril(8, 3))),
     "diagonal in full": (Normal(array(0, 3), array(1, 3, scale=0.5)), MultivariateNormal(array(7, 3), tril(8, 3))),
     "full in diagonal": (MultivariateNormal(array(7, 3), tril(8, 3)), Normal.standard((3,))),
+    "low rank in diagonal": (low_rank(10), Normal(array(2, 3), array(3, 3, scale=0.5))),
+    "low rank in low rank": (low_rank(10), low_rank(14)),
+    "diagonal in low rank": (Normal(array(0, 3), array(1, 3, scale=0.5)), low_rank(14)),
     "bits": (Bernoulli(array(0, 2, 3)), Bernoulli(array(1, 2, 3))),
     "levels": (Categorical(array(0, 2, 5)), Categorical(array(1, 2, 5))),
     "indicators": (OneHot(array(0, 2, 5)), OneHot(array(1, 2, 5))),
@@ -84,6 +92,13 @@ def test_the_diagonal_rule_is_a_case_of_the_full_one():
     expected = kl_divergence(q, p)
     for pair in ((full_q, full_p), (full_q, p), (q, full_p)):
         np.testing.assert_allclose(kl_divergence(*pair), expected, rtol=1e-5)
+
+
+def test_the_low_rank_rule_is_a_case_of_the_full_one():
+    q, p = PAIRS["low rank in diagonal"]
+    covariance = jnp.diag(jnp.exp(2.0 * q.log_scale)) + q.factor @ q.factor.T
+    full = MultivariateNormal(q.loc, jnp.linalg.cholesky(covariance))
+    np.testing.assert_allclose(kl_divergence(q, p), kl_divergence(full, p), rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", [Bernoulli, Categorical])

@@ -127,3 +127,25 @@ def test_split_cuts_the_last_axis():
     pieces = split(jnp.arange(12).reshape(2, 6), [1, 3, 2])
     np.testing.assert_array_equal(jnp.concatenate(pieces, -1), jnp.arange(12).reshape(2, 6))
     assert [p.shape for p in pieces] == [(2, 1), (2, 3), (2, 2)]
+
+
+def test_a_gated_layer_is_a_product_with_a_gate():
+    """h = act(A x + a) ⊙ σ(B x + b), arXiv:1612.08083 eq. (1)."""
+    x = jnp.asarray(np.random.default_rng(0).normal(size=4), jnp.float32)
+    for activation, act in (("identity", lambda a: a), ("tanh", np.tanh)):
+        network = networks.mlp(((2,),), (3,), activation, gated=True)
+        shapes = jax.eval_shape(network.init, jax.random.key(0), x)
+        rng = np.random.default_rng(1)
+        variables = jax.tree.map(lambda a, rng=rng: jnp.asarray(rng.normal(size=a.shape), a.dtype), shapes)
+        first, head = variables["params"]["Dense_0"], variables["params"]["DenseHead_0"]["Dense_0"]
+        value, gate = np.split(np.asarray(x @ first["kernel"] + first["bias"], np.float64), 2)
+        h = act(value) / (1.0 + np.exp(-gate))
+        np.testing.assert_allclose(network.apply(variables, x)[0], h @ head["kernel"] + head["bias"], rtol=1e-4)
+
+
+def test_zero_output_is_zero_and_can_move():
+    network, x = networks.mlp(((2,), (3,)), (4,), zero_output=True), jnp.ones(3)
+    variables = jax.jit(network.init)(jax.random.key(0), x)
+    assert all((np.asarray(a) == 0).all() for a in network.apply(variables, x))
+    slope = jax.grad(lambda v: network.apply(v, x)[0].sum())(variables)
+    assert np.abs(slope["params"]["DenseHead_0"]["Dense_0"]["kernel"]).max() > 0

@@ -10,7 +10,7 @@ import pytest
 
 from vae_jax import objectives
 from vae_jax.core import Latent
-from vae_jax.distributions import Normal, kl_per_dim
+from vae_jax.distributions import Mixture, Normal, kl_per_dim
 from vae_jax.objectives.bounds import (
     capacity,
     ciwae,
@@ -22,6 +22,7 @@ from vae_jax.objectives.bounds import (
     miwae,
     piwae,
     renyi,
+    stratified_elbo,
 )
 
 SIZE, DRAWS = 4, 2000
@@ -269,13 +270,89 @@ def test_groups_are_refused_without_samples(linear_gaussian, equation):
         equation(linear_gaussian.latent, linear_gaussian.wrong, jax.random.key(0), jnp.zeros(3), **options)
 
 
-@pytest.mark.parametrize("equation", [elbo, elbo_sampled_kl, iwae])
+@pytest.mark.parametrize("equation", [elbo, elbo_sampled_kl, iwae, stratified_elbo])
 @pytest.mark.parametrize("num_samples", [0, -3])
 def test_no_samples_are_refused(linear_gaussian, equation, num_samples):
     with pytest.raises(ValueError, match=f"num_samples must be at least 1, got {num_samples}"):
         equation(
             linear_gaussian.latent, linear_gaussian.exact, jax.random.key(0), jnp.zeros(3), num_samples=num_samples
         )
+
+
+# ------------------------------------------------------------------------------------------------ mixture posteriors
+
+LOCS, SCALES, LOGITS = np.array([-1.2, 0.9]), np.array([0.5, 0.8]), np.array([0.4, -0.3])
+
+
+def on_a_line():
+    """z in one dimension, p(z) = N(0, 1), p(x|z) = N(tanh 2z, 0.5²), q(z|x) a mixture of two normals."""
+    return Latent(
+        prior=lambda params, context=None: Normal.standard((1,)),
+        posterior=lambda params, x, context=None: Mixture(
+            params["logits"], Normal(params["locs"][:, None], jnp.log(params["scales"])[:, None])
+        ),
+        likelihood=lambda params, z, context=None: Normal(jnp.tanh(2.0 * z), jnp.full(1, jnp.log(0.5))),
+    )
+
+
+def elbo_by_quadrature(logits, locs, scales, x):
+    z = np.linspace(-8.0, 8.0, 8001)
+    normal = lambda z, m, s: -0.5 * ((z - m) / s) ** 2 - np.log(s) - 0.5 * np.log(2 * np.pi)  # noqa: E731
+    weights = np.exp(logits) / np.exp(logits).sum()
+    q = sum(w * np.exp(normal(z, m, s)) for w, m, s in zip(weights, locs, scales, strict=True))
+    integrand = q * (normal(x, np.tanh(2 * z), 0.5) + normal(z, 0.0, 1.0) - np.log(np.maximum(q, 1e-300)))
+    return integrand.sum() * (z[1] - z[0])
+
+
+@pytest.fixture(scope="module")
+def of_a_mixture():
+    """Values and gradients [N] of a stratified and a plain bound, many draws each, and the exact ones by quadrature."""
+    params = {"logits": LOGITS, "locs": LOCS, "scales": SCALES}
+    latent, x = on_a_line(), 0.3
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def draws(equation):
+        given = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), params)
+        one = lambda params, key: equation(latent, params, key, jnp.full(1, x))[0]  # noqa: E731
+        return jax.vmap(jax.value_and_grad(one), (None, 0))(given, jax.random.split(jax.random.key(0), 20_000))
+
+    exact = {}
+    for name, value in params.items():
+        exact[name] = np.zeros(2)
+        for i in range(2):
+            step = 1e-5 * np.eye(2)[i]
+            up, down = ({**params, name: value + s * step} for s in (1, -1))
+            exact[name][i] = (elbo_by_quadrature(**up, x=x) - elbo_by_quadrature(**down, x=x)) / 2e-5
+    return draws(stratified_elbo), draws(elbo_sampled_kl), elbo_by_quadrature(**params, x=x), exact
+
+
+def test_the_stratified_bound_is_the_elbo_of_a_mixture(of_a_mixture, assert_mean):
+    (stratified, _), (plain, _), exact, _ = of_a_mixture
+    assert_mean(stratified, exact)
+    assert_mean(plain, exact)
+    assert stratified.var() < plain.var()
+
+
+@pytest.mark.parametrize("name", ["logits", "locs", "scales"])
+def test_the_gradient_of_the_stratified_bound_is_exact_in_the_mean(of_a_mixture, name, assert_mean):
+    (_, gradient), _, _, exact = of_a_mixture
+    assert_mean(gradient[name], exact[name])
+
+
+def test_the_pathwise_gradient_of_the_weights_is_not(of_a_mixture):
+    """Why a mixture posterior is refused under the other bounds: the choice of the component has no gradient."""
+    _, (_, gradient), _, exact = of_a_mixture
+    logits = np.asarray(gradient["logits"], np.float64)
+    z = (logits.mean(axis=0) - exact["logits"]) / (logits.std(axis=0) / np.sqrt(len(logits)))
+    assert np.all(np.abs(z) > 20)
+
+
+def test_without_a_mixture_the_stratified_bound_is_the_sampled_one(linear_gaussian, x):
+    given, expected = (
+        estimates(equation, linear_gaussian.latent, linear_gaussian.wrong, x)
+        for equation in (stratified_elbo, elbo_sampled_kl)
+    )
+    jax.tree.map(np.testing.assert_array_equal, given, expected)
 
 
 def test_all_names_what_can_be_maximised():

@@ -1,26 +1,33 @@
 """Distributions are values: frozen pytrees with `sample(key)`, `log_prob(x)` (a scalar, nats) and `mean()`.
 
 A reparameterised one may have `sample_and_log_prob(key)` too, which is exact where log_prob(sample(key)) would round.
+`support` says over what: "real", "binary", "integers below V".
 """
 
 from vae_jax.distributions.discrete import Bernoulli, Categorical, OneHot
 from vae_jax.distributions.kl import has_closed_form, kl_divergence, kl_per_dim
-from vae_jax.distributions.normal import MultivariateNormal, Normal
+from vae_jax.distributions.mixture import Mixture
+from vae_jax.distributions.normal import LowRankNormal, MultivariateNormal, Normal
 from vae_jax.distributions.pixels import DiscretizedLogisticMixture
 from vae_jax.distributions.relaxed import RelaxedBernoulli, RelaxedOneHot, relax
-from vae_jax.distributions.support import check_support
+from vae_jax.distributions.support import check_support, is_discrete
+from vae_jax.distributions.transformed import Transformed
 
 __all__ = [
     "Bernoulli",
     "Categorical",
     "DiscretizedLogisticMixture",
+    "LowRankNormal",
+    "Mixture",
     "MultivariateNormal",
     "Normal",
     "OneHot",
     "RelaxedBernoulli",
     "RelaxedOneHot",
+    "Transformed",
     "check_support",
     "has_closed_form",
+    "is_discrete",
     "kl_divergence",
     "kl_per_dim",
     "relax",

@@ -9,22 +9,30 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
+from vae_jax.bijectors import AffineCoupling, Chain, Flip, Planar, dense_conditioner
 from vae_jax.distributions.discrete import Bernoulli, Categorical
-from vae_jax.distributions.normal import MultivariateNormal, Normal
+from vae_jax.distributions.mixture import Mixture
+from vae_jax.distributions.normal import LowRankNormal, MultivariateNormal, Normal
 from vae_jax.distributions.pixels import DiscretizedLogisticMixture
 from vae_jax.distributions.relaxed import RelaxedBernoulli
+from vae_jax.distributions.transformed import Transformed
 from vae_jax.numerics import soft_clip
 
 __all__ = [
     "bernoulli",
     "categorical",
+    "coupling_flow",
     "discretized_logistic",
     "discretized_logistic_mixture",
+    "low_rank_normal",
     "multivariate_normal",
     "normal",
     "normal_fixed_scale",
+    "normal_mixture",
+    "planar_flow",
     "relaxed_bernoulli",
 ]
 
@@ -37,6 +45,11 @@ class Head(NamedTuple):
     shapes: tuple
     distribution: Callable
     standardize: Callable = lambda x: x
+
+
+def abstract(head: Head):
+    """The head's distribution with shapes in place of arrays: its kind and its support are known before any number."""
+    return jax.eval_shape(head.distribution, *(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in head.shapes))
 
 
 def bernoulli(event_shape) -> Head:
@@ -77,7 +90,7 @@ def multivariate_normal(event_shape) -> Head:
     As a posterior it is finite in any dimension. L⁻¹ grows like 9^(D-1): as a likelihood of data at any distance
     it is finite up to D = 8.
     """
-    (dim,) = event_shape
+    dim = _length("multivariate_normal", event_shape)
 
     def distribution(loc, raw):
         scale = jnp.exp(soft_clip(jnp.diagonal(raw), LOG_SCALE_LIMIT))
@@ -85,6 +98,76 @@ def multivariate_normal(event_shape) -> Head:
         return MultivariateNormal(loc, scale[:, None] * (jnp.eye(dim) + lower))
 
     return Head((event_shape, (dim, dim)), distribution)
+
+
+def low_rank_normal(event_shape, *, rank=2) -> Head:
+    """Covariance diag(s) (I + G Gᵀ) diag(s), G [D, rank] softly clipped: between the diagonal and the full one."""
+    dim = _length("low_rank_normal", event_shape)
+    _at_least_one("low_rank_normal", rank=rank)
+
+    def distribution(loc, raw, raw_factor):
+        log_scale = soft_clip(raw, LOG_SCALE_LIMIT)
+        return LowRankNormal(loc, log_scale, jnp.exp(log_scale)[:, None] * soft_clip(raw_factor, LOG_SCALE_LIMIT))
+
+    return Head((event_shape, event_shape, (dim, rank)), distribution)
+
+
+def normal_mixture(event_shape, *, num_components=3) -> Head:
+    """Σ_k π_k N(μ_k, diag(s_k²)), weights, means and log-scales all given: a posterior that need not be unimodal.
+
+    As a posterior it is trained by `objectives.stratified_elbo`.
+    """
+    _at_least_one("normal_mixture", num_components=num_components)
+    shape = (num_components, *event_shape)
+    components = lambda locs, raw: Normal(locs, soft_clip(raw, LOG_SCALE_LIMIT))  # noqa: E731
+    return Head(((num_components,), shape, shape), lambda logits, locs, raw: Mixture(logits, components(locs, raw)))
+
+
+def planar_flow(event_shape, *, num_flows=4) -> Head:
+    """The diagonal normal bent by `num_flows` planar maps, each with u, w, b of its own.  arXiv:1505.05770 sec. 4."""
+    dim = _length("planar_flow", event_shape)
+    _at_least_one("planar_flow", num_flows=num_flows)
+
+    def distribution(loc, raw, u, w, b):
+        u, w, b = (soft_clip(a, LOG_SCALE_LIMIT) for a in (u, w, b))
+        base = Normal(loc, soft_clip(raw, LOG_SCALE_LIMIT))
+        return Transformed(base, Chain(tuple(Planar(u[k], w[k], b[k]) for k in range(num_flows))))
+
+    return Head((event_shape, event_shape, (num_flows, dim), (num_flows, dim), (num_flows,)), distribution)
+
+
+def coupling_flow(event_shape, *, num_flows=4, hidden=8) -> Head:
+    """The diagonal normal through `num_flows` affine couplings, arXiv:1605.08803, halves taking turns; the weights of
+    each conditioner, one layer of `hidden` units, are put out too, softly clipped.
+
+    Raises `ValueError` for fewer than two dimensions, which have no halves.
+    """
+    dim = _length("coupling_flow", event_shape)
+    if dim < 2:
+        raise ValueError(f"coupling_flow: at least two dimensions are needed, got {dim}")
+    _at_least_one("coupling_flow", num_flows=num_flows, hidden=hidden)
+    given, changed = dim // 2, dim - dim // 2
+    weights = ((hidden, given), (hidden,), (2, changed, hidden), (2, changed))
+
+    def distribution(loc, raw, *weights):
+        weights = [soft_clip(w, LOG_SCALE_LIMIT) for w in weights]
+        couplings = [AffineCoupling(tuple(w[k] for w in weights), dense_conditioner) for k in range(num_flows)]
+        bijector = Chain(tuple(part for coupling in couplings for part in (coupling, Flip())))
+        return Transformed(Normal(loc, soft_clip(raw, LOG_SCALE_LIMIT)), bijector)
+
+    return Head((event_shape, event_shape, *((num_flows, *shape) for shape in weights)), distribution)
+
+
+def _length(name, event_shape):
+    if len(event_shape) != 1:
+        raise ValueError(f"{name} is over vectors, got an event of shape {tuple(event_shape)}")
+    return event_shape[0]
+
+
+def _at_least_one(name, **options):
+    for option, value in options.items():
+        if value < 1:
+            raise ValueError(f"{name}: {option} must be at least 1, got {value}")
 
 
 def _levels_to_unit(num_levels):

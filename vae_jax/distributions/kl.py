@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax.distributions.discrete import Bernoulli, Categorical, OneHot
-from vae_jax.distributions.normal import MultivariateNormal, Normal
+from vae_jax.distributions.normal import LowRankNormal, MultivariateNormal, Normal
 
 
 def kl_normal_normal_per_dim(q: Normal, p: Normal):
@@ -27,7 +27,17 @@ def _kl_multivariate(q, p):
     return 0.5 * (trace + shift - q.loc.size) + log_det(p.scale_tril) - log_det(q.scale_tril)
 
 
+def _kl_low_rank(q, p):
+    """The diagonal rule, with the factor's rows added to the trace and the determinant lemma's log |M| taken off."""
+    rows = jnp.sum(jnp.square(q.factor * jnp.exp(-p.log_scale)[:, None]))
+    _, tril = q.whitened()
+    return _kl_normal(Normal(q.loc, q.log_scale), p) + 0.5 * rows - jnp.sum(jnp.log(jnp.diagonal(tril)))
+
+
 def _as_multivariate(d):
+    if isinstance(d, LowRankNormal):
+        covariance = jnp.diag(jnp.exp(2.0 * d.log_scale)) + d.factor @ d.factor.T
+        return MultivariateNormal(d.loc, jnp.linalg.cholesky(covariance))
     return MultivariateNormal(d.loc, jnp.diag(jnp.exp(d.log_scale))) if isinstance(d, Normal) else d
 
 
@@ -66,10 +76,10 @@ def kl_divergence(q, p):
 
 
 def _rule(q, p):
-    gaussians = (Normal, MultivariateNormal)
+    gaussians = (Normal, LowRankNormal, MultivariateNormal)
     if isinstance(q, gaussians) and isinstance(p, gaussians):
-        if isinstance(q, Normal) and isinstance(p, Normal):
-            return _kl_normal
+        if isinstance(p, Normal) and not isinstance(q, MultivariateNormal):
+            return _kl_normal if isinstance(q, Normal) else _kl_low_rank
         return lambda q, p: _kl_multivariate(_as_multivariate(q), _as_multivariate(p))
     rules = {Bernoulli: _kl_bernoulli, Categorical: _kl_categorical, OneHot: _kl_categorical}
     return rules.get(type(q)) if type(q) is type(p) else None

@@ -41,6 +41,56 @@ class Normal:
 
 
 @struct.dataclass
+class LowRankNormal:
+    """N(x; loc, diag(s²) + F Fᵀ), s = exp(log_scale) [D], `factor` F [D, R]: R directions beyond the diagonal.
+
+    With A = diag(s)⁻¹ F and M = I + AᵀA [R, R], |Σ| = |M| Π s² and Σ⁻¹ is Woodbury's: O(D R²) for O(D³). float32
+    wants AᵀA well below 10⁷, so F is best given in units of s, as `heads.low_rank_normal` does.
+    """
+
+    loc: jax.Array
+    log_scale: jax.Array
+    factor: jax.Array
+
+    support = "real"
+
+    def sample(self, key):
+        """x = loc + s ⊙ ε + F η."""
+        return self.sample_and_log_prob(key)[0]
+
+    def sample_and_log_prob(self, key):
+        """A draw x and log p(x) from its noises ε, η: the exponent is |ε + Aδ|² + |η - δ|², M δ = η - Aᵀε."""
+        key_diagonal, key_factor = jax.random.split(key)
+        epsilon = jax.random.normal(key_diagonal, self.loc.shape, self.loc.dtype)
+        eta = jax.random.normal(key_factor, self.factor.shape[1:], self.loc.dtype)
+        a, tril = self.whitened()
+        delta = jax.scipy.linalg.cho_solve((tril, True), eta - a.T @ epsilon)
+        square = jnp.sum(jnp.square(epsilon + a @ delta)) + jnp.sum(jnp.square(eta - delta))
+        x = self.loc + jnp.exp(self.log_scale) * epsilon + self.factor @ eta
+        return x, self._log_prob(square, tril)
+
+    def log_prob(self, x):
+        """-½ (|e|² - |L_M⁻¹ Aᵀ e|²) - log |L_M| - Σ log s - D/2 log 2π, e = (x - loc) / s, M = L_M L_Mᵀ, in nats."""
+        a, tril = self.whitened()
+        e = (x - self.loc) * jnp.exp(-self.log_scale)
+        delta = jax.scipy.linalg.cho_solve((tril, True), a.T @ e)
+        # |e - Aδ|² + |δ|² is the same exponent without the difference of two large squares.
+        return self._log_prob(jnp.sum(jnp.square(e - a @ delta)) + jnp.sum(jnp.square(delta)), tril)
+
+    def whitened(self):
+        """A and the Cholesky factor of I + AᵀA."""
+        a = self.factor * jnp.exp(-self.log_scale)[:, None]
+        return a, jnp.linalg.cholesky(jnp.eye(a.shape[1]) + a.T @ a)
+
+    def _log_prob(self, square, tril):
+        log_det = jnp.sum(self.log_scale) + jnp.sum(jnp.log(jnp.diagonal(tril)))
+        return -0.5 * (square + self.loc.size * LOG_2PI) - log_det
+
+    def mean(self):
+        return self.loc
+
+
+@struct.dataclass
 class MultivariateNormal:
     """N(x; loc, L Lᵀ) with a full covariance; `scale_tril` is L [D, D], lower triangular, positive diagonal."""
 

@@ -1,5 +1,7 @@
 """Which data a density is a density of."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -25,3 +27,24 @@ def check_support(distribution, x):
                 f"a {name} likelihood is a density of {support}; the data range over [{low:g}, {high:g}]. "
                 "Set config.data.transform='levels' (and num_levels to match), or choose another likelihood"
             )
+
+
+def is_discrete(distribution) -> bool:
+    """Whether it is over a countable set: its draws carry no gradient."""
+    return distribution.support != "real"
+
+
+def real_coordinates(support):
+    """(u -> x, x -> u): reals as values in the range of `support`, by a logistic where it is bounded, and back.
+
+    Back, values within a hundredth of an end are taken from there, so that every u is finite and can move.
+    """
+    if support == "real":
+        return (lambda u: u), (lambda x: x)
+    top = 1.0 if support == "binary" else int(support.rsplit(" ", 1)[1]) - 1.0
+
+    def to_real(x):
+        p = jnp.clip(x / top, 0.01, 0.99)
+        return jnp.log(p) - jnp.log1p(-p)
+
+    return (lambda u: top * jax.nn.sigmoid(u)), to_real

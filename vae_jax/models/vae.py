@@ -1,6 +1,6 @@
 """The variational auto-encoder, arXiv:1312.6114; where there is a class label, conditional on it, arXiv:1406.5298.
 
-p(z) = N(0, I)       q(z|x, c) = posterior(encoder(x, c))       p(x|z, c) = likelihood(decoder(z, c))
+p(z) = prior         q(z|x, c) = posterior(encoder(x, c))       p(x|z, c) = likelihood(decoder(z, c))
 """
 
 import functools
@@ -8,20 +8,36 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from vae_jax import networks, objectives
+from vae_jax import networks, objectives, priors
 from vae_jax.core import Latent, Model, build, check_options, per_example
-from vae_jax.distributions import Normal, heads
+from vae_jax.distributions import heads
 from vae_jax.networks.precision import compute_in
 from vae_jax.objectives import schedules
 from vae_jax.objectives.bounds import log_weight
+from vae_jax.objectives.requirements import check_pair
+
+STANDARD = {"name": "standard"}
 
 
-def vae(encoder, decoder, *, latent_dim, posterior, likelihood, objective=objectives.elbo, num_classes=0, **options):
+def vae(
+    encoder,
+    decoder,
+    *,
+    latent_dim,
+    posterior,
+    likelihood,
+    prior=None,
+    objective=objectives.elbo,
+    num_classes=0,
+    **options,
+):
     """A VAE from two networks and two heads; `objective` is maximised with `options`, of which any may be a schedule.
 
-    `encoder` puts out what `posterior` takes, `decoder` what `likelihood` takes (`distributions.heads`).
+    `encoder` puts out what `posterior` takes, `decoder` what `likelihood` takes (`distributions.heads`); `prior` is one
+    of `priors`, None for N(0, I). What a prior learns is params["prior"].
     Raises `ValueError` where a conditional model meets no context.
     """
+    prior = prior or priors.standard((latent_dim,))
 
     def one_hot(context):
         if num_classes == 0:
@@ -36,18 +52,19 @@ def vae(encoder, decoder, *, latent_dim, posterior, likelihood, objective=object
     def decode(params, z, context=None):
         return likelihood.distribution(*decoder.apply(params["decoder"], z, one_hot(context)))
 
-    latent = Latent(
-        prior=lambda params, context=None: Normal.standard((latent_dim,)),
-        posterior=encode,
-        likelihood=decode,
-    )
+    def prior_of(params, context=None):
+        return prior.distribution(params.get("prior"), lambda x: encode(params, x, context))
+
+    latent = Latent(prior=prior_of, posterior=encode, likelihood=decode)
 
     def init(key, batch):
         key_encoder, key_decoder = jax.random.split(key)
         x, context = jax.tree.map(lambda a: a[0], (batch["x"], batch.get("context")))
+        learned = prior.init(jax.random.fold_in(key, 2), batch)
         return {
             "encoder": encoder.init(key_encoder, likelihood.standardize(x), one_hot(context)),
             "decoder": decoder.init(key_decoder, jnp.zeros(latent_dim), one_hot(context)),
+            **({} if learned is None else {"prior": learned}),
         }
 
     def loss(params, key, batch, step):
@@ -57,7 +74,7 @@ def vae(encoder, decoder, *, latent_dim, posterior, likelihood, objective=object
 
     def sample(params, key, context=None):
         key_z, key_x = jax.random.split(key)
-        return decode(params, latent.prior(params).sample(key_z), context).sample(key_x)
+        return decode(params, prior_of(params, context).sample(key_z), context).sample(key_x)
 
     def bound(params, key, x, context=None):
         return log_weight(latent, params, key, x, context)
@@ -75,18 +92,20 @@ def from_config(
     posterior,
     likelihood,
     objective,
+    prior=STANDARD,
     compute_dtype="float32",
 ) -> Model:
-    """A VAE from plain dicts: each has the `name` of a network, head or objective, and its keyword arguments.
+    """A VAE from plain dicts: each has the `name` of a network, head, prior or objective, and its keyword arguments.
 
     A number among the objective's options may be a schedule, `{"name": "linear", "steps": 1000}`. `compute_dtype` is
     what the networks compute in, "float32" or "bfloat16"; distributions and bounds are float32 in any case.
-    Raises `ValueError` that names the key.
+    Raises `ValueError` that names the key, also where the objective cannot be used with this posterior and prior.
     """
     if not isinstance(latent_dim, int) or latent_dim < 1:
         raise ValueError(f"config.model.latent_dim must be a positive integer, got {latent_dim!r}")
     posterior = build(heads, posterior, (latent_dim,), where="config.model.posterior")
     likelihood = build(heads, likelihood, tuple(event_shape), where="config.model.likelihood")
+    prior = build(priors, prior, (latent_dim,), heads.abstract(likelihood).support, where="config.model.prior")
     options = dict(objective)
     name = options.pop("name", None)
     if name not in objectives.__all__:
@@ -98,13 +117,27 @@ def from_config(
             options[key] = build(schedules, value, where=f"config.model.objective.{key}")
     equation = getattr(objectives, name)
     check_options(equation, options, where="config.model.objective", num_args=5)
+    check_pair(name, heads.abstract(posterior), _abstract(prior, posterior, event_shape))
     return vae(
         compute_in(compute_dtype, build(networks, encoder, posterior.shapes, where="config.model.encoder")),
         compute_in(compute_dtype, build(networks, decoder, likelihood.shapes, where="config.model.decoder")),
         latent_dim=latent_dim,
         posterior=posterior,
         likelihood=likelihood,
+        prior=prior,
         num_classes=num_classes,
         objective=equation,
         **options,
     )
+
+
+def _abstract(prior, posterior, event_shape):
+    """p(z) with shapes in place of arrays; no network is needed for them."""
+
+    def distribution(key):
+        batch = {"x": jnp.zeros((1, *event_shape))}
+        return prior.distribution(
+            prior.init(key, batch), lambda x: posterior.distribution(*map(jnp.zeros, posterior.shapes))
+        )
+
+    return jax.eval_shape(distribution, jax.random.key(0))

@@ -31,24 +31,37 @@ class DenseHead(nn.Module):
     """One affine map to all outputs, cut and shaped: h [F] -> tuple of arrays of the shapes `outputs`."""
 
     outputs: tuple
+    zero: bool = False  # whether all outputs start at zero
 
     @nn.compact
     def __call__(self, h):
         sizes = [math.prod(shape) for shape in self.outputs]
-        pieces = split(nn.Dense(sum(sizes))(h), sizes)
+        init = nn.initializers.zeros if self.zero else nn.initializers.lecun_normal()
+        pieces = split(nn.Dense(sum(sizes), kernel_init=init)(h), sizes)
         return tuple(piece.reshape(shape) for piece, shape in zip(pieces, self.outputs, strict=True))
 
 
 class MLP(nn.Module):
-    """Dense layers of the widths `hidden`, for any event shape; an encoder or a decoder."""
+    """Dense layers of the widths `hidden`, for any event shape; an encoder or a decoder.
+
+    `gated`: h = act(A x + a) ⊙ σ(B x + b); with act = identity, arXiv:1612.08083 eq. (1), as arXiv:1705.07120 has it.
+    `zero_output`: the last layer starts at zero, and so do all outputs.
+    """
 
     outputs: tuple
     hidden: tuple = (500,)
     activation: str = "relu"
+    gated: bool = False
+    zero_output: bool = False
 
     @nn.compact
     def __call__(self, x, context=None):
+        act = activation_function(self.activation)
         h = join(x, context)
         for width in self.hidden:
-            h = activation_function(self.activation)(nn.Dense(width)(h))
-        return DenseHead(self.outputs)(h)
+            if self.gated:
+                h, gate = split(nn.Dense(2 * width)(h), [width, width])  # one product for both
+                h = act(h) * jax.nn.sigmoid(gate)
+            else:
+                h = act(nn.Dense(width)(h))
+        return DenseHead(self.outputs, self.zero_output)(h)

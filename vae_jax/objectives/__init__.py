@@ -5,7 +5,18 @@ re-weighted and always in nats: `bound` (a lower bound of log p(x)), `distortion
 KL(q(z|x) || p(z)) or its estimate, and what an equation adds under a name of its own.
 """
 
-from vae_jax.objectives.bounds import capacity, ciwae, elbo, elbo_sampled_kl, free_bits, iwae, miwae, piwae, renyi
+from vae_jax.objectives.bounds import (
+    capacity,
+    ciwae,
+    elbo,
+    elbo_sampled_kl,
+    free_bits,
+    iwae,
+    miwae,
+    piwae,
+    renyi,
+    stratified_elbo,
+)
 from vae_jax.objectives.estimators import dreg, gumbel_softmax, rloo, score_function, sticking_the_landing, vimco
 
 __all__ = [
@@ -23,5 +34,6 @@ __all__ = [
     "rloo",
     "score_function",
     "sticking_the_landing",
+    "stratified_elbo",
     "vimco",
 ]

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from vae_jax.distributions import kl_divergence, kl_per_dim
+from vae_jax.distributions import Mixture, kl_divergence, kl_per_dim
 from vae_jax.numerics import log_mean_exp, straight_through
 
 
@@ -107,6 +107,29 @@ def piwae(latent, params, key, x, context=None, *, num_samples=8, num_outer=8):
     log_w = sum(jax.vmap(log_joint(latent, stopped, x, context))(z)) - log_q
     inner = jnp.mean(log_mean_exp(log_w.reshape(num_outer, num_samples), axis=1))
     return bound + straight_through(0.0, inner), {**terms, "miwae": inner}
+
+
+def stratified_elbo(latent, params, key, x, context=None, *, beta=1.0, num_samples=1):
+    """Σ_k π_k(x) E_{q_k}[log p(x|z) + β (log p(z) - log q(z|x))] for a mixture q = Σ_k π_k q_k, `num_samples` of each
+    component: the ELBO again, exact in the weights, so that its gradient reaches them and is unbiased.
+
+    arXiv:2003.01687, "SELBO". K decoder passes a sample. For a posterior that is no mixture it is `elbo_sampled_kl`.
+    """
+    q, prior = latent.posterior(params, x, context), latent.prior(params, context)
+    if not isinstance(q, Mixture):
+        return elbo_sampled_kl(latent, params, key, x, context, beta=beta, num_samples=num_samples)
+
+    def of_component(component, key):
+        def terms(key):
+            z = component.sample(key)
+            return latent.likelihood(params, z, context).log_prob(x), prior.log_prob(z) - q.log_prob(z)
+
+        return jax.tree.map(jnp.mean, jax.vmap(terms)(_split(key, num_samples)))
+
+    log_weights = q.log_weights()
+    log_lik, log_ratio = jax.vmap(of_component)(q.components, jax.random.split(key, log_weights.size))
+    log_lik, rate = jnp.exp(log_weights) @ log_lik, -(jnp.exp(log_weights) @ log_ratio)
+    return log_lik - beta * rate, {"bound": log_lik - rate, "distortion": -log_lik, "rate": rate}
 
 
 def log_weight(latent, params, key, x, context=None):

@@ -1,0 +1,137 @@
+"""Every posterior with every prior under every bound: either it trains, or the config is refused with the remedy."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vae_jax import models
+
+OBJECTIVES = {
+    **dict.fromkeys(("elbo", "elbo_sampled_kl", "iwae", "stratified_elbo"), {}),
+    **dict.fromkeys(("score_function", "rloo", "vimco", "sticking_the_landing", "dreg", "miwae", "piwae"), {}),
+    "capacity": {"gamma": 1.0, "nats": 2.0},
+    "ciwae": {"elbo_weight": 0.5},
+    "free_bits": {"free_nats": 0.1},
+    "gumbel_softmax": {"temperature": 0.5},
+    "renyi": {"alpha": 0.5},
+}
+POSTERIORS = {
+    "normal": {},
+    "multivariate_normal": {},
+    "low_rank_normal": {"rank": 1},
+    "normal_mixture": {"num_components": 2},
+    "planar_flow": {"num_flows": 2},
+    "coupling_flow": {"num_flows": 2, "hidden": 2},
+    "bernoulli": {},
+}
+PRIORS = {
+    "standard": {},
+    "mixture": {"num_components": 3},
+    "vamp": {"num_components": 3},
+    "flow": {"num_flows": 2, "hidden": (3,)},
+    "bernoulli": {},
+}
+BATCH = {"x": jnp.asarray(np.random.default_rng(0).integers(2, size=(4, 5)), jnp.float32)}
+
+
+def build(posterior, prior, objective, num_classes=0):
+    config = {
+        "latent_dim": 2,
+        "encoder": {"name": "mlp", "hidden": (4,)},
+        "decoder": {"name": "mlp", "hidden": (4,)},
+        "posterior": {"name": posterior, **POSTERIORS[posterior]},
+        "prior": {"name": prior, **PRIORS[prior]},
+        "likelihood": {"name": "bernoulli"},
+        "objective": {"name": objective, "num_samples": 2, **OBJECTIVES[objective]},
+    }
+    return models.from_config("vae", config, event_shape=(5,), num_classes=num_classes)
+
+
+def refusal(posterior, prior, objective):
+    """What the error must say; None for what must train."""
+    bits = posterior == "bernoulli"
+    if prior != "vamp" and bits != (prior == "bernoulli"):  # a VampPrior is over whatever its posterior is over
+        return r"config\.model\.prior: a \w+ is over"
+    by_score = objective in ("score_function", "rloo", "vimco")
+    if bits and not by_score and objective != "gumbel_softmax":
+        return "no gradient passes through draws of binary"
+    if objective == "gumbel_softmax" and not bits:
+        return "needs no relaxation; use 'elbo'"
+    if posterior == "normal_mixture" and not by_score and objective != "stratified_elbo":
+        return "no gradient passes through the choice of its component; use 'stratified_elbo'"
+    closed = objective in ("elbo", "capacity", "free_bits", "gumbel_softmax")
+    if closed and ("flow" in posterior or prior not in ("standard", "bernoulli")):
+        return "no closed-form KL; use 'elbo_sampled_kl'"
+    if objective == "free_bits" and posterior != "normal":
+        return "whose KL does not split by dimension; use 'elbo'"
+    return None
+
+
+def step(model):
+    """Parameters, then the loss, its terms and its gradient by them."""
+
+    def run(key, batch):
+        key_init, key_loss = jax.random.split(key)
+        params = model.init(key_init, batch)
+
+        def mean_loss(params):
+            loss, terms = model.loss(params, key_loss, batch, 0)
+            return jnp.mean(loss), terms
+
+        return params, jax.value_and_grad(mean_loss, has_aux=True)(params)
+
+    return run
+
+
+@pytest.mark.parametrize("posterior, prior", itertools.product(POSTERIORS, PRIORS))
+def test_it_trains_or_says_why_not(posterior, prior):
+    """Shapes and types of a whole step; nothing is compiled."""
+    for objective in OBJECTIVES:
+        words = refusal(posterior, prior, objective)
+        if words:
+            with pytest.raises(ValueError, match=words):
+                build(posterior, prior, objective)
+            continue
+        params, ((loss, terms), gradient) = jax.eval_shape(
+            step(build(posterior, prior, objective)), jax.random.key(0), BATCH
+        )
+        assert loss.shape == () and all(term.shape == (4,) for term in terms.values())
+        assert jax.tree.structure(gradient) == jax.tree.structure(params)
+        assert ("prior" in params) == (prior != "standard")
+
+
+@pytest.mark.parametrize(
+    "posterior, prior, objective",
+    [
+        ("low_rank_normal", "standard", "elbo"),
+        ("normal", "mixture", "elbo_sampled_kl"),
+        ("coupling_flow", "vamp", "iwae"),
+        ("planar_flow", "vamp", "elbo_sampled_kl"),
+        ("normal_mixture", "flow", "stratified_elbo"),
+    ],
+)
+def test_a_step_is_finite_and_reaches_every_parameter(posterior, prior, objective):
+    model = build(posterior, prior, objective)
+    params, ((loss, terms), gradient) = jax.jit(step(model))(jax.random.key(0), BATCH)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((params, loss, terms)))
+    for path, leaf in jax.tree.leaves_with_path(gradient):
+        assert np.isfinite(leaf).all(), path
+        # The conditioners' hidden layers wait for the zero of their last layer to move.
+        if "couplings" not in jax.tree_util.keystr(path):
+            assert np.abs(leaf).max() > 0, path
+
+
+def test_a_conditional_vamp_is_a_prior_of_each_class():
+    model = build("normal", "vamp", "elbo_sampled_kl", num_classes=3)
+    batch = {**BATCH, "context": jnp.array([0, 1, 2, 1])}
+    params = jax.jit(model.init)(jax.random.key(0), batch)
+    means = jax.jit(jax.vmap(lambda c: model.latent.prior(params, c).mean()))(jnp.arange(3))
+    assert np.abs(means[0] - means[1]).max() > 1e-3 and np.abs(means[1] - means[2]).max() > 1e-3
+    draw = lambda key, c: (model.sample(params, key, c), model.loss(params, key, batch, 0)[0])  # noqa: E731
+    x, loss = jax.eval_shape(draw, jax.random.key(1), jnp.asarray(2))
+    assert x.shape == (5,) and loss.shape == (4,)
+    with pytest.raises(ValueError, match="conditional on 3 classes: a context is needed"):
+        model.sample(params, jax.random.key(1))

@@ -1,0 +1,12 @@
+"""Bijectors are values: frozen pytrees with `forward_and_log_det(x)` and `inverse_and_log_det(y)`, one vector each.
+
+Either gives (the image, log |det of its Jacobian|), the log-determinant in nats; that of the inverse is minus that of
+the forward map at the same pair.
+"""
+
+from vae_jax.bijectors.chain import Chain
+from vae_jax.bijectors.coupling import AffineCoupling, dense_conditioner
+from vae_jax.bijectors.permutation import Flip, Permutation
+from vae_jax.bijectors.planar import Planar
+
+__all__ = ["AffineCoupling", "Chain", "Flip", "Permutation", "Planar", "dense_conditioner"]

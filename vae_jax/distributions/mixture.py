@@ -1,0 +1,42 @@
+"""Mixtures of any one kind of distribution."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+
+@struct.dataclass
+class Mixture:
+    """p(x) = Σ_k π_k p_k(x),  π = softmax(logits) [K];  `components` is a distribution whose arrays lead with K.
+
+    A draw has the gradient of its component's parameters and none of the logits, which only choose: a pathwise
+    gradient of an expectation under a mixture is biased. `objectives.stratified_elbo` sums the choice out.
+    """
+
+    logits: jax.Array
+    components: Any
+
+    @property
+    def support(self):
+        return self.components.support
+
+    def sample(self, key):
+        key_choice, key_component = jax.random.split(key)
+        choice = jax.random.categorical(key_choice, self.logits)
+        return jax.tree.map(lambda a: a[choice], self.components).sample(key_component)
+
+    def log_prob(self, x):
+        """log Σ_k π_k p_k(x), in nats."""
+        log_probs = jax.vmap(lambda component: component.log_prob(x))(self.components)
+        return jax.nn.logsumexp(self.log_weights() + log_probs)
+
+    def log_weights(self):
+        """log π [K]."""
+        return jax.nn.log_softmax(self.logits)
+
+    def mean(self):
+        """Σ_k π_k E_k[x]."""
+        means = jax.vmap(lambda component: component.mean())(self.components)
+        return jnp.tensordot(jnp.exp(self.log_weights()), means, axes=1)

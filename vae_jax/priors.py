@@ -1,0 +1,103 @@
+"""p(z) as a value of one config key: what there is to learn about it, and the distribution.
+
+Each is `name(event_shape, support, **options) -> Prior`: `event_shape` that of z, `support` that of the data.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from vae_jax import networks
+from vae_jax.bijectors import AffineCoupling, Chain, Flip
+from vae_jax.distributions import Bernoulli, Mixture, Normal, Transformed, heads
+from vae_jax.distributions.support import real_coordinates
+
+__all__ = ["bernoulli", "flow", "mixture", "standard", "vamp"]
+
+
+class Prior(NamedTuple):
+    """`posterior_of` is x -> q(z|x), which only a prior made of posteriors asks for."""
+
+    init: Callable  # (key, batch)           -> params, None where there is nothing to learn
+    distribution: Callable  # (params, posterior_of) -> p(z)
+
+
+def standard(event_shape, support="real") -> Prior:
+    """N(0, I): nothing to learn, and a closed-form KL from every Gaussian posterior."""
+    return Prior(_nothing, lambda params, posterior_of: Normal.standard(event_shape))
+
+
+def mixture(event_shape, support="real", *, num_components, spread=1.0) -> Prior:
+    """Σ_k π_k N(μ_k, diag(s_k²)), all of it learned; π begins uniform, μ_k as a draw of N(0, spread² I), s_k at 1."""
+    head = heads.normal_mixture(event_shape, num_components=num_components)
+    logits_shape, locs_shape, scales_shape = head.shapes
+
+    def init(key, batch):
+        locs = spread * jax.random.normal(key, locs_shape)
+        return {"logits": jnp.zeros(logits_shape), "locs": locs, "raw_log_scales": jnp.zeros(scales_shape)}
+
+    def distribution(params, posterior_of):
+        return head.distribution(params["logits"], params["locs"], params["raw_log_scales"])
+
+    return Prior(init, distribution)
+
+
+def vamp(event_shape, support="real", *, num_components, noise=0.1) -> Prior:
+    """p(z) = 1/K Σ_k q(z|u_k), K = `num_components` learned pseudo-inputs u_k: the VampPrior, arXiv:1705.07120.
+
+    u_k is the image of a real array in the range of the data, by a logistic where that is bounded (the paper clips),
+    and begins at the mean of the first batch, moved by `noise` ε_k in those real coordinates. One pass of the encoder
+    over the K of them a step; in a model conditional on c it is p(z|c), and that is a pass for every example.
+    """
+    if num_components < 1:
+        raise ValueError(f"vamp: num_components must be at least 1, got {num_components}")
+    to_data, to_real = real_coordinates(support)
+
+    def init(key, batch):
+        centre = to_real(jnp.mean(batch["x"].astype(jnp.float32), axis=0))
+        epsilon = jax.random.normal(key, (num_components, *centre.shape))
+        return {"pseudo_inputs": centre[None] + noise * epsilon}
+
+    def distribution(params, posterior_of):
+        return Mixture(jnp.zeros(num_components), jax.vmap(posterior_of)(to_data(params["pseudo_inputs"])))
+
+    return Prior(init, distribution)
+
+
+def flow(event_shape, support="real", *, num_flows=8, hidden=(64,), activation="relu") -> Prior:
+    """N(0, I) through `num_flows` affine couplings, halves taking turns: RealNVP, arXiv:1605.08803, as a prior.
+
+    The conditioners' last layers begin at zero, so that p(z) begins as N(0, I). Raises `ValueError` for fewer than two
+    dimensions, which have no halves.
+    """
+    (dim,) = event_shape
+    if dim < 2 or num_flows < 1:
+        raise ValueError(f"flow prior: dimensions must be at least 2, num_flows at least 1, got {dim} and {num_flows}")
+    given, changed = dim // 2, dim - dim // 2
+    conditioner = networks.mlp(((changed,), (changed,)), tuple(hidden), activation, zero_output=True)
+
+    def init(key, batch):
+        keys = jax.random.split(key, num_flows)
+        return {"couplings": jax.vmap(lambda k: conditioner.init(k, jnp.zeros(given)))(keys)}
+
+    def distribution(params, posterior_of):
+        each = [jax.tree.map(lambda a, k=k: a[k], params["couplings"]) for k in range(num_flows)]
+        parts = [part for own in each for part in (AffineCoupling(own, conditioner.apply), Flip())]
+        return Transformed(Normal.standard(event_shape), Chain(tuple(parts)))
+
+    return Prior(init, distribution)
+
+
+def bernoulli(event_shape, support="real", *, learned=True) -> Prior:
+    """Independent bits, for a posterior over bits: log-odds learned from 0, or 0 and fixed."""
+
+    def distribution(params, posterior_of):
+        return Bernoulli(params["logits"] if learned else jnp.zeros(event_shape))
+
+    return Prior((lambda key, batch: {"logits": jnp.zeros(event_shape)}) if learned else _nothing, distribution)
+
+
+def _nothing(key, batch):
+    return None
