@@ -214,7 +214,7 @@ def test_no_output_of_a_network_breaks_an_objective(posterior, likelihood):
         assert leaf.dtype == jnp.float32 and np.isfinite(leaf).all(), jax.tree_util.keystr(path)
 
 
-@pytest.mark.parametrize("objective", OPTIONS)
+@pytest.mark.parametrize("objective", ["elbo", "elbo_sampled_kl", "iwae", "dreg"])  # those that differentiate z
 def test_bfloat16_is_close_to_float32_and_ends_at_the_networks(objective):
     options = {"name": objective, **OPTIONS[objective]}
     half, full = (build(objective=options, compute_dtype=dtype) for dtype in ("bfloat16", "float32"))
