@@ -181,7 +181,6 @@ def test_the_model_hands_its_own_encoder_to_vamp():
     "prior, words",
     [
         ({"name": "vampp"}, "config.model.prior.name: unknown value 'vampp'; did you mean 'vamp'"),
-        ({"name": "vamp"}, "config.model.prior: missing key 'num_components'"),
         ({"name": "vamp", "components": 3}, "config.model.prior: unknown key 'components'; did you mean 'num_comp"),
         ({"name": "vamp", "num_components": 0}, "vamp: num_components must be at least 1, got 0"),
         ({"name": "vamp", "num_components": 3, "support": "real"}, "config.model.prior: unknown key 'support'"),

@@ -29,7 +29,7 @@ def standard(event_shape, support="real") -> Prior:
     return Prior(_nothing, lambda params, posterior_of: Normal.standard(event_shape))
 
 
-def mixture(event_shape, support="real", *, num_components, spread=1.0) -> Prior:
+def mixture(event_shape, support="real", *, num_components=10, spread=1.0) -> Prior:
     """Σ_k π_k N(μ_k, diag(s_k²)), all of it learned; π begins uniform, μ_k as a draw of N(0, spread² I), s_k at 1."""
     head = heads.normal_mixture(event_shape, num_components=num_components)
     logits_shape, locs_shape, scales_shape = head.shapes
@@ -44,7 +44,7 @@ def mixture(event_shape, support="real", *, num_components, spread=1.0) -> Prior
     return Prior(init, distribution)
 
 
-def vamp(event_shape, support="real", *, num_components, noise=0.1) -> Prior:
+def vamp(event_shape, support="real", *, num_components=500, noise=0.1) -> Prior:
     """p(z) = 1/K Σ_k q(z|u_k), K = `num_components` learned pseudo-inputs u_k: the VampPrior, arXiv:1705.07120.
 
     u_k is the image of a real array in the range of the data, by a logistic where that is bounded (the paper clips),
