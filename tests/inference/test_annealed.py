@@ -23,11 +23,6 @@ def anneal(latent, params, key, x, **options):
     return annealed.anneal(latent, params, key, x, **options)
 
 
-@functools.partial(jax.jit, static_argnums=(0,), static_argnames=("num_chains", "num_leapfrog", "initial"))
-def sandwiches(latent, params, keys, **options):
-    return jax.vmap(lambda key: annealed.sandwich(latent, params, key, **options))(keys)
-
-
 def betas(num_temperatures, steepness=4.0):
     return annealed.temperatures(num_temperatures, steepness=steepness)
 
@@ -65,42 +60,48 @@ def test_one_temperature_is_importance_sampling_from_the_prior(linear_gaussian, 
     np.testing.assert_allclose(given.log_weights[0], expected, rtol=1e-5)
 
 
-def test_the_reverse_weights_are_unbiased(linear_gaussian, assert_mean):
+@pytest.fixture(scope="module")
+def sandwiches(linear_gaussian):
+    """BDMC of 400 simulated examples with 4 chains each, by the number of temperatures."""
+
+    @jax.jit
+    def run(keys, betas):
+        latent, params = linear_gaussian.latent, linear_gaussian.exact
+        one = lambda key: annealed.sandwich(latent, params, key, betas=betas, num_chains=4, **HMC)  # noqa: E731
+        return jax.vmap(one)(keys)
+
+    return {count: run(jax.random.split(jax.random.key(3), 400), betas(count)) for count in (8, 64)}
+
+
+def test_the_reverse_weights_are_unbiased(linear_gaussian, sandwiches, assert_mean):
     """E[p(x) / w] = 1 where x and its exact posterior draw come from the model."""
-    keys = jax.random.split(jax.random.key(3), 2000)
-    result = sandwiches(linear_gaussian.latent, linear_gaussian.exact, keys, betas=betas(8), num_chains=1, **HMC)
-    assert_mean(np.exp(linear_gaussian.log_prob(result.x) - result.backward.log_weights[:, 0]), 1.0)
+    for result in sandwiches.values():
+        exact = linear_gaussian.log_prob(result.x)
+        assert_mean(np.exp(exact[:, None] - result.backward.log_weights).mean(axis=1), 1.0)
+        assert_mean(np.exp(result.forward.log_weights - exact[:, None]).mean(axis=1), 1.0)
 
 
-def test_the_ladder_of_bounds(linear_gaussian):
+def test_the_ladder_of_bounds(linear_gaussian, sandwiches):
     """ELBO ≤ IWAE_5 ≤ IWAE_50 ≤ AIS ≤ log p(x) ≤ reverse AIS, in means over data, within 5 errors of each step."""
-    latent = linear_gaussian.latent
+    latent, result = linear_gaussian.latent, sandwiches[64]
     params = {"shift": jnp.array([0.8, -0.5]), "stretch": jnp.array(0.5)}  # narrow and beside the posterior
-    keys = jax.random.split(jax.random.key(4), 400)
-    result = sandwiches(latent, params, keys, betas=betas(64), num_chains=8, **HMC)
 
-    @functools.partial(jax.jit, static_argnums=0)
-    def importance_weighted(num_samples):
-        def one(key, x):
-            keys = jax.random.split(jax.random.fold_in(key, num_samples), num_samples)
-            return log_mean_exp(jax.vmap(lambda k: log_weight(latent, params, k, x))(keys))
+    @jax.jit
+    def weights(keys, x):
+        return jax.vmap(lambda key, x: jax.vmap(lambda k: log_weight(latent, params, k, x))(key))(keys, x)
 
-        return jax.vmap(one)(keys, result.x)
-
+    log_w = weights(jax.random.split(jax.random.key(4), (len(result.x), 50)), result.x)
     exact = linear_gaussian.log_prob(result.x)
-    ladder = [importance_weighted(k) for k in (1, 5, 50)] + [result.lower, exact, result.upper]
-    ladder = np.asarray(ladder, np.float64)
-    steps = np.diff(ladder, axis=0)
-    error = steps.std(axis=1, ddof=1) / np.sqrt(len(keys))
-    assert np.all(steps.mean(axis=1) > -5 * error), steps.mean(axis=1)
-    assert np.all(steps.mean(axis=1)[:3] > 5 * error[:3])  # q is poor: there is something to gain
-    assert np.mean(result.upper - result.lower) < 0.1
+    ladder = [log_mean_exp(log_w[:, :k], axis=1) for k in (1, 5, 50)] + [result.lower, exact, result.upper]
+    steps = np.diff(np.asarray(ladder, np.float64), axis=0)
+    mean, error = steps.mean(axis=1), steps.std(axis=1, ddof=1) / np.sqrt(len(exact))
+    assert np.all(mean > -5 * error), mean
+    assert np.all(mean[:3] > 5 * error[:3]), mean  # q is poor: there is something to gain
+    assert mean[3:].sum() < 0.1
 
 
-def test_more_temperatures_bring_the_bounds_together(linear_gaussian):
-    keys = jax.random.split(jax.random.key(5), 200)
-    run = functools.partial(sandwiches, linear_gaussian.latent, linear_gaussian.exact, keys, num_chains=4, **HMC)
-    few, many = run(betas=betas(8)), run(betas=betas(64))
+def test_more_temperatures_bring_the_bounds_together(sandwiches):
+    few, many = sandwiches[8], sandwiches[64]
     np.testing.assert_array_equal(few.x, many.x)  # the data depend on the key alone
     assert np.mean(many.upper - many.lower) < 0.5 * np.mean(few.upper - few.lower)
 

@@ -36,17 +36,19 @@ def params():
 
 
 def test_it_never_lowers_the_likelihood(data, params):
-    """Even where single steps of the M step overshoot: the learning rate is far too high for some of them."""
-    for rate in (0.02, 0.5):
+    """Even where single steps of the M step overshoot: one learning rate is far too high."""
+    gains = []
+    for rate in (0.5, 0.02):
         step = jax.jit(
             lambda p, rate=rate: em.step(LATENT, p, data, grid=LINE, optimizer=optax.adam(rate), num_steps=20)
         )
         current, seen = params, []
-        for _ in range(15):
+        for _ in range(10):
             current, log_prob = step(current)
             seen.append(float(log_prob))
         assert np.all(np.diff(seen) > -1e-4), seen
-    assert seen[-1] - seen[0] > 5
+        gains.append(seen[-1] - seen[0])
+    assert gains[1] > 5
 
 
 def test_the_gradient_of_the_expectation_is_that_of_the_evidence(data, params):

@@ -13,8 +13,8 @@ from vae_jax.evaluation import latents
 from vae_jax.inference import local
 from vae_jax.objectives.bounds import elbo, elbo_sampled_kl
 
-AT_ONCE = 100  # examples fitted side by side
-BOUND_SAMPLES = 1000  # draws an example for either ELBO, the same noise for both
+AT_ONCE = 20  # examples fitted side by side
+BOUND_SAMPLES = 500  # draws an example for either ELBO, the same noise for both
 INACTIVE = 0.01  # nats of rate below which a dimension says nothing
 
 
@@ -63,7 +63,7 @@ def _gaps(latent, optimizer, num_steps, num_samples, params, key, data):
             chosen = latent._replace(posterior=lambda params, x, context=None: q)
             return equation(chosen, params, key_bound, x, context, num_samples=BOUND_SAMPLES)[0]
 
-        return jax.lax.map(bound, jax.tree.map(lambda a, b: jnp.stack([a, b]), q, fitted.q))
+        return jax.vmap(bound)(jax.tree.map(lambda a, b: jnp.stack([a, b]), q, fitted.q))
 
     bounds = jax.lax.map(one, (jnp.arange(len(data["x"])), data), batch_size=AT_ONCE)
     return bounds[:, 0], bounds[:, 1]

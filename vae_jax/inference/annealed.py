@@ -96,14 +96,14 @@ def sandwich(latent, params, key, context=None, *, betas, step_size, num_chains,
     def step(carry, item):
         """The forward chain's step in the opposite order: first the transition at β_t, then the weight."""
         z, log_w = carry
-        k, high, low, size = item
-        z, acceptance = path.move(jax.random.split(k, num_chains), z, high, size)
+        index, high, low, size = item
+        keys = jax.random.split(jax.random.fold_in(key_backward, index), num_chains)
+        z, acceptance = path.move(keys, z, high, size)
         return (z, log_w + (high - low) * path.log_ratio(z)), jnp.mean(acceptance)
 
     z = jax.tree.map(lambda a: jnp.broadcast_to(a, (num_chains, *jnp.shape(a))), z)
-    keys = jax.random.split(key_backward, len(betas) - 1)
     sizes = jnp.broadcast_to(jnp.asarray(step_size, jnp.float32), (len(betas) - 1,))
-    items = (keys, betas[:0:-1], betas[-2::-1], sizes[::-1])
+    items = (jnp.arange(len(sizes)), betas[:0:-1], betas[-2::-1], sizes[::-1])
     (z, log_w), acceptance = jax.lax.scan(step, (z, jnp.zeros(num_chains)), items)
     backward = Annealed(log_w, acceptance[::-1], z)
     return Sandwich(x, forward.log_prob(), -log_mean_exp(-log_w), forward, backward)
@@ -117,15 +117,16 @@ def _forward(latent, params, key, x, context, betas, step_size, num_chains, num_
 
     def step(carry, item):
         z, log_w, log_factor = carry
-        k, low, high, size = item
+        index, low, high, size = item
         log_w = log_w + (high - low) * path.log_ratio(z)
         size = size * jnp.exp(log_factor)
-        z, acceptance = path.move(jax.random.split(k, num_chains), z, high, size)
+        keys = jax.random.split(jax.random.fold_in(key_steps, index), num_chains)
+        z, acceptance = path.move(keys, z, high, size)
         acceptance = jnp.mean(acceptance)
         return (z, log_w, log_factor + rate * (acceptance - TARGET_ACCEPTANCE)), (acceptance, size)
 
     sizes = jnp.broadcast_to(jnp.asarray(step_size, jnp.float32), (len(betas) - 1,))
-    items = (jax.random.split(key_steps, len(betas) - 1), betas[:-1], betas[1:], sizes)
+    items = (jnp.arange(len(sizes)), betas[:-1], betas[1:], sizes)
     (z, log_w, _), (acceptance, sizes) = jax.lax.scan(step, (z, jnp.zeros(num_chains), jnp.zeros(())), items)
     return Annealed(log_w, acceptance, z), sizes
 

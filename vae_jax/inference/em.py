@@ -44,5 +44,5 @@ def step(latent, params, data, *, grid, optimizer, num_steps):
 
     start = (params, optimizer.init(params), params, jnp.inf)
     (last, _, best, lowest), _ = jax.lax.scan(ascend, start, length=num_steps)
-    best = jax.tree.map(lambda b, p: jnp.where(loss(last) < lowest, p, b), best, last)
-    return best, jnp.mean(exact.log_prob)
+    better = loss(last) < lowest
+    return jax.tree.map(lambda b, p: jnp.where(better, p, b), best, last), jnp.mean(exact.log_prob)

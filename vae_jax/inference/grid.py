@@ -31,8 +31,9 @@ class Grid(NamedTuple):
 class Posterior(NamedTuple):
     """p(z|x) of one x on a grid; densities in nats.
 
-    `error` estimates that of `log_prob`: what halving the number of points changes, which is far more than the error
-    itself once the grid resolves the posterior, plus the posterior mass at the grid's boundary.
+    `error` estimates that of `log_prob`: what half as many points would change, which is far more than the error itself
+    once the spacing is that of the posterior (on a grid much coarser it may be small by chance), plus the posterior
+    mass at the grid's boundary, plus rounding.
     """
 
     log_prob: jax.Array  # []      log p(x), the evidence
@@ -94,7 +95,7 @@ def posterior(latent, params, x, context=None, *, grid) -> Posterior:
         log_density=log_density,
         mean=mean,
         covariance=(mass[:, None] * centred).T @ centred,
-        error=doubled + jnp.sum(jnp.where(grid.edge, mass, 0.0)),
+        error=doubled + jnp.sum(jnp.where(grid.edge, mass, 0.0)) + jnp.finfo(log_p.dtype).eps * jnp.abs(log_prob),
     )
 
 

@@ -7,6 +7,7 @@ semi-amortised inference, arXiv:1802.02550.
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from vae_jax.distributions import Normal
@@ -34,13 +35,13 @@ def fit(latent, params, key, x, context=None, *, initial, optimizer, num_steps, 
         free = latent._replace(posterior=lambda params, x, context=None: q)
         return -objective(free, params, k, x, context, num_samples=num_samples)[0]
 
-    def step(carry, k):
+    def step(carry, index):
         q, state = carry
-        value, gradient = jax.value_and_grad(loss)(q, k)
+        value, gradient = jax.value_and_grad(loss)(q, jax.random.fold_in(key, index))
         updates, state = optimizer.update(gradient, state, q)
         return (optax.apply_updates(q, updates), state), -value
 
-    (q, _), bound = jax.lax.scan(step, (start, optimizer.init(start)), jax.random.split(key, num_steps))
+    (q, _), bound = jax.lax.scan(step, (start, optimizer.init(start)), jnp.arange(num_steps))
     return Fit(q, bound)
 
 

@@ -79,7 +79,7 @@ def rise(z, log_joint, steps, curve_steps, log_prob, bound, *, truth=None, limit
     left, right = figure.subplots(1, 2)
     log_area = np.log(np.trapezoid(np.exp(log_joint - log_joint.max()), z, axis=1)) + log_joint.max()
     for s in reversed(range(len(steps))):
-        shade = 0.2 + 0.8 * s / max(1, len(steps) - 1)
+        shade = min(1.0, 0.2 + 0.8 * s / max(1, len(steps) - 1))
         curve = np.exp(log_joint[s] - log_area[-1])
         left.fill_between(z, curve, color=JOINT, alpha=0.3 * shade, linewidth=0)
         name = f"step {steps[s]}: area {_short(np.exp(log_area[s] - log_area[-1]))}"
@@ -113,7 +113,7 @@ def jensen(log_w, log_prob):
     low = min(np.percentile(np.asarray(values) - log_prob, 10) for values in log_w.values())
     low = min(low, *(np.mean(np.asarray(values) - log_prob) for values in log_w.values()), -1.0) * 1.15
     high = max(np.max(np.asarray(values) - log_prob) for values in log_w.values())
-    line = np.linspace(np.exp(low), 1.1 * np.exp(max(high, 0.3)), 800)
+    line = np.geomspace(max(np.exp(low), 1e-30), 1.1 * np.exp(max(high, 0.3)), 800)
     for panel, (name, values) in zip(panels, log_w.items(), strict=True):
         (values,) = shaped(**{name: (np.asarray(values) - log_prob, "K")})
         shown = values[:200]
@@ -122,14 +122,11 @@ def jensen(log_w, log_prob):
         panel.plot([1, 1], [values.mean(), 0], color=POSTERIOR, linewidth=1)
         panel.plot(1, 0, "o", color=POSTERIOR, markersize=5, label="log of the mean: $\\log\\, p(x)$")
         panel.plot(1, values.mean(), "s", color=GUESS, markersize=4, label="mean of the logs: $\\mathcal{L}$")
-        panel.set(title=f"{name}\ngap {-values.mean() + 0.0:.2f} nats", xlabel="$w / p(x)$", ylim=(low, line_top(line)))
+        panel.set(title=f"{name}\ngap {max(-values.mean(), 0.0):.2f} nats", xlabel="$w / p(x)$")
+        panel.set_ylim(low, np.log(line[-1]) + 0.3)
     panels[0].set_ylabel("$\\log\\, w / p(x)$")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
-
-
-def line_top(line):
-    return np.log(line[-1]) + 0.3
 
 
 @styled

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from vae_jax.core import Learner
@@ -27,7 +28,7 @@ def alternating(optimizers, *, turns) -> optax.GradientTransformation:
         raise ValueError(f"optimizers are for {sorted(optimizers)}, turns for {sorted(turns)}: they must agree")
     if any(count < 1 for count in turns.values()):
         raise ValueError(f"every part needs at least one step a turn, got {turns}")
-    whose = jnp.asarray([i for i, count in enumerate(turns.values()) for _ in range(count)])
+    whose = np.asarray([i for i, count in enumerate(turns.values()) for _ in range(count)])
 
     def init(params):
         if set(params) != set(turns):
@@ -36,7 +37,7 @@ def alternating(optimizers, *, turns) -> optax.GradientTransformation:
 
     def update(gradients, state, params=None):
         updates, new = {}, {"step": state["step"] + 1}
-        turn = whose[state["step"] % len(whose)]
+        turn = jnp.asarray(whose)[state["step"] % len(whose)]
         for i, part in enumerate(turns):
 
             def move(part=part):
