@@ -5,6 +5,7 @@ are mapped, so they may be larger than memory; an IDX file in .gz is unpacked in
 
 * `digits`: embedded in scikit-learn, 1797 images 8x8 with 17 grey levels. Its own order groups writers, so it is
   split 1197 / 300 / 300 by a permutation of fixed seed.
+* `four_by_four`: 4x4 images drawn from a known process (`synthetic`), float32 in [0, 1], 1000 / 500 / 500.
 * `mnist`, `fashion_mnist`: IDX files in `path`, `$VAE_JAX_DATA/NAME`, Debian's folder; else the prepared TFDS set.
   The first 50k of train, its last 10k (validation), the 10k of test, in the published order wherever it is read from.
 * `idx`: any folder of IDX files.
@@ -22,9 +23,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vae_jax.data import idx, prepare
+from vae_jax.data import idx, prepare, synthetic
 
-NAMES = ("digits", "mnist", "fashion_mnist", "idx", "binarized_mnist", "mnist_static")
+NAMES = ("digits", "four_by_four", "mnist", "fashion_mnist", "idx", "binarized_mnist", "mnist_static")
 DEBIAN = {"fashion_mnist": [Path("/usr/share/datasets/fashion-mnist")]}
 SPLITS = ("train", "valid", "test")
 DIGITS_SEED = 0
@@ -65,6 +66,8 @@ def load(name: str, path: str | None = None) -> Dataset:
     match name:
         case "digits":
             return _digits(path)
+        case "four_by_four":
+            return _four_by_four(path)
         case "idx":
             return _from_idx(name, _directory(name, path))
         case "mnist" | "fashion_mnist":
@@ -102,6 +105,13 @@ def _digits(path) -> Dataset:
     label = data.target.astype(np.int32)[order]
     train, valid, test = (Images(x[s], label[s]) for s in (slice(1197), slice(1197, 1497), slice(1497, None)))
     return Dataset("digits", train, valid, test, max_value=16, num_classes=10)
+
+
+def _four_by_four(path) -> Dataset:
+    if path is not None:
+        raise ValueError(f"four_by_four is drawn, not read, and takes no path: got {path}")
+    splits = {split: Images(*synthetic.four_by_four(split)[1:]) for split in SPLITS}
+    return Dataset("four_by_four", **splits, max_value=1, num_classes=4)
 
 
 def _mnist(name, path) -> Dataset:

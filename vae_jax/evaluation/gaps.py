@@ -1,0 +1,117 @@
+"""Where log p(x) - ELBO is lost, and whether the posterior has collapsed."""
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vae_jax.distributions import has_closed_form
+from vae_jax.evaluation import latents
+from vae_jax.inference import local
+from vae_jax.objectives.bounds import elbo, elbo_sampled_kl
+
+AT_ONCE = 20  # examples fitted side by side
+BOUND_SAMPLES = 500  # draws an example for either ELBO, the same noise for both
+INACTIVE = 0.01  # nats of rate below which a dimension says nothing
+
+
+def inference_gaps(model, params, key, data, log_prob, *, optimizer, num_steps, num_samples) -> dict:
+    """log p(x) - ELBO of every example in two parts [N], nats, arXiv:1801.03558 table 1:
+
+        approximation = log p(x) - ELBO(q*)      what the family of Gaussians cannot express
+        amortisation  = ELBO(q*) - ELBO(q_φ)     what the encoder misses of the best in the family
+
+    with q* fitted to each example by `inference.local.fit`, from q_φ on. `log_prob` [N] is the exact evidence, by
+    `inference.grid`, or an estimate, by `evaluation.annealed` or importance weights: the approximation gap is
+    then too small by the estimate's own. Returns `elbo`, `local_elbo`, `approximation`, `amortisation`.
+    """
+    bounds = _gaps(model.latent, optimizer, num_steps, num_samples, params, key, data)
+    encoder, best = (np.asarray(bound, np.float64) for bound in bounds)
+    return {
+        "elbo": encoder,
+        "local_elbo": best,
+        "approximation": np.asarray(log_prob, np.float64) - best,
+        "amortisation": best - encoder,
+    }
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _gaps(latent, optimizer, num_steps, num_samples, params, key, data):
+    def one(item):
+        index, example = item
+        x, context = example["x"], example.get("context")
+        key_fit, key_bound = jax.random.split(jax.random.fold_in(key, index))
+        q = latent.posterior(params, x, context)
+        equation = elbo if has_closed_form(q, latent.prior(params, context)) else elbo_sampled_kl
+        fitted = local.fit(
+            latent,
+            params,
+            key_fit,
+            x,
+            context,
+            initial=q,
+            optimizer=optimizer,
+            num_steps=num_steps,
+            num_samples=num_samples,
+            objective=equation,
+        )
+
+        def bound(q):
+            chosen = latent._replace(posterior=lambda params, x, context=None: q)
+            return equation(chosen, params, key_bound, x, context, num_samples=BOUND_SAMPLES)[0]
+
+        return jax.vmap(bound)(jax.tree.map(lambda a, b: jnp.stack([a, b]), q, fitted.q))
+
+    bounds = jax.lax.map(one, (jnp.arange(len(data["x"])), data), batch_size=AT_ONCE)
+    return bounds[:, 0], bounds[:, 1]
+
+
+class Collapse(NamedTuple):
+    """What the codes carry, over N examples, in nats: rate = mutual_information + aggregate_kl."""
+
+    active_units: int  # dimensions whose mean varies with x, `latents.active_units`
+    num_units: int
+    rate_per_dimension: np.ndarray  # [D]  mean KL(q(z_d|x) || p(z_d))
+    mutual_information: float  # I_q(x; z), at most log N
+    aggregate_kl: float  # KL(q(z) || p(z)) of q(z) = (1/N) Σ_n q(z|x_n)
+    verdict: str
+
+
+def collapse(model, params, key, data) -> Collapse:
+    """Does the code say anything about x, and do codes of data look like draws of the prior?
+
+    The mean rate splits as KL(q(z|x) || p(z)) = I_q(x; z) + KL(q(z) || p(z)) (Hoffman and Johnson 2016). Diagonal
+    Gaussians only, else `TypeError`. `verdict` says it in words, with the numbers.
+    """
+    rates = np.asarray(latents.rate_per_dimension(model, params, data), np.float64)
+    q = latents.posteriors(model, params, data)
+    information = max(0.0, float(latents.mutual_information(q, key)))
+    active = latents.active_units(q.mean())
+    report = Collapse(active, len(rates), rates, information, float(rates.sum()) - information, "")
+    return report._replace(verdict=_verdict(report, len(data["x"])))
+
+
+def _verdict(report, size):
+    rate = report.rate_per_dimension.sum()
+    silent = int(np.sum(report.rate_per_dimension < INACTIVE))
+    units = f"{report.active_units} of {report.num_units} latent dimensions are active"
+    if report.active_units == 0 or report.mutual_information < INACTIVE:
+        return (
+            f"collapsed: {units} and the code tells {report.mutual_information:.3f} nats about x; the decoder ignores "
+            "z. Warm the KL up, weaken the decoder, or train the encoder more between its steps"
+        )
+    verdict = f"{units} and the code tells {report.mutual_information:.2f} nats about x"
+    if report.mutual_information > 0.95 * math.log(size):
+        verdict += f" at least (all that {size} examples can show)"
+    verdict = f"{'partly collapsed' if silent else 'not collapsed'}: {verdict}"
+    if silent:
+        verdict += f"; {silent} say nothing (rate below {INACTIVE} nats)"
+    if report.aggregate_kl > 0.5 * rate:
+        return verdict + (
+            f"; the codes of all data do not fill the prior ({report.aggregate_kl:.2f} of {rate:.2f} nats of rate), so "
+            "draws from the prior may decode to what is no datum"
+        )
+    return verdict + f"; of {rate:.2f} nats of rate, {report.aggregate_kl:.2f} are a misfit of the prior"

@@ -1,0 +1,114 @@
+"""Bayes' rule by quadrature, for one or two latent dimensions: the exact posterior and the exact evidence.
+
+p(x) = ∫ p(x|z) p(z) dz       p(z|x) = p(x|z) p(z) / p(x)
+
+The trapezoid rule on an even grid. For an integrand that vanishes at both ends it converges faster than any power of
+the spacing h: for a Gaussian posterior of deviation s its relative error is 2 exp(-2π² s²/h²), 5e-9 at h = s and 1.4 %
+at h = 2s. So a spacing below the narrowest posterior is as good as exact, and float32 is then what limits log p(x),
+at about 1e-7 of the size of the largest log-density.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+AT_ONCE = 4096  # decoder passes held in memory at once
+
+
+class Grid(NamedTuple):
+    """`points` [G, *z] and the logarithm of their quadrature weights [G]; `coarse` [G] are those of every other point,
+    -inf between; `edge` [G] marks the boundary.
+    """
+
+    points: jax.Array
+    log_weight: jax.Array
+    coarse: jax.Array
+    edge: jax.Array
+
+
+class Posterior(NamedTuple):
+    """p(z|x) of one x on a grid; densities in nats.
+
+    `error` estimates that of `log_prob`: what half as many points would change, which is far more than the error itself
+    once the spacing is that of the posterior (on a grid much coarser it may be small by chance), plus the posterior
+    mass at the grid's boundary, plus rounding.
+    """
+
+    log_prob: jax.Array  # []      log p(x), the evidence
+    log_joint: jax.Array  # [G]     log p(x, z), whose area is p(x)
+    log_density: jax.Array  # [G]     log p(z|x)
+    mean: jax.Array  # [D]
+    covariance: jax.Array  # [D, D]
+    error: jax.Array  # []      nats
+
+
+def even(shape, *, low, high, num_points) -> Grid:
+    """`num_points` a dimension, an odd number, evenly spaced from `low` to `high` (in deviations of a standard prior).
+
+    `shape` is that of z: (), (1,) or (2,). Raises `ValueError` for any other, and for an even number of points.
+    """
+    if shape not in ((), (1,), (2,)):
+        raise ValueError(f"a grid is for z of shape (), (1,) or (2,), got {shape}: use inference.annealed")
+    if num_points < 3 or num_points % 2 == 0:
+        raise ValueError(
+            f"num_points must be odd, as every other point is a grid too, and at least 3, got {num_points}"
+        )
+    if not low < high:
+        raise ValueError(f"low must be below high, got {low} and {high}")
+    line, dim = np.linspace(low, high, num_points), max(1, sum(shape))
+    index = np.arange(num_points)
+    edge = (index == 0) | (index == num_points - 1)
+    spacing = line[1] - line[0]
+    weight = spacing * np.where(edge, 0.5, 1.0)
+    coarse = 2.0 * weight * (index % 2 == 0)
+    if dim == 1:
+        points = line.reshape(-1, *shape)
+    else:
+        points = np.stack(np.meshgrid(line, line, indexing="ij"), axis=-1).reshape(-1, 2)
+        weight, coarse = (np.outer(w, w).ravel() for w in (weight, coarse))
+        edge = (edge[:, None] | edge[None, :]).ravel()
+    with np.errstate(divide="ignore"):
+        log_weight, coarse = np.log(weight), np.log(coarse)
+    return Grid(*(jnp.asarray(a, jnp.float32) for a in (points, log_weight, coarse)), jnp.asarray(edge))
+
+
+def posterior(latent, params, x, context=None, *, grid) -> Posterior:
+    """Bayes' rule for one example, on `grid`."""
+    prior = latent.prior(params, context)
+
+    def log_joint(z):
+        return latent.likelihood(params, z, context).log_prob(x) + prior.log_prob(z)
+
+    log_p = jax.lax.map(log_joint, grid.points, batch_size=min(AT_ONCE, len(grid.points)))
+    log_prob = jax.nn.logsumexp(log_p + grid.log_weight)
+    log_density = log_p - log_prob
+    mass = jnp.exp(log_density + grid.log_weight)
+    z = grid.points.reshape(len(grid.points), -1)
+    mean = mass @ z
+    centred = z - mean[None]
+    doubled = jnp.abs(log_prob - jax.nn.logsumexp(log_p + grid.coarse))
+    return Posterior(
+        log_prob=log_prob,
+        log_joint=log_p,
+        log_density=log_density,
+        mean=mean,
+        covariance=(mass[:, None] * centred).T @ centred,
+        error=doubled + jnp.sum(jnp.where(grid.edge, mass, 0.0)) + jnp.finfo(log_p.dtype).eps * jnp.abs(log_prob),
+    )
+
+
+def kl_to_posterior(q, exact: Posterior, *, grid):
+    """KL(q || p(z|x)) = E_q[log q(z) - log p(z|x)], nats, by the same quadrature; so ELBO = log p(x) - KL.
+
+    Right where the grid resolves q as well: `grid_mass(q)` is then 1.
+    """
+    log_q = jax.vmap(q.log_prob)(grid.points)
+    mass = jnp.exp(log_q + grid.log_weight)
+    return jnp.sum(jnp.where(mass > 0, mass * (log_q - exact.log_density), 0.0))  # 0 log 0 = 0
+
+
+def grid_mass(q, *, grid):
+    """Σ of q over the grid, 1 where the grid resolves and contains it."""
+    return jnp.exp(jax.nn.logsumexp(jax.vmap(q.log_prob)(grid.points) + grid.log_weight))
