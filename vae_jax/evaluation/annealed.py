@@ -16,7 +16,7 @@ def log_likelihood(
     model, params, key, data, *, num_temperatures, num_chains, num_leapfrog, step_size, steepness=4.0, initial="prior"
 ) -> dict:
     """AIS of every example, all temperatures and all examples one compiled program: {"log_prob": [N], a lower bound in
-    the mean; "acceptance": [N], mean over temperatures}, nats.
+    the mean, nats; "ess": [N], of the chains; "acceptance": [N], mean over temperatures}.
 
     The step sizes are tuned, from `step_size`, by a run of their own for every image; example i uses fold_in(key, i).
     """
@@ -37,7 +37,7 @@ def _log_likelihood(latent, mesh, options, params, key, data, betas, step_size):
         case = (example["x"], example.get("context"))
         sizes = annealed.tuned_step_size(latent, params, key_tune, *case, step_size=step_size, **path)
         result = annealed.anneal(latent, params, key_run, *case, step_size=sizes, **path)
-        return {"log_prob": result.log_prob(), "acceptance": jnp.mean(result.acceptance)}
+        return {"log_prob": result.log_prob(), "ess": result.ess(), "acceptance": jnp.mean(result.acceptance)}
 
     def some(params, examples):
         images = max(1, min(len(examples[0]), CHAINS_AT_ONCE // num_chains))

@@ -16,6 +16,7 @@ from vae_jax.objectives.bounds import elbo, elbo_sampled_kl
 AT_ONCE = 20  # examples fitted side by side
 BOUND_SAMPLES = 500  # draws an example for either ELBO, the same noise for both
 INACTIVE = 0.01  # nats of rate below which a dimension says nothing
+UNFILLED = 0.3  # nats: codes that fill the fraction f of the prior evenly have KL(q(z) || p(z)) = -log f
 
 
 def inference_gaps(model, params, key, data, log_prob, *, optimizer, num_steps, num_samples) -> dict:
@@ -95,7 +96,6 @@ def collapse(model, params, key, data) -> Collapse:
 
 
 def _verdict(report, size):
-    rate = report.rate_per_dimension.sum()
     silent = int(np.sum(report.rate_per_dimension < INACTIVE))
     units = f"{report.active_units} of {report.num_units} latent dimensions are active"
     if report.active_units == 0 or report.mutual_information < INACTIVE:
@@ -109,9 +109,10 @@ def _verdict(report, size):
     verdict = f"{'partly collapsed' if silent else 'not collapsed'}: {verdict}"
     if silent:
         verdict += f"; {silent} say nothing (rate below {INACTIVE} nats)"
-    if report.aggregate_kl > 0.5 * rate:
-        return verdict + (
-            f"; the codes of all data do not fill the prior ({report.aggregate_kl:.2f} of {rate:.2f} nats of rate), so "
-            "draws from the prior may decode to what is no datum"
-        )
-    return verdict + f"; of {rate:.2f} nats of rate, {report.aggregate_kl:.2f} are a misfit of the prior"
+    misfit = f"KL(q(z) || p(z)) is {report.aggregate_kl:.2f} of {report.rate_per_dimension.sum():.2f} nats of rate"
+    if report.aggregate_kl < UNFILLED:
+        return f"{verdict}; the codes of all data fill the prior ({misfit})"
+    return (
+        f"{verdict}; the codes of all data do not fill the prior ({misfit}, as if they filled "
+        f"{math.exp(-report.aggregate_kl):.0%} of it): draws from the prior may decode to what is no datum"
+    )

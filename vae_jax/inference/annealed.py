@@ -32,6 +32,10 @@ class Annealed(NamedTuple):
     acceptance: jax.Array
     z: jax.Array
 
+    def ess(self):
+        """(Σ w)² / Σ w², in 1..C; log_prob errs by about √(1/ESS - 1/C) nats."""
+        return jnp.exp(2.0 * jax.nn.logsumexp(self.log_weights) - jax.nn.logsumexp(2.0 * self.log_weights))
+
     def log_prob(self):
         """log (1/C) Σ_c w_c: a stochastic lower bound of log p(x), nats."""
         return log_mean_exp(self.log_weights)
@@ -152,7 +156,11 @@ def _path(latent, params, x, context, initial, num_leapfrog) -> _Path:
         return prior.log_prob(z) + latent.likelihood(params, z, context).log_prob(x)
 
     def move(key, z, beta, step_size):
-        """One HMC transition that leaves f_β as it is."""
+        """One HMC transition that leaves f_β as it is. Its step size is drawn anew, by a half around the given one: a
+        trajectory of one fixed length may come back to where it began.
+        """
+        key, key_size = jax.random.split(key)
+        step_size = step_size * jax.random.uniform(key_size, minval=0.5, maxval=1.5)
 
         def log_f(z):
             return (1.0 - beta) * q.log_prob(z) + beta * log_joint(z)

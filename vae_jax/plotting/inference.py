@@ -122,7 +122,7 @@ def jensen(log_w, log_prob):
         panel.plot([1, 1], [values.mean(), 0], color=POSTERIOR, linewidth=1)
         panel.plot(1, 0, "o", color=POSTERIOR, markersize=5, label="log of the mean: $\\log\\, p(x)$")
         panel.plot(1, values.mean(), "s", color=GUESS, markersize=4, label="mean of the logs: $\\mathcal{L}$")
-        panel.set(title=f"{name}\ngap {max(-values.mean(), 0.0):.2f} nats", xlabel="$w / p(x)$")
+        panel.set(title=f"{name}\ngap {max(0.0, -values.mean()):.2f} nats", xlabel="$w / p(x)$")
         panel.set_ylim(low, np.log(line[-1]) + 0.3)
     panels[0].set_ylabel("$\\log\\, w / p(x)$")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
