@@ -104,7 +104,7 @@ def test_flow_is_a_density_once_it_has_moved():
     grid = np.linspace(-12, 12, 801)
     points = jnp.asarray(np.stack(np.meshgrid(grid, grid), -1).reshape(-1, 2), jnp.float32)
     log_p = np.asarray(jax.jit(jax.vmap(moved.log_prob))(points), np.float64)
-    np.testing.assert_allclose(np.exp(log_p).sum() * (grid[1] - grid[0]) ** 2, 1.0, atol=2e-3)
+    np.testing.assert_allclose(np.exp(log_p).sum() * (grid[1] - grid[0]) ** 2, 1.0, atol=1e-4)
     standard = jax.vmap(Normal.standard((2,)).log_prob)(points)
     assert np.abs(np.exp(log_p) - np.exp(standard)).max() > 0.01
 

@@ -38,7 +38,7 @@ def draws(name, size=4000):
 @pytest.mark.parametrize("name", FLOWS)
 def test_the_density_integrates_to_one(name):
     cell = (GRID[1] - GRID[0]) ** 2
-    np.testing.assert_allclose(density(name).sum() * cell, 1.0, atol=2e-3)
+    np.testing.assert_allclose(density(name).sum() * cell, 1.0, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", FLOWS)
@@ -55,7 +55,7 @@ def test_it_is_no_normal(name):
 @pytest.mark.parametrize("name", FLOWS)
 def test_a_draw_knows_its_density(name):
     y, log_p = draws(name)
-    np.testing.assert_allclose(log_p, jax.jit(jax.vmap(flow(name).log_prob))(y), rtol=2e-3, atol=2e-3)
+    np.testing.assert_allclose(log_p, jax.jit(jax.vmap(flow(name).log_prob))(y), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", FLOWS)
