@@ -166,7 +166,7 @@ def sweep_figure(rows, workdir):
                 own[: 0 if run is None else len(run[1])] = () if run is None else run[1]
             bands[setting_name(row)] = longest[0], values
     path = workdir / "figures" / "sweep.png"
-    plotting.save(curves.bands(bands, label="validation bound (nats)"), path)
+    plotting.save(curves.bands(bands, label="validation bound, mean and standard error over seeds"), path)
     return path
 
 

@@ -194,6 +194,18 @@ def test_training_has_a_panel_a_name_and_leaves_out_the_wild_start():
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["train", "validation"]
 
 
+def test_bands_are_means_and_standard_errors_of_the_runs_that_are_left():
+    steps = np.array([10.0, 20.0, 30.0])
+    values = np.array([[-3.0, -2.0, -1.0], [-5.0, -4.0, np.nan]])  # the second was stopped
+    panel = curves.bands({"slow": (steps, values), "fast": (steps, values + 1)}, label="bound").axes[0]
+    np.testing.assert_allclose(panel.lines[0].get_ydata(), [-4.0, -3.0, -1.0])
+    edge = panel.collections[0].get_paths()[0].vertices
+    np.testing.assert_allclose(edge[edge[:, 0] == 10.0][:, 1].max(), -4.0 + 1.0)  # deviation √2, of two runs
+    assert [text.get_text() for text in panel.get_legend().get_texts()] == ["slow", "fast"]
+    with pytest.raises(ValueError, match="no curve to draw"):
+        curves.bands({}, label="bound")
+
+
 def test_training_bears_a_run_that_diverged():
     curves.training({"bound": ([0, 1, 2], [-100.0, np.nan, -np.inf])})
     curves.training({"bound": ([0, 1], [np.nan, np.nan])})

@@ -190,6 +190,18 @@ class TestCheckpoints:
         checkpoints.close()
         assert sorted(p.name for p in tmp_path.iterdir()) == ["3", "4"]
 
+    def test_the_best_is_kept_beside_the_last_few_and_can_be_asked_for(self, tmp_path):
+        checkpoints = Checkpoints(tmp_path, keep=2)
+        for step, bound in enumerate((-3.0, -1.0, -2.0, None, -2.5)):
+            checkpoints.save(step, self.tree(step), {}, bound=bound)
+        checkpoints.close()
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["1", "3", "4"]
+        checkpoints = Checkpoints(tmp_path, keep=2)
+        assert [checkpoints.restore(self.tree(0), step=asked)[0] for asked in ("best", 3, None)] == [1, 3, 4]
+        with pytest.raises(ValueError, match=r"holds no checkpoint 2; there are \[1, 3, 4\]"):
+            checkpoints.restore(self.tree(0), step=2)
+        checkpoints.close()
+
     def damaged(self, tmp_path, damage):
         self.write(tmp_path)
         for file in (tmp_path / "3").rglob("*"):

@@ -62,8 +62,9 @@ def bands(runs, *, label):
         drawn.append(mean)
     if not drawn:
         raise ValueError("no curve to draw")
-    panel.set(xlabel="step", ylabel=label, ylim=_limits(drawn))
+    panel.set(title=label, xlabel="step", ylabel="nats", ylim=_limits(drawn))
     panel.grid(axis="y")
+    panel.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     panel.xaxis.set_major_formatter(FuncFormatter(_thousands))
     panel.margins(x=0.02)
     panel.legend(loc="best", handlelength=1.6)
