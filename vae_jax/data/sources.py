@@ -25,7 +25,7 @@ import numpy as np
 
 from vae_jax.data import idx, prepare, synthetic
 
-NAMES = ("digits", "four_by_four", "mnist", "fashion_mnist", "idx", "binarized_mnist", "mnist_static")
+NAMES = ("digits", "mnist", "fashion_mnist", "idx", "binarized_mnist", "mnist_static", "four_by_four")
 DEBIAN = {"fashion_mnist": [Path("/usr/share/datasets/fashion-mnist")]}
 SPLITS = ("train", "valid", "test")
 DIGITS_SEED = 0
