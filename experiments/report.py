@@ -26,7 +26,6 @@ def evaluate(experiment, params, *, num_samples, num_test, progress=True) -> dic
         test = jax.tree.map(lambda a: a[:num_test], test)
     model, event_size = experiment.model, int(np.prod(test["x"].shape[1:]))
     key_terms, key_weights, key_information = jax.random.split(jax.random.fold_in(experiment.key, 1), 3)
-    # The ELBO whatever the training objective was: one sample an image, the rate in closed form where there is one.
     terms = likelihood.elbo_terms(model, params, key_terms, test)
     estimate = likelihood.log_likelihood(model, params, key_weights, test, num_samples=num_samples, progress=progress)
     offset = transforms.log_levels_per_dim(experiment.transform, experiment.dataset.max_value)
@@ -37,12 +36,14 @@ def evaluate(experiment, params, *, num_samples, num_test, progress=True) -> dic
     return {f"test/{name}": value for name, value in summary.items()}
 
 
-def training(experiment, record) -> dict:
-    """The flat `train/...` and `valid/...` record of a run."""
+def training(experiment, record, members=1) -> dict:
+    """The flat `train/...` and `valid/...` record of a run, one of `members` of one program: seconds are the program's,
+    steps and images the run's own, FLOP/s those of all together.
+    """
     seconds, steps, batch_size = record["seconds"], record["steps"], experiment.stream.batch_size
     batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct((batch_size, *a.shape[1:]), a.dtype), experiment.split("valid"))
     state = loop.state_shapes(experiment.learner, experiment.stream)
-    rate = cost.step_flop(experiment.learner, state, batch) * steps / seconds
+    rate = cost.step_flop(experiment.learner, state, batch) * steps * members / seconds
     return {
         "train/steps": steps,
         "train/seconds": seconds,

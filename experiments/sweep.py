@@ -79,7 +79,7 @@ def run_program(config, members, traced, workdir, which):
         member = sweep.take(fitted, i)
         _save(member, own, folder)
         results = report.evaluate(alone, member.params, **own["eval"], progress=False)
-        results |= report.training(alone, member.record) | {"train/members": len(members)}
+        results |= report.training(alone, member.record, len(members)) | {"train/members": len(members)}
         writers.write_json(folder / "results.json", results)
     shutil.rmtree(temporary, ignore_errors=True)
 

@@ -141,7 +141,9 @@ def test_interpolation_shows_images_codes_and_norms():
 def test_interpolation_bears_codes_that_span_no_plane():
     for a, b in ((1.0, 1.0), (1.0, -1.0), (0.0, 1.0)):
         codes = np.linspace(a, b, 3)[:, None] * np.ones(4)
-        images.interpolation(*noise(2, 8, 8, 1), *noise(2, 3, 8, 8, 1), codes, codes)
+        figure = images.interpolation(*noise(2, 8, 8, 1), *noise(2, 3, 8, 8, 1), codes, codes)
+        drawn = [line.get_xydata() for axes in figure.axes for line in axes.lines]
+        assert drawn and all(np.isfinite(points).all() for points in drawn)
 
 
 # --- latents ----------------------------------------------------------------------------------------------------------
@@ -207,8 +209,10 @@ def test_bands_are_means_and_standard_errors_of_the_runs_that_are_left():
 
 
 def test_training_bears_a_run_that_diverged():
-    curves.training({"bound": ([0, 1, 2], [-100.0, np.nan, -np.inf])})
-    curves.training({"bound": ([0, 1], [np.nan, np.nan])})
+    for values in ([-100.0, np.nan, -np.inf], [np.nan, np.nan, np.nan]):
+        (panel,) = curves.training({"bound": ([0, 1, 2], values)}).axes
+        np.testing.assert_array_equal(panel.lines[0].get_ydata(), values)
+        assert np.isfinite(panel.get_ylim()).all()
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

@@ -115,6 +115,15 @@ def test_early_stopping_keeps_the_best_parameters():
     np.testing.assert_array_equal(fitted.params["theta"], seen[1])
 
 
+def test_the_last_step_may_be_the_best_checkpoint(tmp_path):
+    bounds = iter([-3.0, -2.0, -1.0, -0.5])
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    options = {"eval_every": 3, "validate": lambda params, step: {"bound": next(bounds)}}
+    fit(checkpoints=checkpoints, checkpoint_every=3, **options)
+    assert loop.restore(counting(), stream(), checkpoints, step="best").state.step == 12
+    checkpoints.close()
+
+
 def test_a_stopped_run_stays_stopped_when_resumed(tmp_path):
     bounds = itertools.chain([-1.0, -2.0, -2.0], itertools.repeat(5.0))
     options = {"num_steps": 100, "eval_every": 3, "patience": 2, "validate": lambda p, s: {"bound": next(bounds)}}

@@ -1,5 +1,6 @@
 """What a training step costs, and what the machine could do in that time."""
 
+import functools
 import resource
 import statistics
 import time
@@ -14,6 +15,7 @@ def step_flop(learner, state, batch) -> float:
     return float(jax.jit(learner.step).lower(state, batch).cost_analysis()["flops"])
 
 
+@functools.cache
 def matmul_rate(size=None, tries=5, repeats=4) -> float:
     """float32 FLOP/s of a square matrix product on one device, at JAX's default precision: the peak one can reach."""
     size = size or (1024 if jax.default_backend() == "cpu" else 8192)

@@ -67,28 +67,27 @@ def fit(
     `validate(params, step)` -> {"bound": nats, ...} runs every `eval_every` steps; with `patience` > 0 the run ends
     after that many validations without a better bound, and the best parameters are kept.
     Between two logs nothing leaves the device; the next chunk's data are read while this one is computed. `mesh`
-    (`training.sharding`) says over which devices; `profile` is a folder for a trace of the second chunk.
+    (`training.sharding`) says over which devices; `profile` is a folder for a trace of one chunk.
     Raises `Diverged` after `max_skipped` non-finite steps in a row, or when the loss has exploded; nothing is saved
     from then on. Of a sweep, such a member is frozen and the others go on. Raises `Preempted` after a SIGTERM, at the
     next log, when the state is saved.
     """
     _check_options(validate, patience, num_steps=num_steps, log_every=log_every, eval_every=eval_every)
     mesh = mesh or sharding.single()
-    state, best, record = start(learner, stream, key, patience, mesh)
+    chunks = _Chunks(learner, stream, mesh, profile)
+    state, best, record = start(learner, stream, key, patience, mesh, chunks.feed)
     restored = checkpoints.restore((state, best)) if checkpoints else None
     if restored:
         step, (state, best), record = restored
         record = {name: np.asarray(value) for name, value in record.items()}
         checkpoints.forget_after(step)
         logging.info("resumed from the checkpoint of step %d", step)
-    step = int(np.max(state.step))
+    step, bound = int(np.max(state.step)), None
     if writer:
         writer.start(np.asarray(state.step))
-    compiled, timing = {}, {"first_step_at": None, "compile_s": 0.0}
 
     def frozen():
-        stopped = (patience > 0) & (record["stale"] >= patience)
-        return record["diverged"] | stopped
+        return record["diverged"] | ((patience > 0) & (record["stale"] >= patience))
 
     def finished():
         return step >= num_steps or frozen().all()
@@ -96,34 +95,18 @@ def fit(
     def span(step):
         return min(log_every - step % log_every, num_steps - step)
 
-    def save(bound=None):
-        if checkpoints:
-            bound = None if np.ndim(bound) else bound  # the members of a sweep have no best step in common
-            checkpoints.save(step, (state, best), {k: v.tolist() for k, v in record.items()}, bound=bound)
+    def save():
+        if checkpoints:  # the members of a sweep have no best step in common
+            host = {name: value.tolist() for name, value in record.items()}
+            checkpoints.save(step, (state, best), host, bound=None if np.ndim(bound) else bound)
 
     bar = tqdm.tqdm(total=num_steps, initial=step, unit="step", disable=not progress, dynamic_ncols=True)
     with bar, _sigterm_noted() as preempted:
-        feed = None if finished() else feed_of(stream, step, span(step), mesh)
         while not finished():
-            length = span(step)
-            if length not in compiled:
-                began = time.perf_counter()
-                compiled[length] = compile_chunk(learner, stream, state, feed, length, mesh)
-                timing["compile_s"] += time.perf_counter() - began
-                profiled = False
-            else:
-                profiled, profile = profile, None
-            with jax.profiler.trace(str(profiled)) if profiled else contextlib.nullcontext():
-                began = time.perf_counter()
-                state, metrics = compiled[length](state, feed, *sharding.place_members(mesh, frozen()))
-                if stream.streamed and step + length < num_steps:
-                    feed = feed_of(stream, step + length, span(step + length), mesh)  # while the devices compute
-                metrics = {name: np.asarray(values, np.float64) for name, values in metrics.items()}  # waits
-                seconds = time.perf_counter() - began
-            timing["first_step_at"] = timing["first_step_at"] or time.time() - seconds * (1 - 1 / length)
+            length, alive, bound = span(step), ~frozen(), None
+            state, metrics, seconds = chunks(state, step, length, span(step + length), frozen())
             record["seconds"] = record["seconds"] + seconds
             record["first_loss"] = np.where(np.isnan(record["first_loss"]), metrics["loss"][0], record["first_loss"])
-            alive = ~frozen()
             for member, reason in _diverged(metrics, step, state, record["first_loss"], max_skipped, alive):
                 record["diverged"][member] = True
                 if record["diverged"].all():
@@ -132,7 +115,6 @@ def fit(
             step += length
             logged = {f"train/{name}": _mean_of_finite(values) for name, values in _counted(metrics).items()}
             logged["train/steps_per_s"] = length / seconds
-            bound = None
             if validate and (_due(step, length, eval_every) or step == num_steps):
                 params = learner.params(state)
                 valid = validate(params, step)
@@ -146,14 +128,54 @@ def fit(
             bar.update(length)
             bar.set_postfix_str(f"bound {np.nanmean(logged.get('train/bound', np.nan)):.2f} nats")
             if preempted():  # at the last step, too: what comes after may take long
-                save(bound)
+                save()
                 raise Preempted(f"SIGTERM: stopped and saved at step {step}; run the same command again to go on")
             if _due(step, length, checkpoint_every) and not finished():
-                save(bound)
+                save()
         save()
-    record |= {**timing, "steps": np.asarray(state.step), "skipped": np.asarray(state.skipped)}
-    record = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in record.items()}
+    record |= {"steps": np.asarray(state.step), "skipped": np.asarray(state.skipped)}
+    record = {name: value.tolist() for name, value in record.items()}
+    record |= {"first_step_at": chunks.first_step_at, "compile_s": chunks.compile_s}
     return Fit(state, best if patience else learner.params(state), record)
+
+
+class _Chunks:
+    """Runs a learner's chunks: compiles a program for each length, reads ahead, keeps time."""
+
+    def __init__(self, learner, stream, mesh, profile):
+        self.learner, self.stream, self.mesh, self.profile = learner, stream, mesh, profile
+        self.feed = None if stream.streamed else feed_of(stream, 0, 1, mesh)  # what is resident is sent there once
+        self.compiled, self.compile_s, self.first_step_at = {}, 0.0, None
+
+    def __call__(self, state, step, length, upcoming, frozen):
+        """The state `length` steps after `step`, the metrics as NumPy, for which this waits, and the seconds both took.
+        Meanwhile the data of the `upcoming` steps thereafter are read.
+        """
+        feed = self.feed or feed_of(self.stream, step, length, self.mesh)
+        with self._traced(length):
+            program = self._program(state, feed, length)
+            began = time.perf_counter()
+            state, metrics = program(state, feed, *sharding.place_members(self.mesh, frozen))
+            if self.stream.streamed:
+                self.feed = feed_of(self.stream, step + length, upcoming, self.mesh) if upcoming else None
+            metrics = {name: np.asarray(values, np.float64) for name, values in metrics.items()}
+            seconds = time.perf_counter() - began
+        self.first_step_at = self.first_step_at or time.time() - seconds * (1 - 1 / length)
+        return state, metrics, seconds
+
+    def _program(self, state, feed, length):
+        if length not in self.compiled:
+            began = time.perf_counter()
+            self.compiled[length] = compile_chunk(self.learner, self.stream, state, feed, length, self.mesh)
+            self.compile_s += time.perf_counter() - began
+        return self.compiled[length]
+
+    def _traced(self, length):
+        """A trace of the first chunk that needs no compilation."""
+        if not self.profile or length not in self.compiled:
+            return contextlib.nullcontext()
+        folder, self.profile = self.profile, None
+        return jax.profiler.trace(str(folder))
 
 
 def restore(learner, stream, checkpoints, *, patience=0, step=None, mesh=None) -> Fit | None:
@@ -168,10 +190,12 @@ def restore(learner, stream, checkpoints, *, patience=0, step=None, mesh=None) -
     return Fit(state, best if patience else learner.params(state), record)
 
 
-def start(learner, stream, key, patience=0, mesh=None):
-    """Where a run begins: the state from the first batch, the best parameters so far, an empty record."""
+def start(learner, stream, key, patience=0, mesh=None, feed=None):
+    """Where a run begins: the state from the first batch, the best parameters so far, an empty record. `feed`: what is
+    resident, where it is on the devices already.
+    """
     mesh = mesh or sharding.single()
-    feed = feed_of(stream, 0, 1, mesh)
+    feed = feed or feed_of(stream, 0, 1, mesh)
     init = functools.partial(_init, learner, stream)
     arguments = np.asarray(jax.random.key_data(key)), feed
     shardings = sharding.state_shardings(mesh, jax.eval_shape(init, *arguments))

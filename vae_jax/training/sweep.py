@@ -134,8 +134,14 @@ def mesh_for(num_members: int):
 
 def take(fitted, i: int):
     """What `loop.fit` would have returned for member `i` alone."""
-    here = jax.device_put((fitted.state.state, fitted.params), jax.local_devices()[0])
-    state, params = jax.tree.map(lambda a: a[i], here)
+
+    def pick(leaf):
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(jax.random.key_data(leaf)[i])
+        return leaf[i]
+
+    own = jax.tree.map(pick, (fitted.state.state, fitted.params))
+    state, params = jax.device_put(own, jax.local_devices()[0])
     record = {k: v[i] if isinstance(v, list) else v for k, v in fitted.record.items()}
     return fitted._replace(state=state, params=params, record=record)
 
