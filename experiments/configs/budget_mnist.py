@@ -3,7 +3,7 @@
 python -m experiments.train --config=experiments/configs/budget_mnist.py:NAME --config.data.path=DIR
 
 NAME: `iwae_1`, `iwae_5`, `iwae_50`, `dreg_50` are the one-layer model of arXiv:1509.00519, 784-200-200-50 tanh, batches
-of 20; `gaussian_prior` and `vamp_prior` the gated dense 300-300, z = 40, of arXiv:1705.07120, batches of 100, the latter
+NAME: `iwae_1`, `iwae_5`, `iwae_50`, `dreg_50` are the one-layer model of arXiv:1509.00519, 784-200-200-50 tanh, batches
 with 100 pseudo-inputs instead of 500; `flow_prior` is `vae_mnist` with the prior of `flow_prior_mnist`. Adam, 1e-3 to
 5e-5 along a cosine that ends with the budget. The configs of those names hold the papers' own, far longer schedules.
 
