@@ -38,8 +38,10 @@ def beta_tcvae(latent, params, key, batch, *, beta, num_data, alpha=1.0, gamma=1
         "weighted"    Σ_j q(z_i|x_j) / (N B), which the paper trains with. The 1/N moves no gradient, but the terms:
                       at B = N they are too large by log N, (D-1) log N and -D log N.
 
-    The logarithm of either is biased, the less the larger B. Raises `ValueError` for another `sampling`, and for
-    N < B. q(z|x) must be a diagonal Gaussian and p(z) factorise.
+    The logarithm of an unbiased q(z) is too small in the mean, that of the joint the most: from a small batch
+    `mutual_information` is too large and `total_correlation` too small, often below 0; they are for training, and
+    `evaluation.latents` measures both on all data. Raises `ValueError` for another `sampling`, and for N < B. q(z|x)
+    must be a diagonal Gaussian and p(z) factorise.
     """
     if sampling not in SAMPLINGS:
         raise ValueError(f"beta_tcvae: unknown sampling {sampling!r} (allowed: {', '.join(SAMPLINGS)})")
