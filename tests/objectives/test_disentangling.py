@@ -371,6 +371,14 @@ def test_a_batch_of_one_is_finite_and_coupled_to_nothing():
         np.testing.assert_allclose(given[name][0][1][1][term], 0.0, atol=1e-5)
 
 
+def test_no_output_of_an_encoder_breaks_them():
+    """Locations up to 1e4 and scales at both ends of `heads.normal`, mixed in one batch."""
+    rng = np.random.default_rng(1)
+    far = table(rng.choice([-1e4, -100.0, 0.0, 1e4], (SIZE, 2)), np.exp(rng.choice([-8.0, 0.0, 8.0], (SIZE, 2))))
+    for path, leaf in jax.tree.leaves_with_path(everything(far, keys_of(OPTIONS), BATCH)):
+        assert np.isfinite(leaf).all(), jax.tree_util.keystr(path)
+
+
 def test_eight_devices_see_one_batch():
     """Values, terms and gradients, the batch cut over the devices as training cuts it."""
     mesh = sharding.make_mesh(batch_size=SIZE)

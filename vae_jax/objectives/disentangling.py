@@ -2,8 +2,8 @@
 
 Each is `(latent, params, key, batch) -> value [B], terms {name: [B]}` with one z ~ q(z|x) an example. `bound`, `rate`
 and `distortion` are those of `elbo` of the same key (`elbo_sampled_kl`, where the KL has no closed form), re-weighted
-in the value alone; a term of the batch as a whole is every example's. The mean of q(z|x) in a conditional model is over
-x and its context. In a batch of one nothing is coupled: what would be learnt from the others is 0.
+in the value alone; a term of the batch as a whole is every example's. In a conditional model q(z) is the mean over x
+and its context. In a batch of one, information, correlation and discrepancy are 0.
 """
 
 from typing import Any, NamedTuple
