@@ -18,6 +18,13 @@ OBJECTIVES = {
     "gumbel_softmax": {"temperature": 0.5},
     "renyi": {"alpha": 0.5},
 }
+COUPLED = {  # one sample an example
+    "beta_tcvae": {"beta": 2.0, "num_data": 100},
+    "factor_vae": {"gamma": 2.0, "discriminator": {"name": "mlp", "hidden": (3,)}},
+    "dip_vae": {"kind": "I", "lambda_od": 1.0, "lambda_d": 1.0},
+    "info_vae": {"alpha": 0.5, "lambda_mmd": 2.0},
+    "wae": {"lambda_mmd": 2.0},
+}
 POSTERIORS = {
     "normal": {},
     "multivariate_normal": {},
@@ -45,7 +52,7 @@ def build(posterior, prior, objective, num_classes=0):
         "posterior": {"name": posterior, **POSTERIORS[posterior]},
         "prior": {"name": prior, **PRIORS[prior]},
         "likelihood": {"name": "bernoulli"},
-        "objective": {"name": objective, "num_samples": 2, **OBJECTIVES[objective]},
+        "objective": {"name": objective} | (COUPLED.get(objective) or {"num_samples": 2, **OBJECTIVES[objective]}),
     }
     return models.from_config("vae", config, event_shape=(5,), num_classes=num_classes)
 
@@ -67,6 +74,10 @@ def refusal(posterior, prior, objective):
         return "no closed-form KL; use 'elbo_sampled_kl'"
     if objective == "free_bits" and posterior != "normal":
         return "whose KL does not split by dimension; use 'elbo'"
+    if objective in ("beta_tcvae", "dip_vae") and posterior != "normal":
+        return "does not split by dimension; use 'info_vae', or the posterior 'normal'"
+    if objective in ("beta_tcvae", "dip_vae", "factor_vae") and prior != "standard":
+        return "dimensions are not independent; use 'info_vae', or the prior 'standard'"
     return None
 
 
@@ -89,7 +100,7 @@ def step(model):
 @pytest.mark.parametrize("posterior, prior", itertools.product(POSTERIORS, PRIORS))
 def test_it_trains_or_says_why_not(posterior, prior):
     """Shapes and types of a whole step; nothing is compiled."""
-    for objective in OBJECTIVES:
+    for objective in (*OBJECTIVES, *COUPLED):
         words = refusal(posterior, prior, objective)
         if words:
             with pytest.raises(ValueError, match=words):
@@ -101,6 +112,7 @@ def test_it_trains_or_says_why_not(posterior, prior):
         assert loss.shape == () and all(term.shape == (4,) for term in terms.values())
         assert jax.tree.structure(gradient) == jax.tree.structure(params)
         assert ("prior" in params) == (prior != "standard")
+        assert ("objective" in params) == (objective == "factor_vae")
 
 
 @pytest.mark.parametrize(
@@ -111,6 +123,8 @@ def test_it_trains_or_says_why_not(posterior, prior):
         ("coupling_flow", "vamp", "iwae"),
         ("planar_flow", "vamp", "elbo_sampled_kl"),
         ("normal_mixture", "flow", "stratified_elbo"),
+        ("low_rank_normal", "standard", "factor_vae"),
+        ("planar_flow", "vamp", "wae"),
     ],
 )
 def test_a_step_is_finite_and_reaches_every_parameter(posterior, prior, objective):

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from vae_jax.distributions import Mixture, has_closed_form, is_discrete
+from vae_jax.distributions import Mixture, Normal, has_closed_form, is_discrete
 
 
 class OwnNetwork(NamedTuple):
@@ -11,17 +11,19 @@ class OwnNetwork(NamedTuple):
 
 
 # Networks that an equation learns for itself, by the name of the option.
-OWN_NETWORKS: dict[str, OwnNetwork] = {}
+OWN_NETWORKS: dict[str, OwnNetwork] = {"discriminator": OwnNetwork("z", ((2,),))}
 CLOSED_KL = {"capacity", "elbo", "free_bits", "gumbel_softmax"}
 BY_SCORE = {"rloo", "score_function", "vimco"}  # of log q alone: no gradient passes through a draw
+BY_DIMENSION = {"beta_tcvae", "dip_vae"}  # of a diagonal Gaussian's dimensions
+INDEPENDENT = {*BY_DIMENSION, "factor_vae"}  # they draw q(z) towards independent dimensions
 
 
 def check_pair(objective, q, p):
     """Raise `ValueError` with the remedy where `objective`, by name, cannot be maximised with posterior `q`, prior `p`.
 
-    Some want KL(q || p) in closed form. All but the score-function estimators differentiate through z ~ q: a discrete
-    draw has no gradient, unless `gumbel_softmax` relaxes it; the choice of a mixture's component has none, unless
-    `stratified_elbo` sums it out.
+    Some want KL(q || p) in closed form, some independent dimensions. All but the score-function estimators
+    differentiate through z ~ q: a discrete draw has no gradient, unless `gumbel_softmax` relaxes it; the choice of a
+    mixture's component has none, unless `stratified_elbo` sums it out.
     """
     q_name, p_name = type(q).__name__, type(p).__name__
     if is_discrete(q) != is_discrete(p):
@@ -41,3 +43,9 @@ def check_pair(objective, q, p):
         raise ValueError(f"{where} and a {p_name} prior: no closed-form KL; use 'elbo_sampled_kl'")
     if objective == "free_bits" and type(q) is not type(p):
         raise ValueError(f"{where} and a {p_name} prior, whose KL does not split by dimension; use 'elbo'")
+    if objective in BY_DIMENSION and not isinstance(q, Normal):
+        raise ValueError(f"{where}, which does not split by dimension; use 'info_vae', or the posterior 'normal'")
+    if objective in INDEPENDENT and not isinstance(p, Normal):
+        raise ValueError(
+            f"{where} and a {p_name} prior: its dimensions are not independent; use 'info_vae', or the prior 'standard'"
+        )
