@@ -33,6 +33,7 @@ PRIORS = {
     "vamp": {"num_components": 3},
     "flow": {"num_flows": 2, "hidden": (3,)},
     "bernoulli": {},
+    "autoregressive": {"hidden": (3,)},
 }
 BATCH = {"x": jnp.asarray(np.random.default_rng(0).integers(2, size=(4, 5)), jnp.float32)}
 
@@ -53,7 +54,8 @@ def build(posterior, prior, objective, num_classes=0):
 def refusal(posterior, prior, objective):
     """What the error must say; None for what must train."""
     bits = posterior == "bernoulli"
-    if prior != "vamp" and bits != (prior == "bernoulli"):  # a VampPrior is over whatever its posterior is over
+    over_bits = prior in ("bernoulli", "autoregressive")
+    if prior != "vamp" and bits != over_bits:  # a VampPrior is over whatever its posterior is over
         return r"config\.model\.prior: a \w+ is over"
     by_score = objective in ("score_function", "rloo", "vimco")
     if bits and not by_score and objective != "gumbel_softmax":
@@ -64,7 +66,7 @@ def refusal(posterior, prior, objective):
         return "no gradient passes through the choice of its component; use 'stratified_elbo'"
     closed = objective in ("elbo", "capacity", "free_bits", "gumbel_softmax")
     if closed and ("flow" in posterior or prior not in ("standard", "bernoulli")):
-        return "no closed-form KL; use 'elbo_sampled_kl'"
+        return "no closed-form KL; use 'rloo' or 'vimco'" if bits else "no closed-form KL; use 'elbo_sampled_kl'"
     if objective == "free_bits" and posterior != "normal":
         return "whose KL does not split by dimension; use 'elbo'"
     return None
@@ -111,6 +113,7 @@ def test_it_trains_or_says_why_not(posterior, prior):
         ("coupling_flow", "vamp", "iwae"),
         ("planar_flow", "vamp", "elbo_sampled_kl"),
         ("normal_mixture", "flow", "stratified_elbo"),
+        ("bernoulli", "autoregressive", "vimco"),
     ],
 )
 def test_a_step_is_finite_and_reaches_every_parameter(posterior, prior, objective):
@@ -119,8 +122,8 @@ def test_a_step_is_finite_and_reaches_every_parameter(posterior, prior, objectiv
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((params, loss, terms)))
     for path, leaf in jax.tree.leaves_with_path(gradient):
         assert np.isfinite(leaf).all(), path
-        # The conditioners' hidden layers wait for the zero of their last layer to move.
-        if "couplings" not in jax.tree_util.keystr(path):
+        # The hidden layers of conditioners wait for the zero of their last layer to move.
+        if not any(name in jax.tree_util.keystr(path) for name in ("couplings", "MaskedDense_0")):
             assert np.abs(leaf).max() > 0, path
 
 

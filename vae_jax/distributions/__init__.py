@@ -4,6 +4,7 @@ A reparameterised one may have `sample_and_log_prob(key)` too, which is exact wh
 `support` says over what: "real", "binary", "integers below V".
 """
 
+from vae_jax.distributions.autoregressive import Autoregressive
 from vae_jax.distributions.discrete import Bernoulli, Categorical, OneHot
 from vae_jax.distributions.kl import has_closed_form, kl_divergence, kl_per_dim
 from vae_jax.distributions.mixture import Mixture
@@ -14,6 +15,7 @@ from vae_jax.distributions.support import check_support, is_discrete
 from vae_jax.distributions.transformed import Transformed
 
 __all__ = [
+    "Autoregressive",
     "Bernoulli",
     "Categorical",
     "DiscretizedLogisticMixture",

@@ -28,6 +28,7 @@ def check_pair(objective, q, p):
     if isinstance(q, Mixture) and objective not in BY_SCORE | {"stratified_elbo"}:
         raise ValueError(f"{where}: no gradient passes through the choice of its component; use 'stratified_elbo'")
     if objective in CLOSED_KL and not has_closed_form(q, p):
-        raise ValueError(f"{where} and a {p_name} prior: no closed-form KL; use 'elbo_sampled_kl'")
+        remedy = "'rloo' or 'vimco'" if is_discrete(q) else "'elbo_sampled_kl'"
+        raise ValueError(f"{where} and a {p_name} prior: no closed-form KL; use {remedy}")
     if objective == "free_bits" and type(q) is not type(p):
         raise ValueError(f"{where} and a {p_name} prior, whose KL does not split by dimension; use 'elbo'")
