@@ -12,7 +12,7 @@ import scipy.stats
 
 from vae_jax import models, priors
 from vae_jax.core import Latent
-from vae_jax.distributions import Bernoulli, Mixture, Normal
+from vae_jax.distributions import Bernoulli, Mixture, Normal, UniformSphere
 from vae_jax.distributions.support import real_coordinates
 from vae_jax.objectives.bounds import elbo_sampled_kl
 
@@ -40,6 +40,11 @@ def test_standard_is_the_standard_normal():
     assert params is None
     np.testing.assert_array_equal(prior.distribution(None, encode).loc, jnp.zeros(2))
     np.testing.assert_array_equal(prior.distribution(None, encode).log_scale, jnp.zeros(2))
+
+
+def test_uniform_sphere_is_the_uniform_law():
+    prior, params = start("uniform_sphere")
+    assert params is None and prior.distribution(None, None) == UniformSphere(2)
 
 
 def test_mixture_against_scipy():
@@ -232,4 +237,12 @@ def test_a_mistake_is_named(prior, words):
 
 
 def test_every_prior_is_tested_here():
-    assert set(priors.__all__) == {"autoregressive", "bernoulli", "flow", "mixture", "standard", "vamp"}
+    assert set(priors.__all__) == {
+        "autoregressive",
+        "bernoulli",
+        "flow",
+        "mixture",
+        "standard",
+        "uniform_sphere",
+        "vamp",
+    }

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 
 from vae_jax import networks
 from vae_jax.bijectors import AffineCoupling, Chain, Flip
-from vae_jax.distributions import Autoregressive, Bernoulli, Mixture, Normal, Transformed, heads
+from vae_jax.distributions import Autoregressive, Bernoulli, Mixture, Normal, Transformed, UniformSphere, heads
 from vae_jax.distributions.support import real_coordinates
 from vae_jax.networks.masked import MADE
 
-__all__ = ["autoregressive", "bernoulli", "flow", "mixture", "standard", "vamp"]
+__all__ = ["autoregressive", "bernoulli", "flow", "mixture", "standard", "uniform_sphere", "vamp"]
 
 
 class Prior(NamedTuple):
@@ -28,6 +28,11 @@ class Prior(NamedTuple):
 def standard(event_shape, support="real") -> Prior:
     """N(0, I): nothing to learn, and a closed-form KL from every Gaussian posterior."""
     return Prior(_nothing, lambda params, posterior_of: Normal.standard(event_shape))
+
+
+def uniform_sphere(event_shape, support="real") -> Prior:
+    """The uniform law on the unit sphere S^{D-1}: nothing to learn, and a closed-form KL from a von Mises-Fisher."""
+    return Prior(_nothing, lambda params, posterior_of: UniformSphere(event_shape[0]))
 
 
 def mixture(event_shape, support="real", *, num_components=10, spread=1.0) -> Prior:

@@ -9,7 +9,11 @@ import pytest
 
 from vae_jax.distributions import heads
 
-FLOWS = {"planar_flow": {"num_flows": 3}, "coupling_flow": {"num_flows": 4, "hidden": 3}}
+FLOWS = {
+    "planar_flow": {"num_flows": 3},
+    "coupling_flow": {"num_flows": 4, "hidden": 3},
+    "sylvester_flow": {"num_flows": 3, "num_reflections": 2},
+}
 GRID = np.linspace(-12.0, 12.0, 1201)
 SCALE = 1.2  # of the random outputs: enough to bend
 
@@ -86,9 +90,10 @@ def test_the_gradient_passes_through_the_draw(name):
         np.testing.assert_allclose((moved[0] - moved[1]) / 2e-2, jnp.sum(gradient[i] * direction), rtol=2e-2, atol=5e-3)
 
 
-def test_a_coupling_wants_two_halves():
-    with pytest.raises(ValueError, match="coupling_flow: at least two dimensions are needed, got 1"):
-        heads.coupling_flow((1,))
+@pytest.mark.parametrize("name", ["coupling_flow", "von_mises_fisher"])
+def test_one_dimension_is_refused(name):
+    with pytest.raises(ValueError, match=f"{name}: at least two dimensions are needed, got 1"):
+        getattr(heads, name)((1,))
 
 
 @pytest.mark.parametrize(
@@ -96,6 +101,7 @@ def test_a_coupling_wants_two_halves():
     [
         ("planar_flow", "num_flows"),
         ("coupling_flow", "hidden"),
+        ("sylvester_flow", "num_flows"),
         ("normal_mixture", "num_components"),
         ("low_rank_normal", "rank"),
     ],

@@ -12,12 +12,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vae_jax.bijectors import AffineCoupling, Chain, Flip, Planar, dense_conditioner
+from vae_jax.bijectors import AffineCoupling, Chain, Flip, Planar, Sylvester, dense_conditioner
 from vae_jax.distributions.discrete import Bernoulli, Categorical
 from vae_jax.distributions.mixture import Mixture
 from vae_jax.distributions.normal import LowRankNormal, MultivariateNormal, Normal
 from vae_jax.distributions.pixels import DiscretizedLogisticMixture
 from vae_jax.distributions.relaxed import RelaxedBernoulli
+from vae_jax.distributions.spherical import VonMisesFisher
 from vae_jax.distributions.transformed import Transformed
 from vae_jax.numerics import soft_clip
 
@@ -34,6 +35,8 @@ __all__ = [
     "normal_mixture",
     "planar_flow",
     "relaxed_bernoulli",
+    "sylvester_flow",
+    "von_mises_fisher",
 ]
 
 LOG_SCALE_LIMIT = 8.0
@@ -136,6 +139,27 @@ def planar_flow(event_shape, *, num_flows=4) -> Head:
     return Head((event_shape, event_shape, (num_flows, dim), (num_flows, dim), (num_flows,)), distribution)
 
 
+def sylvester_flow(event_shape, *, num_flows=4, num_reflections=4) -> Head:
+    """The diagonal normal through `num_flows` Sylvester flows, arXiv:1803.05649, all of whose matrices are put out: a
+    [D, D] one holds both triangles. Between them the order of the dimensions is reversed: with `num_reflections` = 0
+    this is the paper's triangular kind, with more its Householder kind.
+    """
+    dim = _length("sylvester_flow", event_shape)
+    _at_least_one("sylvester_flow", num_flows=num_flows)
+    if num_reflections < 0:
+        raise ValueError(f"sylvester_flow: num_reflections must be at least 0, got {num_reflections}")
+
+    def distribution(loc, raw, *weights):
+        reflections, square, diagonal, b = (soft_clip(a, LOG_SCALE_LIMIT) for a in weights)
+        upper = jnp.stack([square, jnp.swapaxes(square, 1, 2)], axis=1)
+        flows = [Sylvester(reflections[k], upper[k], diagonal[k], b[k]) for k in range(num_flows)]
+        bijector = Chain(tuple(part for flow in flows for part in (flow, Flip())))
+        return Transformed(Normal(loc, soft_clip(raw, LOG_SCALE_LIMIT)), bijector)
+
+    weights = ((num_reflections, dim), (dim, dim), (2, dim), (dim,))
+    return Head((event_shape, event_shape, *((num_flows, *shape) for shape in weights)), distribution)
+
+
 def coupling_flow(event_shape, *, num_flows=4, hidden=8) -> Head:
     """The diagonal normal through `num_flows` affine couplings, arXiv:1605.08803, halves taking turns; the weights of
     each conditioner, one layer of `hidden` units, are put out too, softly clipped.
@@ -156,6 +180,26 @@ def coupling_flow(event_shape, *, num_flows=4, hidden=8) -> Head:
         return Transformed(Normal(loc, soft_clip(raw, LOG_SCALE_LIMIT)), bijector)
 
     return Head((event_shape, event_shape, *((num_flows, *shape) for shape in weights)), distribution)
+
+
+def von_mises_fisher(event_shape) -> Head:
+    """A direction and a concentration on the unit sphere S^{D-1} in R^D, D = `latent_dim`: the hyperspherical
+    posterior, arXiv:1804.00891, for the prior `uniform_sphere`. κ = (D - 1) eʳ, r the raw output, softly clipped: the
+    unit in which it counts, where the paper has 1 + softplus(r).
+
+    Raises `ValueError` for fewer than two dimensions.
+    """
+    dim = _length("von_mises_fisher", event_shape)
+    if dim < 2:
+        raise ValueError(f"von_mises_fisher: at least two dimensions are needed, got {dim}")
+
+    def distribution(loc, raw):
+        square = jnp.sum(jnp.square(loc))
+        somewhere = jnp.zeros(dim).at[0].set(1.0)  # for the zero vector, which has no direction
+        direction = jnp.where(square > 1e-12, loc * jax.lax.rsqrt(jnp.maximum(square, 1e-12)), somewhere)
+        return VonMisesFisher(direction, (dim - 1.0) * jnp.exp(soft_clip(raw, LOG_SCALE_LIMIT)))
+
+    return Head((event_shape, ()), distribution)
 
 
 def _length(name, event_shape):

@@ -3,6 +3,7 @@
 from vae_jax.distributions import Mixture, has_closed_form, is_discrete
 
 CLOSED_KL = {"capacity", "elbo", "free_bits", "gumbel_softmax"}
+PRIOR_OVER = {"real": "standard", "binary": "bernoulli", "sphere": "uniform_sphere"}
 BY_SCORE = {"rloo", "score_function", "vimco"}  # of log q alone: no gradient passes through a draw
 
 
@@ -14,9 +15,10 @@ def check_pair(objective, q, p):
     `stratified_elbo` sums it out.
     """
     q_name, p_name = type(q).__name__, type(p).__name__
-    if is_discrete(q) != is_discrete(p):
+    if q.support != p.support:
         raise ValueError(
-            f"config.model.prior: a {p_name} is over {p.support}, the posterior, a {q_name}, over {q.support}"
+            f"config.model.prior: a {p_name} is over {p.support}, the posterior, a {q_name}, over {q.support}; use "
+            f"{PRIOR_OVER.get(q.support, 'vamp')!r}"
         )
     where = f"config.model.objective.name: {objective!r} cannot be used with a {q_name} posterior"
     if is_discrete(q) and objective not in BY_SCORE | {"gumbel_softmax"}:
