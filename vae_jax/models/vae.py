@@ -3,18 +3,15 @@
 p(z) = prior         q(z|x, c) = posterior(encoder(x, c))       p(x|z, c) = likelihood(decoder(z, c))
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 
 from vae_jax import networks, objectives, priors
-from vae_jax.core import Latent, Model, build, check_options, per_example
+from vae_jax.core import Latent, Model, build
 from vae_jax.distributions import heads
 from vae_jax.networks.precision import compute_in
-from vae_jax.objectives import schedules
+from vae_jax.objectives import objective as objective_of
 from vae_jax.objectives.bounds import log_weight
-from vae_jax.objectives.requirements import check_pair
 
 STANDARD = {"name": "standard"}
 
@@ -31,13 +28,14 @@ def vae(
     num_classes=0,
     **options,
 ):
-    """A VAE from two networks and two heads; `objective` is maximised with `options`, of which any may be a schedule.
+    """A VAE from two networks and two heads; `objective` is maximised with `options` (`objectives.objective.of`).
 
     `encoder` puts out what `posterior` takes, `decoder` what `likelihood` takes (`distributions.heads`); `prior` is one
-    of `priors`, None for N(0, I). What a prior learns is params["prior"].
+    of `priors`, None for N(0, I). What a prior learns is params["prior"], what an objective does params["objective"].
     Raises `ValueError` where a conditional model meets no context.
     """
     prior = prior or priors.standard((latent_dim,))
+    objective = objective_of.of(objective, **options)
 
     def one_hot(context):
         if num_classes == 0:
@@ -60,16 +58,17 @@ def vae(
     def init(key, batch):
         key_encoder, key_decoder = jax.random.split(key)
         x, context = jax.tree.map(lambda a: a[0], (batch["x"], batch.get("context")))
-        learned = prior.init(jax.random.fold_in(key, 2), batch)
-        return {
-            "encoder": encoder.init(key_encoder, likelihood.standardize(x), one_hot(context)),
-            "decoder": decoder.init(key_decoder, jnp.zeros(latent_dim), one_hot(context)),
-            **({} if learned is None else {"prior": learned}),
+        example = {"x": likelihood.standardize(x), "z": jnp.zeros(latent_dim)}
+        params = {
+            "encoder": encoder.init(key_encoder, example["x"], one_hot(context)),
+            "decoder": decoder.init(key_decoder, example["z"], one_hot(context)),
+            "prior": prior.init(jax.random.fold_in(key, 2), batch),
+            "objective": objective.init(jax.random.fold_in(key, 3), example),
         }
+        return {part: own for part, own in params.items() if own is not None}
 
     def loss(params, key, batch, step):
-        equation = functools.partial(objective, latent, **schedules.resolve(options, step))
-        value, terms = per_example(equation)(params, key, batch)
+        value, terms = objective.value(latent, params, key, batch, step)
         return -value, terms
 
     def sample(params, key, context=None):
@@ -106,21 +105,15 @@ def from_config(
     posterior = build(heads, posterior, (latent_dim,), where="config.model.posterior")
     likelihood = build(heads, likelihood, tuple(event_shape), where="config.model.likelihood")
     prior = build(priors, prior, (latent_dim,), heads.abstract(likelihood).support, where="config.model.prior")
-    options = dict(objective)
-    name = options.pop("name", None)
-    if name not in objectives.__all__:
-        raise ValueError(
-            f"config.model.objective.name: unknown value {name!r} (allowed: {', '.join(objectives.__all__)})"
-        )
-    for key, value in options.items():
-        if isinstance(value, dict):
-            options[key] = build(schedules, value, where=f"config.model.objective.{key}")
-    equation = getattr(objectives, name)
-    check_options(equation, options, where="config.model.objective", num_args=5)
-    check_pair(name, heads.abstract(posterior), _abstract(prior, posterior, event_shape))
+
+    def network(spec, outputs, *, where):
+        return compute_in(compute_dtype, build(networks, spec, outputs, where=where))
+
+    p = _abstract(prior, posterior, event_shape)
+    equation, options = objective_of.from_config(objective, heads.abstract(posterior), p, build_network=network)
     return vae(
-        compute_in(compute_dtype, build(networks, encoder, posterior.shapes, where="config.model.encoder")),
-        compute_in(compute_dtype, build(networks, decoder, likelihood.shapes, where="config.model.decoder")),
+        network(encoder, posterior.shapes, where="config.model.encoder"),
+        network(decoder, likelihood.shapes, where="config.model.decoder"),
         latent_dim=latent_dim,
         posterior=posterior,
         likelihood=likelihood,

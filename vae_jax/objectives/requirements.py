@@ -1,7 +1,17 @@
 """What an objective asks of the posterior and the prior, found out before anything is compiled."""
 
+from typing import NamedTuple
+
 from vae_jax.distributions import Mixture, has_closed_form, is_discrete
 
+
+class OwnNetwork(NamedTuple):
+    input: str  # "x", standardised, or "z"
+    outputs: tuple  # shapes
+
+
+# Networks that an equation learns for itself, by the name of the option.
+OWN_NETWORKS: dict[str, OwnNetwork] = {}
 CLOSED_KL = {"capacity", "elbo", "free_bits", "gumbel_softmax"}
 PRIOR_OVER = {"real": "standard", "binary": "bernoulli", "sphere": "uniform_sphere"}
 BY_SCORE = {"rloo", "score_function", "vimco"}  # of log q alone: no gradient passes through a draw
