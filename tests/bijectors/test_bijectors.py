@@ -7,7 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax.bijectors import AffineCoupling, Chain, Flip, Permutation, Planar, Sylvester, dense_conditioner
+from vae_jax.bijectors import (
+    AffineCoupling,
+    Chain,
+    Flip,
+    InverseAutoregressive,
+    Permutation,
+    Planar,
+    Sylvester,
+    dense_conditioner,
+)
+from vae_jax.networks.masked import MADE
 
 
 def array(seed, *shape, scale=1.0):
@@ -32,6 +42,14 @@ def sylvester(seed, dim, reflections, against=False):
     return Sylvester(array(seed, reflections, dim), array(seed + 1, 2, dim, dim), diagonal, array(seed + 3, dim))
 
 
+def inverse_autoregressive(seed, dim):
+    network = MADE(((dim,), (dim,)), (8,), "tanh")
+    shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros(dim), jnp.zeros(2))
+    leaves, tree = jax.tree.flatten(shapes)
+    weights = tree.unflatten([array(seed + i, *leaf.shape, scale=0.7) for i, leaf in enumerate(leaves)])
+    return InverseAutoregressive(weights, array(seed, 2), network.apply)
+
+
 BIJECTORS = {
     "coupling": coupling(0, 4),
     "coupling of odd size": coupling(5, 3),
@@ -41,6 +59,7 @@ BIJECTORS = {
     "sylvester": sylvester(20, 4, 3),
     "triangular sylvester": sylvester(30, 4, 0),
     "sylvester that would fold": sylvester(40, 2, 1, against=True),
+    "inverse autoregressive": inverse_autoregressive(50, 4),
     "permutation": Permutation(jnp.array([2, 0, 3, 1])),
     "flip": Flip(),
     "chain": Chain((planar(3, 4), coupling(7, 4), Permutation(jnp.array([2, 0, 3, 1])), coupling(9, 4), Flip())),
@@ -82,7 +101,7 @@ def test_the_jacobian_of_the_inverse_is_the_inverse_jacobian(name):
     np.testing.assert_allclose(product, np.broadcast_to(np.eye(product.shape[1]), product.shape), atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["planar", "coupling", "sylvester"])
+@pytest.mark.parametrize("name", ["planar", "coupling", "sylvester", "inverse autoregressive"])
 def test_the_inverse_follows_the_parameters(name):
     """x = f⁻¹_θ(f_θ(x)) at every θ: the whole derivative by θ is zero, though neither part's is."""
     bijector, x = BIJECTORS[name], array(12, DIMS.get(name, 4))

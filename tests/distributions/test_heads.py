@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vae_jax import posteriors
 from vae_jax.distributions import (
     Bernoulli,
     Categorical,
@@ -44,14 +45,19 @@ def far_outputs(shapes):
 
 def assert_finite(name, shape):
     """log p(x) and its gradient, at both ends of the data and at the density's own samples."""
-    head = getattr(heads, name)(shape)
+    head = getattr(posteriors, name)(shape)
+    rng = np.random.default_rng(2)
+    weights = heads.zeros(head)[len(head.shapes) :]  # of the head's own networks
+    weights = jax.tree.map(lambda a: jnp.asarray(rng.normal(scale=0.3, size=a.shape), jnp.float32), weights)
     top = {"bernoulli": 1.0}.get(name, 255.0 if name in PIXELS else 3.0)
-    log_prob = lambda raw, x: head.distribution(*raw).log_prob(x)  # noqa: E731
+    log_prob = lambda raw, x: head.distribution(*raw, *weights).log_prob(x)  # noqa: E731
 
     @jax.jit
     @jax.vmap
     def value_and_gradient(raw):
-        x = jnp.stack([jnp.zeros(shape), jnp.full(shape, top), head.distribution(*raw).sample(jax.random.key(0))])
+        x = jnp.stack(
+            [jnp.zeros(shape), jnp.full(shape, top), head.distribution(*raw, *weights).sample(jax.random.key(0))]
+        )
         return jax.vmap(jax.value_and_grad(log_prob), in_axes=(None, 0))(raw, x)
 
     for leaf in jax.tree.leaves(value_and_gradient(list(far_outputs(head.shapes)))):
@@ -63,7 +69,7 @@ def test_every_density_is_finite(name):
     assert_finite(name, (2, 3, 1))
 
 
-@pytest.mark.parametrize("name", VECTORS)
+@pytest.mark.parametrize("name", [*VECTORS, "inverse_autoregressive_flow"])
 def test_every_density_of_a_vector_is_finite(name):
     assert_finite(name, (2,))
 

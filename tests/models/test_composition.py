@@ -27,6 +27,7 @@ POSTERIORS = {
     "coupling_flow": {"num_flows": 2, "hidden": 2},
     "sylvester_flow": {"num_flows": 1, "num_reflections": 1},
     "von_mises_fisher": {},
+    "inverse_autoregressive_flow": {"num_flows": 1, "hidden": (3,), "context_dim": 2},
     "bernoulli": {},
 }
 PRIORS = {
@@ -117,6 +118,7 @@ def test_it_trains_or_says_why_not(posterior, prior):
         ("coupling_flow", "vamp", "iwae"),
         ("planar_flow", "vamp", "elbo_sampled_kl"),
         ("sylvester_flow", "standard", "elbo_sampled_kl"),
+        ("inverse_autoregressive_flow", "standard", "sticking_the_landing"),
         ("normal_mixture", "flow", "stratified_elbo"),
         ("bernoulli", "autoregressive", "vimco"),
         ("von_mises_fisher", "uniform_sphere", "elbo"),
