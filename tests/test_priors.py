@@ -1,5 +1,8 @@
 """Every prior against what it says it is."""
 
+import functools
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +12,7 @@ import scipy.stats
 
 from vae_jax import models, priors
 from vae_jax.core import Latent
-from vae_jax.distributions import Bernoulli, Mixture, Normal
+from vae_jax.distributions import Bernoulli, Mixture, Normal, UniformSphere
 from vae_jax.distributions.support import real_coordinates
 from vae_jax.objectives.bounds import elbo_sampled_kl
 
@@ -37,6 +40,11 @@ def test_standard_is_the_standard_normal():
     assert params is None
     np.testing.assert_array_equal(prior.distribution(None, encode).loc, jnp.zeros(2))
     np.testing.assert_array_equal(prior.distribution(None, encode).log_scale, jnp.zeros(2))
+
+
+def test_uniform_sphere_is_the_uniform_law():
+    prior, params = start("uniform_sphere")
+    assert params is None and prior.distribution(None, None) == UniformSphere(2)
 
 
 def test_mixture_against_scipy():
@@ -119,6 +127,38 @@ def test_bernoulli():
         np.testing.assert_allclose(p.log_prob(jnp.array([1.0, 0.0])), 2 * np.log(0.5), rtol=1e-6)
 
 
+@functools.cache
+def bits(dim=4):
+    """An autoregressive prior that has moved, all states [2^D, D] and their probabilities."""
+    prior, params = start("autoregressive", dim, hidden=(8,))
+    p = prior.distribution(jax.tree.map(lambda a: 3.0 * a, noise(3, params)), None)
+    states = jnp.asarray(list(itertools.product((0.0, 1.0), repeat=dim)))
+    return p, states, np.exp(np.asarray(jax.jit(jax.vmap(p.log_prob))(states), np.float64))
+
+
+def test_autoregressive_begins_as_the_uniform_one():
+    prior, params = start("autoregressive", 4, hidden=(8,))
+    log_p = jax.jit(jax.vmap(prior.distribution(params, None).log_prob))(bits()[1])
+    np.testing.assert_allclose(log_p, 4 * np.log(0.5), rtol=1e-6)
+
+
+def test_autoregressive_probabilities_sum_to_one():
+    _, states, probabilities = bits()
+    np.testing.assert_allclose(probabilities.sum(), 1.0, rtol=1e-6)
+    ones = np.asarray(probabilities @ states)
+    independent = np.prod(np.where(states, ones, 1 - ones), axis=1)
+    assert np.abs(probabilities - independent).max() > 0.02  # the bits do depend on one another
+
+
+def test_autoregressive_draws_have_its_probabilities(assert_mean):
+    p, states, probabilities = bits()
+    z = jax.jit(jax.vmap(p.sample))(jax.random.split(jax.random.key(0), 20_000))
+    found = np.all(np.asarray(z)[:, None] == states[None], axis=2)
+    assert np.all(found.sum(axis=1) == 1)
+    assert_mean(found[:, probabilities > 1e-3], probabilities[probabilities > 1e-3])
+    np.testing.assert_allclose(p.mean(), probabilities @ states, atol=5 * 0.5 / np.sqrt(128))
+
+
 def test_the_sampled_kl_is_that_of_quadrature(assert_mean):
     """KL(N(0.8, 0.6²) || mixture prior), one dimension: the rate of `elbo_sampled_kl`, as it falls to such a prior."""
     prior, params = start("mixture", dim=1, num_components=3)
@@ -197,4 +237,12 @@ def test_a_mistake_is_named(prior, words):
 
 
 def test_every_prior_is_tested_here():
-    assert set(priors.__all__) == {"bernoulli", "flow", "mixture", "standard", "vamp"}
+    assert set(priors.__all__) == {
+        "autoregressive",
+        "bernoulli",
+        "flow",
+        "mixture",
+        "standard",
+        "uniform_sphere",
+        "vamp",
+    }

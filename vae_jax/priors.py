@@ -11,10 +11,11 @@ import jax.numpy as jnp
 
 from vae_jax import networks
 from vae_jax.bijectors import AffineCoupling, Chain, Flip
-from vae_jax.distributions import Bernoulli, Mixture, Normal, Transformed, heads
+from vae_jax.distributions import Autoregressive, Bernoulli, Mixture, Normal, Transformed, UniformSphere, heads
 from vae_jax.distributions.support import real_coordinates
+from vae_jax.networks.masked import MADE
 
-__all__ = ["bernoulli", "flow", "mixture", "standard", "vamp"]
+__all__ = ["autoregressive", "bernoulli", "flow", "mixture", "standard", "uniform_sphere", "vamp"]
 
 
 class Prior(NamedTuple):
@@ -27,6 +28,11 @@ class Prior(NamedTuple):
 def standard(event_shape, support="real") -> Prior:
     """N(0, I): nothing to learn, and a closed-form KL from every Gaussian posterior."""
     return Prior(_nothing, lambda params, posterior_of: Normal.standard(event_shape))
+
+
+def uniform_sphere(event_shape, support="real") -> Prior:
+    """The uniform law on the unit sphere S^{D-1}: nothing to learn, and a closed-form KL from a von Mises-Fisher."""
+    return Prior(_nothing, lambda params, posterior_of: UniformSphere(event_shape[0]))
 
 
 def mixture(event_shape, support="real", *, num_components=10, spread=1.0) -> Prior:
@@ -97,6 +103,20 @@ def bernoulli(event_shape, support="real", *, learned=True) -> Prior:
         return Bernoulli(params["logits"] if learned else jnp.zeros(event_shape))
 
     return Prior((lambda key, batch: {"logits": jnp.zeros(event_shape)}) if learned else _nothing, distribution)
+
+
+def autoregressive(event_shape, support="real", *, hidden=(64,), activation="relu") -> Prior:
+    """p(z) = Π_d p(z_d | z_1, ..., z_{d-1}) over bits, all log-odds from one MADE, arXiv:1502.03509, with the hidden
+    layers `hidden`: for a posterior over bits, which may then depend on one another.
+
+    The last layer begins at zero, so that p(z) begins as the uniform one. A draw takes a pass for every bit.
+    """
+    network = MADE((event_shape,), tuple(hidden), activation, zero_output=True)
+    conditionals = lambda params, z: Bernoulli(*network.apply(params, z))  # noqa: E731
+    return Prior(
+        lambda key, batch: network.init(key, jnp.zeros(event_shape)),
+        lambda params, posterior_of: Autoregressive(params, conditionals, event_shape, Bernoulli.support),
+    )
 
 
 def _nothing(key, batch):

@@ -7,7 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax.bijectors import AffineCoupling, Chain, Flip, Permutation, Planar, dense_conditioner
+from vae_jax.bijectors import (
+    AffineCoupling,
+    Chain,
+    Flip,
+    InverseAutoregressive,
+    Permutation,
+    Planar,
+    Sylvester,
+    dense_conditioner,
+)
+from vae_jax.networks.masked import MADE
 
 
 def array(seed, *shape, scale=1.0):
@@ -26,17 +36,36 @@ def planar(seed, dim, against=False):
     return Planar(-3.0 * w if against else array(seed + 1, dim), w, jnp.asarray(0.3))
 
 
+def sylvester(seed, dim, reflections, against=False):
+    """`against`: r₁ᵢ r₂ᵢ is as near to -1 as it can be."""
+    diagonal = jnp.tile(jnp.array([[-9.0], [9.0]]), (1, dim)) if against else array(seed + 2, 2, dim)
+    return Sylvester(array(seed, reflections, dim), array(seed + 1, 2, dim, dim), diagonal, array(seed + 3, dim))
+
+
+def inverse_autoregressive(seed, dim):
+    network = MADE(((dim,), (dim,)), (8,), "tanh")
+    shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros(dim), jnp.zeros(2))
+    leaves, tree = jax.tree.flatten(shapes)
+    weights = tree.unflatten([array(seed + i, *leaf.shape, scale=0.7) for i, leaf in enumerate(leaves)])
+    return InverseAutoregressive(weights, array(seed, 2), network.apply)
+
+
 BIJECTORS = {
     "coupling": coupling(0, 4),
     "coupling of odd size": coupling(5, 3),
     "planar": planar(0, 3),
     "planar that would fold": planar(1, 3, against=True),
     "planar in one dimension": planar(2, 1, against=True),
+    "sylvester": sylvester(20, 4, 3),
+    "triangular sylvester": sylvester(30, 4, 0),
+    "sylvester that would fold": sylvester(40, 2, 1, against=True),
+    "inverse autoregressive": inverse_autoregressive(50, 4),
     "permutation": Permutation(jnp.array([2, 0, 3, 1])),
     "flip": Flip(),
     "chain": Chain((planar(3, 4), coupling(7, 4), Permutation(jnp.array([2, 0, 3, 1])), coupling(9, 4), Flip())),
 }
 DIMS = {"coupling of odd size": 3, "planar": 3, "planar that would fold": 3, "planar in one dimension": 1}
+DIMS["sylvester that would fold"] = 2
 
 
 @functools.cache
@@ -72,7 +101,7 @@ def test_the_jacobian_of_the_inverse_is_the_inverse_jacobian(name):
     np.testing.assert_allclose(product, np.broadcast_to(np.eye(product.shape[1]), product.shape), atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["planar", "coupling"])
+@pytest.mark.parametrize("name", ["planar", "coupling", "sylvester", "inverse autoregressive"])
 def test_the_inverse_follows_the_parameters(name):
     """x = f⁻¹_θ(f_θ(x)) at every θ: the whole derivative by θ is zero, though neither part's is."""
     bijector, x = BIJECTORS[name], array(12, DIMS.get(name, 4))

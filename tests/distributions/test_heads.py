@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vae_jax import posteriors
 from vae_jax.distributions import (
     Bernoulli,
     Categorical,
@@ -17,17 +18,26 @@ from vae_jax.distributions import (
     Normal,
     RelaxedBernoulli,
     Transformed,
+    VonMisesFisher,
     heads,
 )
 
 FAR = (-1e4, -100.0, 0.0, 100.0, 1e4)
-VECTORS = ("coupling_flow", "low_rank_normal", "multivariate_normal", "planar_flow")
+VECTORS = (
+    "coupling_flow",
+    "low_rank_normal",
+    "multivariate_normal",
+    "planar_flow",
+    "sylvester_flow",
+    "von_mises_fisher",
+)
 PIXELS = ("bernoulli", "categorical", "discretized_logistic", "discretized_logistic_mixture")
 
 
 def far_outputs(shapes):
     """Arrays [N, *shape]: every combination of extremes, one value an array, then 20 events that mix them all."""
-    rng, combinations = np.random.default_rng(0), np.array(list(itertools.product(FAR, repeat=len(shapes))))
+    extremes = FAR if len(shapes) < 6 else FAR[::2]
+    rng, combinations = np.random.default_rng(0), np.array(list(itertools.product(extremes, repeat=len(shapes))))
     for shape, values in zip(shapes, combinations.T, strict=True):
         constant = np.broadcast_to(values.reshape(-1, *[1] * len(shape)), (len(values), *shape))
         yield jnp.asarray(np.concatenate([constant, rng.choice(FAR, size=(20, *shape))]), jnp.float32)
@@ -35,14 +45,19 @@ def far_outputs(shapes):
 
 def assert_finite(name, shape):
     """log p(x) and its gradient, at both ends of the data and at the density's own samples."""
-    head = getattr(heads, name)(shape)
+    head = getattr(posteriors, name)(shape)
+    rng = np.random.default_rng(2)
+    weights = heads.zeros(head)[len(head.shapes) :]  # of the head's own networks
+    weights = jax.tree.map(lambda a: jnp.asarray(rng.normal(scale=0.3, size=a.shape), jnp.float32), weights)
     top = {"bernoulli": 1.0}.get(name, 255.0 if name in PIXELS else 3.0)
-    log_prob = lambda raw, x: head.distribution(*raw).log_prob(x)  # noqa: E731
+    log_prob = lambda raw, x: head.distribution(*raw, *weights).log_prob(x)  # noqa: E731
 
     @jax.jit
     @jax.vmap
     def value_and_gradient(raw):
-        x = jnp.stack([jnp.zeros(shape), jnp.full(shape, top), head.distribution(*raw).sample(jax.random.key(0))])
+        x = jnp.stack(
+            [jnp.zeros(shape), jnp.full(shape, top), head.distribution(*raw, *weights).sample(jax.random.key(0))]
+        )
         return jax.vmap(jax.value_and_grad(log_prob), in_axes=(None, 0))(raw, x)
 
     for leaf in jax.tree.leaves(value_and_gradient(list(far_outputs(head.shapes)))):
@@ -54,7 +69,7 @@ def test_every_density_is_finite(name):
     assert_finite(name, (2, 3, 1))
 
 
-@pytest.mark.parametrize("name", VECTORS)
+@pytest.mark.parametrize("name", [*VECTORS, "inverse_autoregressive_flow"])
 def test_every_density_of_a_vector_is_finite(name):
     assert_finite(name, (2,))
 
@@ -78,6 +93,8 @@ def test_the_full_covariance_is_finite_up_to_eight_dimensions():
         ("relaxed_bernoulli", RelaxedBernoulli),
         ("normal_mixture", Mixture),
         ("planar_flow", Transformed),
+        ("sylvester_flow", Transformed),
+        ("von_mises_fisher", VonMisesFisher),
     ],
 )
 def test_a_head_says_what_shapes_it_takes(name, kind):

@@ -4,15 +4,31 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax.distributions import Bernoulli, Categorical, DiscretizedLogisticMixture, Normal, check_support
+from vae_jax.distributions import (
+    Bernoulli,
+    Categorical,
+    DiscretizedLogisticMixture,
+    Normal,
+    UniformSphere,
+    check_support,
+    is_discrete,
+)
+from vae_jax.distributions.support import real_coordinates
 
 BITS, SOFTMAX = Bernoulli(jnp.zeros(3)), Categorical(jnp.zeros((3, 17)))
+SPHERE = UniformSphere(3)
 LOGISTIC, GAUSSIAN = DiscretizedLogisticMixture(*[jnp.zeros((3, 1))] * 3), Normal.standard((3,))
 
 
 @pytest.mark.parametrize(
     "distribution, x",
-    [(BITS, [0, 1, 1]), (SOFTMAX, [0, 7, 16]), (LOGISTIC, [0, 255, 3]), (GAUSSIAN, [-3.5, 0, 1e6])],
+    [
+        (BITS, [0, 1, 1]),
+        (SOFTMAX, [0, 7, 16]),
+        (LOGISTIC, [0, 255, 3]),
+        (GAUSSIAN, [-3.5, 0, 1e6]),
+        (SPHERE, [0, 0.6, -0.8]),
+    ],
 )
 def test_data_in_the_support(distribution, x):
     check_support(distribution, np.asarray(x, np.float32))
@@ -28,6 +44,7 @@ def test_data_in_the_support(distribution, x):
         (SOFTMAX, [0, 7, -1], r"range over \[-1, 7\]"),
         (LOGISTIC, [0, 0.5, 1], r"density of integers below 256.*levels"),
         (LOGISTIC, [0, 256, 1], r"range over \[0, 256\]"),
+        (SPHERE, [0, 0.6, 0.9], r"UniformSphere likelihood is a density of unit vectors"),
         (GAUSSIAN, [0, float("nan"), 1], r"NaN or infinite"),
         (GAUSSIAN, [0, float("inf"), 1], r"NaN or infinite"),
     ],
@@ -35,3 +52,13 @@ def test_data_in_the_support(distribution, x):
 def test_data_outside(distribution, x, words):
     with pytest.raises(ValueError, match=words):
         check_support(distribution, np.asarray(x, np.float32))
+
+
+def test_only_countable_sets_are_discrete():
+    assert is_discrete(BITS) and is_discrete(SOFTMAX) and not is_discrete(GAUSSIAN) and not is_discrete(SPHERE)
+
+
+def test_vectors_of_any_length_are_directions():
+    to_data, to_real = real_coordinates("sphere")
+    np.testing.assert_allclose(to_data(jnp.array([[0.0, 3.0, -4.0]])), [[0.0, 0.6, -0.8]])
+    np.testing.assert_array_equal(to_real(jnp.array([0.0, 1.0])), [0.0, 1.0])

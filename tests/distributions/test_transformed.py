@@ -7,19 +7,33 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vae_jax import posteriors
 from vae_jax.distributions import heads
 
-FLOWS = {"planar_flow": {"num_flows": 3}, "coupling_flow": {"num_flows": 4, "hidden": 3}}
+FLOWS = {
+    "planar_flow": {"num_flows": 3},
+    "coupling_flow": {"num_flows": 4, "hidden": 3},
+    "sylvester_flow": {"num_flows": 3, "num_reflections": 2},
+    "inverse_autoregressive_flow": {"num_flows": 2, "hidden": (4,), "context_dim": 2, "activation": "tanh"},
+}
 GRID = np.linspace(-12.0, 12.0, 1201)
-SCALE = 1.2  # of the random outputs: enough to bend
+SCALES = {"inverse_autoregressive_flow": 0.6}  # of the random outputs, 1.2 of the others: enough to bend
+
+
+def head_and_outputs(name):
+    """A head and random arrays for it, its own weights among them."""
+    head, rng = getattr(posteriors, name)((2,), **FLOWS[name]), np.random.default_rng(1)
+    scale = SCALES.get(name, 1.2)
+    return head, jax.tree.map(
+        lambda a: jnp.asarray(rng.normal(scale=scale, size=a.shape), jnp.float32), heads.zeros(head)
+    )
 
 
 @functools.cache
 def flow(name):
     """A flow over the plane from random outputs of an encoder; none of its scales is extreme."""
-    head = getattr(heads, name)((2,), **FLOWS[name])
-    rng = np.random.default_rng(1)
-    return head.distribution(*(jnp.asarray(rng.normal(scale=SCALE, size=shape), jnp.float32) for shape in head.shapes))
+    head, raws = head_and_outputs(name)
+    return head.distribution(*raws)
 
 
 @functools.cache
@@ -75,20 +89,21 @@ def test_the_mean_is_within_its_stated_error(name):
 @pytest.mark.parametrize("name", FLOWS)
 def test_the_gradient_passes_through_the_draw(name):
     """d/dθ E[y] by the draws, against the difference of two densities' draws from the same noise."""
-    head = getattr(heads, name)((2,), **FLOWS[name])
-    rng = np.random.default_rng(1)
-    raws = [jnp.asarray(rng.normal(scale=SCALE, size=shape), jnp.float32) for shape in head.shapes]
-    total = jax.jit(lambda raws: jnp.sum(head.distribution(*raws).sample(jax.random.key(3))))
+    head, raws = head_and_outputs(name)
+    raws, tree = jax.tree.flatten(raws)
+    total = jax.jit(lambda raws: jnp.sum(head.distribution(*tree.unflatten(raws)).sample(jax.random.key(3))))
     gradient = jax.jit(jax.grad(total))(raws)
+    rng = np.random.default_rng(2)
     for i, raw in enumerate(raws):
         direction = jnp.asarray(rng.normal(size=raw.shape), jnp.float32)
         moved = [total([r + s * 1e-2 * direction if j == i else r for j, r in enumerate(raws)]) for s in (1, -1)]
         np.testing.assert_allclose((moved[0] - moved[1]) / 2e-2, jnp.sum(gradient[i] * direction), rtol=2e-2, atol=5e-3)
 
 
-def test_a_coupling_wants_two_halves():
-    with pytest.raises(ValueError, match="coupling_flow: at least two dimensions are needed, got 1"):
-        heads.coupling_flow((1,))
+@pytest.mark.parametrize("name", ["coupling_flow", "von_mises_fisher"])
+def test_one_dimension_is_refused(name):
+    with pytest.raises(ValueError, match=f"{name}: at least two dimensions are needed, got 1"):
+        getattr(heads, name)((1,))
 
 
 @pytest.mark.parametrize(
@@ -96,6 +111,7 @@ def test_a_coupling_wants_two_halves():
     [
         ("planar_flow", "num_flows"),
         ("coupling_flow", "hidden"),
+        ("sylvester_flow", "num_flows"),
         ("normal_mixture", "num_components"),
         ("low_rank_normal", "rank"),
     ],

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vae_jax.distributions import UniformSphere
 from vae_jax.inference import annealed
 from vae_jax.numerics import log_mean_exp
 from vae_jax.objectives.bounds import log_weight
@@ -136,6 +137,12 @@ def test_a_wrong_start_is_named(linear_gaussian, x):
         annealed.anneal(
             linear_gaussian.latent, {}, jax.random.key(0), x, betas=betas(2), num_chains=1, initial="encoder", **HMC
         )
+
+
+def test_a_code_that_is_not_real_is_refused(linear_gaussian, x):
+    latent = linear_gaussian.latent._replace(prior=lambda params, context=None: UniformSphere(2))
+    with pytest.raises(ValueError, match=r"move z through R\^D, a UniformSphere is over sphere"):
+        annealed.anneal(latent, {}, jax.random.key(0), x, betas=betas(2), num_chains=1, **HMC)
 
 
 def test_without_blackjax_the_extra_is_named(linear_gaussian, x, monkeypatch):

@@ -32,6 +32,9 @@ POSTERIORS = {
     "normal_mixture": {"num_components": 2},
     "planar_flow": {"num_flows": 2},
     "coupling_flow": {"num_flows": 2, "hidden": 2},
+    "sylvester_flow": {"num_flows": 1, "num_reflections": 1},
+    "von_mises_fisher": {},
+    "inverse_autoregressive_flow": {"num_flows": 1, "hidden": (3,), "context_dim": 2},
     "bernoulli": {},
 }
 PRIORS = {
@@ -40,7 +43,10 @@ PRIORS = {
     "vamp": {"num_components": 3},
     "flow": {"num_flows": 2, "hidden": (3,)},
     "bernoulli": {},
+    "autoregressive": {"hidden": (3,)},
+    "uniform_sphere": {},
 }
+SUPPORTS = {"bernoulli": "binary", "autoregressive": "binary", "von_mises_fisher": "sphere", "uniform_sphere": "sphere"}
 BATCH = {"x": jnp.asarray(np.random.default_rng(0).integers(2, size=(4, 5)), jnp.float32)}
 
 
@@ -60,7 +66,8 @@ def build(posterior, prior, objective, num_classes=0):
 def refusal(posterior, prior, objective):
     """What the error must say; None for what must train."""
     bits = posterior == "bernoulli"
-    if prior != "vamp" and bits != (prior == "bernoulli"):  # a VampPrior is over whatever its posterior is over
+    # A VampPrior is over whatever its posterior is over.
+    if prior != "vamp" and SUPPORTS.get(posterior) != SUPPORTS.get(prior):
         return r"config\.model\.prior: a \w+ is over"
     by_score = objective in ("score_function", "rloo", "vimco")
     if bits and not by_score and objective != "gumbel_softmax":
@@ -70,8 +77,8 @@ def refusal(posterior, prior, objective):
     if posterior == "normal_mixture" and not by_score and objective != "stratified_elbo":
         return "no gradient passes through the choice of its component; use 'stratified_elbo'"
     closed = objective in ("elbo", "capacity", "free_bits", "gumbel_softmax")
-    if closed and ("flow" in posterior or prior not in ("standard", "bernoulli")):
-        return "no closed-form KL; use 'elbo_sampled_kl'"
+    if closed and ("flow" in posterior or prior not in ("standard", "bernoulli", "uniform_sphere")):
+        return "no closed-form KL; use 'rloo' or 'vimco'" if bits else "no closed-form KL; use 'elbo_sampled_kl'"
     if objective == "free_bits" and posterior != "normal":
         return "whose KL does not split by dimension; use 'elbo'"
     if objective in ("beta_tcvae", "dip_vae") and posterior != "normal":
@@ -111,7 +118,7 @@ def test_it_trains_or_says_why_not(posterior, prior):
         )
         assert loss.shape == () and all(term.shape == (4,) for term in terms.values())
         assert jax.tree.structure(gradient) == jax.tree.structure(params)
-        assert ("prior" in params) == (prior != "standard")
+        assert ("prior" in params) == (prior not in ("standard", "uniform_sphere"))
         assert ("objective" in params) == (objective == "factor_vae")
 
 
@@ -122,9 +129,13 @@ def test_it_trains_or_says_why_not(posterior, prior):
         ("normal", "mixture", "elbo_sampled_kl"),
         ("coupling_flow", "vamp", "iwae"),
         ("planar_flow", "vamp", "elbo_sampled_kl"),
+        ("sylvester_flow", "standard", "elbo_sampled_kl"),
+        ("inverse_autoregressive_flow", "standard", "sticking_the_landing"),
         ("normal_mixture", "flow", "stratified_elbo"),
         ("low_rank_normal", "standard", "factor_vae"),
         ("planar_flow", "vamp", "wae"),
+        ("bernoulli", "autoregressive", "vimco"),
+        ("von_mises_fisher", "uniform_sphere", "elbo"),
     ],
 )
 def test_a_step_is_finite_and_reaches_every_parameter(posterior, prior, objective):
@@ -133,8 +144,8 @@ def test_a_step_is_finite_and_reaches_every_parameter(posterior, prior, objectiv
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((params, loss, terms)))
     for path, leaf in jax.tree.leaves_with_path(gradient):
         assert np.isfinite(leaf).all(), path
-        # The conditioners' hidden layers wait for the zero of their last layer to move.
-        if "couplings" not in jax.tree_util.keystr(path):
+        # The hidden layers of conditioners wait for the zero of their last layer to move.
+        if not any(name in jax.tree_util.keystr(path) for name in ("couplings", "MaskedDense_0")):
             assert np.abs(leaf).max() > 0, path
 
 

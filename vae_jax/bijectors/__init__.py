@@ -4,9 +4,20 @@ Either gives (the image, log |det of its Jacobian|), the log-determinant in nats
 the forward map at the same pair.
 """
 
+from vae_jax.bijectors.autoregressive import InverseAutoregressive
 from vae_jax.bijectors.chain import Chain
 from vae_jax.bijectors.coupling import AffineCoupling, dense_conditioner
 from vae_jax.bijectors.permutation import Flip, Permutation
 from vae_jax.bijectors.planar import Planar
+from vae_jax.bijectors.sylvester import Sylvester
 
-__all__ = ["AffineCoupling", "Chain", "Flip", "Permutation", "Planar", "dense_conditioner"]
+__all__ = [
+    "AffineCoupling",
+    "Chain",
+    "Flip",
+    "InverseAutoregressive",
+    "Permutation",
+    "Planar",
+    "Sylvester",
+    "dense_conditioner",
+]

@@ -24,20 +24,13 @@ class Planar:
     def forward_and_log_det(self, x):
         u, slope = self._ridge()
         height = jnp.tanh(self.w @ x + self.b)
-        return x + u * height, _log_det(slope, height)
+        return x + u * height, ridge_log_det(slope, height)
 
     def inverse_and_log_det(self, y):
-        """x = y - û tanh(a), where a = w·x + b solves a + w·û tanh(a) = w·y + b: one scalar equation, monotone in a.
-
-        Bisection finds a; one step of Newton from there, with gradients, makes them those of the implicit function.
-        """
+        """x = y - û tanh(a), where a = w·x + b solves a + w·û tanh(a) = w·y + b: one scalar equation, monotone in a."""
         u, slope = self._ridge()
-        target = self.w @ y + self.b
-        a = _solve(*jax.lax.stop_gradient((slope, target)))
-        height = jnp.tanh(a)
-        a = a - (a + slope * height - target) / (1.0 + slope * (1.0 - height**2))
-        height = jnp.tanh(a)
-        return y - u * height, -_log_det(slope, height)
+        height = jnp.tanh(ridge_root(slope, self.w @ y + self.b))
+        return y - u * height, -ridge_log_det(slope, height)
 
     def _ridge(self):
         """û and w·û."""
@@ -47,12 +40,23 @@ class Planar:
         return self.u + self.w * ((slope - inner) / jnp.maximum(square, 1e-12)), slope
 
 
-def _log_det(slope, height):
+def ridge_log_det(slope, height):
+    """log (1 + slope tanh'), where tanh = `height`."""
     return jnp.log1p(slope * (1.0 - jnp.square(height)))
 
 
-def _solve(slope, target):
-    """a of a + slope tanh(a) = target, which lies within |slope| of the target."""
+def ridge_root(slope, target):
+    """a of a + slope tanh(a) = target, slope > -1, scalars: where it crossed the ridge.
+
+    Bisection finds a; one step of Newton from there, with gradients, makes them those of the implicit function.
+    """
+    a = _bisect(*jax.lax.stop_gradient((slope, target)))
+    height = jnp.tanh(a)
+    return a - (a + slope * height - target) / (1.0 + slope * (1.0 - height**2))
+
+
+def _bisect(slope, target):
+    """That root, which lies within |slope| of the target."""
 
     def halve(_, bracket):
         low, high = bracket

@@ -1,19 +1,22 @@
 """Distributions are values: frozen pytrees with `sample(key)`, `log_prob(x)` (a scalar, nats) and `mean()`.
 
 A reparameterised one may have `sample_and_log_prob(key)` too, which is exact where log_prob(sample(key)) would round.
-`support` says over what: "real", "binary", "integers below V".
+`support` says over what: "real", "binary", "integers below V", "sphere".
 """
 
+from vae_jax.distributions.autoregressive import Autoregressive
 from vae_jax.distributions.discrete import Bernoulli, Categorical, OneHot
 from vae_jax.distributions.kl import has_closed_form, kl_divergence, kl_per_dim
 from vae_jax.distributions.mixture import Mixture
 from vae_jax.distributions.normal import LowRankNormal, MultivariateNormal, Normal
 from vae_jax.distributions.pixels import DiscretizedLogisticMixture
 from vae_jax.distributions.relaxed import RelaxedBernoulli, RelaxedOneHot, relax
+from vae_jax.distributions.spherical import UniformSphere, VonMisesFisher
 from vae_jax.distributions.support import check_support, is_discrete
 from vae_jax.distributions.transformed import Transformed
 
 __all__ = [
+    "Autoregressive",
     "Bernoulli",
     "Categorical",
     "DiscretizedLogisticMixture",
@@ -25,6 +28,8 @@ __all__ = [
     "RelaxedBernoulli",
     "RelaxedOneHot",
     "Transformed",
+    "UniformSphere",
+    "VonMisesFisher",
     "check_support",
     "has_closed_form",
     "is_discrete",

@@ -12,12 +12,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vae_jax.bijectors import AffineCoupling, Chain, Flip, Planar, dense_conditioner
+from vae_jax.bijectors import AffineCoupling, Chain, Flip, Planar, Sylvester, dense_conditioner
 from vae_jax.distributions.discrete import Bernoulli, Categorical
 from vae_jax.distributions.mixture import Mixture
 from vae_jax.distributions.normal import LowRankNormal, MultivariateNormal, Normal
 from vae_jax.distributions.pixels import DiscretizedLogisticMixture
 from vae_jax.distributions.relaxed import RelaxedBernoulli
+from vae_jax.distributions.spherical import VonMisesFisher
 from vae_jax.distributions.transformed import Transformed
 from vae_jax.numerics import soft_clip
 
@@ -34,22 +35,34 @@ __all__ = [
     "normal_mixture",
     "planar_flow",
     "relaxed_bernoulli",
+    "sylvester_flow",
+    "von_mises_fisher",
 ]
 
 LOG_SCALE_LIMIT = 8.0
 
 
 class Head(NamedTuple):
-    """`distribution(*arrays)`, the arrays of `shapes`; `standardize` brings data to about [-1, 1] for a network."""
+    """`distribution(*arrays)`, the arrays of `shapes`; `standardize` brings data to about [-1, 1] for a network.
+
+    Where there is an `init`, key -> weights, they are its last argument: the same for every x (`vae_jax.posteriors`).
+    """
 
     shapes: tuple
     distribution: Callable
     standardize: Callable = lambda x: x
+    init: Callable | None = None
 
 
 def abstract(head: Head):
     """The head's distribution with shapes in place of arrays: its kind and its support are known before any number."""
-    return jax.eval_shape(head.distribution, *(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in head.shapes))
+    return jax.eval_shape(lambda: head.distribution(*zeros(head)))
+
+
+def zeros(head: Head):
+    """What its `distribution` takes, of zeros."""
+    weights = () if head.init is None else (head.init(jax.random.key(0)),)
+    return (*map(jnp.zeros, head.shapes), *jax.tree.map(jnp.zeros_like, weights))
 
 
 def bernoulli(event_shape) -> Head:
@@ -90,7 +103,7 @@ def multivariate_normal(event_shape) -> Head:
     As a posterior it is finite in any dimension. L⁻¹ grows like 9^(D-1): as a likelihood of data at any distance
     it is finite up to D = 8.
     """
-    dim = _length("multivariate_normal", event_shape)
+    dim = length("multivariate_normal", event_shape)
 
     def distribution(loc, raw):
         scale = jnp.exp(soft_clip(jnp.diagonal(raw), LOG_SCALE_LIMIT))
@@ -102,8 +115,8 @@ def multivariate_normal(event_shape) -> Head:
 
 def low_rank_normal(event_shape, *, rank=2) -> Head:
     """Covariance diag(s) (I + G Gᵀ) diag(s), G [D, rank] softly clipped: between the diagonal and the full one."""
-    dim = _length("low_rank_normal", event_shape)
-    _at_least_one("low_rank_normal", rank=rank)
+    dim = length("low_rank_normal", event_shape)
+    at_least_one("low_rank_normal", rank=rank)
 
     def distribution(loc, raw, raw_factor):
         log_scale = soft_clip(raw, LOG_SCALE_LIMIT)
@@ -117,7 +130,7 @@ def normal_mixture(event_shape, *, num_components=3) -> Head:
 
     As a posterior it is trained by `objectives.stratified_elbo`.
     """
-    _at_least_one("normal_mixture", num_components=num_components)
+    at_least_one("normal_mixture", num_components=num_components)
     shape = (num_components, *event_shape)
     components = lambda locs, raw: Normal(locs, soft_clip(raw, LOG_SCALE_LIMIT))  # noqa: E731
     return Head(((num_components,), shape, shape), lambda logits, locs, raw: Mixture(logits, components(locs, raw)))
@@ -125,8 +138,8 @@ def normal_mixture(event_shape, *, num_components=3) -> Head:
 
 def planar_flow(event_shape, *, num_flows=4) -> Head:
     """The diagonal normal bent by `num_flows` planar maps, each with u, w, b of its own.  arXiv:1505.05770 sec. 4."""
-    dim = _length("planar_flow", event_shape)
-    _at_least_one("planar_flow", num_flows=num_flows)
+    dim = length("planar_flow", event_shape)
+    at_least_one("planar_flow", num_flows=num_flows)
 
     def distribution(loc, raw, u, w, b):
         u, w, b = (soft_clip(a, LOG_SCALE_LIMIT) for a in (u, w, b))
@@ -136,16 +149,37 @@ def planar_flow(event_shape, *, num_flows=4) -> Head:
     return Head((event_shape, event_shape, (num_flows, dim), (num_flows, dim), (num_flows,)), distribution)
 
 
+def sylvester_flow(event_shape, *, num_flows=4, num_reflections=4) -> Head:
+    """The diagonal normal through `num_flows` Sylvester flows, arXiv:1803.05649, all of whose matrices are put out: a
+    [D, D] one holds both triangles. Between them the order of the dimensions is reversed: with `num_reflections` = 0
+    this is the paper's triangular kind, with more its Householder kind.
+    """
+    dim = length("sylvester_flow", event_shape)
+    at_least_one("sylvester_flow", num_flows=num_flows)
+    if num_reflections < 0:
+        raise ValueError(f"sylvester_flow: num_reflections must be at least 0, got {num_reflections}")
+
+    def distribution(loc, raw, *weights):
+        reflections, square, diagonal, b = (soft_clip(a, LOG_SCALE_LIMIT) for a in weights)
+        upper = jnp.stack([square, jnp.swapaxes(square, 1, 2)], axis=1)
+        flows = [Sylvester(reflections[k], upper[k], diagonal[k], b[k]) for k in range(num_flows)]
+        bijector = Chain(tuple(part for flow in flows for part in (flow, Flip())))
+        return Transformed(Normal(loc, soft_clip(raw, LOG_SCALE_LIMIT)), bijector)
+
+    weights = ((num_reflections, dim), (dim, dim), (2, dim), (dim,))
+    return Head((event_shape, event_shape, *((num_flows, *shape) for shape in weights)), distribution)
+
+
 def coupling_flow(event_shape, *, num_flows=4, hidden=8) -> Head:
     """The diagonal normal through `num_flows` affine couplings, arXiv:1605.08803, halves taking turns; the weights of
     each conditioner, one layer of `hidden` units, are put out too, softly clipped.
 
     Raises `ValueError` for fewer than two dimensions, which have no halves.
     """
-    dim = _length("coupling_flow", event_shape)
+    dim = length("coupling_flow", event_shape)
     if dim < 2:
         raise ValueError(f"coupling_flow: at least two dimensions are needed, got {dim}")
-    _at_least_one("coupling_flow", num_flows=num_flows, hidden=hidden)
+    at_least_one("coupling_flow", num_flows=num_flows, hidden=hidden)
     given, changed = dim // 2, dim - dim // 2
     weights = ((hidden, given), (hidden,), (2, changed, hidden), (2, changed))
 
@@ -158,13 +192,33 @@ def coupling_flow(event_shape, *, num_flows=4, hidden=8) -> Head:
     return Head((event_shape, event_shape, *((num_flows, *shape) for shape in weights)), distribution)
 
 
-def _length(name, event_shape):
+def von_mises_fisher(event_shape) -> Head:
+    """A direction and a concentration on the unit sphere S^{D-1} in R^D, D = `latent_dim`: the hyperspherical
+    posterior, arXiv:1804.00891, for the prior `uniform_sphere`. κ = (D - 1) eʳ, r the raw output, softly clipped: the
+    unit in which it counts, where the paper has 1 + softplus(r).
+
+    Raises `ValueError` for fewer than two dimensions.
+    """
+    dim = length("von_mises_fisher", event_shape)
+    if dim < 2:
+        raise ValueError(f"von_mises_fisher: at least two dimensions are needed, got {dim}")
+
+    def distribution(loc, raw):
+        square = jnp.sum(jnp.square(loc))
+        somewhere = jnp.zeros(dim).at[0].set(1.0)  # for the zero vector, which has no direction
+        direction = jnp.where(square > 1e-12, loc * jax.lax.rsqrt(jnp.maximum(square, 1e-12)), somewhere)
+        return VonMisesFisher(direction, (dim - 1.0) * jnp.exp(soft_clip(raw, LOG_SCALE_LIMIT)))
+
+    return Head((event_shape, ()), distribution)
+
+
+def length(name, event_shape):
     if len(event_shape) != 1:
         raise ValueError(f"{name} is over vectors, got an event of shape {tuple(event_shape)}")
     return event_shape[0]
 
 
-def _at_least_one(name, **options):
+def at_least_one(name, **options):
     for option, value in options.items():
         if value < 1:
             raise ValueError(f"{name}: {option} must be at least 1, got {value}")

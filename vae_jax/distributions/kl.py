@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from vae_jax.distributions.discrete import Bernoulli, Categorical, OneHot
 from vae_jax.distributions.normal import LowRankNormal, MultivariateNormal, Normal
+from vae_jax.distributions.spherical import UniformSphere, VonMisesFisher
 
 
 def kl_normal_normal_per_dim(q: Normal, p: Normal):
@@ -60,6 +61,11 @@ def _kl_categorical(q, p):
     return jnp.sum(_kl_categorical_per_dim(q, p))
 
 
+def _kl_to_uniform_sphere(q, p):
+    """-κ E[1 - μ·x] - log ∫ e^{κ(μ·x - 1)} dx + log area.  arXiv:1804.00891 app. B, without a Bessel function."""
+    return -q.concentration * q.mean_drop() - q.log_normalizer() - p.log_prob(q.direction)
+
+
 def has_closed_form(q, p) -> bool:
     return _rule(q, p) is not None
 
@@ -81,6 +87,8 @@ def _rule(q, p):
         if isinstance(p, Normal) and not isinstance(q, MultivariateNormal):
             return _kl_normal if isinstance(q, Normal) else _kl_low_rank
         return lambda q, p: _kl_multivariate(_as_multivariate(q), _as_multivariate(p))
+    if isinstance(q, VonMisesFisher) and isinstance(p, UniformSphere):
+        return _kl_to_uniform_sphere
     rules = {Bernoulli: _kl_bernoulli, Categorical: _kl_categorical, OneHot: _kl_categorical}
     return rules.get(type(q)) if type(q) is type(p) else None
 

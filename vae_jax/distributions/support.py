@@ -8,7 +8,7 @@ import numpy as np
 def check_support(distribution, x):
     """Raise `ValueError` where `x` (one event or a batch) holds values on which `distribution` is not a density.
 
-    `distribution.support` is "real", "binary" or "integers below V".
+    `distribution.support` is "real", "binary", "integers below V" or "sphere".
     """
     support, x = distribution.support, np.asarray(x)
     low, high = float(np.min(x)), float(np.max(x))
@@ -20,6 +20,8 @@ def check_support(distribution, x):
             f"a {name} likelihood is a density of 0 and 1 only; the data range over [{low:g}, {high:g}]. "
             "Set config.data.transform='binarize', or choose a likelihood of levels (discretized_logistic_mixture)"
         )
+    if support == "sphere" and not np.allclose(np.linalg.norm(x, axis=-1), 1.0, atol=1e-4):
+        raise ValueError(f"a {name} likelihood is a density of unit vectors; of the data some have another length")
     if support.startswith("integers"):
         levels = int(support.rsplit(" ", 1)[1])
         if low < 0 or high >= levels or not bool(np.all(x == np.round(x))):
@@ -31,16 +33,19 @@ def check_support(distribution, x):
 
 def is_discrete(distribution) -> bool:
     """Whether it is over a countable set: its draws carry no gradient."""
-    return distribution.support != "real"
+    return distribution.support not in ("real", "sphere")
 
 
 def real_coordinates(support):
-    """(u -> x, x -> u): reals as values in the range of `support`, by a logistic where it is bounded, and back.
+    """(u -> x, x -> u): reals as values in the range of `support`, by a logistic where it is bounded, and back; of a
+    sphere, vectors of any length as their directions.
 
     Back, values within a hundredth of an end are taken from there, so that every u is finite and can move.
     """
     if support == "real":
         return (lambda u: u), (lambda x: x)
+    if support == "sphere":
+        return (lambda u: u / jnp.linalg.norm(u, axis=-1, keepdims=True)), (lambda x: x)
     top = 1.0 if support == "binary" else int(support.rsplit(" ", 1)[1]) - 1.0
 
     def to_real(x):

@@ -68,7 +68,7 @@ def anneal(latent, params, key, x, context=None, *, betas, step_size, num_chains
 
     `betas` [T+1] from `temperatures`; `step_size` [] or [T], fixed beforehand (`tuned_step_size`): were it adapted to
     these very chains, the weights would be biased. `initial` is the q of the path, "prior" or "posterior" (the
-    encoder's). Raises `ValueError` for another, `ImportError` without the extra `inference`.
+    encoder's). Raises `ValueError` for another and where z is not real, `ImportError` without the extra `inference`.
     """
     options = (betas, step_size, num_chains, num_leapfrog, initial)
     return _forward(latent, params, key, x, context, *options, rate=0.0)[0]
@@ -149,6 +149,8 @@ def _path(latent, params, x, context, initial, num_leapfrog) -> _Path:
     if initial not in ("prior", "posterior"):
         raise ValueError(f"initial must be 'prior' or 'posterior', got {initial!r}")
     prior = latent.prior(params, context)
+    if prior.support != "real" and set(prior.support) != {"real"}:  # of several latents a tuple
+        raise ValueError(f"Hamiltonian dynamics move z through R^D, a {type(prior).__name__} is over {prior.support}")
     q = prior if initial == "prior" else latent.posterior(params, x, context)
     kernel = hmc.build_kernel()
 

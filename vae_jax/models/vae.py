@@ -6,7 +6,7 @@ p(z) = prior         q(z|x, c) = posterior(encoder(x, c))       p(x|z, c) = like
 import jax
 import jax.numpy as jnp
 
-from vae_jax import networks, objectives, priors
+from vae_jax import networks, objectives, posteriors, priors
 from vae_jax.core import Latent, Model, build
 from vae_jax.distributions import heads
 from vae_jax.networks.precision import compute_in
@@ -102,7 +102,7 @@ def from_config(
     """
     if not isinstance(latent_dim, int) or latent_dim < 1:
         raise ValueError(f"config.model.latent_dim must be a positive integer, got {latent_dim!r}")
-    posterior = build(heads, posterior, (latent_dim,), where="config.model.posterior")
+    posterior = build(posteriors, posterior, (latent_dim,), where="config.model.posterior")
     likelihood = build(heads, likelihood, tuple(event_shape), where="config.model.likelihood")
     prior = build(priors, prior, (latent_dim,), heads.abstract(likelihood).support, where="config.model.prior")
 
@@ -112,7 +112,7 @@ def from_config(
     p = _abstract(prior, posterior, event_shape)
     equation, options = objective_of.from_config(objective, heads.abstract(posterior), p, build_network=network)
     return vae(
-        network(encoder, posterior.shapes, where="config.model.encoder"),
+        posteriors.with_weights(network(encoder, posterior.shapes, where="config.model.encoder"), posterior),
         network(decoder, likelihood.shapes, where="config.model.decoder"),
         latent_dim=latent_dim,
         posterior=posterior,
@@ -129,8 +129,6 @@ def _abstract(prior, posterior, event_shape):
 
     def distribution(key):
         batch = {"x": jnp.zeros((1, *event_shape))}
-        return prior.distribution(
-            prior.init(key, batch), lambda x: posterior.distribution(*map(jnp.zeros, posterior.shapes))
-        )
+        return prior.distribution(prior.init(key, batch), lambda x: posterior.distribution(*heads.zeros(posterior)))
 
     return jax.eval_shape(distribution, jax.random.key(0))
