@@ -61,10 +61,10 @@ def refusal(posterior, prior, objective):
     if objective == "gumbel_softmax" and not bits:
         return "needs no relaxation; use 'elbo'"
     if posterior == "normal_mixture" and not by_score and objective != "stratified_elbo":
-        return "no gradient passes through the choice of its component; use 'stratified_elbo'"
+        return "no gradient passes through the choice of a component; use 'stratified_elbo'"
     closed = objective in ("elbo", "capacity", "free_bits", "gumbel_softmax")
     if closed and ("flow" in posterior or prior not in ("standard", "bernoulli")):
-        return "no closed-form KL; use 'elbo_sampled_kl'"
+        return f"no closed-form KL; use '{'rloo' if bits else 'elbo_sampled_kl'}'"
     if objective == "free_bits" and posterior != "normal":
         return "whose KL does not split by dimension; use 'elbo'"
     return None

@@ -30,8 +30,9 @@ def check_support(distribution, x):
 
 
 def is_discrete(distribution) -> bool:
-    """Whether it is over a countable set: its draws carry no gradient."""
-    return distribution.support != "real"
+    """Whether it, or any part of a chain, is over a countable set: its draws carry no gradient."""
+    support = distribution.support
+    return any(part != "real" for part in (support if isinstance(support, tuple) else (support,)))
 
 
 def real_coordinates(support):

@@ -1,9 +1,34 @@
-"""What an objective asks of the posterior and the prior, found out before anything is compiled."""
+"""From a config to an objective, and what that asks of posterior and prior: found out before anything is compiled."""
 
-from vae_jax.distributions import Mixture, has_closed_form, is_discrete
+from vae_jax import objectives
+from vae_jax.core import build, check_options
+from vae_jax.distributions import Mixture, Sequential, has_closed_form, is_discrete
+from vae_jax.distributions.sequential import parts_at_mean
+from vae_jax.objectives import schedules
 
 CLOSED_KL = {"capacity", "elbo", "free_bits", "gumbel_softmax"}
 BY_SCORE = {"rloo", "score_function", "vimco"}  # of log q alone: no gradient passes through a draw
+SUMMED = {"stratified_elbo"}  # over the components of a mixture
+
+
+def named(objective: dict):
+    """`objective`, its `name` and options, as (name, equation, options), where an option may be a schedule, given as
+    `{"name": "linear", "steps": 1000}`.
+
+    Raises `ValueError` that names an unknown name or key.
+    """
+    options = dict(objective)
+    name = options.pop("name", None)
+    if name not in objectives.__all__:
+        raise ValueError(
+            f"config.model.objective.name: unknown value {name!r} (allowed: {', '.join(objectives.__all__)})"
+        )
+    for key, value in options.items():
+        if isinstance(value, dict):
+            options[key] = build(schedules, value, where=f"config.model.objective.{key}")
+    equation = getattr(objectives, name)
+    check_options(equation, options, where="config.model.objective", num_args=5)
+    return name, equation, options
 
 
 def check_pair(objective, q, p):
@@ -11,13 +36,16 @@ def check_pair(objective, q, p):
 
     Some want KL(q || p) in closed form. All but the score-function estimators differentiate through z ~ q: a discrete
     draw has no gradient, unless `gumbel_softmax` relaxes it; the choice of a mixture's component has none, unless
-    `stratified_elbo` sums it out.
+    `stratified_elbo` sums it out. A chain of levels wants level and level over the same, and has no closed KL.
     """
+    for q_part, p_part in zip(parts_at_mean(q), parts_at_mean(p), strict=True):
+        if is_discrete(q_part) != is_discrete(p_part):
+            q_name, p_name = type(q_part).__name__, type(p_part).__name__
+            raise ValueError(
+                f"config.model.prior: a {p_name} is over {p_part.support}, the posterior, a {q_name}, over "
+                f"{q_part.support}"
+            )
     q_name, p_name = type(q).__name__, type(p).__name__
-    if is_discrete(q) != is_discrete(p):
-        raise ValueError(
-            f"config.model.prior: a {p_name} is over {p.support}, the posterior, a {q_name}, over {q.support}"
-        )
     where = f"config.model.objective.name: {objective!r} cannot be used with a {q_name} posterior"
     if is_discrete(q) and objective not in BY_SCORE | {"gumbel_softmax"}:
         raise ValueError(
@@ -25,9 +53,11 @@ def check_pair(objective, q, p):
         )
     if objective == "gumbel_softmax" and not is_discrete(q):
         raise ValueError(f"{where}, which needs no relaxation; use 'elbo'")
-    if isinstance(q, Mixture) and objective not in BY_SCORE | {"stratified_elbo"}:
-        raise ValueError(f"{where}: no gradient passes through the choice of its component; use 'stratified_elbo'")
+    by_choice, remedy = (BY_SCORE, "rloo") if isinstance(q, Sequential) else (SUMMED | BY_SCORE, "stratified_elbo")
+    if any(isinstance(part, Mixture) for part in parts_at_mean(q)) and objective not in by_choice:
+        raise ValueError(f"{where}: no gradient passes through the choice of a component; use {remedy!r}")
     if objective in CLOSED_KL and not has_closed_form(q, p):
-        raise ValueError(f"{where} and a {p_name} prior: no closed-form KL; use 'elbo_sampled_kl'")
+        remedy = "rloo" if is_discrete(q) else "elbo_sampled_kl"
+        raise ValueError(f"{where} and a {p_name} prior: no closed-form KL; use {remedy!r}")
     if objective == "free_bits" and type(q) is not type(p):
         raise ValueError(f"{where} and a {p_name} prior, whose KL does not split by dimension; use 'elbo'")
