@@ -8,13 +8,13 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from vae_jax import networks, objectives, priors
-from vae_jax.core import Latent, Model, build, check_options, per_example
+from vae_jax import core, networks, objectives, priors
+from vae_jax.core import Latent, Model, build, per_example
 from vae_jax.distributions import heads
 from vae_jax.networks.precision import compute_in
 from vae_jax.objectives import schedules
 from vae_jax.objectives.bounds import log_weight
-from vae_jax.objectives.requirements import check_pair
+from vae_jax.objectives.requirements import check_pair, named
 
 STANDARD = {"name": "standard"}
 
@@ -38,13 +38,7 @@ def vae(
     Raises `ValueError` where a conditional model meets no context.
     """
     prior = prior or priors.standard((latent_dim,))
-
-    def one_hot(context):
-        if num_classes == 0:
-            return None
-        if context is None:
-            raise ValueError(f"this model is conditional on {num_classes} classes: a context is needed")
-        return jax.nn.one_hot(context, num_classes)
+    one_hot = functools.partial(core.one_hot, num_classes=num_classes)
 
     def encode(params, x, context=None):
         return posterior.distribution(*encoder.apply(params["encoder"], likelihood.standardize(x), one_hot(context)))
@@ -106,17 +100,7 @@ def from_config(
     posterior = build(heads, posterior, (latent_dim,), where="config.model.posterior")
     likelihood = build(heads, likelihood, tuple(event_shape), where="config.model.likelihood")
     prior = build(priors, prior, (latent_dim,), heads.abstract(likelihood).support, where="config.model.prior")
-    options = dict(objective)
-    name = options.pop("name", None)
-    if name not in objectives.__all__:
-        raise ValueError(
-            f"config.model.objective.name: unknown value {name!r} (allowed: {', '.join(objectives.__all__)})"
-        )
-    for key, value in options.items():
-        if isinstance(value, dict):
-            options[key] = build(schedules, value, where=f"config.model.objective.{key}")
-    equation = getattr(objectives, name)
-    check_options(equation, options, where="config.model.objective", num_args=5)
+    name, equation, options = named(objective)
     check_pair(name, heads.abstract(posterior), _abstract(prior, posterior, event_shape))
     return vae(
         compute_in(compute_dtype, build(networks, encoder, posterior.shapes, where="config.model.encoder")),
