@@ -1,5 +1,6 @@
 """Hierarchies whose log p(x) and whose gradients are known: all networks affine, all scales fixed."""
 
+import copy
 import functools
 import itertools
 
@@ -12,7 +13,7 @@ import scipy.stats
 from vae_jax import models, objectives
 from vae_jax.core import Latent
 from vae_jax.distributions import Normal, Sequential
-from vae_jax.evaluation import likelihood
+from vae_jax.evaluation import latents, likelihood
 from vae_jax.evaluation.gradients import against_exact, gradient_moments
 from vae_jax.objectives.bounds import log_joint
 
@@ -23,7 +24,10 @@ SCALE = {"posterior": 1.2, "conditional": 0.8, "likelihood": 0.9}
 
 def config(inference="top_down", skip=True, network=AFFINE, dims=DIMS, **changes):
     fixed = {part: {"name": "normal_fixed_scale", "scale": scale} for part, scale in SCALE.items()}
-    levels = {f"z{n}": {"latent_dim": dim, "encoder": network, "decoder": network} for n, dim in enumerate(dims, 1)}
+    levels = {
+        f"z{n}": {"latent_dim": dim, "encoder": dict(network), "decoder": dict(network)}
+        for n, dim in enumerate(dims, 1)
+    }
     objective = {"name": "iwae", "num_samples": 3}
     return {"levels": levels, "inference": inference, "skip": skip, **fixed, "objective": objective, **changes}
 
@@ -100,6 +104,88 @@ def test_levels_are_numbered_from_the_bottom(fitted):
     for chain in (model.latent.posterior(params, x), model.latent.prior(params)):
         assert [part.shape for part in chain.mean()] == [(3,), (2,)]
     assert affine(params["decoder"]["z1"])[0].shape == (5, 5 if skip else 3)
+
+
+def test_a_conditional_hierarchy_uses_its_context_at_every_level():
+    model, batch = build(3, dims=(3, 2, 2)), data(3, conditional=True)
+    params = jax.jit(model.init)(jax.random.key(0), batch)
+    x = batch["x"][0]
+
+    @jax.jit
+    @jax.vmap
+    def means(c):
+        z = tuple(jnp.zeros(dim) for dim in (3, 2, 2))
+        q, p = model.latent.posterior(params, x, c), model.latent.prior(params, c)
+        return [part.mean() for part in (*q.parts(z), *p.parts(z)[:-1], model.latent.likelihood(params, z, c))]
+
+    for given in means(batch["context"]):
+        assert np.abs(given[0] - given[1]).max() > 1e-3 and np.abs(given[1] - given[2]).max() > 1e-3
+    with pytest.raises(ValueError, match="conditional on 3 classes: a context is needed"):
+        model.sample(params, jax.random.key(0))
+
+
+def test_vamp_is_over_the_top_level():
+    model = build(prior={"name": "vamp", "num_components": 3})
+    params = jax.jit(model.init)(jax.random.key(0), data(4))
+    prior = model.latent.prior(params)
+    for k, x in enumerate(params["prior"]["pseudo_inputs"]):
+        q_top = model.latent.posterior(params, x).first
+        np.testing.assert_allclose(prior.first.components.loc[k], q_top.loc, rtol=1e-4, atol=1e-6)
+
+
+def test_what_the_codes_of_a_data_set_carry():
+    """Means, active units and posteriors of many examples, who share the networks."""
+    model, examples = build(skip=False), data(30)
+    params = jax.jit(model.init)(jax.random.key(0), examples)
+    means, q = latents.posterior_means(model, params, examples), latents.posteriors(model, params, examples)
+    assert [level.shape for level in means] == [(30, 3), (30, 2)]
+    assert q.given[0].shape == (30, *SHAPE)
+    jax.tree.map(np.testing.assert_array_equal, q.params, params["encoder"])
+    again = jax.vmap(lambda one: one.mean(), in_axes=(latents.axes(q),))(q)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), means, again)
+    assert latents.active_units(means) == sum(map(latents.active_units, means)) == 5
+    assert latents.active_units((means[0], 0.0 * means[1])) == 3
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_the_information_of_a_chain_is_that_of_the_level_that_sees_x(level):
+    """A Gaussian channel of variance ¼ at the one level, noise at the other: I = ½ log 5."""
+
+    def channel(params, x, before):
+        return Normal(params * before[0] + (x if level else 0.0 * x), jnp.full(1, np.log(0.5)))
+
+    loc = jnp.asarray(np.random.default_rng(0).normal(size=(1000, 1)), jnp.float32)
+    first = Normal(0.0 * loc if level else loc, jnp.full((1000, 1), np.log(0.5)))
+    q = Sequential(first, jnp.ones(1), loc, (channel,))
+    given = latents.mutual_information(q, jax.random.key(0))
+    np.testing.assert_allclose(given, 0.5 * np.log(5), atol=0.1)
+
+
+@pytest.mark.parametrize(
+    "path, value, words",
+    [
+        ("inference", "topdown", r"config.model.inference: unknown value 'topdown' \(allowed: bottom_up, top_down\)"),
+        ("levels.z3", {}, r"config.model.levels.z3: missing key 'latent_dim', 'encoder', 'decoder'"),
+        ("levels.z4", {}, r"config.model.levels: want the keys z1 \(next to x\), z2, ..., got z1, z2, z4"),
+        ("levels", {}, r"config.model.levels: want the keys z1 .* got none"),
+        ("levels.z2.latent_dim", 0, r"config.model.levels.z2.latent_dim must be a positive integer, got 0"),
+        ("levels.z1.encodr", {}, r"config.model.levels.z1: unknown key 'encodr'; did you mean 'encoder'"),
+        ("levels.z1.decoder.hiden", (3,), r"config.model.levels.z1.decoder: unknown key 'hiden'"),
+        ("conditional.name", "gaussian", r"config.model.conditional.name: unknown value 'gaussian'"),
+        ("conditional", {"name": "bernoulli"}, r"config.model.prior: a Bernoulli is over binary, the posterior, a Nor"),
+        ("objective", {"name": "elbo"}, r"no closed-form KL; use 'elbo_sampled_kl'"),
+        ("prior", {"name": "vamp", "num_components": 3}, r"it is made of q\(z2\|x\).* use inference 'top_down'"),
+    ],
+)
+def test_a_wrong_key_is_named(path, value, words):
+    given = copy.deepcopy(config("bottom_up"))
+    *parents, key = path.split(".")
+    place = given
+    for parent in parents:
+        place = place[parent]
+    place[key] = value
+    with pytest.raises(ValueError, match=words):
+        models.from_config("hierarchical_vae", given, event_shape=SHAPE, num_classes=0)
 
 
 # ------------------------------------------------------------- gradients: two levels of one dimension, by quadrature

@@ -52,10 +52,13 @@ def hierarchical_vae(
     names = [f"z{level + 1}" for level in range(depth)]
     prior = prior or priors.standard((latent_dims[-1],))
     one_hot = functools.partial(core.one_hot, num_classes=num_classes)
-    downwards = tuple(reversed(range(depth)))
-    q_order = tuple(range(depth)) if inference == "bottom_up" else downwards
+    downwards = range(depth)[::-1]
+    q_order = range(depth) if inference == "bottom_up" else downwards
 
-    # `before` are the levels drawn so far, in that order: the neighbour is the last.
+    def seen(x, context):
+        return likelihood.standardize(x), one_hot(context)
+
+    # What a network sees, and what it sees beside it. `before` are the levels drawn so far: the neighbour is the last.
 
     def encoder_input(given, before):
         x, c = given
@@ -66,64 +69,53 @@ def hierarchical_vae(
     def decoder_input(c, before):
         return before[-1], _joined(before[:-1] if skip else (), c)
 
-    def q_part(level):
+    def part(networks, heads, inputs, level):
         def distribution(params, given, before):
-            raw = encoders[level].apply(params[names[level]], *encoder_input(given, before))
-            return posteriors[level].distribution(*raw)
-
-        return distribution
-
-    def p_part(level):
-        def distribution(params, c, before):
-            raw = decoders[level + 1].apply(params[names[level + 1]], *decoder_input(c, before))
-            return conditionals[level].distribution(*raw)
+            return heads[level].distribution(*networks[level].apply(params[names[level]], *inputs(given, before)))
 
         return distribution
 
     # Made once: a chain's functions are part of its type, which must not change from call to call.
-    q_first, *q_later = [q_part(level) for level in q_order]
-    p_later = [p_part(level) for level in downwards[1:]]
-
-    def seen(x, context):
-        return likelihood.standardize(x), one_hot(context)
+    q_first, *q_later = [part(encoders, posteriors, encoder_input, level) for level in q_order]
+    *p_later, p_of_x = [part(decoders, [likelihood, *conditionals], decoder_input, level) for level in downwards]
 
     def encode(params, x, context=None):
         given, params = seen(x, context), params["encoder"]
         return Sequential(q_first(params, given, ()), params, given, tuple(q_later), reverse=inference == "top_down")
 
-    def top_posterior(params, x, context):
-        if inference == "bottom_up" and depth > 1:
+    def decode(params, z, context=None):
+        return p_of_x(params["decoder"], one_hot(context), z[::-1])
+
+    def prior_of(params, context=None):
+        top = prior.distribution(params.get("prior"), lambda x: encode_top(params, x, context))
+        return Sequential(top, params["decoder"], one_hot(context), tuple(p_later), reverse=True)
+
+    def encode_top(params, x, context):
+        if q_order[0] != downwards[0]:
             raise ValueError(
                 f"config.model.prior: it is made of q({names[-1]}|x), which inference 'bottom_up' has only as an "
                 "integral over the levels beneath; use inference 'top_down'"
             )
         return q_first(params["encoder"], seen(x, context), ())
 
-    def prior_of(params, context=None):
-        top = prior.distribution(params.get("prior"), lambda x: top_posterior(params, x, context))
-        return Sequential(top, params["decoder"], one_hot(context), tuple(p_later), reverse=True)
-
-    def decode(params, z, context=None):
-        raw = decoders[0].apply(params["decoder"][names[0]], *decoder_input(one_hot(context), z[::-1]))
-        return likelihood.distribution(*raw)
-
     latent = Latent(prior=prior_of, posterior=encode, likelihood=decode)
 
     def init(key, batch):
         key_encoders, key_decoders = jax.random.split(key)
-        given = seen(*jax.tree.map(lambda a: a[0], (batch["x"], batch.get("context"))))
-        zeros = [jnp.zeros(dim) for dim in latent_dims]
+        x, c = seen(*jax.tree.map(lambda a: a[0], (batch["x"], batch.get("context"))))
+
+        def variables(key, networks, order, inputs, given, own):
+            """Of every level's network, as it meets the levels drawn before it and, with `own`, its own."""
+            drawn = [jnp.zeros(latent_dims[level]) for level in order]
+            each = {level: inputs(given, drawn[: place + own]) for place, level in enumerate(order)}
+            return {names[n]: networks[n].init(jax.random.fold_in(key, n), *each[n]) for n in range(depth)}
+
         learned = prior.init(jax.random.fold_in(key, 2), batch)
-        params = {"encoder": {}, "decoder": {}, **({} if learned is None else {"prior": learned})}
-        for place, level in enumerate(q_order):
-            inputs = encoder_input(given, [zeros[j] for j in q_order[:place]])
-            own = encoders[level].init(jax.random.fold_in(key_encoders, level), *inputs)
-            params["encoder"][names[level]] = own
-        for place, level in enumerate(downwards):
-            inputs = decoder_input(given[1], [zeros[j] for j in downwards[: place + 1]])
-            own = decoders[level].init(jax.random.fold_in(key_decoders, level), *inputs)
-            params["decoder"][names[level]] = own
-        return params
+        return {
+            "encoder": variables(key_encoders, encoders, q_order, encoder_input, (x, c), own=0),
+            "decoder": variables(key_decoders, decoders, downwards, decoder_input, c, own=1),
+            **({} if learned is None else {"prior": learned}),
+        }
 
     def loss(params, key, batch, step):
         equation = functools.partial(objective, latent, **schedules.resolve(options, step))

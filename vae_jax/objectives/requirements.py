@@ -38,7 +38,8 @@ def check_pair(objective, q, p):
     draw has no gradient, unless `gumbel_softmax` relaxes it; the choice of a mixture's component has none, unless
     `stratified_elbo` sums it out. A chain of levels wants level and level over the same, and has no closed KL.
     """
-    for q_part, p_part in zip(parts_at_mean(q), parts_at_mean(p), strict=True):
+    parts, chain = parts_at_mean(q), isinstance(q, Sequential)
+    for q_part, p_part in zip(parts, parts_at_mean(p), strict=True):
         if is_discrete(q_part) != is_discrete(p_part):
             q_name, p_name = type(q_part).__name__, type(p_part).__name__
             raise ValueError(
@@ -47,17 +48,18 @@ def check_pair(objective, q, p):
             )
     q_name, p_name = type(q).__name__, type(p).__name__
     where = f"config.model.objective.name: {objective!r} cannot be used with a {q_name} posterior"
-    if is_discrete(q) and objective not in BY_SCORE | {"gumbel_softmax"}:
-        raise ValueError(
-            f"{where}: no gradient passes through draws of {q.support}; use 'rloo', 'vimco' or 'gumbel_softmax'"
-        )
-    if objective == "gumbel_softmax" and not is_discrete(q):
-        raise ValueError(f"{where}, which needs no relaxation; use 'elbo'")
-    by_choice, remedy = (BY_SCORE, "rloo") if isinstance(q, Sequential) else (SUMMED | BY_SCORE, "stratified_elbo")
-    if any(isinstance(part, Mixture) for part in parts_at_mean(q)) and objective not in by_choice:
+    discrete, closed = [part for part in parts if is_discrete(part)], has_closed_form(q, p)
+    if discrete and objective not in BY_SCORE | {"gumbel_softmax"}:
+        remedy = "'rloo' or 'vimco'" if chain else "'rloo', 'vimco' or 'gumbel_softmax'"
+        raise ValueError(f"{where}: no gradient passes through draws of {discrete[0].support}; use {remedy}")
+    if objective == "gumbel_softmax" and not discrete:
+        raise ValueError(f"{where}, which needs no relaxation; use '{'elbo' if closed else 'elbo_sampled_kl'}'")
+    by_choice, remedy = (BY_SCORE, "rloo") if chain else (SUMMED | BY_SCORE, "stratified_elbo")
+    if any(isinstance(part, Mixture) for part in parts) and objective not in by_choice:
         raise ValueError(f"{where}: no gradient passes through the choice of a component; use {remedy!r}")
-    if objective in CLOSED_KL and not has_closed_form(q, p):
-        remedy = "rloo" if is_discrete(q) else "elbo_sampled_kl"
-        raise ValueError(f"{where} and a {p_name} prior: no closed-form KL; use {remedy!r}")
+    if objective in CLOSED_KL and not closed:
+        raise ValueError(
+            f"{where} and a {p_name} prior: no closed-form KL; use '{'rloo' if discrete else 'elbo_sampled_kl'}'"
+        )
     if objective == "free_bits" and type(q) is not type(p):
         raise ValueError(f"{where} and a {p_name} prior, whose KL does not split by dimension; use 'elbo'")
