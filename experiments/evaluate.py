@@ -10,8 +10,7 @@ from pathlib import Path
 from absl import app, flags
 
 from experiments import report, setup
-from vae_jax.training import loop, sharding, writers
-from vae_jax.training.checkpoint import Checkpoints
+from vae_jax.training import sharding, writers
 
 WORKDIR = flags.DEFINE_string("workdir", None, "A folder that experiments.train has written.", required=True)
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A step, or best: of the validation bound; default: the last.")
@@ -25,21 +24,10 @@ def main(argv):
     del argv
     workdir = Path(WORKDIR.value)
     experiment = setup.build(setup.load_config(workdir))
-    checkpoints = Checkpoints(workdir / "checkpoints")
-    patience = experiment.config["train"]["patience"]
     if CHECKPOINT.value not in (None, "best") and not CHECKPOINT.value.isdigit():
         raise ValueError(f"--checkpoint={CHECKPOINT.value}: want a step, or best")
-    fitted = loop.restore(
-        experiment.learner,
-        experiment.stream,
-        checkpoints,
-        patience=patience,
-        step=CHECKPOINT.value,
-        mesh=experiment.mesh,
-    )
-    checkpoints.close()
-    if fitted is None:
-        raise ValueError(f"{workdir} holds no checkpoint yet: train first")
+    what = (experiment.config, experiment.learner, experiment.stream)
+    fitted = setup.restore(workdir, *what, step=CHECKPOINT.value, mesh=experiment.mesh)
     options = dict(experiment.config["eval"])
     for name, flag in (("num_samples", NUM_SAMPLES), ("num_test", NUM_TEST)):
         options[name] = options[name] if flag.value is None else flag.value

@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from absl import app, logging
 
 from experiments import processes
-from vae_jax import models
+from vae_jax import core, models
 from vae_jax.core import Learner, Model, call, nearest
 from vae_jax.data import pipeline, sources, transforms
 from vae_jax.distributions import check_support
-from vae_jax.training import gradient, sharding
+from vae_jax.evaluation import latents
+from vae_jax.training import gradient, learners, loop, sharding
+from vae_jax.training.checkpoint import Checkpoints
 from vae_jax.training.loop import PREEMPTED, Diverged, Preempted
 
 _OUR_FOLDERS = ("experiments", "training", "data", "evaluation")
@@ -85,7 +88,48 @@ def build_learner(config: dict, dataset) -> tuple[Model, Learner]:
     options = dict(config["optimizer"])
     kept = {name: options.pop(name) for name in ("average_decay", "skip_above") if name in options}
     optimizer = call(gradient.optimizer, options, where="config.optimizer")
-    return model, gradient.gradient(model, optimizer, **kept)
+    learner = dict(config.get("learner", {"name": "gradient"}))  # which runs of 0.1.0 have not in their config
+    if start_from := config.get("start_from"):
+        model = _started_from(start_from, model, dataset, anew=learner.get("only", ()))
+    if learner["name"] == "aggressive":
+        kept["information"] = functools.partial(_information, model)
+    return model, core.build(learners, learner, model, optimizer, where="config.learner", **kept)
+
+
+def _information(model, params, key, batch):
+    return latents.mutual_information(latents.posteriors(model, params, batch), key)
+
+
+def _started_from(workdir, model, dataset, *, anew) -> Model:
+    """`model` whose parameters begin as those of a trained workdir, but for the parts in `anew`."""
+    config = _tuples(load_config(workdir))
+    learner, stream = build_learner(config, dataset)[1], build_stream(config, dataset)
+    trained = restore(workdir, config, learner, stream).params
+
+    def init(key, batch):
+        params = model.init(key, batch)
+        for part in params:
+            if part in anew:
+                continue
+            shapes = [jax.tree.map(jnp.shape, tree.get(part)) for tree in (params, trained)]
+            if shapes[0] != shapes[1]:
+                raise ValueError(
+                    f"config.start_from: {part!r} of {workdir} is not that of this model; build both alike, or let it "
+                    f"be learned anew (config.learner.only)"
+                )
+        return {part: own if part in anew else trained[part] for part, own in params.items()}
+
+    return model._replace(init=init)
+
+
+def restore(workdir, config, learner, stream, *, step=None, mesh=None) -> loop.Fit:
+    """What a workdir's newest checkpoint holds, or that of `step` (`loop.restore`). Raises `ValueError` without one."""
+    checkpoints = Checkpoints(Path(workdir) / "checkpoints")
+    fitted = loop.restore(learner, stream, checkpoints, patience=config["train"]["patience"], step=step, mesh=mesh)
+    checkpoints.close()
+    if fitted is None:
+        raise ValueError(f"{workdir} holds no checkpoint yet: train first")
+    return fitted
 
 
 def value_at(config: dict, path: str):

@@ -45,6 +45,13 @@ def get_config(arg: str = "") -> ConfigDict:
             "average_decay": 0.999,  # of the parameters' running average; 0 for none
         }
     )
+    config.learner = ConfigDict(
+        {
+            "name": "gradient",  # a function of vae_jax.training.learners: gradient, em, aggressive
+            "only": (),  # parts of the parameters that learn ("prior", for one); (): all
+        }
+    )
+    config.start_from = ""  # a workdir: training begins with its parameters, but for the parts in `learner.only`
     config.mesh = ConfigDict(
         {
             "data": -1,  # devices over which a batch is cut; -1: as many as there are

@@ -276,7 +276,7 @@ def test_heads_standardise_what_the_encoder_sees():
         ("likelihood.name", "bernouli", r"config.model.likelihood.name: .*did you mean 'bernoulli'"),
         ("likelihood.num_levels", 3, r"config.model.likelihood: unknown key 'num_levels'"),
         ("compute_dtype", "float16", r"config.model.compute_dtype: unknown value 'float16' .*float32, bfloat16"),
-        ("objective.name", "ebo", r"config.model.objective.name: unknown value 'ebo' .*elbo"),
+        ("objective.name", "ebo", r"config.model.objective.name: unknown value 'ebo'; did you mean 'elbo'"),
         ("objective.bta", 2.0, r"config.model.objective: unknown key 'bta'; did you mean 'beta'"),
         ("objective.beta", {"name": "liner"}, r"config.model.objective.beta.name: .*did you mean 'linear'"),
         ("objective.beta", {"name": "linear"}, r"config.model.objective.beta: missing key 'steps'"),

@@ -68,6 +68,14 @@ def test_sandwich_draws_differences_to_the_truth(known):
     assert "ELBO" in names(figure)
 
 
+def test_tightening_draws_what_is_lost():
+    lost = np.array([[2.0, 4.0], [0.2, 0.4], [0.02, 0.04]])
+    (panel,) = inference.tightening([1, 10, 100], -lost, np.zeros(2)).axes
+    mean, slope = panel.lines
+    np.testing.assert_allclose(mean.get_ydata(), [3.0, 0.3, 0.03])
+    np.testing.assert_allclose(slope.get_ydata(), [3.0, 0.3, 0.03])  # these fall like 1 / K
+
+
 def test_wrong_shapes_are_named():
     with pytest.raises(ValueError, match=r"log_prior must have shape \[G=601\]"):
         inference.bayes(np.zeros((1, 4, 4, 1)), Z, np.zeros(5), np.zeros((1, 601)), np.zeros(1))

@@ -1,5 +1,7 @@
 """Parts of the parameters that take turns."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,52 +11,84 @@ import pytest
 from vae_jax.core import Model
 from vae_jax.training import em
 
-TARGET = {"encoder": 1.0, "decoder": 2.0}
+TARGET = {"encoder": 1.0, "decoder": 2.0, "prior": 3.0}
 MODEL = Model(
     init=lambda key, batch: {part: jnp.zeros(3) for part in TARGET},
     loss=lambda params, key, batch, step: (
-        jnp.sum(jnp.square(params["encoder"] - 1.0) + jnp.square(params["decoder"] - 2.0)) * jnp.ones(2),
+        sum(jnp.sum(jnp.square(params[part] - target)) for part, target in TARGET.items()) * jnp.ones(2),
         {},
     ),
     sample=None,
 )
 BATCH = {"x": jnp.zeros((2, 1))}
-OPTIMIZERS = {"encoder": optax.adam(0.1), "decoder": optax.sgd(0.1)}
 
 
-def test_one_part_moves_at_a_time_in_the_order_of_the_turns():
-    learner = em.em(MODEL, OPTIMIZERS, turns={"encoder": 3, "decoder": 1})
+def moves(learner, num_steps):
+    """The parts that moved, of every step; the others' optimiser states stood still."""
     state, step, moved = learner.init(jax.random.key(0), BATCH), jax.jit(learner.step), []
-    for _ in range(8):
+    for _ in range(num_steps):
         before, (state, _) = state, step(state, BATCH)
-        changed = [part for part in TARGET if not np.array_equal(before.params[part], state.params[part])]
-        rested = {part: before.opt_state[part] for part in TARGET if part not in changed}
-        jax.tree.map(np.testing.assert_array_equal, rested, {part: state.opt_state[part] for part in rested})
-        moved += changed
-    assert moved == (["encoder"] * 3 + ["decoder"]) * 2
+        changed = {part for part in TARGET if not np.array_equal(before.params[part], state.params[part])}
+        for part, own in (("encoder", {"encoder"}), ("rest", {"decoder", "prior"})):
+            if not own & changed:
+                jax.tree.map(np.testing.assert_array_equal, before.opt_state[part], state.opt_state[part])
+        moved.append("".join(sorted(part[0] for part in changed)))
+    return moved, state
+
+
+def test_one_part_moves_at_a_time():
+    learner = em.em(MODEL, optax.adam(0.1), encoder_steps=3, decoder_steps=1)
+    assert moves(learner, 8)[0] == (["e"] * 3 + ["dp"]) * 2
 
 
 def test_it_comes_to_the_optimum():
-    learner = em.em(MODEL, OPTIMIZERS, turns={"encoder": 2, "decoder": 1})
+    learner = em.em(MODEL, optax.adam(0.1), encoder_steps=2, decoder_steps=1)
     state = learner.init(jax.random.key(0), BATCH)
-    state, _ = jax.lax.scan(lambda s, _: learner.step(s, BATCH), state, length=600)
+    state, _ = jax.lax.scan(lambda s, _: learner.step(s, BATCH), state, length=900)
     jax.tree.map(lambda p, t: np.testing.assert_allclose(p, np.full(3, t), atol=1e-3), learner.params(state), TARGET)
 
 
+def aggressive(information, optimizer=None, **options):
+    options = {"window": 2, "max_steps": 100, "check_every": 10_000} | options
+    return em.aggressive(MODEL, optimizer or optax.sgd(0.1), information=information, **options)
+
+
+def test_the_encoder_moves_until_it_gains_no_more():
+    """With a rate of one half, φ is at its optimum after one step: of the windows [1, 2] and [3, 4] the second is
+    lower, and the third is not lower than the second.
+    """
+    moved, _ = moves(aggressive(lambda *_: jnp.zeros(()), optax.sgd(0.5)), 12)
+    assert moved[0] == "e" and [i for i, parts in enumerate(moved) if parts == "dp"] == [5]
+
+
+def test_the_encoder_moves_no_longer_than_told():
+    moved, _ = moves(aggressive(lambda *_: jnp.zeros(()), optax.sgd(1e-3), max_steps=3), 9)
+    assert moved == ["e", "e", "dp"] * 3
+
+
+def test_it_ends_when_the_code_learns_nothing_more():
+    """Information that rises between checks keeps the phase; the first check without a rise ends it for good."""
+    rising = aggressive(lambda params, key, batch: jnp.sum(params["encoder"]), optax.sgd(1e-3), check_every=4)
+    assert "dep" not in moves(rising, 16)[0]
+    level = aggressive(lambda *_: jnp.ones(()), optax.sgd(1e-3), check_every=4)
+    moved, state = moves(level, 12)
+    assert moved == ["e"] * 8 + ["dep"] * 4  # the first check sets the mark, the second is no higher
+    _, metrics = jax.jit(level.step)(state, BATCH)
+    assert metrics["aggressive"] == 0 and float(state.opt_state["turn"].best) == 1.0
+
+
 @pytest.mark.parametrize(
-    "turns, words",
+    "build, words",
     [
-        ({"encoder": 1}, r"optimizers are for \['decoder', 'encoder'\], turns for \['encoder'\]"),
-        ({"encoder": 0, "decoder": 1}, "at least one step a turn"),
+        (functools.partial(em.em, encoder_steps=0, decoder_steps=1), "at least one step"),
+        (functools.partial(em.aggressive, information=None, window=0, max_steps=1, check_every=1), "window=0"),
     ],
 )
-def test_turns_that_do_not_fit(turns, words):
+def test_turns_without_steps_are_refused(build, words):
     with pytest.raises(ValueError, match=words):
-        em.em(MODEL, OPTIMIZERS, turns=turns)
+        build(MODEL, optax.sgd(0.1))
 
 
-def test_other_parameters_are_refused():
-    with pytest.raises(
-        ValueError, match=r"turns are for \['decoder', 'encoder'\], and the parameters are of \['prior'\]"
-    ):
-        em.alternating(OPTIMIZERS, turns={"encoder": 1, "decoder": 1}).init({"prior": jnp.zeros(1)})
+def test_parameters_without_an_encoder_are_refused():
+    with pytest.raises(ValueError, match=r"want an encoder .* and the parameters are \['prior'\]"):
+        em.alternating(optax.sgd(0.1), 1, 1).init({"prior": jnp.zeros(1)})

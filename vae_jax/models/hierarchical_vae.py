@@ -16,12 +16,11 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax import core, networks, objectives, priors
-from vae_jax.core import Latent, Model, build, check_options, per_example
+from vae_jax.core import Latent, Model, build, check_options
 from vae_jax.distributions import Sequential, heads
 from vae_jax.networks.precision import compute_in
-from vae_jax.objectives import schedules
+from vae_jax.objectives import objective as objective_of
 from vae_jax.objectives.bounds import log_weight
-from vae_jax.objectives.requirements import check_pair, named
 
 STANDARD = {"name": "standard"}
 INFERENCE = ("bottom_up", "top_down")
@@ -43,14 +42,16 @@ def hierarchical_vae(
     **options,
 ):
     """A VAE of L levels, from tuples with an entry for each, the lowest first: networks, `posteriors` q(z_l|...) and
-    `conditionals` p(z_l|z_>l), of all levels but the top, as heads; `prior` is that of the top, None for N(0, I).
+    `conditionals` p(z_l|z_>l), of all levels but the top, as heads; `prior` is that of the top, None for N(0, I);
+    `objective` is maximised with `options` (`objectives.objective.of`).
 
-    Params are {"encoder": {"z1": ...}, "decoder": {"z1": ...}} and what the prior learns.
+    Params are {"encoder": {"z1": ...}, "decoder": {"z1": ...}} and what prior and objective learn, as in `vae`.
     Raises `ValueError` where a conditional model meets no context, or a prior made of posteriors a q that has none.
     """
     depth = len(latent_dims)
     names = [f"z{level + 1}" for level in range(depth)]
     prior = prior or priors.standard((latent_dims[-1],))
+    objective = objective_of.of(objective, **options)
     one_hot = functools.partial(core.one_hot, num_classes=num_classes)
     downwards = range(depth)[::-1]
     q_order = range(depth) if inference == "bottom_up" else downwards
@@ -110,16 +111,16 @@ def hierarchical_vae(
             each = {level: inputs(given, drawn[: place + own]) for place, level in enumerate(order)}
             return {names[n]: networks[n].init(jax.random.fold_in(key, n), *each[n]) for n in range(depth)}
 
-        learned = prior.init(jax.random.fold_in(key, 2), batch)
-        return {
+        params = {
             "encoder": variables(key_encoders, encoders, q_order, encoder_input, (x, c), own=0),
             "decoder": variables(key_decoders, decoders, downwards, decoder_input, c, own=1),
-            **({} if learned is None else {"prior": learned}),
+            "prior": prior.init(jax.random.fold_in(key, 2), batch),
+            "objective": objective.init(jax.random.fold_in(key, 3), {"x": x, "z": tuple(map(jnp.zeros, latent_dims))}),
         }
+        return {part: own for part, own in params.items() if own is not None}
 
     def loss(params, key, batch, step):
-        equation = functools.partial(objective, latent, **schedules.resolve(options, step))
-        value, terms = per_example(equation)(params, key, batch)
+        value, terms = objective.value(latent, params, key, batch, step)
         return -value, terms
 
     def sample(params, key, context=None):
@@ -171,17 +172,18 @@ def from_config(
     conditionals = [build(heads, conditional, (dim,), where="config.model.conditional") for dim in dims[:-1]]
     likelihood = build(heads, likelihood, tuple(event_shape), where="config.model.likelihood")
     prior = build(priors, prior, dims[-1:], heads.abstract(likelihood).support, where="config.model.prior")
-    name, equation, options = named(objective)
 
-    def networks_of(part, outputs):
-        return [
-            compute_in(compute_dtype, build(networks, level[part], head.shapes, where=f"{where}.{part}"))
-            for (where, level), head in zip(levels.items(), outputs, strict=True)
-        ]
+    def network(spec, outputs, *, where):
+        return compute_in(compute_dtype, build(networks, spec, outputs, where=where))
 
-    model = hierarchical_vae(
-        networks_of("encoder", posteriors),
-        networks_of("decoder", [likelihood, *conditionals]),
+    def each(part, outputs):
+        pairs = zip(levels.items(), outputs, strict=True)
+        return [network(level[part], head.shapes, where=f"{where}.{part}") for (where, level), head in pairs]
+
+    family = functools.partial(
+        hierarchical_vae,
+        each("encoder", posteriors),
+        each("decoder", [likelihood, *conditionals]),
         latent_dims=dims,
         posteriors=posteriors,
         conditionals=conditionals,
@@ -190,11 +192,10 @@ def from_config(
         skip=skip,
         prior=prior,
         num_classes=num_classes,
-        objective=equation,
-        **options,
     )
-    check_pair(name, *_abstract_pair(model, event_shape, num_classes))
-    return model
+    pair = _abstract_pair(family(), event_shape, num_classes)
+    equation, options = objective_of.from_config(objective, *pair, build_network=network)
+    return family(objective=equation, **options)
 
 
 def _latent_dim(where, level):

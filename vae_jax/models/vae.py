@@ -9,12 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax import core, networks, objectives, priors
-from vae_jax.core import Latent, Model, build, per_example
+from vae_jax.core import Latent, Model, build
 from vae_jax.distributions import heads
 from vae_jax.networks.precision import compute_in
-from vae_jax.objectives import schedules
+from vae_jax.objectives import objective as objective_of
 from vae_jax.objectives.bounds import log_weight
-from vae_jax.objectives.requirements import check_pair, named
 
 STANDARD = {"name": "standard"}
 
@@ -31,13 +30,14 @@ def vae(
     num_classes=0,
     **options,
 ):
-    """A VAE from two networks and two heads; `objective` is maximised with `options`, of which any may be a schedule.
+    """A VAE from two networks and two heads; `objective` is maximised with `options` (`objectives.objective.of`).
 
     `encoder` puts out what `posterior` takes, `decoder` what `likelihood` takes (`distributions.heads`); `prior` is one
-    of `priors`, None for N(0, I). What a prior learns is params["prior"].
+    of `priors`, None for N(0, I). What a prior learns is params["prior"], what an objective does params["objective"].
     Raises `ValueError` where a conditional model meets no context.
     """
     prior = prior or priors.standard((latent_dim,))
+    objective = objective_of.of(objective, **options)
     one_hot = functools.partial(core.one_hot, num_classes=num_classes)
 
     def encode(params, x, context=None):
@@ -54,16 +54,17 @@ def vae(
     def init(key, batch):
         key_encoder, key_decoder = jax.random.split(key)
         x, context = jax.tree.map(lambda a: a[0], (batch["x"], batch.get("context")))
-        learned = prior.init(jax.random.fold_in(key, 2), batch)
-        return {
-            "encoder": encoder.init(key_encoder, likelihood.standardize(x), one_hot(context)),
-            "decoder": decoder.init(key_decoder, jnp.zeros(latent_dim), one_hot(context)),
-            **({} if learned is None else {"prior": learned}),
+        example = {"x": likelihood.standardize(x), "z": jnp.zeros(latent_dim)}
+        params = {
+            "encoder": encoder.init(key_encoder, example["x"], one_hot(context)),
+            "decoder": decoder.init(key_decoder, example["z"], one_hot(context)),
+            "prior": prior.init(jax.random.fold_in(key, 2), batch),
+            "objective": objective.init(jax.random.fold_in(key, 3), example),
         }
+        return {part: own for part, own in params.items() if own is not None}
 
     def loss(params, key, batch, step):
-        equation = functools.partial(objective, latent, **schedules.resolve(options, step))
-        value, terms = per_example(equation)(params, key, batch)
+        value, terms = objective.value(latent, params, key, batch, step)
         return -value, terms
 
     def sample(params, key, context=None):
@@ -100,11 +101,15 @@ def from_config(
     posterior = build(heads, posterior, (latent_dim,), where="config.model.posterior")
     likelihood = build(heads, likelihood, tuple(event_shape), where="config.model.likelihood")
     prior = build(priors, prior, (latent_dim,), heads.abstract(likelihood).support, where="config.model.prior")
-    name, equation, options = named(objective)
-    check_pair(name, heads.abstract(posterior), _abstract(prior, posterior, event_shape))
+
+    def network(spec, outputs, *, where):
+        return compute_in(compute_dtype, build(networks, spec, outputs, where=where))
+
+    p = _abstract(prior, posterior, event_shape)
+    equation, options = objective_of.from_config(objective, heads.abstract(posterior), p, build_network=network)
     return vae(
-        compute_in(compute_dtype, build(networks, encoder, posterior.shapes, where="config.model.encoder")),
-        compute_in(compute_dtype, build(networks, decoder, likelihood.shapes, where="config.model.decoder")),
+        network(encoder, posterior.shapes, where="config.model.encoder"),
+        network(decoder, likelihood.shapes, where="config.model.decoder"),
         latent_dim=latent_dim,
         posterior=posterior,
         likelihood=likelihood,

@@ -1,34 +1,23 @@
-"""From a config to an objective, and what that asks of posterior and prior: found out before anything is compiled."""
+"""What an objective asks of the posterior and the prior, found out before anything is compiled."""
 
-from vae_jax import objectives
-from vae_jax.core import build, check_options
+from typing import NamedTuple
+
 from vae_jax.distributions import Mixture, Sequential, has_closed_form, is_discrete
 from vae_jax.distributions.sequential import parts_at_mean
-from vae_jax.objectives import schedules
 
+
+class OwnNetwork(NamedTuple):
+    input: str  # "x", standardised, or "z"
+    outputs: tuple  # shapes
+
+
+# Networks that an equation learns for itself, by the name of the option.
+OWN_NETWORKS: dict[str, OwnNetwork] = {}
 CLOSED_KL = {"capacity", "elbo", "free_bits", "gumbel_softmax"}
 BY_SCORE = {"rloo", "score_function", "vimco"}  # of log q alone: no gradient passes through a draw
 SUMMED = {"stratified_elbo"}  # over the components of a mixture
-
-
-def named(objective: dict):
-    """`objective`, its `name` and options, as (name, equation, options), where an option may be a schedule, given as
-    `{"name": "linear", "steps": 1000}`.
-
-    Raises `ValueError` that names an unknown name or key.
-    """
-    options = dict(objective)
-    name = options.pop("name", None)
-    if name not in objectives.__all__:
-        raise ValueError(
-            f"config.model.objective.name: unknown value {name!r} (allowed: {', '.join(objectives.__all__)})"
-        )
-    for key, value in options.items():
-        if isinstance(value, dict):
-            options[key] = build(schedules, value, where=f"config.model.objective.{key}")
-    equation = getattr(objectives, name)
-    check_options(equation, options, where="config.model.objective", num_args=5)
-    return name, equation, options
+# These ask of q and p no more than draws and their densities.
+BY_DENSITY = {"ciwae", "dreg", "elbo_sampled_kl", "iwae", "miwae", "piwae", "renyi", "sticking_the_landing"}
 
 
 def check_pair(objective, q, p):
@@ -36,11 +25,12 @@ def check_pair(objective, q, p):
 
     Some want KL(q || p) in closed form. All but the score-function estimators differentiate through z ~ q: a discrete
     draw has no gradient, unless `gumbel_softmax` relaxes it; the choice of a mixture's component has none, unless
-    `stratified_elbo` sums it out. A chain of levels wants level and level over the same, and has no closed KL.
+    `stratified_elbo` sums it out. A chain, whose z is a tuple, wants both to be over the same at every level, and an
+    equation that asks no more of z than its densities.
     """
     parts, chain = parts_at_mean(q), isinstance(q, Sequential)
     for q_part, p_part in zip(parts, parts_at_mean(p), strict=True):
-        if is_discrete(q_part) != is_discrete(p_part):
+        if q_part.support != p_part.support:
             q_name, p_name = type(q_part).__name__, type(p_part).__name__
             raise ValueError(
                 f"config.model.prior: a {p_name} is over {p_part.support}, the posterior, a {q_name}, over "
@@ -63,3 +53,5 @@ def check_pair(objective, q, p):
         )
     if objective == "free_bits" and type(q) is not type(p):
         raise ValueError(f"{where} and a {p_name} prior, whose KL does not split by dimension; use 'elbo'")
+    if chain and objective not in BY_DENSITY | BY_SCORE | SUMMED:
+        raise ValueError(f"{where}: it is an equation of a single code; use 'elbo_sampled_kl'")

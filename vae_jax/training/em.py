@@ -1,52 +1,121 @@
-"""Generalised EM for a model with an encoder and a decoder: φ and θ, which tighten and raise the bound, take turns."""
+"""Generalised EM for a model with an encoder: φ tightens the bound (E step) and θ raises it (M step), in turns.
+
+φ is what `params` hold under "encoder" (or the names given), θ all the rest. Either part has an optimiser state of its
+own, which stands still with it.
+"""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
+from flax import struct
 
 from vae_jax.core import Learner
 from vae_jax.training.gradient import gradient
 
+ENCODER, REST, BOTH = 0, 1, 2
 
-def em(model, optimizers, *, turns, **options) -> Learner:
-    """Gradient descent whose steps go to one part of `params` at a time: `turns` {"encoder": 5, "decoder": 1} gives
-    five steps to φ (an E step, as far as q can follow), then one to θ (an M step), and so on.
 
-    `optimizers` holds an Optax optimiser for every part; `options` are those of `training.gradient`. More steps for the
-    encoder keep it from lagging, against collapse, arXiv:1901.05534. The gradient is computed of all parts at every
-    step. Raises `ValueError` where a part has no optimiser, no turn, or there is no such part.
+def em(model, optimizer, *, encoder_steps, decoder_steps, encoder=("encoder",), **options) -> Learner:
+    """`encoder_steps` steps of φ, then `decoder_steps` of θ, and so on: a generalised EM (Neal and Hinton 1998).
+
+    `optimizer` is of Optax, `options` are those of `training.gradient`. The gradient of all is computed at every step.
+    Raises `ValueError` for a turn without steps.
     """
-    return gradient(model, alternating(optimizers, turns=turns), **options)
+    return gradient(model, alternating(optimizer, encoder_steps, decoder_steps, encoder), **options)
 
 
-def alternating(optimizers, *, turns) -> optax.GradientTransformation:
-    """An Optax optimiser of {part: parameters} that updates one part at a time, in the order of `turns`, and leaves
-    the others and their own optimisers' states as they are.
+def alternating(optimizer, encoder_steps, decoder_steps, encoder=("encoder",)) -> optax.GradientTransformation:
+    """An Optax optimiser of one part at a time, in turns of fixed length."""
+    if encoder_steps < 1 or decoder_steps < 1:
+        raise ValueError(f"a turn needs at least one step, got encoder_steps {encoder_steps}, {decoder_steps=}")
+
+    def decide(step, **_):
+        return step + 1, jnp.where(step % (encoder_steps + decoder_steps) < encoder_steps, ENCODER, REST)
+
+    return _turns(optimizer, encoder, jnp.zeros((), jnp.int32), decide)
+
+
+@struct.dataclass
+class Lag:
+    """Where the aggressive phase stands."""
+
+    aggressive: jax.Array  # whether φ still goes first
+    inner: jax.Array  # steps of φ since the last of θ
+    loss: jax.Array  # summed over the window so far
+    before: jax.Array  # mean of the window before
+    step: jax.Array
+    information: jax.Array  # summed since the last check, nats
+    best: jax.Array  # mean between two checks, so far
+
+
+def aggressive(
+    model, optimizer, *, information: Callable, window, max_steps, check_every, encoder=("encoder",), **options
+) -> Learner:
+    """The lagging encoder brought up, arXiv:1901.05534 algorithm 1: between two steps of θ, φ moves until the mean loss
+    of `window` steps is no lower than that of the window before, at most `max_steps`; once the mutual information
+    I_q(x; z) has not risen between two checks, `check_every` steps apart, both move at every step for good.
+
+    `information(params, key, batch)` -> nats estimates it within a batch (so at most log B; the paper takes batches of
+    the validation set, here they are of the training set). The metric `aggressive` says in which phase a step was.
     """
-    if set(optimizers) != set(turns):
-        raise ValueError(f"optimizers are for {sorted(optimizers)}, turns for {sorted(turns)}: they must agree")
-    if any(count < 1 for count in turns.values()):
-        raise ValueError(f"every part needs at least one step a turn, got {turns}")
-    whose = np.asarray([i for i, count in enumerate(turns.values()) for _ in range(count)])
+    if min(window, max_steps, check_every) < 1:
+        raise ValueError(f"aggressive: all must be at least 1, got {window=}, {max_steps=}, {check_every=}")
+    zero, steps = jnp.zeros(()), jnp.zeros((), jnp.int32)
+    start = Lag(jnp.ones((), bool), steps, zero, jnp.full((), jnp.inf), steps, zero, jnp.full((), -jnp.inf))
+
+    def decide(lag, *, params, value, key, batch):
+        inner, step, loss = lag.inner + 1, lag.step + 1, lag.loss + value
+        full = inner % window == 0
+        converged = (full & (loss / window >= lag.before)) | (inner >= max_steps)
+        told = lag.information + jax.lax.cond(lag.aggressive, information, lambda *_: 0.0, params, key, batch)
+        check, mean = step % check_every == 0, told / check_every
+        new = Lag(
+            aggressive=lag.aggressive & (~check | (mean > lag.best)),
+            inner=jnp.where(converged, 0, inner),
+            loss=jnp.where(full | converged, 0.0, loss),
+            before=jnp.where(converged, jnp.inf, jnp.where(full, loss / window, lag.before)),
+            step=step,
+            information=jnp.where(check, 0.0, told),
+            best=jnp.where(check, jnp.maximum(lag.best, mean), lag.best),
+        )
+        return new, jnp.where(lag.aggressive, jnp.where(converged, REST, ENCODER), BOTH)
+
+    learner = gradient(model, _turns(optimizer, encoder, start, decide), **options)
+
+    def step(state, batch):
+        new, metrics = learner.step(state, batch)
+        return new, {**metrics, "aggressive": state.opt_state["turn"].aggressive.astype(jnp.float32)}
+
+    return learner._replace(step=step)
+
+
+def _turns(optimizer, encoder, start, decide):
+    """An Optax optimiser that moves the part that `decide(turn, **what the learner tells)` -> turn, ENCODER | REST |
+    BOTH names, `start` being the first turn.
+    """
+    optimizer = optax.with_extra_args_support(optimizer)
+
+    def parts(params):
+        own = {name: value for name, value in params.items() if name in encoder}
+        if not own or len(own) == len(params):
+            raise ValueError(f"want an encoder {tuple(encoder)} and a rest, and the parameters are {sorted(params)}")
+        return own, {name: value for name, value in params.items() if name not in own}
 
     def init(params):
-        if set(params) != set(turns):
-            raise ValueError(f"turns are for {sorted(turns)}, and the parameters are of {sorted(params)}")
-        return {"step": jnp.zeros((), jnp.int32)} | {part: optimizers[part].init(params[part]) for part in turns}
+        phi, theta = parts(params)
+        return {"turn": start, "encoder": optimizer.init(phi), "rest": optimizer.init(theta)}
 
-    def update(gradients, state, params=None):
-        updates, new = {}, {"step": state["step"] + 1}
-        turn = jnp.asarray(whose)[state["step"] % len(whose)]
-        for i, part in enumerate(turns):
-
-            def move(part=part):
-                return optimizers[part].update(gradients[part], state[part], None if params is None else params[part])
-
-            def rest(part=part):
-                return jax.tree.map(jnp.zeros_like, gradients[part]), state[part]
-
-            updates[part], new[part] = jax.lax.cond(turn == i, move, rest)
+    def update(gradients, state, params=None, **told):
+        turn, whose = decide(state["turn"], params=params, **told)
+        updates, new = {}, {"turn": turn}
+        for index, name in ((ENCODER, "encoder"), (REST, "rest")):
+            g, p = parts(gradients)[index], parts(params)[index]
+            move = lambda g=g, s=state[name], p=p: optimizer.update(g, s, p, **told)  # noqa: E731
+            rest = lambda g=g, s=state[name]: (jax.tree.map(jnp.zeros_like, g), s)  # noqa: E731
+            moved, new[name] = jax.lax.cond((whose == index) | (whose == BOTH), move, rest)
+            updates |= moved
         return updates, new
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)

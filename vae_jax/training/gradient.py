@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from vae_jax.core import Learner, build, call
+from vae_jax.core import Learner, build, call, nearest
 
 WARM_UP = 100  # steps that are never skipped for their size, and the memory of the running mean that judges the later
 
@@ -54,11 +54,13 @@ def _by_step(schedule):
     return {**schedule, **{name: {int(step): v for step, v in value.items()} for name, value in given.items()}}
 
 
-def gradient(model, optimizer, *, average_decay=0.0, skip_above=0.0) -> Learner:
+def gradient(model, optimizer, *, average_decay=0.0, skip_above=0.0, only=()) -> Learner:
     """θ ← θ - optimiser(∇ mean_B loss). With `average_decay` d > 0, evaluation uses θ̄ ← d_t θ̄ + (1 - d_t) θ,
     d_t = min(d, (1 + t)/(10 + t)), so that the start is forgotten.
 
-    A step whose loss or gradient is not finite changes nothing but its count.
+    A step whose loss or gradient is not finite changes nothing but its count. Of `params`, the parts named in `only`
+    learn and the others stay as they began; () for all. The optimiser is told `value`, `key` and `batch` (extra
+    arguments, in Optax's words).
 
     With `skip_above` c > 1, a step t ≥ 100 is skipped too where the norm of its gradient exceeds c m_t, with
     m_{t+1} = m_t + (min(norm, c m_t) - m_t) / min(t + 1, 100) the running mean of the norms. Every such step raises m
@@ -69,22 +71,29 @@ def gradient(model, optimizer, *, average_decay=0.0, skip_above=0.0) -> Learner:
     if skip_above and not skip_above > 1:
         raise ValueError(f"config.optimizer.skip_above must be above 1, or 0 for never, got {skip_above}")
 
+    optimizer = optax.with_extra_args_support(optimizer)
+
+    def learning(params):
+        if unknown := [part for part in only if part not in params]:
+            raise ValueError(f"config.learner.only: the model has no part {unknown[0]!r}{nearest(unknown[0], params)}")
+        return {part: params[part] for part in only} if only else params
+
     def init(key, batch):
         key_params, key_steps = jax.random.split(key)
         params = model.init(key_params, batch)
         average = jax.tree.map(jnp.copy, params) if average_decay else None
         zero = jnp.zeros((), jnp.int32)
         mean_norm = jnp.zeros(()) if skip_above else None
-        return State(zero, key_steps, params, optimizer.init(params), average, zero, zero, mean_norm)
+        return State(zero, key_steps, params, optimizer.init(learning(params)), average, zero, zero, mean_norm)
 
     def step(state, batch):
         key = jax.random.fold_in(state.key, state.step)
 
-        def mean_loss(params):
-            loss, terms = model.loss(params, key, batch, state.step)
+        def mean_loss(moving):
+            loss, terms = model.loss({**state.params, **moving}, key, batch, state.step)
             return jnp.mean(loss), jax.tree.map(jnp.mean, terms)
 
-        (loss, terms), gradients = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
+        (loss, terms), gradients = jax.value_and_grad(mean_loss, has_aux=True)(learning(state.params))
         grad_norm = optax.global_norm(gradients)
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
         accepted, mean_norm = finite, state.mean_norm
@@ -95,8 +104,10 @@ def gradient(model, optimizer, *, average_decay=0.0, skip_above=0.0) -> Learner:
             mean_norm = jnp.where(finite, mean_norm + rate * (jnp.minimum(grad_norm, limit) - mean_norm), mean_norm)
 
         def update(params, opt_state, average):
-            updates, opt_state = optimizer.update(gradients, opt_state, params)
-            params = optax.apply_updates(params, updates)
+            # No step's own key is the fold of a negative number.
+            told = {"value": loss, "key": jax.random.fold_in(state.key, -1 - state.step), "batch": batch}
+            updates, opt_state = optimizer.update(gradients, opt_state, learning(params), **told)
+            params = {**params, **optax.apply_updates(learning(params), updates)}
             if average_decay:
                 decay = jnp.minimum(average_decay, (1.0 + state.step) / (10.0 + state.step))
                 average = jax.tree.map(lambda a, p: a + (1.0 - decay) * (p - a), average, params)

@@ -1,0 +1,23 @@
+"""A prior fitted afterwards to the codes of a trained VAE (ex-post density estimation, arXiv:1903.12436 sec. 4): a
+RealNVP instead of N(0, I), the encoder and the decoder of `vae_digits` left as they are.
+
+Since log p(z) is all of the bound that the prior's parameters enter, to raise it is to fit p(z) to the draws of
+q(z) = E_x[q(z|x)] by maximum likelihood.
+
+python -m experiments.train --config=experiments/configs/vae_digits.py --workdir=runs/vae_digits
+python -m experiments.train --config=experiments/configs/ex_post_prior_digits.py --config.start_from=runs/vae_digits
+
+Result: not yet measured.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import vae_digits
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    config = vae_digits.get_config()
+    config.model.prior = ConfigDict({"name": "flow", "num_flows": 4, "hidden": (32,), "activation": "relu"})
+    config.model.objective = ConfigDict({"name": "elbo_sampled_kl", "num_samples": 1, "beta": 1.0})
+    config.learner.only = ("prior",)
+    return vae_digits.smoke(config) if arg == "smoke" else config

@@ -1,0 +1,24 @@
+"""The VAE of `vae_digits` whose encoder is brought up between the decoder's steps while that adds information.
+
+arXiv:1901.05534 algorithm 1.  python -m experiments.train --config=experiments/configs/lagging_encoder_digits.py
+
+Result: not yet measured.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import vae_digits
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    config = vae_digits.get_config()
+    config.learner = ConfigDict(
+        {
+            "name": "aggressive",
+            "only": (),
+            "window": 10,  # steps of the encoder whose mean loss is compared with that of as many before
+            "max_steps": 100,  # of the encoder between two of the decoder
+            "check_every": 200,  # steps between two looks at the mutual information
+        }
+    )
+    return vae_digits.smoke(config) if arg == "smoke" else config

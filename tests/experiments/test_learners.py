@@ -1,0 +1,56 @@
+"""How a config chooses what is learned, from where, and in which order."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import setup
+from experiments.configs import ex_post_prior_digits, vae_digits
+from vae_jax.training import loop
+from vae_jax.training.checkpoint import Checkpoints
+
+
+def moved(before, after):
+    """The parts of the parameters that differ."""
+    return {part for part in before if not jax.tree.all(jax.tree.map(np.array_equal, before[part], after[part]))}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("trained")
+    config = vae_digits.get_config("smoke").to_dict()
+    (workdir / "config.json").write_text(json.dumps(config))
+    experiment, checkpoints = setup.build(config), Checkpoints(workdir / "checkpoints")
+    fitted = loop.fit(
+        experiment.learner,
+        experiment.stream,
+        key=experiment.key,
+        num_steps=3,
+        checkpoints=checkpoints,
+        progress=False,
+    )
+    checkpoints.close()
+    return workdir, fitted.params
+
+
+def test_a_prior_is_fitted_afterwards(trained):
+    workdir, params = trained
+    config = ex_post_prior_digits.get_config("smoke").to_dict() | {"start_from": str(workdir)}
+    experiment = setup.build(config)
+    start, _, _ = loop.start(experiment.learner, experiment.stream, experiment.key)
+    assert moved(params, start.params) == set()
+    assert set(start.opt_state[0].mu) == {"prior"}
+    fitted = loop.fit(experiment.learner, experiment.stream, key=experiment.key, num_steps=3, progress=False)
+    assert moved(start.params, fitted.params) == {"prior"}
+    other = config | {"model": {**config["model"], "latent_dim": 3}}
+    with pytest.raises(ValueError, match=r"config\.start_from: '(en|de)coder' of .* is not that of this model"):
+        loop.start(*setup.build(other)[4:6], experiment.key)
+
+
+def test_a_part_that_does_not_exist_is_named():
+    config = vae_digits.get_config("smoke").to_dict() | {"learner": {"name": "gradient", "only": ("decodr",)}}
+    experiment = setup.build(config)
+    with pytest.raises(ValueError, match="has no part 'decodr'; did you mean 'decoder'"):
+        loop.start(experiment.learner, experiment.stream, experiment.key)
