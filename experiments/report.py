@@ -1,5 +1,6 @@
 """What a trained model is worth and what it looks like: numbers for `results.json`, figures as PNG."""
 
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -36,6 +37,9 @@ def evaluate(experiment, params, *, num_samples, num_test, progress=True) -> dic
     if isinstance(means, tuple):
         summary |= {f"active_units_z{n}": latents.active_units(level) for n, level in enumerate(means, 1)}
     summary["mutual_information"] = float(latents.mutual_information(q, key_information))
+    with contextlib.suppress(TypeError):  # a posterior that does not split by dimension
+        key_correlation = jax.random.fold_in(key_information, len(test["x"]))
+        summary["total_correlation"] = float(latents.total_correlation(q, key_correlation))
     return {f"test/{name}": value for name, value in summary.items()}
 
 
@@ -70,7 +74,8 @@ def table(results: dict) -> str:
         f"{r['num_samples']}, {r['num_examples']} test images, {r['effective_samples']:.0f} effective samples",
         f"          {r['bits_per_dim']:10.4f} bits/dim",
         f"ELBO      {r['elbo']:10.2f} nats = -(distortion {r['distortion']:.2f} + rate {r['rate']:.2f})",
-        f"latents   {r['active_units']:10d} active units, mutual information {r['mutual_information']:.2f} nats",
+        f"latents   {r['active_units']:10d} active units, mutual information {r['mutual_information']:.2f} nats"
+        + (f", total correlation {r['total_correlation']:.2f} nats" if "total_correlation" in r else ""),
     ]
     if "train/steps" in results:
         lines.append(

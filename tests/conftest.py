@@ -1,12 +1,19 @@
 """Strict flags for every test, and a model whose every quantity is known exactly."""
 
 import os
+import shutil
+import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests compile much and compute little: without the backend's optimisations they take half the time.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 )
+# Many tests start the launchers as processes of their own, which compile the same programs: once is enough.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ.get("VAE_JAX_TESTS_COMPILED") or tempfile.mkdtemp()
+os.environ["VAE_JAX_TESTS_COMPILED"] = os.environ["JAX_COMPILATION_CACHE_DIR"]  # of all workers of pytest-xdist
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 from typing import NamedTuple
 
@@ -21,6 +28,11 @@ from vae_jax.distributions import MultivariateNormal, Normal
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
+
+
+def pytest_unconfigure(config):
+    if not hasattr(config, "workerinput"):  # the process that has begun the tests
+        shutil.rmtree(os.environ["VAE_JAX_TESTS_COMPILED"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

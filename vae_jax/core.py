@@ -29,6 +29,7 @@ class Model(NamedTuple):
     log_prob: Callable | None = None  # (params, x, context=None)      -> log p(x), exact
     bound: Callable | None = None  # (params, key, x, context=None) -> an unbiased lower bound of log p(x)
     latent: Latent | None = None
+    coupled: bool = False  # whether the loss of an example depends on the others in its batch
 
 
 class Learner(NamedTuple):

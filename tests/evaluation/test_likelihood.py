@@ -9,7 +9,8 @@ import pytest
 
 from vae_jax.core import Model, per_example
 from vae_jax.evaluation import likelihood
-from vae_jax.objectives import elbo
+from vae_jax.objectives import beta_tcvae, elbo
+from vae_jax.training import sharding
 
 SIZE = 12
 
@@ -103,6 +104,25 @@ def test_terms_are_the_models_own_in_a_batch_of_any_size(linear_gaussian, model,
     assert set(terms) == {"bound", "rate", "distortion"} and terms["bound"].shape == (SIZE,)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a[:5], b, rtol=1e-5), terms, part)
     np.testing.assert_allclose(terms["bound"], -(terms["rate"] + terms["distortion"]), rtol=1e-5)
+
+
+def test_terms_of_a_loss_that_couples_examples_are_the_elbos(linear_gaussian):
+    """Of one example alone: the same wherever it stands, over eight devices, and within a vmap over members."""
+    latent, params, key = linear_gaussian.mean_field, linear_gaussian.wrong, jax.random.key(0)
+    equation = functools.partial(beta_tcvae, latent, beta=4.0, num_data=100)
+    loss = lambda params, key, batch, step: equation(params, key, batch)  # noqa: E731
+    coupled = Model(init=None, loss=loss, sample=None, latent=latent, coupled=True)
+    data = {"x": linear_gaussian.data(SIZE)}
+    given = likelihood.bound_terms(coupled, params, key, data)
+    assert set(given) == {"bound", "rate", "distortion"}
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-5)
+    close(given["rate"], likelihood.bound_terms(as_model(latent), params, key, data)["rate"])
+    spread = jax.device_put(params, sharding.replicated(sharding.make_mesh(batch_size=8)))
+    jax.tree.map(close, likelihood.bound_terms(coupled, spread, key, data), given)
+    members = jax.tree.map(lambda a: jnp.stack([a, a]), params)
+    keys = jnp.stack([jax.random.key(0), jax.random.key(1)])
+    means = jax.jit(jax.vmap(lambda p, k: likelihood.mean_terms(coupled, p, k, data)))(members, keys)
+    jax.tree.map(lambda means, terms: close(means[0], terms.mean()), means, given)
 
 
 def test_elbo_terms_estimate_the_elbo_whatever_was_trained(linear_gaussian, assert_mean):

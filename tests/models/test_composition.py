@@ -19,6 +19,13 @@ OBJECTIVES = {
     "gumbel_softmax": {"temperature": 0.5},
     "renyi": {"alpha": 0.5},
 }
+COUPLED = {  # one sample an example
+    "beta_tcvae": {"beta": 2.0, "num_data": 100},
+    "factor_vae": {"gamma": 2.0, "discriminator": {"name": "mlp", "hidden": (3,)}},
+    "dip_vae": {"kind": "I", "lambda_od": 1.0, "lambda_d": 1.0},
+    "info_vae": {"alpha": 0.5, "lambda_mmd": 2.0},
+    "wae": {"lambda_mmd": 2.0},
+}
 POSTERIORS = {
     "normal": {},
     "multivariate_normal": {},
@@ -46,7 +53,7 @@ def build(posterior, prior, objective, num_classes=0):
         "posterior": {"name": posterior, **POSTERIORS[posterior]},
         "prior": {"name": prior, **PRIORS[prior]},
         "likelihood": {"name": "bernoulli"},
-        "objective": {"name": objective, "num_samples": 2, **OBJECTIVES[objective]},
+        "objective": {"name": objective} | (COUPLED.get(objective) or {"num_samples": 2, **OBJECTIVES[objective]}),
     }
     return models.from_config("vae", config, event_shape=(5,), num_classes=num_classes)
 
@@ -68,6 +75,10 @@ def refusal(posterior, prior, objective):
         return f"no closed-form KL; use '{'rloo' if bits else 'elbo_sampled_kl'}'"
     if objective == "free_bits" and posterior != "normal":
         return "whose KL does not split by dimension; use 'elbo'"
+    if objective in ("beta_tcvae", "dip_vae") and posterior != "normal":
+        return "does not split by dimension; use 'info_vae', or the posterior 'normal'"
+    if objective in ("beta_tcvae", "dip_vae", "factor_vae") and prior != "standard":
+        return "dimensions are not independent; use 'info_vae', or the prior 'standard'"
     return None
 
 
@@ -79,7 +90,7 @@ HIERARCHIES = [
 ]
 
 
-def build_hierarchy(inference, head, prior, objective, num_classes=0):
+def build_hierarchy(inference, head, prior, objective):
     """Two levels; of the prior's levels each has the same head as that of the posterior."""
     head = {"name": head, **POSTERIORS[head]}
     network = {"name": "mlp", "hidden": (4,)}
@@ -92,9 +103,9 @@ def build_hierarchy(inference, head, prior, objective, num_classes=0):
         "conditional": head,
         "prior": {"name": prior, **PRIORS[prior]},
         "likelihood": {"name": "bernoulli"},
-        "objective": {"name": objective, "num_samples": 2, **OBJECTIVES[objective]},
+        "objective": {"name": objective} | (COUPLED.get(objective) or {"num_samples": 2, **OBJECTIVES[objective]}),
     }
-    return models.from_config("hierarchical_vae", config, event_shape=(5,), num_classes=num_classes)
+    return models.from_config("hierarchical_vae", config, event_shape=(5,), num_classes=0)
 
 
 def refusal_of_hierarchy(head, objective):
@@ -108,7 +119,7 @@ def refusal_of_hierarchy(head, objective):
         return "no gradient passes through the choice of a component; use 'rloo'"
     if objective in ("elbo", "capacity", "free_bits", "gumbel_softmax"):
         return f"no closed-form KL; use '{'rloo' if head == 'bernoulli' else 'elbo_sampled_kl'}'"
-    return None
+    return "an equation of a single code; use 'elbo_sampled_kl'" if objective in COUPLED else None
 
 
 def step(model):
@@ -129,20 +140,23 @@ def step(model):
 
 @pytest.mark.parametrize("posterior, prior", itertools.product(POSTERIORS, PRIORS))
 def test_it_trains_or_says_why_not(posterior, prior):
-    for objective in OBJECTIVES:
+    for objective in (*OBJECTIVES, *COUPLED):
         trains_or_refuses(
-            functools.partial(build, posterior, prior, objective), refusal(posterior, prior, objective), prior
+            functools.partial(build, posterior, prior, objective),
+            refusal(posterior, prior, objective),
+            prior,
+            objective,
         )
 
 
 @pytest.mark.parametrize("inference, head, prior", HIERARCHIES)
 def test_a_hierarchy_trains_or_says_why_not(inference, head, prior):
-    for objective in OBJECTIVES:
+    for objective in (*OBJECTIVES, *COUPLED):
         build_it = functools.partial(build_hierarchy, inference, head, prior, objective)
-        trains_or_refuses(build_it, refusal_of_hierarchy(head, objective), prior)
+        trains_or_refuses(build_it, refusal_of_hierarchy(head, objective), prior, objective)
 
 
-def trains_or_refuses(build_it, words, prior):
+def trains_or_refuses(build_it, words, prior, objective):
     """Shapes and types of a whole step; nothing is compiled."""
     if words:
         with pytest.raises(ValueError, match=words):
@@ -152,6 +166,7 @@ def trains_or_refuses(build_it, words, prior):
     assert loss.shape == () and all(term.shape == (4,) for term in terms.values())
     assert jax.tree.structure(gradient) == jax.tree.structure(params)
     assert ("prior" in params) == (prior != "standard")
+    assert ("objective" in params) == (objective == "factor_vae")
 
 
 @pytest.mark.parametrize(
@@ -162,6 +177,8 @@ def trains_or_refuses(build_it, words, prior):
         ("coupling_flow", "vamp", "iwae"),
         ("planar_flow", "vamp", "elbo_sampled_kl"),
         ("normal_mixture", "flow", "stratified_elbo"),
+        ("low_rank_normal", "standard", "factor_vae"),
+        ("planar_flow", "vamp", "wae"),
     ],
 )
 def test_a_step_is_finite_and_reaches_every_parameter(posterior, prior, objective):

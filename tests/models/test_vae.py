@@ -23,8 +23,15 @@ CONFIG = {
     "likelihood": {"name": "bernoulli"},
     "objective": {"name": "elbo"},
 }
+COUPLED = {
+    "beta_tcvae": {"beta": 2.0, "num_data": 100},
+    "factor_vae": {"gamma": 2.0, "discriminator": {"name": "mlp", "hidden": (4,)}},
+    "dip_vae": {"kind": "II", "lambda_od": 1.0, "lambda_d": 1.0},
+    "info_vae": {"alpha": 0.5, "lambda_mmd": 2.0},
+    "wae": {"lambda_mmd": 2.0},
+}
 OPTIONS = {  # of each objective for a Gaussian posterior, as small as they go
-    **{name: {"num_samples": 2} for name in objectives.__all__ if name != "gumbel_softmax"},
+    **{name: {"num_samples": 2} for name in objectives.__all__ if name not in ("gumbel_softmax", *COUPLED)},
     "capacity": {"num_samples": 2, "gamma": 1.0, "nats": 1.0},
     "ciwae": {"num_samples": 2, "elbo_weight": 0.5},
     "free_bits": {"num_samples": 2, "free_nats": 0.1},
@@ -153,12 +160,14 @@ def test_a_schedule_moves_with_the_step():
 
 
 def test_every_objective_for_gaussians_is_tested_here():
-    assert {*OPTIONS, "gumbel_softmax"} == set(objectives.__all__)  # that one wants bits: `test_estimators.py`
+    of_bits = {"gumbel_softmax"}  # `test_estimators.py`
+    assert {*OPTIONS, *COUPLED, *of_bits} == set(objectives.__all__)
 
 
-@pytest.mark.parametrize("objective", OPTIONS)
+@pytest.mark.parametrize("objective", [*OPTIONS, *COUPLED])
 def test_every_objective_trains(objective):
-    model, batch = build(objective={"name": objective, **OPTIONS[objective]}), a_batch()
+    model, batch = build(objective={"name": objective} | {**OPTIONS, **COUPLED}[objective]), a_batch()
+    assert model.coupled == (objective in COUPLED)
     params = jax.jit(model.init)(jax.random.key(0), batch)
     loss, gradient = jax.jit(jax.value_and_grad(lambda p: model.loss(p, jax.random.key(1), batch, 0)[0].sum()))(params)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((loss, gradient)))

@@ -23,7 +23,8 @@ def mean_terms(model, params, key, data, *, step=0) -> dict:
 
 
 def bound_terms(model, params, key, data, *, step=0) -> dict:
-    """Every example's terms of the model's own loss: {"bound": [N], "rate": [N], "distortion": [N], ...}, nats.
+    """Every example's terms of the model's own loss: {"bound": [N], "rate": [N], "distortion": [N], ...}, nats; of the
+    ELBO with one sample, where the loss couples the examples of a batch (`disentangling`) and has no terms of one.
 
     `data` is a batch of any size; example i uses the key fold_in(key, i), so the result does not depend on batching.
     """
@@ -50,15 +51,17 @@ def elbo_terms(model, params, key, data) -> dict:
 
 
 def _own_terms(model, params, key, example, step):
+    if model.coupled:
+        return _elbo_terms(model, params, key, example, step, num_samples=1)
     _, terms = model.loss(params, key, jax.tree.map(lambda a: a[None], example), step)
     return jax.tree.map(lambda a: a[0], terms)
 
 
-def _elbo_terms(model, params, key, example, step):
+def _elbo_terms(model, params, key, example, step, num_samples=ELBO_SAMPLES):
     x, context = example["x"], example.get("context")
     q, prior = model.latent.posterior(params, x, context), model.latent.prior(params, context)
     equation = elbo if has_closed_form(q, prior) else elbo_sampled_kl
-    return equation(model.latent, params, key, x, context, num_samples=ELBO_SAMPLES)[1]
+    return equation(model.latent, params, key, x, context, num_samples=num_samples)[1]
 
 
 def _each(terms, model, mesh, params, key, data, step, at_once):

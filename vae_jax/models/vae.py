@@ -74,7 +74,7 @@ def vae(
     def bound(params, key, x, context=None):
         return log_weight(latent, params, key, x, context)
 
-    return Model(init, loss, sample, bound=bound, latent=latent)
+    return Model(init, loss, sample, bound=bound, latent=latent, coupled=objective.coupled)
 
 
 def from_config(

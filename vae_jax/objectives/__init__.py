@@ -1,4 +1,5 @@
-"""Every equation a model can maximise, for one example: `(latent, params, key, x, context) -> value, terms`.
+"""Every equation a model can maximise, for one example: `(latent, params, key, x, context) -> value, terms`; those of
+`disentangling`, whose examples are coupled, for a batch: `(latent, params, key, batch) -> value [B], terms`.
 
 `value` is what is maximised, possibly re-weighted, its gradient that of training (`estimators`); `terms` are never
 re-weighted and always in nats: `bound` (a lower bound of log p(x)), `distortion` = -E_q[log p(x|z)], `rate` =
@@ -17,16 +18,21 @@ from vae_jax.objectives.bounds import (
     renyi,
     stratified_elbo,
 )
+from vae_jax.objectives.disentangling import beta_tcvae, dip_vae, factor_vae, info_vae, wae
 from vae_jax.objectives.estimators import dreg, gumbel_softmax, rloo, score_function, sticking_the_landing, vimco
 
 __all__ = [
+    "beta_tcvae",
     "capacity",
     "ciwae",
+    "dip_vae",
     "dreg",
     "elbo",
     "elbo_sampled_kl",
+    "factor_vae",
     "free_bits",
     "gumbel_softmax",
+    "info_vae",
     "iwae",
     "miwae",
     "piwae",
@@ -36,4 +42,5 @@ __all__ = [
     "sticking_the_landing",
     "stratified_elbo",
     "vimco",
+    "wae",
 ]

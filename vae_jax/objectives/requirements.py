@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from vae_jax.distributions import Mixture, Sequential, has_closed_form, is_discrete
+from vae_jax.distributions import Mixture, Normal, Sequential, has_closed_form, is_discrete
 from vae_jax.distributions.sequential import parts_at_mean
 
 
@@ -12,21 +12,23 @@ class OwnNetwork(NamedTuple):
 
 
 # Networks that an equation learns for itself, by the name of the option.
-OWN_NETWORKS: dict[str, OwnNetwork] = {}
+OWN_NETWORKS: dict[str, OwnNetwork] = {"discriminator": OwnNetwork("z", ((2,),))}
 CLOSED_KL = {"capacity", "elbo", "free_bits", "gumbel_softmax"}
 BY_SCORE = {"rloo", "score_function", "vimco"}  # of log q alone: no gradient passes through a draw
 SUMMED = {"stratified_elbo"}  # over the components of a mixture
 # These ask of q and p no more than draws and their densities.
 BY_DENSITY = {"ciwae", "dreg", "elbo_sampled_kl", "iwae", "miwae", "piwae", "renyi", "sticking_the_landing"}
+BY_DIMENSION = {"beta_tcvae", "dip_vae"}  # of a diagonal Gaussian's dimensions
+INDEPENDENT = {*BY_DIMENSION, "factor_vae"}  # they draw q(z) towards independent dimensions
 
 
 def check_pair(objective, q, p):
     """Raise `ValueError` with the remedy where `objective`, by name, cannot be maximised with posterior `q`, prior `p`.
 
-    Some want KL(q || p) in closed form. All but the score-function estimators differentiate through z ~ q: a discrete
-    draw has no gradient, unless `gumbel_softmax` relaxes it; the choice of a mixture's component has none, unless
-    `stratified_elbo` sums it out. A chain, whose z is a tuple, wants both to be over the same at every level, and an
-    equation that asks no more of z than its densities.
+    Some want KL(q || p) in closed form, some independent dimensions. All but the score-function estimators
+    differentiate through z ~ q: a discrete draw has no gradient, unless `gumbel_softmax` relaxes it; the choice of a
+    mixture's component has none, unless `stratified_elbo` sums it out. A chain, whose z is a tuple, wants both to be
+    over the same at every level, and an equation that asks no more of z than its densities.
     """
     parts, chain = parts_at_mean(q), isinstance(q, Sequential)
     for q_part, p_part in zip(parts, parts_at_mean(p), strict=True):
@@ -55,3 +57,9 @@ def check_pair(objective, q, p):
         raise ValueError(f"{where} and a {p_name} prior, whose KL does not split by dimension; use 'elbo'")
     if chain and objective not in BY_DENSITY | BY_SCORE | SUMMED:
         raise ValueError(f"{where}: it is an equation of a single code; use 'elbo_sampled_kl'")
+    if objective in BY_DIMENSION and not isinstance(q, Normal):
+        raise ValueError(f"{where}, which does not split by dimension; use 'info_vae', or the posterior 'normal'")
+    if objective in INDEPENDENT and not isinstance(p, Normal):
+        raise ValueError(
+            f"{where} and a {p_name} prior: its dimensions are not independent; use 'info_vae', or the prior 'standard'"
+        )
