@@ -32,7 +32,10 @@ def evaluate(experiment, params, *, num_samples, num_test, progress=True) -> dic
     offset = transforms.log_levels_per_dim(experiment.transform, experiment.dataset.max_value)
     summary = likelihood.summary(terms, estimate, event_size=event_size, num_samples=num_samples, offset=offset)
     q = latents.posteriors(model, params, jax.tree.map(lambda a: a[:MUTUAL_INFORMATION_EXAMPLES], test))
-    summary["active_units"] = latents.active_units(latents.posterior_means(model, params, test))
+    means = latents.posterior_means(model, params, test)
+    summary["active_units"] = latents.active_units(means)
+    if isinstance(means, tuple):
+        summary |= {f"active_units_z{n}": latents.active_units(level) for n, level in enumerate(means, 1)}
     summary["mutual_information"] = float(latents.mutual_information(q, key_information))
     with contextlib.suppress(TypeError):  # a posterior that does not split by dimension
         key_correlation = jax.random.fold_in(key_information, len(test["x"]))
@@ -98,8 +101,8 @@ def figures(experiment, params, workdir, *, seed=0):
     directory.mkdir(exist_ok=True)
     drawn = dict(_image_figures(experiment, params, jax.random.key(seed)))
     test = experiment.split("test")
-    means = np.asarray(latents.posterior_means(experiment.model, params, test))
-    codes, axes = _to_plane(means)
+    means = latents.posterior_means(experiment.model, params, test)
+    codes, axes = _to_plane(np.concatenate(jax.tree.leaves(means), axis=1))  # of all levels
     drawn["latents"] = latent_plots.scatter(codes, experiment.dataset.test.label, axes=axes)
     try:
         rates = np.asarray(latents.rate_per_dimension(experiment.model, params, test))
@@ -206,7 +209,7 @@ def _image_figures(experiment, params, key):
     yield "samples_of_pixels", images.grid(show(pixels(jax.random.split(key_class, 100), classes)), ncols=10)
     yield "interpolations", _interpolations(experiment, params, x, c, show)
 
-    if latent.prior(params, None if c is None else c[0]).mean().shape == (2,):
+    if jax.tree.map(jnp.shape, latent.prior(params, None if c is None else c[0]).mean()) == (2,):
         axes = {"manifold": manifold.grid_values(20), "manifold_quantiles": manifold.normal_quantiles(20)}
         for name, values in axes.items():
             grid = jax.jit(lambda v: manifold.decode_grid(latent, params, v, None if c is None else c[0]))(values)
@@ -223,8 +226,9 @@ def _interpolations(experiment, params, x, context, show, pairs=4, steps=9):
 
     def paths(x_a, c_a, x_b, c_b):
         z_a, z_b = (latent.posterior(params, x, c).mean() for x, c in ((x_a, c_a), (x_b, c_b)))
-        codes = interpolate.linear(z_a, z_b, t), interpolate.spherical(z_a, z_b, t)
-        return codes, tuple(interpolate.decode_path(latent, params, path, c_a) for path in codes)
+        codes = tuple(interpolate.by_level(path, z_a, z_b, t) for path in (interpolate.linear, interpolate.spherical))
+        decoded = tuple(interpolate.decode_path(latent, params, path, c_a) for path in codes)
+        return tuple(path[-1] if isinstance(path, tuple) else path for path in codes), decoded  # the codes of the top
 
     (chord, arc), (along_chord, along_arc) = jax.jit(jax.vmap(paths))(*a, *b)
     return images.interpolation(

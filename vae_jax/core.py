@@ -50,6 +50,18 @@ def per_example(function: Callable) -> Callable:
     return batched
 
 
+def one_hot(context, num_classes):
+    """A class label as the vector that networks see; None where the model is conditional on nothing.
+
+    Raises `ValueError` where a conditional model meets no context.
+    """
+    if num_classes == 0:
+        return None
+    if context is None:
+        raise ValueError(f"this model is conditional on {num_classes} classes: a context is needed")
+    return jax.nn.one_hot(context, num_classes)
+
+
 def call(function: Callable, options: dict[str, Any], *args, where: str, **given):
     """`function(*args, **given, **options)`, where `options` come from a config: its keys are keyword arguments.
 

@@ -82,9 +82,11 @@ def get_config(arg: str = "") -> ConfigDict:
 def smoke(config: ConfigDict) -> ConfigDict:
     """The same experiment, small enough for a test: every code path, no result."""
     config.data.batch_size = 8
-    for network in (config.model.encoder, config.model.decoder, config.model.prior):
-        if "hidden" in network:
-            network.hidden = tuple(min(width, 16) for width in network.hidden)
+    levels = config.model.levels.values() if "levels" in config.model else [config.model]
+    for network in (config.model.prior, *(level[part] for level in levels for part in ("encoder", "decoder"))):
+        for widths in ("hidden", "branches"):
+            if widths in network:
+                network[widths] = tuple(min(width, 16) for width in network[widths])
         if "channels" in network:
             network.channels = tuple(min(width, 4) for width in network.channels)
         if "num_components" in network:

@@ -1,5 +1,6 @@
 """Every posterior with every prior under every bound: either it trains, or the config is refused with the remedy."""
 
+import functools
 import itertools
 
 import jax
@@ -73,9 +74,9 @@ def refusal(posterior, prior, objective):
     if bits and not by_score and objective != "gumbel_softmax":
         return "no gradient passes through draws of binary"
     if objective == "gumbel_softmax" and not bits:
-        return "needs no relaxation; use 'elbo'"
+        return "needs no relaxation; use 'elbo"
     if posterior == "normal_mixture" and not by_score and objective != "stratified_elbo":
-        return "no gradient passes through the choice of its component; use 'stratified_elbo'"
+        return "no gradient passes through the choice of a component; use 'stratified_elbo'"
     closed = objective in ("elbo", "capacity", "free_bits", "gumbel_softmax")
     if closed and ("flow" in posterior or prior not in ("standard", "bernoulli", "uniform_sphere")):
         return "no closed-form KL; use 'rloo' or 'vimco'" if bits else "no closed-form KL; use 'elbo_sampled_kl'"
@@ -86,6 +87,46 @@ def refusal(posterior, prior, objective):
     if objective in ("beta_tcvae", "dip_vae", "factor_vae") and prior != "standard":
         return "dimensions are not independent; use 'info_vae', or the prior 'standard'"
     return None
+
+
+HIERARCHIES = [
+    ("bottom_up", "normal", "standard"),
+    ("top_down", "normal", "vamp"),
+    ("top_down", "bernoulli", "bernoulli"),
+    ("top_down", "normal_mixture", "flow"),
+]
+
+
+def build_hierarchy(inference, head, prior, objective):
+    """Two levels; of the prior's levels each has the same head as that of the posterior."""
+    head = {"name": head, **POSTERIORS[head]}
+    network = {"name": "mlp", "hidden": (4,)}
+    level = {"latent_dim": 2, "encoder": network, "decoder": network}
+    config = {
+        "levels": {"z1": level, "z2": level},
+        "inference": inference,
+        "skip": inference == "top_down",
+        "posterior": head,
+        "conditional": head,
+        "prior": {"name": prior, **PRIORS[prior]},
+        "likelihood": {"name": "bernoulli"},
+        "objective": {"name": objective} | (COUPLED.get(objective) or {"num_samples": 2, **OBJECTIVES[objective]}),
+    }
+    return models.from_config("hierarchical_vae", config, event_shape=(5,), num_classes=0)
+
+
+def refusal_of_hierarchy(head, objective):
+    if objective in ("score_function", "rloo", "vimco"):
+        return None
+    if head == "bernoulli" and objective != "gumbel_softmax":
+        return "no gradient passes through draws of binary; use 'rloo' or 'vimco'"
+    if objective == "gumbel_softmax" and head != "bernoulli":
+        return "needs no relaxation; use 'elbo_sampled_kl'"
+    if head == "normal_mixture":
+        return "no gradient passes through the choice of a component; use 'rloo'"
+    if objective in ("elbo", "capacity", "free_bits", "gumbel_softmax"):
+        return f"no closed-form KL; use '{'rloo' if head == 'bernoulli' else 'elbo_sampled_kl'}'"
+    return "an equation of a single code; use 'elbo_sampled_kl'" if objective in COUPLED else None
 
 
 def step(model):
@@ -106,20 +147,33 @@ def step(model):
 
 @pytest.mark.parametrize("posterior, prior", itertools.product(POSTERIORS, PRIORS))
 def test_it_trains_or_says_why_not(posterior, prior):
-    """Shapes and types of a whole step; nothing is compiled."""
     for objective in (*OBJECTIVES, *COUPLED):
-        words = refusal(posterior, prior, objective)
-        if words:
-            with pytest.raises(ValueError, match=words):
-                build(posterior, prior, objective)
-            continue
-        params, ((loss, terms), gradient) = jax.eval_shape(
-            step(build(posterior, prior, objective)), jax.random.key(0), BATCH
+        trains_or_refuses(
+            functools.partial(build, posterior, prior, objective),
+            refusal(posterior, prior, objective),
+            prior,
+            objective,
         )
-        assert loss.shape == () and all(term.shape == (4,) for term in terms.values())
-        assert jax.tree.structure(gradient) == jax.tree.structure(params)
-        assert ("prior" in params) == (prior not in ("standard", "uniform_sphere"))
-        assert ("objective" in params) == (objective == "factor_vae")
+
+
+@pytest.mark.parametrize("inference, head, prior", HIERARCHIES)
+def test_a_hierarchy_trains_or_says_why_not(inference, head, prior):
+    for objective in (*OBJECTIVES, *COUPLED):
+        build_it = functools.partial(build_hierarchy, inference, head, prior, objective)
+        trains_or_refuses(build_it, refusal_of_hierarchy(head, objective), prior, objective)
+
+
+def trains_or_refuses(build_it, words, prior, objective):
+    """Shapes and types of a whole step; nothing is compiled."""
+    if words:
+        with pytest.raises(ValueError, match=words):
+            build_it()
+        return
+    params, ((loss, terms), gradient) = jax.eval_shape(step(build_it()), jax.random.key(0), BATCH)
+    assert loss.shape == () and all(term.shape == (4,) for term in terms.values())
+    assert jax.tree.structure(gradient) == jax.tree.structure(params)
+    assert ("prior" in params) == (prior not in ("standard", "uniform_sphere"))
+    assert ("objective" in params) == (objective == "factor_vae")
 
 
 @pytest.mark.parametrize(

@@ -149,3 +149,19 @@ def test_zero_output_is_zero_and_can_move():
     assert all((np.asarray(a) == 0).all() for a in network.apply(variables, x))
     slope = jax.grad(lambda v: network.apply(v, x)[0].sum())(variables)
     assert np.abs(slope["params"]["DenseHead_0"]["Dense_0"]["kernel"]).max() > 0
+
+
+def test_branches_see_one_input_each():
+    """A hidden unit of a branch depends on its own input alone; the joint layers on both."""
+    network = networks.mlp(((2,),), hidden=(3,), branches=(4,), activation="identity")
+    x, context = jnp.arange(5.0), jnp.arange(3.0)
+    variables = network.init(jax.random.key(0), x, context)
+    shapes = {name: layer["kernel"].shape for name, layer in variables["params"].items() if name != "DenseHead_0"}
+    assert shapes == {"Dense_0": (5, 4), "Dense_1": (3, 4), "Dense_2": (8, 3)}
+    by_x, by_context = (jax.jacobian(lambda *a: network.apply(variables, *a)[0], n)(x, context) for n in (0, 1))
+    kernel = [np.asarray(variables["params"][f"Dense_{n}"]["kernel"]) for n in range(3)]
+    head = np.asarray(variables["params"]["DenseHead_0"]["Dense_0"]["kernel"])
+    np.testing.assert_allclose(by_x, (kernel[0] @ kernel[2][:4] @ head).T, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(by_context, (kernel[1] @ kernel[2][4:] @ head).T, rtol=1e-4, atol=1e-5)
+    alone = network.init(jax.random.key(0), x)
+    assert alone["params"]["Dense_1"]["kernel"].shape == (4, 3)

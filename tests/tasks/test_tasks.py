@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from vae_jax.core import Latent
-from vae_jax.distributions import Normal
+from vae_jax.distributions import Normal, Sequential
 from vae_jax.tasks import interpolate, manifold, reconstruct
 
 RNG = np.random.default_rng(0)
@@ -59,6 +59,16 @@ def test_a_path_is_decoded_code_by_code(linear_gaussian):
     np.testing.assert_allclose(given, expected, atol=1e-5)
 
 
+def test_a_path_of_a_hierarchy_is_one_of_every_level():
+    a, b = (code(5), code(2)), (code(5), code(2))
+    for path in (interpolate.linear, interpolate.spherical):
+        given = interpolate.by_level(path, a, b, T)
+        assert isinstance(given, tuple)
+        for level in range(2):
+            np.testing.assert_array_equal(given[level], path(a[level], b[level], T))
+    np.testing.assert_array_equal(interpolate.by_level(path, a[0], b[0], T), path(a[0], b[0], T))
+
+
 # ------------------------------------------------------------------------------------------------------- the plane
 
 
@@ -82,6 +92,13 @@ def test_z1_runs_along_a_row_and_z2_down_the_columns():
 def test_the_manifold_wants_two_dimensions(dim):
     with pytest.raises(ValueError, match=rf"two latent dimensions, this prior has shape \({dim},\)"):
         manifold.decode_grid(plane(dim), None, jnp.arange(3.0))
+
+
+def test_the_manifold_wants_a_single_level():
+    chain = Sequential(Normal.standard((2,)), conditionals=(lambda params, given, before: Normal.standard((3,)),))
+    latent = plane()._replace(prior=lambda params, context=None: chain)
+    with pytest.raises(ValueError, match=r"two latent dimensions, this prior has shape \(\(2,\), \(3,\)\)"):
+        manifold.decode_grid(latent, None, jnp.arange(3.0))
 
 
 def test_quantiles_cut_the_normal_into_equal_masses():

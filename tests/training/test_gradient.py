@@ -168,3 +168,16 @@ def test_any_optimiser_of_optax_descends(name):
         state, metrics = step(state, batch_of(1.0))
         first = metrics["loss"] if first is None else first
     assert float(metrics["loss"]) < float(first)
+
+
+def test_a_schedule_may_map_from_steps_written_as_strings():
+    """As a config and JSON have them: the stages of arXiv:1509.00519."""
+    stages = {"name": "piecewise_constant_schedule", "init_value": 1.0, "boundaries_and_scales": {"10": 0.5, "4": 0.1}}
+    descent = gradient.optimizer(name="sgd", learning_rate=2.0, schedule=stages)
+    state, rates = descent.init(jnp.ones(())), []
+    for _ in range(12):
+        update, state = descent.update(jnp.ones(()), state)
+        rates.append(-float(update))
+    np.testing.assert_allclose(rates, [2.0] * 4 + [0.2] * 6 + [0.1] * 2, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"schedule\.boundaries_and_scales: want steps as keys, got 'ten'"):
+        gradient.optimizer(name="sgd", learning_rate=2.0, schedule={**stages, "boundaries_and_scales": {"ten": 0.5}})

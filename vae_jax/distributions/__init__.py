@@ -1,7 +1,7 @@
 """Distributions are values: frozen pytrees with `sample(key)`, `log_prob(x)` (a scalar, nats) and `mean()`.
 
 A reparameterised one may have `sample_and_log_prob(key)` too, which is exact where log_prob(sample(key)) would round.
-`support` says over what: "real", "binary", "integers below V", "sphere".
+`support` says over what: "real", "binary", "integers below V", "sphere"; of a chain, a tuple.
 """
 
 from vae_jax.distributions.autoregressive import Autoregressive
@@ -11,6 +11,7 @@ from vae_jax.distributions.mixture import Mixture
 from vae_jax.distributions.normal import LowRankNormal, MultivariateNormal, Normal
 from vae_jax.distributions.pixels import DiscretizedLogisticMixture
 from vae_jax.distributions.relaxed import RelaxedBernoulli, RelaxedOneHot, relax
+from vae_jax.distributions.sequential import Sequential, draw
 from vae_jax.distributions.spherical import UniformSphere, VonMisesFisher
 from vae_jax.distributions.support import check_support, is_discrete
 from vae_jax.distributions.transformed import Transformed
@@ -27,10 +28,12 @@ __all__ = [
     "OneHot",
     "RelaxedBernoulli",
     "RelaxedOneHot",
+    "Sequential",
     "Transformed",
     "UniformSphere",
     "VonMisesFisher",
     "check_support",
+    "draw",
     "has_closed_form",
     "is_discrete",
     "kl_divergence",

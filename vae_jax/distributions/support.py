@@ -32,8 +32,10 @@ def check_support(distribution, x):
 
 
 def is_discrete(distribution) -> bool:
-    """Whether it is over a countable set: its draws carry no gradient."""
-    return distribution.support not in ("real", "sphere")
+    """Whether it, or any part of a chain, is over a countable set: its draws carry no gradient."""
+    support = distribution.support
+    parts = support if isinstance(support, tuple) else (support,)
+    return any(part not in ("real", "sphere") for part in parts)
 
 
 def real_coordinates(support):

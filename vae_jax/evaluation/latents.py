@@ -5,34 +5,58 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from vae_jax.distributions import Normal
+from vae_jax.distributions import Normal, Sequential
 from vae_jax.distributions.kl import kl_normal_normal_per_dim
 from vae_jax.objectives.disentangling import log_aggregate
 
 PIECE = 250
+PAIRS_AT_ONCE = 50_000  # of a code and a posterior
 
 
 def posteriors(model, params, data):
-    """q(z|x_n) for every example: a distribution whose arrays have a leading axis N."""
-    return _posteriors(model.latent, params, data)
+    """q(z|x_n) for every example: a distribution whose arrays have a leading axis N, but for the networks of a chain,
+    which all examples share: `jax.vmap` over it wants `in_axes=axes(q)`.
+    """
+    q = _each(model.latent, _own, params, data)
+    if isinstance(q, Sequential):
+        return q.replace(params=_posterior(model.latent, params, jax.tree.map(lambda a: a[0], data)).params)
+    return q
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _posteriors(latent, params, data):
-    def one(example):
-        return latent.posterior(params, example["x"], example.get("context"))
-
-    return jax.lax.map(one, data, batch_size=PIECE)
+def axes(q):
+    """Where the distributions of many examples have their axis N: `in_axes` of `jax.vmap`."""
+    return q.replace(first=0, params=None, given=0) if isinstance(q, Sequential) else 0
 
 
 def posterior_means(model, params, data):
-    """E_q[z] of every example, [N, D]."""
-    return jax.vmap(lambda q: q.mean())(posteriors(model, params, data))
+    """The mean of q(z|x) of every example, [N, D]; of a hierarchy a tuple of such, by level (`Sequential.mean`)."""
+    return _each(model.latent, _mean, params, data)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _each(latent, of, params, data):
+    return jax.lax.map(lambda example: of(_posterior(latent, params, example)), data, batch_size=PIECE)
+
+
+def _posterior(latent, params, example):
+    return latent.posterior(params, example["x"], example.get("context"))
+
+
+def _own(q):
+    """Without what all examples share: there would be N copies."""
+    return q.replace(params=None) if isinstance(q, Sequential) else q
+
+
+def _mean(q):
+    return q.mean()
 
 
 def active_units(means, threshold=0.01):
-    """How many dimensions have Var_n(E_q[z_d | x_n]) above `threshold`.  arXiv:1509.00519 sec. 5.2."""
-    return int(jnp.sum(jnp.var(means, axis=0) > threshold))
+    """How many dimensions, of all levels together, have Var_n(E_q[z_d | x_n]) above `threshold`.
+
+    arXiv:1509.00519 sec. 5.2; of the levels of a hierarchy `means` is a tuple.
+    """
+    return sum(int(jnp.sum(jnp.var(level, axis=0) > threshold)) for level in jax.tree.leaves(means))
 
 
 def rate_per_dimension(model, params, data):
@@ -52,14 +76,17 @@ def mutual_information(q, key):
     approaches when the codes of different images do not overlap: then read it as "at least".
     """
     size = jax.tree.leaves(q)[0].shape[0]
+    where = axes(q)
 
     def one(item):
-        q_n, k = item
+        index, k = item
+        q_n = jax.tree.map(lambda axis, part: _at(part, index) if axis == 0 else part, where, q, is_leaf=_is_none)
         z = q_n.sample(k)
-        log_q = jax.vmap(lambda q_m: q_m.log_prob(z))(q)
+        log_q = jax.vmap(lambda q_m: q_m.log_prob(z), in_axes=(where,))(q)
         return q_n.log_prob(z) - (jax.nn.logsumexp(log_q) - jnp.log(size))
 
-    return jnp.mean(jax.lax.map(one, (q, jax.random.split(key, size)), batch_size=PIECE))
+    items = (jnp.arange(size), jax.random.split(key, size))
+    return jnp.mean(jax.lax.map(one, items, batch_size=max(1, min(PIECE, PAIRS_AT_ONCE // size))))
 
 
 @jax.jit
@@ -79,3 +106,11 @@ def total_correlation(q, key):
         return joint - jnp.sum(marginals)
 
     return jnp.mean(jax.lax.map(one, (q, jax.random.split(key, size)), batch_size=PIECE))
+
+
+def _at(tree, index):
+    return jax.tree.map(lambda a: a[index], tree)
+
+
+def _is_none(axis):
+    return axis is None

@@ -3,10 +3,12 @@
 p(z) = prior         q(z|x, c) = posterior(encoder(x, c))       p(x|z, c) = likelihood(decoder(z, c))
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
-from vae_jax import networks, objectives, posteriors, priors
+from vae_jax import core, networks, objectives, posteriors, priors
 from vae_jax.core import Latent, Model, build
 from vae_jax.distributions import heads
 from vae_jax.networks.precision import compute_in
@@ -36,13 +38,7 @@ def vae(
     """
     prior = prior or priors.standard((latent_dim,))
     objective = objective_of.of(objective, **options)
-
-    def one_hot(context):
-        if num_classes == 0:
-            return None
-        if context is None:
-            raise ValueError(f"this model is conditional on {num_classes} classes: a context is needed")
-        return jax.nn.one_hot(context, num_classes)
+    one_hot = functools.partial(core.one_hot, num_classes=num_classes)
 
     def encode(params, x, context=None):
         return posterior.distribution(*encoder.apply(params["encoder"], likelihood.standardize(x), one_hot(context)))

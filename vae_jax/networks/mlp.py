@@ -45,23 +45,29 @@ class MLP(nn.Module):
     """Dense layers of the widths `hidden`, for any event shape; an encoder or a decoder.
 
     `gated`: h = act(A x + a) ⊙ σ(B x + b); with act = identity, arXiv:1612.08083 eq. (1), as arXiv:1705.07120 has it.
-    `zero_output`: the last layer starts at zero, and so do all outputs.
+    `branches`: widths of layers that x and the context pass apart before they are joined, as the two-level networks of
+    arXiv:1705.07120 do. `zero_output`: the last layer starts at zero, and so do all outputs.
     """
 
     outputs: tuple
     hidden: tuple = (500,)
     activation: str = "relu"
     gated: bool = False
+    branches: tuple = ()
     zero_output: bool = False
 
     @nn.compact
     def __call__(self, x, context=None):
         act = activation_function(self.activation)
-        h = join(x, context)
-        for width in self.hidden:
-            if self.gated:
-                h, gate = split(nn.Dense(2 * width)(h), [width, width])  # one product for both
-                h = act(h) * jax.nn.sigmoid(gate)
-            else:
-                h = act(nn.Dense(width)(h))
-        return DenseHead(self.outputs, self.zero_output)(h)
+
+        def layers(h, widths):
+            for width in widths:
+                if self.gated:
+                    h, gate = split(nn.Dense(2 * width)(h), [width, width])  # one product for both
+                    h = act(h) * jax.nn.sigmoid(gate)
+                else:
+                    h = act(nn.Dense(width)(h))
+            return h
+
+        h = join(layers(jnp.ravel(x), self.branches), None if context is None else layers(context, self.branches))
+        return DenseHead(self.outputs, self.zero_output)(layers(h, self.hidden))

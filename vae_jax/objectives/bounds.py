@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from vae_jax.distributions import Mixture, kl_divergence, kl_per_dim
+from vae_jax.distributions import Mixture, draw, kl_divergence, kl_per_dim
 from vae_jax.numerics import log_mean_exp, straight_through
 
 
@@ -152,7 +152,7 @@ def sampled_iwae(log_lik, log_ratio):
 
 def draws(q, key, num_samples):
     """K = `num_samples` draws z_k ~ q [K, ...] and their log q(z_k) [K]."""
-    return jax.vmap(lambda k: _draw(q, k))(_split(key, num_samples))
+    return jax.vmap(lambda k: draw(q, k))(_split(key, num_samples))
 
 
 def log_joint(latent, params, x, context=None):
@@ -175,18 +175,10 @@ def _log_terms(latent, params, x, context):
     q, prior = latent.posterior(params, x, context), latent.prior(params, context)
 
     def terms(key):
-        z, log_q = _draw(q, key)
+        z, log_q = draw(q, key)
         return latent.likelihood(params, z, context).log_prob(x), prior.log_prob(z) - log_q
 
     return terms
-
-
-def _draw(q, key):
-    """z ~ q and log q(z): from the noise itself where `q` knows how, which rounding cannot spoil."""
-    if hasattr(q, "sample_and_log_prob"):
-        return q.sample_and_log_prob(key)
-    z = q.sample(key)
-    return z, q.log_prob(z)
 
 
 def _product(num_outer, num_samples):

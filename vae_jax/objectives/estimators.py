@@ -12,7 +12,7 @@ reparameterised q. All five need log q at a given z, so a full covariance must b
 import jax
 import jax.numpy as jnp
 
-from vae_jax.distributions import Bernoulli, Categorical, OneHot, kl_divergence, relax
+from vae_jax.distributions import is_discrete, kl_divergence, relax
 from vae_jax.numerics import scale_gradient, straight_through
 from vae_jax.objectives.bounds import draws, log_joint, sampled_elbo, sampled_iwae
 
@@ -131,6 +131,6 @@ def _check_others(name, num_samples):
 
 
 def _reparameterised(q):
-    if isinstance(q, (Bernoulli, Categorical, OneHot)):
+    if is_discrete(q):
         raise TypeError(f"{type(q).__name__} is not reparameterised: use objective 'rloo', 'vimco' or 'gumbel_softmax'")
     return q

@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-from vae_jax.distributions import Mixture, Normal, has_closed_form, is_discrete
+from vae_jax.distributions import Mixture, Normal, Sequential, has_closed_form, is_discrete
+from vae_jax.distributions.sequential import parts_at_mean
 
 
 class OwnNetwork(NamedTuple):
@@ -15,6 +16,9 @@ OWN_NETWORKS: dict[str, OwnNetwork] = {"discriminator": OwnNetwork("z", ((2,),))
 CLOSED_KL = {"capacity", "elbo", "free_bits", "gumbel_softmax"}
 PRIOR_OVER = {"real": "standard", "binary": "bernoulli", "sphere": "uniform_sphere"}
 BY_SCORE = {"rloo", "score_function", "vimco"}  # of log q alone: no gradient passes through a draw
+SUMMED = {"stratified_elbo"}  # over the components of a mixture
+# These ask of q and p no more than draws and their densities.
+BY_DENSITY = {"ciwae", "dreg", "elbo_sampled_kl", "iwae", "miwae", "piwae", "renyi", "sticking_the_landing"}
 BY_DIMENSION = {"beta_tcvae", "dip_vae"}  # of a diagonal Gaussian's dimensions
 INDEPENDENT = {*BY_DIMENSION, "factor_vae"}  # they draw q(z) towards independent dimensions
 
@@ -24,28 +28,35 @@ def check_pair(objective, q, p):
 
     Some want KL(q || p) in closed form, some independent dimensions. All but the score-function estimators
     differentiate through z ~ q: a discrete draw has no gradient, unless `gumbel_softmax` relaxes it; the choice of a
-    mixture's component has none, unless `stratified_elbo` sums it out.
+    mixture's component has none, unless `stratified_elbo` sums it out. A chain, whose z is a tuple, wants both to be
+    over the same at every level, and an equation that asks no more of z than its densities.
     """
+    parts, chain = parts_at_mean(q), isinstance(q, Sequential)
+    for q_part, p_part in zip(parts, parts_at_mean(p), strict=True):
+        if q_part.support != p_part.support:
+            q_name, p_name = type(q_part).__name__, type(p_part).__name__
+            raise ValueError(
+                f"config.model.prior: a {p_name} is over {p_part.support}, the posterior, a {q_name}, over "
+                f"{q_part.support}; use {PRIOR_OVER.get(q_part.support, 'vamp')!r}"
+            )
     q_name, p_name = type(q).__name__, type(p).__name__
-    if q.support != p.support:
-        raise ValueError(
-            f"config.model.prior: a {p_name} is over {p.support}, the posterior, a {q_name}, over {q.support}; use "
-            f"{PRIOR_OVER.get(q.support, 'vamp')!r}"
-        )
     where = f"config.model.objective.name: {objective!r} cannot be used with a {q_name} posterior"
-    if is_discrete(q) and objective not in BY_SCORE | {"gumbel_softmax"}:
-        raise ValueError(
-            f"{where}: no gradient passes through draws of {q.support}; use 'rloo', 'vimco' or 'gumbel_softmax'"
-        )
-    if objective == "gumbel_softmax" and not is_discrete(q):
-        raise ValueError(f"{where}, which needs no relaxation; use 'elbo'")
-    if isinstance(q, Mixture) and objective not in BY_SCORE | {"stratified_elbo"}:
-        raise ValueError(f"{where}: no gradient passes through the choice of its component; use 'stratified_elbo'")
-    if objective in CLOSED_KL and not has_closed_form(q, p):
-        remedy = "'rloo' or 'vimco'" if is_discrete(q) else "'elbo_sampled_kl'"
+    discrete, closed = [part for part in parts if is_discrete(part)], has_closed_form(q, p)
+    if discrete and objective not in BY_SCORE | {"gumbel_softmax"}:
+        remedy = "'rloo' or 'vimco'" if chain else "'rloo', 'vimco' or 'gumbel_softmax'"
+        raise ValueError(f"{where}: no gradient passes through draws of {discrete[0].support}; use {remedy}")
+    if objective == "gumbel_softmax" and not discrete:
+        raise ValueError(f"{where}, which needs no relaxation; use '{'elbo' if closed else 'elbo_sampled_kl'}'")
+    by_choice, remedy = (BY_SCORE, "rloo") if chain else (SUMMED | BY_SCORE, "stratified_elbo")
+    if any(isinstance(part, Mixture) for part in parts) and objective not in by_choice:
+        raise ValueError(f"{where}: no gradient passes through the choice of a component; use {remedy!r}")
+    if objective in CLOSED_KL and not closed:
+        remedy = "'rloo' or 'vimco'" if discrete else "'elbo_sampled_kl'"
         raise ValueError(f"{where} and a {p_name} prior: no closed-form KL; use {remedy}")
     if objective == "free_bits" and type(q) is not type(p):
         raise ValueError(f"{where} and a {p_name} prior, whose KL does not split by dimension; use 'elbo'")
+    if chain and objective not in BY_DENSITY | BY_SCORE | SUMMED:
+        raise ValueError(f"{where}: it is an equation of a single code; use 'elbo_sampled_kl'")
     if objective in BY_DIMENSION and not isinstance(q, Normal):
         raise ValueError(f"{where}, which does not split by dimension; use 'info_vae', or the posterior 'normal'")
     if objective in INDEPENDENT and not isinstance(p, Normal):

@@ -1,4 +1,4 @@
-"""Paths between two codes."""
+"""Paths between two codes; those of a hierarchy, tuples, level by level (`by_level`)."""
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,11 @@ def spherical(z_a, z_b, t):
     return jnp.where(flat, linear(z_a, z_b, t), arc)
 
 
+def by_level(path, z_a, z_b, t):
+    """`path`, `linear` or `spherical`, at every level: a tuple of [T, D] for tuples of codes, else one [T, D]."""
+    return jax.tree.map(lambda a, b: path(a, b, t), z_a, z_b)
+
+
 def decode_path(latent, params, path, context=None):
-    """The mean of p(x|z) along a path of codes [T, D]: [T, *event]."""
+    """The mean of p(x|z) along a path of codes [T, D] (or a tuple of such): [T, *event]."""
     return jax.vmap(lambda z: latent.likelihood(params, z, context).mean())(path)

@@ -19,7 +19,7 @@ def decode_grid(latent, params, values, context=None):
 
     Raises `ValueError` for a prior that is not two-dimensional.
     """
-    shape = latent.prior(params, context).mean().shape
+    shape = jax.tree.map(jnp.shape, latent.prior(params, context).mean())
     if shape != (2,):
         raise ValueError(f"the manifold needs two latent dimensions, this prior has shape {shape}")
     decode = lambda z1, z2: latent.likelihood(params, jnp.stack([z1, z2]), context).mean()  # noqa: E731

@@ -29,19 +29,29 @@ class State:
 def optimizer(*, name, learning_rate, schedule=None, clip_norm=0.0, **options) -> optax.GradientTransformation:
     """The optimiser of Optax called `name`, with `options` as its keyword arguments (`weight_decay` for `adamw`, ...).
 
-    `schedule`: {"name": any schedule of Optax, ...}, a factor on `learning_rate`; `clip_norm` > 0 clips the global
-    norm first. Raises `ValueError` that names an unknown key or value.
+    `schedule`: {"name": any schedule of Optax, ...}, a factor on `learning_rate`, where steps that are keys may be
+    strings, as JSON has them; `clip_norm` > 0 clips the global norm first. Raises `ValueError` that names an unknown
+    key or value.
     """
     function = getattr(optax, str(name), None)
     if not inspect.isfunction(function) or "learning_rate" not in inspect.signature(function).parameters:
         raise ValueError(f"config.optimizer.name: {name!r} is no optimiser of optax (adam, adamw, adamax, sgd ...)")
     if schedule:
-        factor = build(optax.schedules, schedule, where="config.optimizer.schedule")
+        factor = build(optax.schedules, _by_step(schedule), where="config.optimizer.schedule")
         rate = lambda count: learning_rate * factor(count)  # noqa: E731
     else:
         rate = learning_rate
     transformation = call(function, options, where=f"config.optimizer ({name})", learning_rate=rate)
     return optax.chain(optax.clip_by_global_norm(clip_norm), transformation) if clip_norm else transformation
+
+
+def _by_step(schedule):
+    """The schedule with whole numbers for keys in what it maps from steps: {"boundaries_and_scales": {"1000": 0.1}}."""
+    given = {name: value for name, value in schedule.items() if isinstance(value, dict)}
+    for name, value in given.items():
+        if wrong := [step for step in value if not str(step).isdigit()]:
+            raise ValueError(f"config.optimizer.schedule.{name}: want steps as keys, got {wrong[0]!r}")
+    return {**schedule, **{name: {int(step): v for step, v in value.items()} for name, value in given.items()}}
 
 
 def gradient(model, optimizer, *, average_decay=0.0, skip_above=0.0, only=()) -> Learner:

@@ -1,0 +1,16 @@
+"""IWAE with doubly reparameterised gradients, arXiv:1810.04152, K = 50, otherwise as `iwae_mnist_1layer`.
+
+python -m experiments.train --config=experiments/configs/dreg_mnist.py --config.data.path=DIR
+
+Result: not yet measured.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import iwae_mnist_1layer, vae_digits
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    config = iwae_mnist_1layer.get_config()
+    config.model.objective.name = "dreg"
+    return vae_digits.smoke(config) if arg == "smoke" else config
