@@ -35,7 +35,7 @@ def vae(
     Raises `ValueError` where a conditional model meets no context.
     """
     prior = prior or priors.standard((latent_dim,))
-    objective = objective_of.of(objective, **options)
+    objective = objective_of.of(objective, standardize=likelihood.standardize, **options)
 
     def one_hot(context):
         if num_classes == 0:

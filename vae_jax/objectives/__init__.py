@@ -17,7 +17,15 @@ from vae_jax.objectives.bounds import (
     renyi,
     stratified_elbo,
 )
-from vae_jax.objectives.estimators import dreg, gumbel_softmax, rloo, score_function, sticking_the_landing, vimco
+from vae_jax.objectives.estimators import (
+    dreg,
+    gumbel_softmax,
+    nvil,
+    rloo,
+    score_function,
+    sticking_the_landing,
+    vimco,
+)
 
 __all__ = [
     "capacity",
@@ -29,6 +37,7 @@ __all__ = [
     "gumbel_softmax",
     "iwae",
     "miwae",
+    "nvil",
     "piwae",
     "renyi",
     "rloo",

@@ -11,9 +11,11 @@ class OwnNetwork(NamedTuple):
 
 
 # Networks that an equation learns for itself, by the name of the option.
-OWN_NETWORKS: dict[str, OwnNetwork] = {}
+OWN_NETWORKS: dict[str, OwnNetwork] = {"baseline": OwnNetwork("x", ((),))}
+# Running means that an equation keeps, by the name of the option: the number given is the decay.
+RUNNING_MEANS = {"running_mean", "running_variance"}
 CLOSED_KL = {"capacity", "elbo", "free_bits", "gumbel_softmax"}
-BY_SCORE = {"rloo", "score_function", "vimco"}  # of log q alone: no gradient passes through a draw
+BY_SCORE = {"nvil", "rloo", "score_function", "vimco"}  # of log q alone: no gradient passes through a draw
 
 
 def check_pair(objective, q, p):

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
+from flax.traverse_util import flatten_dict, unflatten_dict
 
-from vae_jax.core import Learner, build, call
+from vae_jax.core import RUNNING, Learner, build, call
 
 WARM_UP = 100  # steps that are never skipped for their size, and the memory of the running mean that judges the later
 
@@ -50,6 +51,9 @@ def gradient(model, optimizer, *, average_decay=0.0, skip_above=0.0) -> Learner:
 
     A step whose loss or gradient is not finite changes nothing but its count.
 
+    Running statistics, what lies in params under `core.RUNNING`, take the gradient itself for their step: the optimiser
+    does not know of them, nor does the norm that is reported, clipped and judged.
+
     With `skip_above` c > 1, a step t ≥ 100 is skipped too where the norm of its gradient exceeds c m_t, with
     m_{t+1} = m_t + (min(norm, c m_t) - m_t) / min(t + 1, 100) the running mean of the norms. Every such step raises m
     by the factor 1 + (c - 1)/100, so a gradient that grows to J m for good is followed again after
@@ -65,7 +69,7 @@ def gradient(model, optimizer, *, average_decay=0.0, skip_above=0.0) -> Learner:
         average = jax.tree.map(jnp.copy, params) if average_decay else None
         zero = jnp.zeros((), jnp.int32)
         mean_norm = jnp.zeros(()) if skip_above else None
-        return State(zero, key_steps, params, optimizer.init(params), average, zero, zero, mean_norm)
+        return State(zero, key_steps, params, optimizer.init(_apart(params)[0]), average, zero, zero, mean_norm)
 
     def step(state, batch):
         key = jax.random.fold_in(state.key, state.step)
@@ -75,8 +79,11 @@ def gradient(model, optimizer, *, average_decay=0.0, skip_above=0.0) -> Learner:
             return jnp.mean(loss), jax.tree.map(jnp.mean, terms)
 
         (loss, terms), gradients = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
+        gradients, moves = _apart(gradients)
         grad_norm = optax.global_norm(gradients)
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+        if moves:
+            finite &= jnp.isfinite(optax.global_norm(moves))
         accepted, mean_norm = finite, state.mean_norm
         if skip_above:
             limit = jnp.where(mean_norm > 0, skip_above * mean_norm, jnp.inf)  # 0: no norm has been seen
@@ -85,8 +92,9 @@ def gradient(model, optimizer, *, average_decay=0.0, skip_above=0.0) -> Learner:
             mean_norm = jnp.where(finite, mean_norm + rate * (jnp.minimum(grad_norm, limit) - mean_norm), mean_norm)
 
         def update(params, opt_state, average):
-            updates, opt_state = optimizer.update(gradients, opt_state, params)
-            params = optax.apply_updates(params, updates)
+            learned, running = _apart(params)
+            updates, opt_state = optimizer.update(gradients, opt_state, learned)
+            params = _together(optax.apply_updates(learned, updates), jax.tree.map(jnp.subtract, running, moves))
             if average_decay:
                 decay = jnp.minimum(average_decay, (1.0 + state.step) / (10.0 + state.step))
                 average = jax.tree.map(lambda a, p: a + (1.0 - decay) * (p - a), average, params)
@@ -109,3 +117,17 @@ def gradient(model, optimizer, *, average_decay=0.0, skip_above=0.0) -> Learner:
         return state, {"loss": loss, **terms, "grad_norm": grad_norm, "skipped": skip.astype(jnp.float32)}
 
     return Learner(init, step, lambda state: state.params if state.average is None else state.average)
+
+
+def _apart(tree):
+    """(what an optimiser moves, running statistics by their paths); the whole tree and {} where there are none."""
+    if not isinstance(tree, dict):
+        return tree, {}
+    flat = flatten_dict(tree, keep_empty_nodes=True)
+    running = {path: leaf for path, leaf in flat.items() if RUNNING in path}
+    learned = {path: leaf for path, leaf in flat.items() if path not in running}
+    return (unflatten_dict(learned) if running else tree), running
+
+
+def _together(learned, running):
+    return unflatten_dict({**flatten_dict(learned, keep_empty_nodes=True), **running}) if running else learned
