@@ -1,4 +1,4 @@
-"""200 binary latents on dynamically binarised MNIST: p(z) = Bernoulli, learned, and one affine map each way, 784-200-784.
+"""200 binary latents on dynamically binarised MNIST: a learned Bernoulli prior, one affine map each way, 784-200-784.
 
 arXiv:1402.0030, arXiv:1602.06725; the layer of arXiv:1611.01144's comparison (there on one fixed binarisation). The
 estimator is `rloo`; `--config.model.objective.name=vimco` and `score_function` take the same options, and
