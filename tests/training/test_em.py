@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from vae_jax.core import Model
+from vae_jax.core import RUNNING, Model
 from vae_jax.training import em
 
 TARGET = {"encoder": 1.0, "decoder": 2.0}
@@ -39,6 +39,21 @@ def test_it_comes_to_the_optimum():
     state = learner.init(jax.random.key(0), BATCH)
     state, _ = jax.lax.scan(lambda s, _: learner.step(s, BATCH), state, length=600)
     jax.tree.map(lambda p, t: np.testing.assert_allclose(p, np.full(3, t), atol=1e-3), learner.params(state), TARGET)
+
+
+def test_running_statistics_are_of_no_part_and_move_at_every_step():
+    """m ← m - ∂ ½ (m - 1)² = 1 at once, and no optimiser is asked for it."""
+
+    def loss(params, key, batch, step):
+        return MODEL.loss(params, key, batch, step)[0] + 0.5 * jnp.square(params["objective"][RUNNING]["m"] - 1.0), {}
+
+    model = MODEL._replace(
+        init=lambda key, batch: {**MODEL.init(key, batch), "objective": {RUNNING: {"m": jnp.zeros(())}}}, loss=loss
+    )
+    learner = em.em(model, OPTIMIZERS, turns={"encoder": 1, "decoder": 1})
+    state, _ = jax.jit(learner.step)(learner.init(jax.random.key(0), BATCH), BATCH)
+    assert state.params["objective"][RUNNING]["m"] == 1.0
+    assert np.array_equal(state.params["decoder"], np.zeros(3)) and np.abs(state.params["encoder"]).min() > 0
 
 
 @pytest.mark.parametrize(
