@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+RUNNING = "running"  # the key in params of statistics that follow the data: no optimiser moves what lies under it
+
 
 class Latent(NamedTuple):
     """A latent-variable model: three conditional distributions, one example each."""

@@ -7,7 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax.evaluation.gradients import against_exact, gradient_moments, signal_to_noise, total_variance
+from vae_jax.core import Learner
+from vae_jax.evaluation.gradients import (
+    against_exact,
+    gradient_moments,
+    signal_to_noise,
+    total_variance,
+    variance_along,
+)
 
 PARAMS = {"a": jnp.array([3.0, -200.0]), "b": jnp.float32(1.0)}
 
@@ -54,3 +61,29 @@ def test_signal_to_noise_and_total_variance():
 def test_one_draw_has_no_variance():
     with pytest.raises(ValueError, match="num_draws must be at least 2, got 1"):
         gradient_moments(noisy, None, PARAMS, jax.random.key(0), X, num_draws=1)
+
+
+def test_the_variance_is_followed_through_training():
+    """A learner that doubles `size`, then adds the batch of the step; the gradient is `size` times the mean of four
+    draws of a normal, so its variance is size²/4 in each of two coordinates, and four times that of twice the loss.
+    """
+
+    def loss(params, key, batch, step, scale=1.0):
+        noise = jax.random.normal(key, (len(batch["x"]), 2))
+        return scale * params["size"] * (noise @ params["encoder"]) + params["other"], {}
+
+    learner = Learner(
+        init=lambda key, batch: {"encoder": jnp.ones(2), "size": 1.0 + 0.0 * batch["x"][0], "other": jnp.ones(())},
+        step=lambda state, batch: ({**state, "size": 2.0 * state["size"] + batch["x"][0]}, {}),
+        params=lambda state: state,
+    )
+    losses = {"one": loss, "two": functools.partial(loss, scale=2.0)}
+    batches = lambda step: {"x": jnp.full(8, step, jnp.float32)}  # noqa: E731
+    place = (learner, losses, batches, jax.random.key(0), {"x": jnp.zeros(4)})
+    given = variance_along(*place, steps=[0, 1, 3], num_draws=2000)
+    expected = 2 * np.square([1.0, 2.0, 2 * (2 * 2 + 1) + 2]) / 4
+    np.testing.assert_allclose(given["one"], expected, rtol=0.15)  # five standard errors
+    np.testing.assert_allclose(given["two"], 4 * expected, rtol=0.15)
+    for steps in ([], [3, 1], [-1, 2]):
+        with pytest.raises(ValueError, match="steps must rise"):
+            variance_along(*place, steps=steps, num_draws=2)

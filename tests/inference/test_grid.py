@@ -9,7 +9,7 @@ import pytest
 
 from vae_jax.core import Latent
 from vae_jax.data import synthetic
-from vae_jax.distributions import Normal
+from vae_jax.distributions import Bernoulli, Normal
 from vae_jax.evaluation.likelihood import importance_weighted
 from vae_jax.inference import grid as grids
 
@@ -128,3 +128,26 @@ def test_the_mass_of_q_tells_whether_the_grid_resolves_it():
 def test_grids_that_are_none(shape, options, words):
     with pytest.raises(ValueError, match=words):
         grids.even(shape, **{"low": -1.0, "high": 1.0, "num_points": 11, **options})
+
+
+def test_all_vectors_of_bits_are_enumerated():
+    """A prior of independent bits seen through one noisy pixel a bit: the posterior factorises, and so does p(x)."""
+    logits, slope = jnp.array([0.3, -1.0, 2.0]), 1.5
+    latent = Latent(
+        prior=lambda params, context=None: Bernoulli(logits),
+        posterior=None,
+        likelihood=lambda params, z, context=None: Bernoulli(slope * (2 * z - 1)),
+    )
+    grid = grids.bits(3)
+    assert sorted(map(tuple, np.asarray(grid.points))) == sorted(np.ndindex(2, 2, 2))
+    x = jnp.array([1.0, 0.0, 1.0])
+    log_odds = logits + slope * (2 * x - 1)
+    exact = jax.jit(lambda x: grids.posterior(latent, {}, x, grid=grid))(x)
+    p, seen = jax.nn.sigmoid(logits), jax.nn.sigmoid(slope * (2 * x - 1))
+    np.testing.assert_allclose(exact.log_prob, jnp.sum(jnp.log(p * seen + (1 - p) * (1 - seen))), rtol=1e-5)
+    np.testing.assert_allclose(exact.mean, jax.nn.sigmoid(log_odds), rtol=1e-5)
+    np.testing.assert_allclose(grids.kl_to_posterior(Bernoulli(log_odds), exact, grid=grid), 0.0, atol=1e-5)
+    assert grids.grid_mass(Bernoulli(logits), grid=grid) == pytest.approx(1.0, abs=1e-5)
+    assert exact.error < 1e-5
+    with pytest.raises(ValueError, match="num_bits must be between 1 and 20, got 21"):
+        grids.bits(21)

@@ -17,6 +17,7 @@ OBJECTIVES = {
     "ciwae": {"elbo_weight": 0.5},
     "free_bits": {"free_nats": 0.1},
     "gumbel_softmax": {"temperature": 0.5},
+    "nvil": {"baseline": {"name": "mlp", "hidden": (3,)}, "running_mean": 0.9, "running_variance": 0.9},
     "renyi": {"alpha": 0.5},
 }
 COUPLED = {  # one sample an example
@@ -70,7 +71,7 @@ def refusal(posterior, prior, objective):
     # A VampPrior is over whatever its posterior is over.
     if prior != "vamp" and SUPPORTS.get(posterior) != SUPPORTS.get(prior):
         return r"config\.model\.prior: a \w+ is over"
-    by_score = objective in ("score_function", "rloo", "vimco")
+    by_score = objective in ("score_function", "nvil", "rloo", "vimco")
     if bits and not by_score and objective != "gumbel_softmax":
         return "no gradient passes through draws of binary"
     if objective == "gumbel_softmax" and not bits:

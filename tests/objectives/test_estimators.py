@@ -2,18 +2,27 @@
 
 import functools
 import itertools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax import objectives
-from vae_jax.core import Latent
+from vae_jax import models, objectives
+from vae_jax.core import RUNNING, Latent, Learner
 from vae_jax.distributions import Bernoulli, Categorical, Normal, OneHot
-from vae_jax.evaluation.gradients import against_exact, gradient_moments, signal_to_noise, total_variance
+from vae_jax.evaluation.gradients import (
+    against_exact,
+    gradient_moments,
+    signal_to_noise,
+    total_variance,
+    variance_along,
+)
 from vae_jax.numerics import log_mean_exp
+from vae_jax.objectives import objective as objective_of
 from vae_jax.objectives.bounds import log_joint
+from vae_jax.training import gradient
 
 NUM_DRAWS = 100_000
 
@@ -104,6 +113,122 @@ def test_a_baseline_lowers_the_variance():
     """The same number of samples: per draw, in all coordinates together."""
     plain, centred = (total_variance(moments(BITS, name, num_samples=4)) for name in ("score_function", "rloo"))
     assert plain > 2 * centred
+
+
+# ------------------------------------------------------------------------------------------- baselines that are learned
+
+
+class Linear(NamedTuple):
+    """A network whose input and parameters are vectors."""
+
+    def init(self, key, x):
+        return jnp.zeros_like(x)
+
+    def apply(self, params, x):
+        return (params @ x,)
+
+
+OWN = {"baseline": array(4, 4), RUNNING: {"running_mean": jnp.float32(-3.0), "running_variance": jnp.float32(9.0)}}
+DECAYS = {"running_mean": 0.8, "running_variance": 0.5}
+
+
+def of_one(name, **options):
+    """The objective as `objectives.objective` makes it, with all that it learns for itself, of one example."""
+    value = objective_of.of(getattr(objectives, name), **options).value
+
+    def objective(latent, params, key, x, context=None):
+        bound, terms = value(latent, params, key, {"x": x[None]}, 0)
+        return bound[0], jax.tree.map(lambda term: term[0], terms)
+
+    return objective
+
+
+@jax.jit
+def exact_with_baseline(params):
+    """The gradients of the ELBO, and of the sums of squares that a baseline, its mean and its variance minimise."""
+
+    def all_of(params):
+        q = BITS.posterior(params, X)
+        log_q = jax.vmap(q.log_prob)(BIT_STATES)
+        f = sum(jax.vmap(log_joint(BITS, params, X))(BIT_STATES)) - log_q
+        elbo, own = jnp.exp(log_q) @ f, params["objective"]
+        p, f = jax.lax.stop_gradient((jnp.exp(log_q), f))
+        m, v = (own[RUNNING][name] for name in DECAYS)
+        error = f - jax.lax.stop_gradient(m) - own["baseline"] @ X
+        squares = p @ jnp.square(error)
+        averages = 0.2 * (m - p @ f) ** 2 + 0.5 * (v - jax.lax.stop_gradient(squares)) ** 2
+        return elbo - 0.5 * (squares + averages)
+
+    return jax.grad(all_of)(params)
+
+
+@functools.cache
+def moments_with_baseline(name, **options):
+    """Of draws at a place where the baseline is not yet right."""
+    options |= {"baseline": Linear()} if name == "nvil" else {}
+    params = {**PARAMS, "objective": OWN}
+    return gradient_moments(of_one(name, **options), BITS, params, jax.random.key(0), X, num_draws=NUM_DRAWS)
+
+
+def test_nvil_is_unbiased_for_the_model_and_its_baseline_descends_the_error():
+    """In all that is learned: that of the baseline does not reach the model, nor the model's the baseline."""
+    given = moments_with_baseline("nvil", running_mean=0.8, num_samples=2)
+    exact = exact_with_baseline({**PARAMS, "objective": OWN})
+    exact["objective"][RUNNING]["running_variance"] *= 0.0  # this one keeps none
+    assert_unbiased(given, exact)
+
+
+def test_the_score_function_with_a_running_mean_is_unbiased_and_less_noisy():
+    given = moments_with_baseline("score_function", running_mean=0.8, num_samples=4)
+    exact = exact_gradient(BITS, BIT_STATES, 1, PARAMS)
+    model = given._replace(**{field: {k: getattr(given, field)[k] for k in PARAMS} for field in ("mean", "variance")})
+    assert_unbiased(model, exact)
+    centred, plain = (m.variance["encoder"].sum() for m in (given, moments(BITS, "score_function", num_samples=4)))
+    assert 1.5 * centred < plain
+
+
+def test_normalisation_divides_the_gradient_of_the_posterior_and_nothing_else():
+    """By max(1, √v) = 3, as is stated; v itself follows the squares."""
+    exact = exact_with_baseline({**PARAMS, "objective": OWN})
+    assert_unbiased(moments_with_baseline("nvil", **DECAYS), {**exact, "encoder": exact["encoder"] / 3.0})
+
+
+def test_a_baseline_is_learned_beside_the_model_and_pays():
+    """Half the images are blank and half are noise, so that the signal depends on x."""
+    noise = np.random.default_rng(0).integers(2, size=(16, 12))
+    batch = {"x": jnp.asarray(np.concatenate([0 * noise, noise]), jnp.float32)}
+    names = {
+        "score_function": {},
+        "running mean": {"name": "score_function", "running_mean": 0.9},
+        "nvil": {"baseline": {"name": "mlp", "hidden": (8,)}, "running_mean": 0.9},
+    }
+
+    def build(name, **options):
+        net = {"name": "mlp", "hidden": ()}
+        bits = {"posterior": {"name": "bernoulli"}, "prior": {"name": "bernoulli"}, "likelihood": {"name": "bernoulli"}}
+        spec = {"latent_dim": 4, "encoder": net, "decoder": net, **bits}
+        objective = {"name": name, "num_samples": 2, **options}
+        return models.from_config("vae", {**spec, "objective": objective}, event_shape=(12,), num_classes=0)
+
+    built = {name: build(**{"name": name, **options}) for name, options in names.items()}
+    learner = gradient.gradient(built["nvil"], gradient.optimizer(name="adam", learning_rate=0.03))
+
+    def fit(key):
+        start = learner.init(key, batch)
+        return jax.lax.scan(lambda state, _: learner.step(state, batch), start, length=200)
+
+    state, metrics = jax.jit(fit)(jax.random.key(0))
+    average = 0.0
+    for signal in np.asarray(metrics["bound"], np.float64):  # with β = 1 the signal is the bound of the samples
+        average = 0.9 * average + 0.1 * signal
+    np.testing.assert_allclose(state.params["objective"][RUNNING]["running_mean"], average, rtol=1e-5)
+    assert metrics["bound"][-20:].mean() > metrics["bound"][:20].mean() + 1.0
+
+    losses = {name: model.loss for name, model in built.items()}
+    there = Learner(lambda key, batch: state, lambda state, batch: (state, {}), learner.params)
+    given = variance_along(there, losses, lambda step: batch, jax.random.key(0), batch, steps=[0], num_draws=100)
+    plain, mean, own = (given[name][0] for name in names)
+    assert plain > 1.5 * mean and mean > 1.5 * own
 
 
 def test_reparameterisation_alone_misses_the_gradient_of_discrete_latents():
@@ -332,6 +457,12 @@ def test_context_reaches_every_distribution(name, gaussian):
 def test_a_baseline_wants_others(name, num_samples):
     with pytest.raises(ValueError, match=f"{name}: num_samples must be at least 2, got {num_samples}"):
         named(name, num_samples=num_samples)(BITS, PARAMS, jax.random.key(0), X)
+
+
+@pytest.mark.parametrize("decay", [1.0, -0.1])
+def test_a_running_mean_that_stands_still_or_runs_backwards_is_refused(decay):
+    with pytest.raises(ValueError, match=rf"running_mean: a decay must be in \[0, 1\), got {decay}"):
+        objective_of.of(objectives.score_function, running_mean=decay)
 
 
 @pytest.mark.parametrize("name", ["score_function", "sticking_the_landing", "dreg", "gumbel_softmax"])

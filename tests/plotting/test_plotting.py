@@ -208,6 +208,15 @@ def test_bands_are_means_and_standard_errors_of_the_runs_that_are_left():
         curves.bands({}, label="bound")
 
 
+def test_variances_are_named_from_the_noisiest_on_and_the_biased_are_dashed():
+    figure = curves.variance_curves([0, 10], {"a": [1.0, 0.1], "b": [2.0, 3.0]}, biased=("a",))
+    (panel,), (legend,) = figure.axes, figure.legends
+    assert [text.get_text() for text in legend.texts] == ["b", "a (biased)"] and panel.get_yscale() == "log"
+    assert [line.get_linestyle() for line in panel.lines] == ["--", "-"]
+    with pytest.raises(ValueError, match=r"biased: \['c'\] are none of the curves \['a'\]"):
+        curves.variance_curves([0], {"a": [1.0]}, biased=("c",))
+
+
 def test_training_bears_a_run_that_diverged():
     for values in ([-100.0, np.nan, -np.inf], [np.nan, np.nan, np.nan]):
         (panel,) = curves.training({"bound": ([0, 1, 2], values)}).axes

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from vae_jax.core import Model
+from vae_jax.core import RUNNING, Model
 from vae_jax.training import em
 
 TARGET = {"encoder": 1.0, "decoder": 2.0, "prior": 3.0}
@@ -75,6 +75,21 @@ def test_it_ends_when_the_code_learns_nothing_more():
     assert moved == ["e"] * 8 + ["dep"] * 4  # the first check sets the mark, the second is no higher
     _, metrics = jax.jit(level.step)(state, BATCH)
     assert metrics["aggressive"] == 0 and float(state.opt_state["turn"].best) == 1.0
+
+
+def test_running_statistics_are_of_no_part_and_move_at_every_step():
+    """m ← m - ∂ ½ (m - 1)² = 1 at once, and no optimiser is asked for it."""
+
+    def loss(params, key, batch, step):
+        return MODEL.loss(params, key, batch, step)[0] + 0.5 * jnp.square(params["objective"][RUNNING]["m"] - 1.0), {}
+
+    model = MODEL._replace(
+        init=lambda key, batch: {**MODEL.init(key, batch), "objective": {RUNNING: {"m": jnp.zeros(())}}}, loss=loss
+    )
+    learner = em.em(model, optax.sgd(0.1), encoder_steps=1, decoder_steps=1)
+    state, _ = jax.jit(learner.step)(learner.init(jax.random.key(0), BATCH), BATCH)
+    assert state.params["objective"][RUNNING]["m"] == 1.0
+    assert np.array_equal(state.params["decoder"], np.zeros(3)) and np.abs(state.params["encoder"]).min() > 0
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from vae_jax.core import Model
+from vae_jax.core import RUNNING, Model
+from vae_jax.objectives.running import RunningMean
 from vae_jax.training import gradient
 
 
@@ -128,6 +130,77 @@ def test_a_run_without_the_option_carries_nothing_for_it():
 def test_a_threshold_that_would_not_recover_is_refused(skip_above):
     with pytest.raises(ValueError, match=f"config.optimizer.skip_above must be above 1.* got {skip_above}"):
         learner(skip_above=skip_above)
+
+
+# ------------------------------------------------------------------------------------------------ running statistics
+
+
+def watching(decay=0.9, value=lambda batch: batch["x"][:, 0]):
+    """`quadratic`, and a running mean of `value` beside a scale that is learned."""
+    plain = quadratic()
+
+    def loss(params, key, batch, step):
+        own = params["objective"]
+        rise = jax.vmap(RunningMean(own[RUNNING]["mean"], decay).follow)(value(batch))
+        loss, terms = plain.loss(params, key, batch, step)
+        return loss + 0.5 * jnp.square(own["scale"] - 1.0) - rise, terms
+
+    def init(key, batch):
+        return {"theta": jnp.zeros(2), "objective": {"scale": jnp.zeros(()), RUNNING: {"mean": jnp.zeros(())}}}
+
+    return Model(init, loss, sample=None)
+
+
+@pytest.mark.parametrize(
+    "name, options",
+    [("sgd", {}), ("adamw", {"clip_norm": 1e-3, "schedule": {"name": "constant_schedule", "value": 0.5}})],
+)
+def test_a_running_mean_is_the_exponential_average_whatever_the_optimiser(name, options):
+    optimizer = gradient.optimizer(name=name, learning_rate=0.1, **options)
+    learner = gradient.gradient(watching(), optimizer, skip_above=2.0, average_decay=0.5)
+    batches = 1e3 * np.random.default_rng(0).normal(1.0, 1.0, size=(150, 4, 2)).astype(np.float32)
+
+    def body(state, x):
+        state, metrics = learner.step(state, {"x": x})
+        return state, (state.params["objective"][RUNNING]["mean"], metrics["skipped"])
+
+    start = learner.init(jax.random.key(0), {"x": batches[0]})
+    _, (means, skipped) = jax.jit(lambda s, x: jax.lax.scan(body, s, x))(start, jnp.asarray(batches))
+    expected, m = [], 0.0
+    for x, skip in zip(batches, np.asarray(skipped), strict=True):
+        m = m if skip else 0.9 * m + 0.1 * x[:, 0].mean(dtype=np.float64)
+        expected.append(m)
+    np.testing.assert_allclose(means, expected, rtol=1e-5)
+
+
+def test_the_optimiser_and_the_norm_do_not_know_of_a_running_mean():
+    """The same loss without it takes the same steps, with the same norm and the same state of the optimiser."""
+
+    def init(key, batch):
+        return {"theta": jnp.zeros(2), "objective": {"scale": jnp.zeros(())}}
+
+    def loss(params, key, batch, step):
+        plain, terms = quadratic().loss(params, key, batch, step)
+        return plain + 0.5 * jnp.square(params["objective"]["scale"] - 1.0), terms
+
+    def fit(model):
+        adam = gradient.gradient(model, gradient.optimizer(name="adam", learning_rate=0.1, clip_norm=0.5))
+        start = adam.init(jax.random.key(0), batch_of(1e3))
+        return jax.jit(lambda s: jax.lax.scan(lambda s, _: adam.step(s, batch_of(1e3)), s, length=3))(start)
+
+    (given, metrics), (plain, expected) = fit(watching()), fit(Model(init, loss, sample=None))
+    np.testing.assert_array_equal(metrics["grad_norm"], expected["grad_norm"])
+    jax.tree.map(np.testing.assert_array_equal, given.opt_state, plain.opt_state)
+    assert given.params["objective"].pop(RUNNING)["mean"] > 200.0
+    jax.tree.map(np.testing.assert_array_equal, given.params, plain.params)
+
+
+def test_a_running_mean_of_what_is_not_finite_skips_the_step():
+    learner = gradient.gradient(watching(value=lambda batch: jnp.full(4, jnp.nan)), optax.sgd(0.1))
+    before = learner.init(jax.random.key(0), batch_of(1.0))
+    after, metrics = jax.jit(learner.step)(before, batch_of(1.0))
+    jax.tree.map(np.testing.assert_array_equal, before.params, after.params)
+    assert metrics["skipped"] == 1.0
 
 
 # -------------------------------------------------------------------------------------------------------------------

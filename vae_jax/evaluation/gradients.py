@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-DRAWS_AT_ONCE = 1000
+DRAWS_AT_ONCE, BATCHES_AT_ONCE = 1000, 10
 
 
 class Moments(NamedTuple):
@@ -23,21 +23,24 @@ def gradient_moments(objective, latent, params, key, x, context=None, *, num_dra
     """Mean and variance of ∂ objective / ∂ params over `num_draws` keys, for one example; options of the objective by
     `functools.partial`. Memory does not grow with `num_draws`. Raises `ValueError` below 2 draws.
     """
-    if num_draws < 2:
-        raise ValueError(f"num_draws must be at least 2, got {num_draws}: a variance is asked for")
+    _check_draws(num_draws)
     return Moments(*_moments(objective, latent, num_draws, params, key, x, context), num_draws)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _moments(objective, latent, num_draws, params, key, x, context):
     gradient = jax.grad(lambda params, key: objective(latent, params, key, x, context)[0])
-    size = math.gcd(num_draws, DRAWS_AT_ONCE)
+    return _moments_of(lambda key: gradient(params, key), params, key, num_draws, DRAWS_AT_ONCE)
+
+
+def _moments_of(gradient, like, key, num_draws, at_once):
+    """Mean and variance of `gradient(key)`, a tree like `like`, over `num_draws` keys, at most `at_once` in memory."""
+    size = math.gcd(num_draws, at_once)
 
     def add(carry, index):
         """Sums of squares about the mean, merged without cancellation: Chan, Golub and LeVeque (1979)."""
         mean, squares = carry
-        keys = jax.random.split(jax.random.fold_in(key, index), size)
-        drawn = jax.vmap(gradient, in_axes=(None, 0))(params, keys)
+        drawn = jax.vmap(gradient)(jax.random.split(jax.random.fold_in(key, index), size))
         shift = jax.tree.map(lambda d, m: jnp.mean(d, axis=0) - m, drawn, mean)
         within = jax.tree.map(lambda d: size * jnp.var(d, axis=0), drawn)
         fraction = 1.0 / (index + 1.0)  # of this piece in all draws so far
@@ -45,9 +48,51 @@ def _moments(objective, latent, num_draws, params, key, x, context):
         between = jax.tree.map(lambda h: size * index * fraction * jnp.square(h), shift)
         return (mean, jax.tree.map(lambda *parts: sum(parts), squares, within, between)), None
 
-    zeros = jax.tree.map(jnp.zeros_like, params)
+    zeros = jax.tree.map(jnp.zeros_like, like)
     (mean, squares), _ = jax.lax.scan(add, (zeros, zeros), jnp.arange(num_draws // size))
     return mean, jax.tree.map(lambda s: s / (num_draws - 1), squares)
+
+
+def variance_along(learner, losses, batches, key, batch, *, steps, num_draws, part="encoder") -> dict:
+    """{name: [S]}: how the total variance of each gradient changes while a model learns, after `steps` [S] of training.
+
+    `learner` is trained on `batches(step)`, all in one compiled program. At each of `steps` (rising, from 0 on) the
+    gradient of mean_B loss by params[part], on `batch`, is drawn `num_draws` times for each of `losses`, {name:
+    `Model.loss`} of models that differ in their objective alone, all at the parameters that `learner` evaluates with;
+    what one of them learns for itself must be among these. Raises `ValueError` below 2 draws, and for other steps.
+    """
+    _check_draws(num_draws)
+    steps = np.asarray(steps)
+    if steps.ndim != 1 or steps.size == 0 or steps[0] < 0 or np.any(np.diff(steps) <= 0):
+        raise ValueError(f"steps must rise, from 0 or later, got {steps.tolist()}")
+
+    def measure(params, key, step):
+        def variance(loss, key):
+            mean_loss = lambda own, key: jnp.mean(loss({**params, part: own}, key, batch, step)[0])  # noqa: E731
+            draw = lambda key: jax.grad(mean_loss)(params[part], key)  # noqa: E731
+            _, variance = _moments_of(draw, params[part], key, num_draws, BATCHES_AT_ONCE)
+            return sum(jnp.sum(v) for v in jax.tree.leaves(variance))
+
+        keys = jax.random.split(jax.random.fold_in(key, step), len(losses))
+        return {name: variance(loss, k) for (name, loss), k in zip(losses.items(), keys, strict=True)}
+
+    @jax.jit
+    def run(key, steps):
+        key_init, key_draws = jax.random.split(key)
+
+        def until(carry, goal):
+            state, step = jax.lax.while_loop(
+                lambda carry: carry[1] < goal,
+                lambda carry: (learner.step(carry[0], batches(carry[1]))[0], carry[1] + 1),
+                carry,
+            )
+            return (state, step), measure(learner.params(state), key_draws, goal)
+
+        start = learner.init(key_init, batches(jnp.int32(0))), jnp.int32(0)
+        return jax.lax.scan(until, start, steps)[1]
+
+    given = run(key, jnp.asarray(steps, jnp.int32))
+    return {name: given[name] for name in losses}  # in their order, which a compiled dict has lost
 
 
 def against_exact(moments, exact) -> dict:
@@ -75,3 +120,8 @@ def signal_to_noise(moments):
 def total_variance(moments) -> float:
     """The variance of one draw summed over all coordinates: the expected squared error of an unbiased gradient."""
     return float(sum(jnp.sum(v) for v in jax.tree.leaves(moments.variance)))
+
+
+def _check_draws(num_draws):
+    if num_draws < 2:
+        raise ValueError(f"num_draws must be at least 2, got {num_draws}: a variance is asked for")

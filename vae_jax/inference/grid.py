@@ -1,4 +1,5 @@
-"""Bayes' rule by quadrature, for one or two latent dimensions: the exact posterior and the exact evidence.
+"""Bayes' rule by quadrature, for one or two latent dimensions, and by enumeration, for up to 20 bits: the exact
+posterior and the exact evidence.
 
 p(x) = ∫ p(x|z) p(z) dz       p(z|x) = p(x|z) p(z) / p(x)
 
@@ -72,6 +73,18 @@ def even(shape, *, low, high, num_points) -> Grid:
     with np.errstate(divide="ignore"):
         log_weight, coarse = np.log(weight), np.log(coarse)
     return Grid(*(jnp.asarray(a, jnp.float32) for a in (points, log_weight, coarse)), jnp.asarray(edge))
+
+
+def bits(num_bits) -> Grid:
+    """All 2^D vectors of D = `num_bits` bits, each with weight 1: sums instead of integrals, exact but for rounding.
+
+    Raises `ValueError` for less than one bit, and beyond 20, a million of them.
+    """
+    if not 1 <= num_bits <= 20:
+        raise ValueError(f"num_bits must be between 1 and 20, got {num_bits}: every one doubles the points")
+    points = (np.arange(2**num_bits)[:, None] >> np.arange(num_bits)[::-1]) & 1
+    weight = jnp.zeros(len(points))
+    return Grid(jnp.asarray(points, jnp.float32), weight, weight, jnp.zeros(len(points), bool))
 
 
 def posterior(latent, params, x, context=None, *, grid) -> Posterior:

@@ -51,7 +51,7 @@ def hierarchical_vae(
     depth = len(latent_dims)
     names = [f"z{level + 1}" for level in range(depth)]
     prior = prior or priors.standard((latent_dims[-1],))
-    objective = objective_of.of(objective, **options)
+    objective = objective_of.of(objective, standardize=likelihood.standardize, **options)
     one_hot = functools.partial(core.one_hot, num_classes=num_classes)
     downwards = range(depth)[::-1]
     q_order = range(depth) if inference == "bottom_up" else downwards

@@ -37,7 +37,7 @@ def vae(
     Raises `ValueError` where a conditional model meets no context.
     """
     prior = prior or priors.standard((latent_dim,))
-    objective = objective_of.of(objective, **options)
+    objective = objective_of.of(objective, standardize=likelihood.standardize, **options)
     one_hot = functools.partial(core.one_hot, num_classes=num_classes)
 
     def encode(params, x, context=None):

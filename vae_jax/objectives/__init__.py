@@ -19,7 +19,15 @@ from vae_jax.objectives.bounds import (
     stratified_elbo,
 )
 from vae_jax.objectives.disentangling import beta_tcvae, dip_vae, factor_vae, info_vae, wae
-from vae_jax.objectives.estimators import dreg, gumbel_softmax, rloo, score_function, sticking_the_landing, vimco
+from vae_jax.objectives.estimators import (
+    dreg,
+    gumbel_softmax,
+    nvil,
+    rloo,
+    score_function,
+    sticking_the_landing,
+    vimco,
+)
 
 __all__ = [
     "beta_tcvae",
@@ -35,6 +43,7 @@ __all__ = [
     "info_vae",
     "iwae",
     "miwae",
+    "nvil",
     "piwae",
     "renyi",
     "rloo",

@@ -5,8 +5,8 @@ that of `elbo_sampled_kl` (`gumbel_softmax`: `elbo`; `vimco`, `dreg`: `iwae`), w
 arXiv:1312.6114 sec. 2.4. θ stands for p(z) and p(x|z), φ for q(z|x), as if they shared no parameters; where they do,
 the two gradients add up. w_k = p(x, z_k) / q(z_k|x), w̃_k = w_k / Σ_j w_j.
 
-`score_function`, `rloo` and `vimco` never differentiate z: q may be discrete. `sticking_the_landing` and `dreg` want a
-reparameterised q. All five need log q at a given z, so a full covariance must be invertible in float32.
+`score_function`, `nvil`, `rloo` and `vimco` never differentiate z: q may be discrete. `sticking_the_landing` and `dreg`
+want a reparameterised q. All six need log q at a given z, so a full covariance must be invertible in float32.
 """
 
 import jax
@@ -19,12 +19,42 @@ from vae_jax.objectives.bounds import draws, log_joint, sampled_elbo, sampled_iw
 stop_gradient = jax.lax.stop_gradient
 
 
-def score_function(latent, params, key, x, context=None, *, beta=1.0, num_samples=1):
-    """∇φ = E_q[∇ log q(z|x) (log p(x, z) - log q(z|x))], also REINFORCE; unbiased.  arXiv:1401.0118 eq. (2).
+def score_function(latent, params, key, x, context=None, *, beta=1.0, num_samples=1, running_mean=None):
+    """∇φ = E_q[∇ log q(z|x) (f - c)], also REINFORCE; unbiased.  arXiv:1401.0118 eq. (2).
 
-    β weighs the rate, as in `elbo`.
+    The signal is f = log p(x|z) + β (log p(z) - log q(z|x)), β weighing the rate as in `elbo`. Its baseline c is 0, or
+    with `running_mean` the average of f over batches gone by: a number that no draw of this step has moved.
     """
-    return _score(latent, params, key, x, context, beta, num_samples, lambda signal: signal)
+
+    def centre(f):
+        if running_mean is None:
+            return f, 0.0
+        return f - running_mean.value, running_mean.follow(jnp.mean(f))
+
+    return _score(latent, params, key, x, context, beta, num_samples, centre)
+
+
+def nvil(
+    latent, params, key, x, context=None, *, baseline, running_mean, running_variance=None, beta=1.0, num_samples=1
+):
+    """`score_function` with a baseline for every x, f - c - C(x): c a running mean of f, and C a network that learns
+    what is left of it, maximising -½ (f - c - C(x))²; unbiased.  arXiv:1402.0030 sec. 2.3.
+
+    With `running_variance`, v of the centred signal, that signal is divided by max(1, √v): φ's gradient keeps its
+    direction in the mean, NOT its length against θ's, which is not divided. The paper averages
+    f - C(x) in c; here c is of f alone, so that C need put out no more than the differences between examples.
+    """
+
+    def centre(f):
+        (offset,) = baseline(x)
+        error = stop_gradient(f - running_mean.value) - offset
+        learned = running_mean.follow(jnp.mean(f)) - 0.5 * jnp.mean(jnp.square(error))
+        if running_variance is None:
+            return error, learned
+        learned += running_variance.follow(jnp.mean(jnp.square(error)))
+        return error / jnp.maximum(1.0, jnp.sqrt(running_variance.value)), learned
+
+    return _score(latent, params, key, x, context, beta, num_samples, centre)
 
 
 def rloo(latent, params, key, x, context=None, *, beta=1.0, num_samples=4):
@@ -34,7 +64,7 @@ def rloo(latent, params, key, x, context=None, *, beta=1.0, num_samples=4):
     K = `num_samples`; raises `ValueError` below 2.
     """
     _check_others("rloo", num_samples)
-    return _score(latent, params, key, x, context, beta, num_samples, lambda f: f - _mean_of_others(f))
+    return _score(latent, params, key, x, context, beta, num_samples, lambda f: (f - _mean_of_others(f), 0.0))
 
 
 def vimco(latent, params, key, x, context=None, *, num_samples=5):
@@ -111,14 +141,14 @@ def gumbel_softmax(latent, params, key, x, context=None, *, temperature, hard=Fa
 
 
 def _score(latent, params, key, x, context, beta, num_samples, centre):
-    """The score-function estimator, `centre` taking a baseline off the signals [K]."""
+    """The score-function estimator; `centre(f)` -> the signals [K] less a baseline, and what the baseline maximises."""
     q = latent.posterior(params, x, context)
     z, log_q = stop_gradient(draws(q, key, num_samples))
     log_lik, log_prior = jax.vmap(log_joint(latent, params, x, context))(z)
     value, terms = sampled_elbo(log_lik, log_prior - log_q, beta)
-    signal = centre(stop_gradient(log_lik + beta * (log_prior - log_q)))
-    surrogate = jnp.mean(log_lik + beta * log_prior + signal * jax.vmap(q.log_prob)(z))
-    return straight_through(value, surrogate), terms
+    signal, learned = centre(stop_gradient(log_lik + beta * (log_prior - log_q)))
+    surrogate = jnp.mean(log_lik + beta * log_prior + stop_gradient(signal) * jax.vmap(q.log_prob)(z))
+    return straight_through(value, surrogate + learned), terms
 
 
 def _mean_of_others(values):

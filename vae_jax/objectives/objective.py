@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from vae_jax import objectives
-from vae_jax.core import build, check_options, nearest, per_example
+from vae_jax.core import RUNNING, build, check_options, nearest, per_example
 from vae_jax.objectives import schedules
-from vae_jax.objectives.requirements import OWN_NETWORKS, check_pair
+from vae_jax.objectives.requirements import OWN_NETWORKS, RUNNING_MEANS, check_pair
+from vae_jax.objectives.running import RunningMean
 
 
 class Objective(NamedTuple):
@@ -24,27 +26,41 @@ class Objective(NamedTuple):
     coupled: bool
 
 
-def of(equation, **options) -> Objective:
-    """`equation` with `options`, of which any number may be a schedule, step -> number, and a network (`init`, `apply`)
-    is learned with the model: the equation is given the function it is, a pytree of its parameters, so that
-    `stop_gradient(function)` is the same function, which does not learn from what it is used for.
+def of(equation, *, standardize=lambda x: x, **options) -> Objective:
+    """`equation` with `options`, of which any number may be a schedule, step -> number; a network (`init`, `apply`) is
+    learned with the model, and the equation is given the function it is, x brought into its range by `standardize`: a
+    pytree of its parameters, so that `stop_gradient(function)` is the same, but does not learn from its use; of a
+    running mean the option is the decay, and the equation is given the `RunningMean`.
 
     An equation of one example, `(latent, params, key, x, context)`, is lifted to a batch; one whose examples are
-    coupled is written `(latent, params, key, batch)`.
+    coupled is written `(latent, params, key, batch)`. Raises `ValueError` for a decay outside [0, 1).
     """
     learned = {name: option for name, option in options.items() if name in OWN_NETWORKS}
     options = {name: option for name, option in options.items() if name not in learned}
+    means = [name for name, decay in options.items() if name in RUNNING_MEANS and decay is not None]
+    for name in means:
+        if isinstance(options[name], (int, float)) and not 0 <= options[name] < 1:
+            raise ValueError(f"config.model.objective.{name}: a decay must be in [0, 1), got {options[name]}")
     coupled = _is_coupled(equation)
 
     def init(key, example):
         keys = jax.random.split(key, max(1, len(learned)))
         inputs = {name: example[OWN_NETWORKS[name].input] for name in learned}
         own = {name: net.init(k, inputs[name]) for k, (name, net) in zip(keys, learned.items(), strict=False)}
+        if means:
+            own[RUNNING] = {name: jnp.zeros(()) for name in means}
         return own or None
 
+    def function_of(name, own):
+        net, of_x = learned[name], OWN_NETWORKS[name].input == "x"
+        apply = lambda own, value: net.apply(own, standardize(value) if of_x else value)  # noqa: E731
+        return jax.tree_util.Partial(apply, own[name])
+
     def value(latent, params, key, batch, step):
-        own = {name: jax.tree_util.Partial(net.apply, params["objective"][name]) for name, net in learned.items()}
-        bound = functools.partial(equation, latent, **schedules.resolve(options, step), **own)
+        own, given = params.get("objective"), schedules.resolve(options, step)
+        given |= {name: function_of(name, own) for name in learned}
+        given |= {name: RunningMean(own[RUNNING][name], given[name]) for name in means}
+        bound = functools.partial(equation, latent, **given)
         return bound(params, key, batch) if coupled else per_example(bound)(params, key, batch)
 
     return Objective(init, value, coupled)

@@ -12,10 +12,12 @@ class OwnNetwork(NamedTuple):
 
 
 # Networks that an equation learns for itself, by the name of the option.
-OWN_NETWORKS: dict[str, OwnNetwork] = {"discriminator": OwnNetwork("z", ((2,),))}
+OWN_NETWORKS: dict[str, OwnNetwork] = {"baseline": OwnNetwork("x", ((),)), "discriminator": OwnNetwork("z", ((2,),))}
+# Running means that an equation keeps, by the name of the option: the number given is the decay.
+RUNNING_MEANS = {"running_mean", "running_variance"}
 CLOSED_KL = {"capacity", "elbo", "free_bits", "gumbel_softmax"}
 PRIOR_OVER = {"real": "standard", "binary": "bernoulli", "sphere": "uniform_sphere"}
-BY_SCORE = {"rloo", "score_function", "vimco"}  # of log q alone: no gradient passes through a draw
+BY_SCORE = {"nvil", "rloo", "score_function", "vimco"}  # of log q alone: no gradient passes through a draw
 SUMMED = {"stratified_elbo"}  # over the components of a mixture
 # These ask of q and p no more than draws and their densities.
 BY_DENSITY = {"ciwae", "dreg", "elbo_sampled_kl", "iwae", "miwae", "piwae", "renyi", "sticking_the_landing"}

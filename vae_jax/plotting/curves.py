@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from vae_jax.plotting import PALETTE, shaped, styled
+from vae_jax.plotting import MARKERS, PALETTE, shaped, styled
 
 TITLES = {
     "bound": r"bound  $\mathcal{L}(x)$",
@@ -68,6 +68,32 @@ def bands(runs, *, label):
     panel.xaxis.set_major_formatter(FuncFormatter(_thousands))
     panel.margins(x=0.02)
     panel.legend(loc="best", handlelength=1.6)
+    return figure
+
+
+@styled
+def variance_curves(steps, variances, *, biased=(), title="total variance of the gradient"):
+    """How noisy each estimator of a gradient is as a model learns: steps [S], `variances` {name: [S]}, on a logarithmic
+    axis; the names stand in the order of the last values. Those in `biased` are dashed: low variance is not all.
+    """
+    unknown = [name for name in biased if name not in variances]
+    if unknown or not variances:
+        raise ValueError(f"biased: {unknown} are none of the curves {list(variances)}")
+    figure = Figure(figsize=(5.4, 2.7), layout="constrained")
+    panel, last = figure.subplots(), {}
+    for i, (name, values) in enumerate(variances.items()):
+        steps, values = shaped(steps=(steps, "S"), **{name: (values, "S")})
+        marker, dashes = MARKERS[i % len(MARKERS)], (4, 2) if name in biased else ()
+        (line,) = panel.plot(steps, values, marker=marker, dashes=dashes, color=PALETTE[i % len(PALETTE)], markersize=3)
+        last[name] = (values[-1], line)
+    order = sorted(last, key=lambda name: -last[name][0])
+    panel.set(yscale="log", title=title, xlabel="step")
+    panel.grid(axis="y")
+    panel.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    panel.xaxis.set_major_formatter(FuncFormatter(_thousands))
+    panel.margins(x=0.02)
+    named = [name + (" (biased)" if name in biased else "") for name in order]
+    figure.legend([last[name][1] for name in order], named, loc="outside right center", handlelength=2.2)
     return figure
 
 

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
+from flax.traverse_util import flatten_dict, unflatten_dict
 
-from vae_jax.core import Learner, build, call, nearest
+from vae_jax.core import RUNNING, Learner, build, call, nearest
 
 WARM_UP = 100  # steps that are never skipped for their size, and the memory of the running mean that judges the later
 
@@ -62,6 +63,9 @@ def gradient(model, optimizer, *, average_decay=0.0, skip_above=0.0, only=()) ->
     learn and the others stay as they began; () for all. The optimiser is told `value`, `key` and `batch` (extra
     arguments, in Optax's words).
 
+    Running statistics, what lies in params under `core.RUNNING`, take the gradient itself for their step: the optimiser
+    does not know of them, nor does the norm that is reported, clipped and judged.
+
     With `skip_above` c > 1, a step t ≥ 100 is skipped too where the norm of its gradient exceeds c m_t, with
     m_{t+1} = m_t + (min(norm, c m_t) - m_t) / min(t + 1, 100) the running mean of the norms. Every such step raises m
     by the factor 1 + (c - 1)/100, so a gradient that grows to J m for good is followed again after
@@ -73,10 +77,13 @@ def gradient(model, optimizer, *, average_decay=0.0, skip_above=0.0, only=()) ->
 
     optimizer = optax.with_extra_args_support(optimizer)
 
-    def learning(params):
+    def moving(params):
         if unknown := [part for part in only if part not in params]:
             raise ValueError(f"config.learner.only: the model has no part {unknown[0]!r}{nearest(unknown[0], params)}")
         return {part: params[part] for part in only} if only else params
+
+    def whole(params, moved):
+        return {**params, **moved} if only else moved
 
     def init(key, batch):
         key_params, key_steps = jax.random.split(key)
@@ -84,18 +91,21 @@ def gradient(model, optimizer, *, average_decay=0.0, skip_above=0.0, only=()) ->
         average = jax.tree.map(jnp.copy, params) if average_decay else None
         zero = jnp.zeros((), jnp.int32)
         mean_norm = jnp.zeros(()) if skip_above else None
-        return State(zero, key_steps, params, optimizer.init(learning(params)), average, zero, zero, mean_norm)
+        return State(zero, key_steps, params, optimizer.init(_apart(moving(params))[0]), average, zero, zero, mean_norm)
 
     def step(state, batch):
         key = jax.random.fold_in(state.key, state.step)
 
-        def mean_loss(moving):
-            loss, terms = model.loss({**state.params, **moving}, key, batch, state.step)
+        def mean_loss(moved):
+            loss, terms = model.loss(whole(state.params, moved), key, batch, state.step)
             return jnp.mean(loss), jax.tree.map(jnp.mean, terms)
 
-        (loss, terms), gradients = jax.value_and_grad(mean_loss, has_aux=True)(learning(state.params))
+        (loss, terms), gradients = jax.value_and_grad(mean_loss, has_aux=True)(moving(state.params))
+        gradients, moves = _apart(gradients)
         grad_norm = optax.global_norm(gradients)
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+        if moves:
+            finite &= jnp.isfinite(optax.global_norm(moves))
         accepted, mean_norm = finite, state.mean_norm
         if skip_above:
             limit = jnp.where(mean_norm > 0, skip_above * mean_norm, jnp.inf)  # 0: no norm has been seen
@@ -106,8 +116,10 @@ def gradient(model, optimizer, *, average_decay=0.0, skip_above=0.0, only=()) ->
         def update(params, opt_state, average):
             # No step's own key is the fold of a negative number.
             told = {"value": loss, "key": jax.random.fold_in(state.key, -1 - state.step), "batch": batch}
-            updates, opt_state = optimizer.update(gradients, opt_state, learning(params), **told)
-            params = {**params, **optax.apply_updates(learning(params), updates)}
+            learned, running = _apart(moving(params))
+            updates, opt_state = optimizer.update(gradients, opt_state, learned, **told)
+            moved = _together(optax.apply_updates(learned, updates), jax.tree.map(jnp.subtract, running, moves))
+            params = whole(params, moved)
             if average_decay:
                 decay = jnp.minimum(average_decay, (1.0 + state.step) / (10.0 + state.step))
                 average = jax.tree.map(lambda a, p: a + (1.0 - decay) * (p - a), average, params)
@@ -130,3 +142,17 @@ def gradient(model, optimizer, *, average_decay=0.0, skip_above=0.0, only=()) ->
         return state, {"loss": loss, **terms, "grad_norm": grad_norm, "skipped": skip.astype(jnp.float32)}
 
     return Learner(init, step, lambda state: state.params if state.average is None else state.average)
+
+
+def _apart(tree):
+    """(what an optimiser moves, running statistics by their paths); the whole tree and {} where there are none."""
+    if not isinstance(tree, dict):
+        return tree, {}
+    flat = flatten_dict(tree, keep_empty_nodes=True)
+    running = {path: leaf for path, leaf in flat.items() if RUNNING in path}
+    learned = {path: leaf for path, leaf in flat.items() if path not in running}
+    return (unflatten_dict(learned) if running else tree), running
+
+
+def _together(learned, running):
+    return unflatten_dict({**flatten_dict(learned, keep_empty_nodes=True), **running}) if running else learned
