@@ -190,7 +190,8 @@ def far_outputs(shapes, size=60):
 
 
 RICH = ("multivariate_normal", "low_rank_normal", "normal_mixture", "planar_flow", "coupling_flow")
-LIKELIHOODS = [name for name in heads.__all__ if name not in ("low_rank_normal", "planar_flow", "coupling_flow")]
+OF_CODES = ("low_rank_normal", "planar_flow", "coupling_flow", "sylvester_flow", "von_mises_fisher")
+LIKELIHOODS = [name for name in heads.__all__ if name not in OF_CODES]
 PAIRS = [("normal", likelihood) for likelihood in LIKELIHOODS] + [(posterior, "bernoulli") for posterior in RICH]
 
 
