@@ -12,7 +12,7 @@ from absl import logging
 
 from experiments import setup
 from vae_jax.data import transforms
-from vae_jax.evaluation import latents, likelihood
+from vae_jax.evaluation import gaps, latents, likelihood
 from vae_jax.tasks import interpolate, manifold, reconstruct
 from vae_jax.training import cost, loop
 from vae_jax.training.writers import read_metrics
@@ -31,7 +31,8 @@ def evaluate(experiment, params, *, num_samples, num_test, progress=True) -> dic
     estimate = likelihood.log_likelihood(model, params, key_weights, test, num_samples=num_samples, progress=progress)
     offset = transforms.log_levels_per_dim(experiment.transform, experiment.dataset.max_value)
     summary = likelihood.summary(terms, estimate, event_size=event_size, num_samples=num_samples, offset=offset)
-    q = latents.posteriors(model, params, jax.tree.map(lambda a: a[:MUTUAL_INFORMATION_EXAMPLES], test))
+    some = jax.tree.map(lambda a: a[:MUTUAL_INFORMATION_EXAMPLES], test)
+    q = latents.posteriors(model, params, some)
     means = latents.posterior_means(model, params, test)
     summary["active_units"] = latents.active_units(means)
     if isinstance(means, tuple):
@@ -40,6 +41,10 @@ def evaluate(experiment, params, *, num_samples, num_test, progress=True) -> dic
     with contextlib.suppress(TypeError):  # a posterior that does not split by dimension
         key_correlation = jax.random.fold_in(key_information, len(test["x"]))
         summary["total_correlation"] = float(latents.total_correlation(q, key_correlation))
+    with contextlib.suppress(TypeError):
+        rates = latents.rate_per_dimension(model, params, some)
+        told = gaps.diagnose(rates, summary["mutual_information"], summary["active_units"], num_examples=len(some["x"]))
+        logging.info("codes: %s", told.verdict)
     return {f"test/{name}": value for name, value in summary.items()}
 
 

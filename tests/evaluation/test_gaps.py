@@ -49,6 +49,17 @@ def test_annealed_log_likelihood_of_a_data_set(linear_gaussian):
     np.testing.assert_allclose(given["acceptance"], 0.65, atol=0.15)
 
 
+def test_simulated_images_lie_between_the_bounds(linear_gaussian):
+    pytest.importorskip("blackjax", reason="pip install 'vae_jax[inference]'")
+    model = Model(None, None, None, latent=linear_gaussian.latent)
+    options = {"num_temperatures": 20, "num_chains": 4, "num_leapfrog": 4, "step_size": 0.3}
+    keys = jax.random.split(jax.random.key(0), 200)
+    given = annealed.simulated(model, linear_gaussian.exact, keys, **options)
+    exact = linear_gaussian.log_prob(given["x"])
+    for off in (exact - given["lower"], given["upper"] - exact):
+        assert -5 * off.std() / np.sqrt(len(off)) < off.mean() < 0.3
+
+
 def channel(slope, scale, dim=1):
     """q(z|x) = N(slope x, scale²) in the first dimension and the prior in the others."""
 

@@ -1,4 +1,4 @@
-"""log p(x) of a data set by annealed importance sampling: closer than importance weights, and dearer."""
+"""log p(x) of many images by annealed importance sampling: closer than importance weights, and dearer."""
 
 import functools
 
@@ -10,6 +10,7 @@ from vae_jax.evaluation.devices import mesh_of, over_devices
 from vae_jax.inference import annealed
 
 CHAINS_AT_ONCE = 2000  # over images
+TUNED_ON = 16
 
 
 def log_likelihood(
@@ -44,3 +45,55 @@ def _log_likelihood(latent, mesh, options, params, key, data, betas, step_size):
         return jax.lax.map(lambda item: one(params, item), examples, batch_size=images)
 
     return over_devices(some, mesh, params, (jnp.arange(len(data["x"])), data))
+
+
+def simulated(
+    model,
+    params,
+    keys,
+    contexts=None,
+    *,
+    num_temperatures,
+    num_chains,
+    num_leapfrog,
+    step_size,
+    steepness=4.0,
+    initial="prior",
+) -> dict:
+    """Bidirectional Monte Carlo on images drawn from the model, one for each key [N] of `key`: {"x": [N, ...], "lower":
+    [N], "upper": [N]}, nats: in the mean, log p(x) lies between them.
+
+    `contexts` [N] are classes, None for a model without. The step size of every temperature is the median over
+    TUNED_ON images of their own, which are drawn from the model, too.
+    """
+    betas = annealed.temperatures(num_temperatures, steepness=steepness)
+    options = (num_chains, num_leapfrog, initial)
+    results = _simulated(model.latent, mesh_of(params), options, params, keys, contexts, betas, step_size)
+    return jax.tree.map(np.asarray, results)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _simulated(latent, mesh, options, params, keys, contexts, betas, step_size):
+    num_chains, num_leapfrog, initial = options
+    path = {"betas": betas, "num_chains": num_chains, "num_leapfrog": num_leapfrog, "initial": initial}
+
+    def tune(item):
+        key, context = item
+        key_z, key_x, key_run = jax.random.split(key, 3)
+        z = latent.prior(params, context).sample(key_z)
+        x = latent.likelihood(params, z, context).sample(key_x)
+        return annealed.tuned_step_size(latent, params, key_run, x, context, step_size=step_size, **path)
+
+    others = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys[:TUNED_ON])
+    sizes = jnp.median(jax.vmap(tune)((others, jax.tree.map(lambda c: c[:TUNED_ON], contexts))), axis=0)
+
+    def some(params, items):
+        def one(item):
+            key, context = item
+            key = jax.random.fold_in(key, 0)
+            result = annealed.sandwich(latent, params, key, context, step_size=sizes, **path)
+            return {"x": result.x, "lower": result.lower, "upper": result.upper}
+
+        return jax.lax.map(one, items, batch_size=max(1, min(len(items[0]), CHAINS_AT_ONCE // num_chains)))
+
+    return over_devices(some, mesh, params, (keys, contexts))

@@ -87,12 +87,16 @@ def collapse(model, params, key, data) -> Collapse:
     The mean rate splits as KL(q(z|x) || p(z)) = I_q(x; z) + KL(q(z) || p(z)) (Hoffman and Johnson 2016). Diagonal
     Gaussians only, else `TypeError`. `verdict` says it in words, with the numbers.
     """
-    rates = np.asarray(latents.rate_per_dimension(model, params, data), np.float64)
     q = latents.posteriors(model, params, data)
-    information = max(0.0, float(latents.mutual_information(q, key)))
-    active = latents.active_units(q.mean())
-    report = Collapse(active, len(rates), rates, information, float(rates.sum()) - information, "")
-    return report._replace(verdict=_verdict(report, len(data["x"])))
+    rates, information = latents.rate_per_dimension(model, params, data), latents.mutual_information(q, key)
+    return diagnose(rates, information, latents.active_units(q.mean()), num_examples=len(data["x"]))
+
+
+def diagnose(rates, information, active_units, *, num_examples) -> Collapse:
+    """The report on numbers that are known: `rates` [D], nats, and the `information` of `num_examples` codes."""
+    rates, information = np.asarray(rates, np.float64), max(0.0, float(information))
+    report = Collapse(int(active_units), len(rates), rates, information, float(rates.sum()) - information, "")
+    return report._replace(verdict=_verdict(report, num_examples))
 
 
 def _verdict(report, size):
