@@ -82,8 +82,11 @@ def get_config(arg: str = "") -> ConfigDict:
 def smoke(config: ConfigDict) -> ConfigDict:
     """The same experiment, small enough for a test: every code path, no result."""
     config.data.batch_size = 8
-    levels = config.model.levels.values() if "levels" in config.model else [config.model]
-    for network in (config.model.prior, *(level[part] for level in levels for part in ("encoder", "decoder"))):
+    levels = list(config.model.levels.values()) if "levels" in config.model else [config.model]
+    for level in levels:
+        level.latent_dim = min(level.latent_dim, 16)
+    networks = [level[part] for level in levels for part in ("encoder", "decoder")]
+    for network in (config.model.prior, config.model.posterior, *networks):
         for widths in ("hidden", "branches"):
             if widths in network:
                 network[widths] = tuple(min(width, 16) for width in network[widths])

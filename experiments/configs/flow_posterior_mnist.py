@@ -1,0 +1,38 @@
+"""VAE with a normalising flow for a posterior on dynamically binarised MNIST: z = 64, four Sylvester flows of eight
+Householder reflections each, arXiv:1803.05649 sec. 6; with `flow_posterior_mnist.py:iaf`, four inverse autoregressive
+flows, arXiv:1606.04934, with masked networks 320 wide.
+
+As published: Adamax, 5e-4, batches of 100, KL warm-up over 100 epochs, early stopping. The networks there are gated
+convolutions 32-32-64-64-64; here those of `vae_mnist_8bit`, two strided convolutions and 256 dense units each way.
+
+python -m experiments.train --config=experiments/configs/flow_posterior_mnist.py --config.data.path=DIR
+
+Result: not yet measured.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import vae_digits, vae_mnist_8bit, vamp_mnist
+
+POSTERIORS = {
+    "sylvester": {"name": "sylvester_flow", "num_flows": 4, "num_reflections": 8},
+    "iaf": {
+        "name": "inverse_autoregressive_flow",
+        "num_flows": 4,
+        "hidden": (320,),
+        "context_dim": 320,
+        "activation": "elu",
+    },
+}
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    if arg not in ("", "smoke", *POSTERIORS):
+        raise ValueError(f"flow_posterior_mnist.py:{arg}: allowed are smoke, {', '.join(POSTERIORS)}")
+    config, images = vamp_mnist.get_config(), vae_mnist_8bit.get_config()
+    config.model.latent_dim = 64
+    config.model.encoder, config.model.decoder = images.model.encoder, images.model.decoder
+    config.model.prior = images.model.prior
+    config.model.posterior = ConfigDict(POSTERIORS["sylvester" if arg in ("", "smoke") else arg])
+    config.optimizer.name = "adamax"
+    return vae_digits.smoke(config) if arg == "smoke" else config
