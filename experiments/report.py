@@ -17,7 +17,7 @@ from vae_jax.tasks import interpolate, manifold, reconstruct
 from vae_jax.training import cost, loop
 from vae_jax.training.writers import read_metrics
 
-MUTUAL_INFORMATION_EXAMPLES = 2000
+MUTUAL_INFORMATION_EXAMPLES, WITH_NETWORKS = 2000, 200  # N² densities, where a density is closed or takes a network
 
 
 def evaluate(experiment, params, *, num_samples, num_test, progress=True) -> dict:
@@ -33,6 +33,9 @@ def evaluate(experiment, params, *, num_samples, num_test, progress=True) -> dic
     summary = likelihood.summary(terms, estimate, event_size=event_size, num_samples=num_samples, offset=offset)
     some = jax.tree.map(lambda a: a[:MUTUAL_INFORMATION_EXAMPLES], test)
     q = latents.posteriors(model, params, some)
+    if latents.shares_networks(q):
+        some = jax.tree.map(lambda a: a[:WITH_NETWORKS], some)
+        q = latents.posteriors(model, params, some)
     means = latents.posterior_means(model, params, test)
     summary["active_units"] = latents.active_units(means)
     if isinstance(means, tuple):

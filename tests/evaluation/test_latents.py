@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vae_jax import models
+from vae_jax.bijectors import InverseAutoregressive
 from vae_jax.core import Model
 from vae_jax.distributions import Normal, kl_divergence
 from vae_jax.evaluation import latents
@@ -22,6 +24,29 @@ def test_posteriors_of_a_data_set(linear_gaussian, data):
     q = latents.posteriors(model, linear_gaussian.exact, data)
     covariance = q.scale_tril[7] @ q.scale_tril[7].T
     np.testing.assert_allclose(covariance, linear_gaussian.posterior_covariance, atol=1e-5)
+
+
+def test_networks_of_a_posterior_are_not_copied_for_every_example():
+    flow = {"name": "inverse_autoregressive_flow", "num_flows": 2, "hidden": (3,), "context_dim": 2}
+    mlp = {"name": "mlp", "hidden": (3,)}
+    config = {"latent_dim": 2, "encoder": mlp, "decoder": mlp, "posterior": flow, "likelihood": {"name": "normal"}}
+    model = models.from_config(
+        "vae", {**config, "objective": {"name": "elbo_sampled_kl"}}, event_shape=(3,), num_classes=0
+    )
+    data = {"x": jnp.asarray(np.random.default_rng(0).normal(size=(30, 3)), jnp.float32)}
+    params = jax.jit(model.init)(jax.random.key(0), data)
+    params = jax.tree.map(lambda a: a + 0.1, params)  # the flows begin as nothing
+    q = latents.posteriors(model, params, data)
+    flows = [part for part in q.bijector.bijectors if isinstance(part, InverseAutoregressive)]
+    for k, part in enumerate(flows):
+        jax.tree.map(
+            lambda a, b, k=k: np.testing.assert_array_equal(a, b[k]), part.params, params["encoder"]["weights"]
+        )
+        assert part.context.shape == (30, 2)
+    again = jax.vmap(lambda one: one.mean(), in_axes=(latents.axes(q),))(q)
+    np.testing.assert_allclose(latents.posterior_means(model, params, data), again, rtol=1e-4, atol=1e-5)
+    assert 0 < latents.mutual_information(q, jax.random.key(1)) < np.log(30)
+    assert latents.shares_networks(q) and not latents.shares_networks(q.base)
 
 
 def test_active_units_are_those_whose_mean_varies():

@@ -5,27 +5,34 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from vae_jax.bijectors import InverseAutoregressive
 from vae_jax.distributions import Normal, Sequential
 from vae_jax.distributions.kl import kl_normal_normal_per_dim
 from vae_jax.objectives.disentangling import log_aggregate
 
 PIECE = 250
 PAIRS_AT_ONCE = 50_000  # of a code and a posterior
+SHARING = (Sequential, InverseAutoregressive)  # parts of a posterior whose `params`, networks, are the same for every x
 
 
 def posteriors(model, params, data):
-    """q(z|x_n) for every example: a distribution whose arrays have a leading axis N, but for the networks of a chain,
-    which all examples share: `jax.vmap` over it wants `in_axes=axes(q)`.
+    """q(z|x_n) for every example: a distribution whose arrays have a leading axis N, but for networks that all examples
+    share: where there are such, `jax.vmap` over it wants `in_axes=axes(q)`.
     """
     q = _each(model.latent, _own, params, data)
-    if isinstance(q, Sequential):
-        return q.replace(params=_posterior(model.latent, params, jax.tree.map(lambda a: a[0], data)).params)
-    return q
+    one = _posterior(model.latent, params, jax.tree.map(lambda a: a[0], data))
+    return _map(lambda part, one: part.replace(params=one.params), lambda part, one: part, q, one)
 
 
 def axes(q):
     """Where the distributions of many examples have their axis N: `in_axes` of `jax.vmap`."""
-    return q.replace(first=0, params=None, given=0) if isinstance(q, Sequential) else 0
+    everywhere = lambda part: jax.tree.map(lambda _: 0, part)  # noqa: E731
+    return _map(lambda part: everywhere(part.replace(params=None)), everywhere, q)
+
+
+def shares_networks(q) -> bool:
+    """Whether a density of one code takes a pass of a network, so that N² of them are dear."""
+    return any(isinstance(part, SHARING) for part in jax.tree.leaves(q, is_leaf=lambda p: isinstance(p, SHARING)))
 
 
 def posterior_means(model, params, data):
@@ -44,7 +51,14 @@ def _posterior(latent, params, example):
 
 def _own(q):
     """Without what all examples share: there would be N copies."""
-    return q.replace(params=None) if isinstance(q, Sequential) else q
+    return _map(lambda part: part.replace(params=None), lambda part: part, q)
+
+
+def _map(shared, other, *trees):
+    """`jax.tree.map` of `shared` over the parts that share a network, of `other` over all the other arrays."""
+    is_shared = lambda part: isinstance(part, SHARING)  # noqa: E731
+    choose = lambda part, *rest: (shared if is_shared(part) else other)(part, *rest)  # noqa: E731
+    return jax.tree.map(choose, *trees, is_leaf=is_shared)
 
 
 def _mean(q):
