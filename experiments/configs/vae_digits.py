@@ -47,7 +47,7 @@ def get_config(arg: str = "") -> ConfigDict:
     )
     config.learner = ConfigDict(
         {
-            "name": "gradient",  # a function of vae_jax.training.learners: gradient, em, aggressive
+            "name": "gradient",  # a function of vae_jax.training.learners: gradient, alternating, aggressive
             "only": (),  # parts of the parameters that learn ("prior", for one); (): all
         }
     )

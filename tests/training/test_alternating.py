@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from vae_jax.core import RUNNING, Model
-from vae_jax.training import em
+from vae_jax.training import alternating
 
 TARGET = {"encoder": 1.0, "decoder": 2.0, "prior": 3.0}
 MODEL = Model(
@@ -37,12 +37,12 @@ def moves(learner, num_steps):
 
 
 def test_one_part_moves_at_a_time():
-    learner = em.em(MODEL, optax.adam(0.1), encoder_steps=3, decoder_steps=1)
+    learner = alternating.alternating(MODEL, optax.adam(0.1), encoder_steps=3, decoder_steps=1)
     assert moves(learner, 8)[0] == (["e"] * 3 + ["dp"]) * 2
 
 
 def test_it_comes_to_the_optimum():
-    learner = em.em(MODEL, optax.adam(0.1), encoder_steps=2, decoder_steps=1)
+    learner = alternating.alternating(MODEL, optax.adam(0.1), encoder_steps=2, decoder_steps=1)
     state = learner.init(jax.random.key(0), BATCH)
     state, _ = jax.lax.scan(lambda s, _: learner.step(s, BATCH), state, length=900)
     jax.tree.map(lambda p, t: np.testing.assert_allclose(p, np.full(3, t), atol=1e-3), learner.params(state), TARGET)
@@ -50,7 +50,7 @@ def test_it_comes_to_the_optimum():
 
 def aggressive(information, optimizer=None, **options):
     options = {"window": 2, "max_steps": 100, "check_every": 10_000} | options
-    return em.aggressive(MODEL, optimizer or optax.sgd(0.1), information=information, **options)
+    return alternating.aggressive(MODEL, optimizer or optax.sgd(0.1), information=information, **options)
 
 
 def test_the_encoder_moves_until_it_gains_no_more():
@@ -86,7 +86,7 @@ def test_running_statistics_are_of_no_part_and_move_at_every_step():
     model = MODEL._replace(
         init=lambda key, batch: {**MODEL.init(key, batch), "objective": {RUNNING: {"m": jnp.zeros(())}}}, loss=loss
     )
-    learner = em.em(model, optax.sgd(0.1), encoder_steps=1, decoder_steps=1)
+    learner = alternating.alternating(model, optax.sgd(0.1), encoder_steps=1, decoder_steps=1)
     state, _ = jax.jit(learner.step)(learner.init(jax.random.key(0), BATCH), BATCH)
     assert state.params["objective"][RUNNING]["m"] == 1.0
     assert np.array_equal(state.params["decoder"], np.zeros(3)) and np.abs(state.params["encoder"]).min() > 0
@@ -95,8 +95,8 @@ def test_running_statistics_are_of_no_part_and_move_at_every_step():
 @pytest.mark.parametrize(
     "build, words",
     [
-        (functools.partial(em.em, encoder_steps=0, decoder_steps=1), "at least one step"),
-        (functools.partial(em.aggressive, information=None, window=0, max_steps=1, check_every=1), "window=0"),
+        (functools.partial(alternating.alternating, encoder_steps=0, decoder_steps=1), "at least one step"),
+        (functools.partial(alternating.aggressive, information=None, window=0, max_steps=1, check_every=1), "window=0"),
     ],
 )
 def test_turns_without_steps_are_refused(build, words):
@@ -106,4 +106,4 @@ def test_turns_without_steps_are_refused(build, words):
 
 def test_parameters_without_an_encoder_are_refused():
     with pytest.raises(ValueError, match=r"want an encoder .* and the parameters are \['prior'\]"):
-        em.alternating(optax.sgd(0.1), 1, 1).init({"prior": jnp.zeros(1)})
+        alternating.in_turns(optax.sgd(0.1), 1, 1).init({"prior": jnp.zeros(1)})

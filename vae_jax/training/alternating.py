@@ -17,16 +17,16 @@ from vae_jax.training.gradient import gradient
 ENCODER, REST, BOTH = 0, 1, 2
 
 
-def em(model, optimizer, *, encoder_steps, decoder_steps, encoder=("encoder",), **options) -> Learner:
+def alternating(model, optimizer, *, encoder_steps, decoder_steps, encoder=("encoder",), **options) -> Learner:
     """`encoder_steps` steps of φ, then `decoder_steps` of θ, and so on: a generalised EM (Neal and Hinton 1998).
 
     `optimizer` is of Optax, `options` are those of `training.gradient`. The gradient of all is computed at every step.
     Raises `ValueError` for a turn without steps.
     """
-    return gradient(model, alternating(optimizer, encoder_steps, decoder_steps, encoder), **options)
+    return gradient(model, in_turns(optimizer, encoder_steps, decoder_steps, encoder), **options)
 
 
-def alternating(optimizer, encoder_steps, decoder_steps, encoder=("encoder",)) -> optax.GradientTransformation:
+def in_turns(optimizer, encoder_steps, decoder_steps, encoder=("encoder",)) -> optax.GradientTransformation:
     """An Optax optimiser of one part at a time, in turns of fixed length."""
     if encoder_steps < 1 or decoder_steps < 1:
         raise ValueError(f"a turn needs at least one step, got encoder_steps {encoder_steps}, {decoder_steps=}")
