@@ -85,15 +85,29 @@ def build_learner(config: dict, dataset) -> tuple[Model, Learner]:
         event_shape=dataset.train.x.shape[1:],
         num_classes=dataset.num_classes if config["data"]["context"] else 0,
     )
+    learner = dict(config.get("learner", {"name": "gradient"}))  # which runs of 0.1.0 have not in their config
+    if learner["name"] in ("counting", "em"):
+        return model, _by_sums(learner, model, len(dataset.train.x), config["data"]["batch_size"])
     options = dict(config["optimizer"])
     kept = {name: options.pop(name) for name in ("average_decay", "skip_above") if name in options}
     optimizer = call(gradient.optimizer, options, where="config.optimizer")
-    learner = dict(config.get("learner", {"name": "gradient"}))  # which runs of 0.1.0 have not in their config
     if start_from := config.get("start_from"):
         model = _started_from(start_from, model, dataset, anew=learner.get("only", ()))
     if learner["name"] == "aggressive":
         kept["information"] = functools.partial(_information, model)
     return model, core.build(learners, learner, model, optimizer, where="config.learner", **kept)
+
+
+def _by_sums(spec, model, size, batch_size) -> Learner:
+    """A learner that wants every example once in a pass."""
+    if size % batch_size:
+        near = min((b for b in range(1, size + 1) if size % b == 0), key=lambda b: abs(b - batch_size))
+        raise ValueError(
+            f"config.data.batch_size {batch_size} does not divide the {size} training examples, and a pass over them "
+            f"must leave none out; the nearest that does is {near}"
+        )
+    given = {"batches_per_pass": size // batch_size} if spec["name"] == "em" else {}
+    return core.build(learners, spec, model, where="config.learner", **given)
 
 
 def _information(model, params, key, batch):

@@ -31,6 +31,8 @@ class Model(NamedTuple):
     log_prob: Callable | None = None  # (params, x, context=None)      -> log p(x), exact
     bound: Callable | None = None  # (params, key, x, context=None) -> an unbiased lower bound of log p(x)
     latent: Latent | None = None
+    statistics: Callable | None = None  # (params, batch) -> sums over the batch, log p(x) [B]: the E step of EM
+    maximize: Callable | None = None  # (params, sums) -> params: the M step, the maximum given the sums over all data
     coupled: bool = False  # whether the loss of an example depends on the others in its batch
 
 

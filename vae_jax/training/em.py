@@ -1,0 +1,90 @@
+"""Fitting by statistics that add over batches: EM in passes over the data, and counting, where one pass is all.
+
+E:  S = Σ_n E_{p(z|x_n; θ)}[s(x_n, z)]        batch by batch: nothing of the size of the data is kept
+M:  θ ← argmax_θ' E[log p(x, z; θ')], a function of S alone
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from vae_jax.core import Learner
+
+
+@struct.dataclass
+class State:
+    """What a resumed run needs: the sums of the pass so far are part of it."""
+
+    step: jax.Array
+    key: jax.Array
+    params: dict
+    sums: dict
+    skipped: jax.Array  # batches whose sums were not finite
+    skipped_in_row: jax.Array
+
+
+def em(model, *, batches_per_pass) -> Learner:
+    """Expectation maximisation: an M step after every `batches_per_pass` batches. Where these are the whole data, the
+    likelihood of the data never falls from one pass to the next (Dempster, Laird and Rubin 1977).
+
+    The metric `bound` is the mean log p(x) of a batch under the parameters of its pass: over a pass, the likelihood
+    before its M step. A batch whose sums are not finite is left out and counted.
+    Raises `ValueError` where the family has no sums to maximise.
+    """
+    _check(model, "em")
+    if batches_per_pass < 1:
+        raise ValueError(f"em: batches_per_pass must be at least 1, got {batches_per_pass}")
+
+    def step(state, batch):
+        state, metrics = _accumulate(model, state, batch)
+        whole = state.step % batches_per_pass == 0
+        maximized = lambda state: state.replace(  # noqa: E731
+            params=model.maximize(state.params, state.sums), sums=jax.tree.map(jnp.zeros_like, state.sums)
+        )
+        return jax.lax.cond(whole, maximized, lambda state: state, state), metrics
+
+    return Learner(_start(model), step, lambda state: state.params)
+
+
+def counting(model) -> Learner:
+    """For a family whose statistics ask for no parameters: the sums of all batches so far, and at any time the
+    parameters that maximise their likelihood. One pass over the data is enough.
+
+    Raises `ValueError` where the family has no sums to maximise.
+    """
+    _check(model, "counting")
+    start = _start(model)
+    return Learner(
+        start, lambda state, batch: _accumulate(model, state, batch), lambda s: model.maximize(s.params, s.sums)
+    )
+
+
+def _start(model):
+    def init(key, batch):
+        key_params, key = jax.random.split(key)
+        params = model.init(key_params, batch)
+        sums, _ = jax.eval_shape(model.statistics, params, batch)
+        zero = jnp.zeros((), jnp.int32)
+        return State(zero, key, params, jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), sums), zero, zero)
+
+    return init
+
+
+def _accumulate(model, state, batch):
+    sums, log_prob = model.statistics(state.params, batch)
+    finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves((sums, log_prob))]))
+    add = lambda total, own: total + jnp.where(finite, own, jnp.zeros_like(own))  # noqa: E731
+    skip = 1 - finite.astype(jnp.int32)
+    state = state.replace(
+        step=state.step + 1,
+        sums=jax.tree.map(add, state.sums, sums),
+        skipped=state.skipped + skip,
+        skipped_in_row=(state.skipped_in_row + 1) * skip,
+    )
+    bound = jnp.mean(log_prob)
+    return state, {"loss": -bound, "bound": bound, "skipped": skip.astype(jnp.float32)}
+
+
+def _check(model, name):
+    if model.statistics is None or model.maximize is None:
+        raise ValueError(f"config.learner.name: {name!r} wants a family whose statistics add up; use 'gradient'")
