@@ -281,12 +281,14 @@ def _transform(name):
 
 def _check_likelihood(model, batch):
     """A likelihood must be one of the data it is given. Only shapes are evaluated: nothing is compiled."""
-    if model.latent is None:
+    if model.latent is None and model.density is None:
         return
 
     def likelihood(key, batch):
         context = jax.tree.map(lambda a: a[0], batch.get("context"))
         params = model.init(key, batch)
+        if model.density:
+            return model.density(params, context)
         return model.latent.likelihood(params, model.latent.prior(params, context).mean(), context)
 
     check_support(jax.eval_shape(likelihood, jax.random.key(0), batch), batch["x"])

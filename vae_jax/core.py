@@ -31,6 +31,7 @@ class Model(NamedTuple):
     log_prob: Callable | None = None  # (params, x, context=None)      -> log p(x), exact
     bound: Callable | None = None  # (params, key, x, context=None) -> an unbiased lower bound of log p(x)
     latent: Latent | None = None
+    density: Callable | None = None  # (params, context=None) -> p(x), a distribution, whose density log_prob is
     statistics: Callable | None = None  # (params, batch) -> sums over the batch, log p(x) [B]: the E step of EM
     maximize: Callable | None = None  # (params, sums) -> params: the M step, the maximum given the sums over all data
     coupled: bool = False  # whether the loss of an example depends on the others in its batch
@@ -42,6 +43,22 @@ class Learner(NamedTuple):
     init: Callable  # (key, batch)   -> state
     step: Callable  # (state, batch) -> state, metrics {name: []}
     params: Callable  # (state)        -> params to evaluate with (the average, where one is kept)
+
+
+def tractable(init, density, **fields) -> Model:
+    """A model whose p(x) is a distribution, `density(params, context)`: its likelihood is what training maximises."""
+
+    def log_prob(params, x, context=None):
+        return density(params, context).log_prob(x)
+
+    def loss(params, key, batch, step):
+        value = jax.vmap(log_prob, (None, 0, 0))(params, batch["x"], batch.get("context"))
+        return -value, {"bound": value}
+
+    def sample(params, key, context=None):
+        return density(params, context).sample(key)
+
+    return Model(init, loss, sample, log_prob=log_prob, density=density, **fields)
 
 
 def per_example(function: Callable) -> Callable:

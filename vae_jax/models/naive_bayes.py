@@ -1,0 +1,49 @@
+"""Pixels that are independent coin flips, and naive Bayes, where the flips' biases depend on the class c.
+
+p(x) = Π_d Bernoulli(x_d; μ_d)          p(x, c) = π_c Π_d Bernoulli(x_d; μ_cd)
+"""
+
+import jax
+import jax.numpy as jnp
+
+from vae_jax.core import Model, tractable
+from vae_jax.distributions import Bernoulli, Mixture
+
+
+def naive_bayes(event_shape, *, num_classes=0, smoothing=1.0) -> Model:
+    """Fitted by `counting`: μ_cd = (n_cd + a) / (n_c + 2a), π_c = (n_c + a) / (n + a C), a = `smoothing` > 0 (Laplace).
+
+    Without classes C = 1. A context is the class, p(x|c); without one classes are summed out, p(x) = Σ_c π_c p(x|c).
+    Raises `ValueError` for a smoothing that is not positive: a pixel never seen bright would then be impossible.
+    """
+    if not smoothing > 0:
+        raise ValueError(f"config.model.smoothing must be positive, got {smoothing}: unseen values would have p = 0")
+    size = max(1, num_classes)
+
+    def init(key, batch):
+        return {"class_logits": jnp.zeros(size), "pixel_logits": jnp.zeros((size, *event_shape))}
+
+    def density(params, context=None):
+        flips = Bernoulli(params["pixel_logits"])
+        if num_classes and context is None:
+            return Mixture(params["class_logits"], flips)
+        return jax.tree.map(lambda a: a[0 if context is None else context], flips)
+
+    def statistics(params, batch):
+        x = batch["x"]
+        context = batch.get("context") if num_classes else None
+        classes = jnp.ones((len(x), 1)) if context is None else jax.nn.one_hot(context, size)
+        bright = jnp.tensordot(classes, x, axes=((0,), (0,)))
+        log_prob = jax.vmap(lambda x, c: density(params, c).log_prob(x))(x, context)
+        return {"count": jnp.sum(classes, axis=0), "bright": bright}, log_prob
+
+    def maximize(params, sums):
+        count = sums["count"].reshape(size, *[1] * len(event_shape))
+        odds = jnp.log(sums["bright"] + smoothing) - jnp.log(count - sums["bright"] + smoothing)
+        return {"class_logits": jnp.log(sums["count"] + smoothing), "pixel_logits": odds}
+
+    return tractable(init, density, statistics=statistics, maximize=maximize)
+
+
+def from_config(*, event_shape, num_classes, smoothing) -> Model:
+    return naive_bayes(event_shape, num_classes=num_classes, smoothing=smoothing)
