@@ -21,34 +21,51 @@ MUTUAL_INFORMATION_EXAMPLES, WITH_NETWORKS = 2000, 200  # N² densities, where a
 
 
 def evaluate(experiment, params, *, num_samples, num_test, progress=True) -> dict:
-    """The flat `test/...` record: nats an image, bits/dim, and what the latents carry."""
+    """The flat `test/...` record: nats an image, exact where the model has log p(x), else bounded by `num_samples`
+    importance weights; bits/dim; and what the latents carry, where there are such.
+    """
     test = experiment.split("test")
     if num_test:
         test = jax.tree.map(lambda a: a[:num_test], test)
-    model, event_size = experiment.model, int(np.prod(test["x"].shape[1:]))
+    model = experiment.model
     key_terms, key_weights, key_information = jax.random.split(jax.random.fold_in(experiment.key, 1), 3)
-    terms = likelihood.elbo_terms(model, params, key_terms, test)
-    estimate = likelihood.log_likelihood(model, params, key_weights, test, num_samples=num_samples, progress=progress)
-    offset = transforms.log_levels_per_dim(experiment.transform, experiment.dataset.max_value)
-    summary = likelihood.summary(terms, estimate, event_size=event_size, num_samples=num_samples, offset=offset)
+    units = {
+        "event_size": int(np.prod(test["x"].shape[1:])),
+        "offset": transforms.log_levels_per_dim(experiment.transform, experiment.dataset.max_value),
+    }
+    if model.log_prob:
+        summary = likelihood.summary_of(likelihood.exact(model, params, test), **units)
+    else:
+        terms = likelihood.elbo_terms(model, params, key_terms, test)
+        estimate = likelihood.log_likelihood(
+            model, params, key_weights, test, num_samples=num_samples, progress=progress
+        )
+        summary = likelihood.summary(terms, estimate, num_samples=num_samples, **units)
+    if model.latent:
+        summary |= _codes(model, params, key_information, test)
+    return {f"test/{name}": value for name, value in summary.items()}
+
+
+def _codes(model, params, key, test) -> dict:
+    """What the latents carry; says in the log whether they have collapsed."""
     some = jax.tree.map(lambda a: a[:MUTUAL_INFORMATION_EXAMPLES], test)
     q = latents.posteriors(model, params, some)
     if latents.shares_networks(q):
         some = jax.tree.map(lambda a: a[:WITH_NETWORKS], some)
         q = latents.posteriors(model, params, some)
     means = latents.posterior_means(model, params, test)
-    summary["active_units"] = latents.active_units(means)
+    summary = {"active_units": latents.active_units(means)}
     if isinstance(means, tuple):
         summary |= {f"active_units_z{n}": latents.active_units(level) for n, level in enumerate(means, 1)}
-    summary["mutual_information"] = float(latents.mutual_information(q, key_information))
+    summary["mutual_information"] = float(latents.mutual_information(q, key))
     with contextlib.suppress(TypeError):  # a posterior that does not split by dimension
-        key_correlation = jax.random.fold_in(key_information, len(test["x"]))
+        key_correlation = jax.random.fold_in(key, len(test["x"]))
         summary["total_correlation"] = float(latents.total_correlation(q, key_correlation))
     with contextlib.suppress(TypeError):
         rates = latents.rate_per_dimension(model, params, some)
         told = gaps.diagnose(rates, summary["mutual_information"], summary["active_units"], num_examples=len(some["x"]))
         logging.info("codes: %s", told.verdict)
-    return {f"test/{name}": value for name, value in summary.items()}
+    return summary
 
 
 def training(experiment, record, members=1) -> dict:
@@ -77,14 +94,23 @@ def training(experiment, record, members=1) -> dict:
 def table(results: dict) -> str:
     """Results for a person, a line each with its unit."""
     r = {name.removeprefix("test/"): value for name, value in results.items()}
+    kind = f"exact, {r['num_examples']} test images"
+    if "num_samples" in r:
+        kind = (
+            f"importance-weighted bound, K = {r['num_samples']}, {r['num_examples']} test images, "
+            f"{r['effective_samples']:.0f} effective samples"
+        )
     lines = [
-        f"log p(x)  {r['log_prob']:10.2f} ± {r['log_prob_se']:.2f} nats   importance-weighted bound, K = "
-        f"{r['num_samples']}, {r['num_examples']} test images, {r['effective_samples']:.0f} effective samples",
+        f"log p(x)  {r['log_prob']:10.2f} ± {r['log_prob_se']:.2f} nats   {kind}",
         f"          {r['bits_per_dim']:10.4f} bits/dim",
-        f"ELBO      {r['elbo']:10.2f} nats = -(distortion {r['distortion']:.2f} + rate {r['rate']:.2f})",
-        f"latents   {r['active_units']:10d} active units, mutual information {r['mutual_information']:.2f} nats"
-        + (f", total correlation {r['total_correlation']:.2f} nats" if "total_correlation" in r else ""),
     ]
+    if "elbo" in r:
+        lines.append(f"ELBO      {r['elbo']:10.2f} nats = -(distortion {r['distortion']:.2f} + rate {r['rate']:.2f})")
+    if "active_units" in r:
+        lines.append(
+            f"latents   {r['active_units']:10d} active units, mutual information {r['mutual_information']:.2f} nats"
+            + (f", total correlation {r['total_correlation']:.2f} nats" if "total_correlation" in r else "")
+        )
     if "train/steps" in results:
         lines.append(
             f"training  {results['train/steps']:10d} steps in {results['train/seconds']:.1f} s, "
@@ -103,11 +129,25 @@ def figures(experiment, params, workdir, *, seed=0):
     """Draw everything that the model and the data allow into `workdir`/figures."""
     from vae_jax import plotting  # matplotlib: not before it is needed
     from vae_jax.plotting import curves
-    from vae_jax.plotting import latents as latent_plots
 
     directory = Path(workdir) / "figures"
     directory.mkdir(exist_ok=True)
-    drawn = dict(_image_figures(experiment, params, jax.random.key(seed)))
+    drawn = {}
+    if experiment.model.latent:
+        drawn = _code_figures(experiment, params, jax.random.key(seed))
+    elif experiment.model.sample:
+        drawn["samples_of_pixels"] = _pixel_samples(experiment, params, jax.random.key(seed))
+    drawn["training"] = curves.training(*_curves(read_metrics(Path(workdir) / "metrics.jsonl")))
+    for name, figure in drawn.items():
+        plotting.save(figure, directory / f"{name}.png")
+    return directory
+
+
+def _code_figures(experiment, params, key) -> dict:
+    """The images, and the codes of the test set."""
+    from vae_jax.plotting import latents as latent_plots
+
+    drawn = dict(_image_figures(experiment, params, key))
     test = experiment.split("test")
     means = latents.posterior_means(experiment.model, params, test)
     codes, axes = _to_plane(np.concatenate(jax.tree.leaves(means), axis=1))  # of all levels
@@ -117,10 +157,7 @@ def figures(experiment, params, workdir, *, seed=0):
         drawn["rate_per_dimension"] = latent_plots.kl_per_dimension(rates, threshold=0.01)
     except TypeError as error:
         logging.info("no figure of the rate by dimension: %s", error)
-    drawn["training"] = curves.training(*_curves(read_metrics(Path(workdir) / "metrics.jsonl")))
-    for name, figure in drawn.items():
-        plotting.save(figure, directory / f"{name}.png")
-    return directory
+    return drawn
 
 
 def sweep_rows(folders, axes) -> list[dict]:
@@ -206,15 +243,14 @@ def _image_figures(experiment, params, key):
     samples = jax.jit(redraw)(jax.random.split(key_z, 5), *few)
     yield "reconstruction_samples", images.reconstruction_samples(show(few[0]), show(samples))
 
-    classes = None if c is None else jnp.arange(100) % experiment.dataset.num_classes
+    classes = _classes(experiment)
 
     def draw(k, c):
         return latent.likelihood(params, latent.prior(params, c).sample(k), c).mean()
 
     prior_means = jax.jit(jax.vmap(draw))(jax.random.split(key_prior, 100), classes)
     yield "samples", images.grid(show(prior_means), ncols=10)
-    pixels = jax.jit(jax.vmap(lambda k, c: experiment.model.sample(params, k, c)))
-    yield "samples_of_pixels", images.grid(show(pixels(jax.random.split(key_class, 100), classes)), ncols=10)
+    yield "samples_of_pixels", _pixel_samples(experiment, params, key_class)
     yield "interpolations", _interpolations(experiment, params, x, c, show)
 
     if jax.tree.map(jnp.shape, latent.prior(params, None if c is None else c[0]).mean()) == (2,):
@@ -222,6 +258,19 @@ def _image_figures(experiment, params, key):
         for name, values in axes.items():
             grid = jax.jit(lambda v: manifold.decode_grid(latent, params, v, None if c is None else c[0]))(values)
             yield name, images.manifold(show(grid), np.asarray(values))
+
+
+def _pixel_samples(experiment, params, key):
+    """Draws of x itself, a column for each class where the model is conditional."""
+    from vae_jax.plotting import images
+
+    draw = jax.jit(jax.vmap(lambda k, c: experiment.model.sample(params, k, c)))
+    return images.grid(_to_unit(experiment)(draw(jax.random.split(key, 100), _classes(experiment))), ncols=10)
+
+
+def _classes(experiment):
+    """A class for each of 100 draws, None where the model has none."""
+    return jnp.arange(100) % experiment.dataset.num_classes if experiment.config["data"]["context"] else None
 
 
 def _interpolations(experiment, params, x, context, show, pairs=4, steps=9):

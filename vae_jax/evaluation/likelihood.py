@@ -141,22 +141,45 @@ def _log_likelihood(latent, mesh, params, key, indices, data, num_samples):
     return over_devices(some, mesh, params, (indices, data["x"], data.get("context")))
 
 
-def summary(terms, estimate, *, event_size, num_samples, offset=0.0) -> dict:
-    """Means over a data set, nats an example; `*_se` is the standard error of the mean over examples.
+def exact(model, params, data):
+    """log p(x) of every example [N], nats, of a model that has it. Raises `ValueError` for one that has not."""
+    if model.log_prob is None:
+        raise ValueError("the exact log p(x) wants a tractable model; this one has no `log_prob`")
+    return np.asarray(_exact(model.log_prob, mesh_of(params), params, data))
 
-    `offset` (nats a dimension) turns the density of dequantised data into a bound on the mass of its levels, in
-    `bits_per_dim` alone (`data.transforms.log_levels_per_dim`).
-    """
-    log_prob = estimate["log_prob"].astype(np.float64)
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _exact(log_prob, mesh, params, data):
+    def some(params, examples):
+        one = lambda example: log_prob(params, example["x"], example.get("context"))  # noqa: E731
+        return jax.lax.map(one, examples, batch_size=PIECE)
+
+    return over_devices(some, mesh, params, data)
+
+
+def summary(terms, estimate, *, event_size, num_samples, offset=0.0) -> dict:
+    """Means over a data set of `elbo_terms` and `log_likelihood`, nats an example, and what `summary_of` has."""
     return {
         "elbo": float(np.mean(terms["bound"], dtype=np.float64)),
         "rate": float(np.mean(terms["rate"], dtype=np.float64)),
         "distortion": float(np.mean(terms["distortion"], dtype=np.float64)),
+        "num_samples": num_samples,
+        "effective_samples": float(np.mean(estimate["ess"])),
+        **summary_of(estimate["log_prob"], event_size=event_size, offset=offset),
+    }
+
+
+def summary_of(log_prob, *, event_size, offset=0.0) -> dict:
+    """The mean of log p(x) [N], nats an example, its standard error over examples, and bits/dim.
+
+    `offset` (nats a dimension) turns the density of dequantised data into a bound on the mass of its levels, in
+    `bits_per_dim` alone (`data.transforms.log_levels_per_dim`).
+    """
+    log_prob = np.asarray(log_prob, np.float64)
+    return {
         "log_prob": float(log_prob.mean()),
         "log_prob_se": float(log_prob.std(ddof=1) / np.sqrt(len(log_prob))) if len(log_prob) > 1 else float("nan"),
-        "num_samples": num_samples,
         "num_examples": len(log_prob),
-        "effective_samples": float(np.mean(estimate["ess"])),
         "bits_per_dim": bits_per_dim(float(log_prob.mean()) - offset * event_size, event_size),
     }
 

@@ -27,7 +27,7 @@ def naive_bayes(event_shape, *, num_classes=0, smoothing=1.0) -> Model:
         flips = Bernoulli(params["pixel_logits"])
         if num_classes and context is None:
             return Mixture(params["class_logits"], flips)
-        return jax.tree.map(lambda a: a[0 if context is None else context], flips)
+        return Bernoulli(jnp.take(params["pixel_logits"], 0 if context is None else context, axis=0))
 
     def statistics(params, batch):
         x = batch["x"]
