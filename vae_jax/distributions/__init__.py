@@ -16,6 +16,7 @@ from vae_jax.distributions.sequential import Sequential, draw
 from vae_jax.distributions.spherical import UniformSphere, VonMisesFisher
 from vae_jax.distributions.support import check_support, is_discrete
 from vae_jax.distributions.transformed import Transformed
+from vae_jax.distributions.tree import Tree
 
 __all__ = [
     "Autoregressive",
@@ -32,6 +33,7 @@ __all__ = [
     "Reshaped",
     "Sequential",
     "Transformed",
+    "Tree",
     "UniformSphere",
     "VonMisesFisher",
     "check_support",
