@@ -51,7 +51,7 @@ def test_a_pixel_depends_on_its_parent_alone(tree, log_probs):
 
 
 def test_draws_have_the_frequencies_of_all_images(tree, log_probs, assert_mean):
-    drawn = np.asarray(jax.vmap(tree.sample)(jax.random.split(jax.random.key(1), 20_000)))
+    drawn = np.asarray(jax.jit(jax.vmap(tree.sample))(jax.random.split(jax.random.key(1), 20_000)))
     assert_mean(drawn, np.asarray(tree.mean()))
     image = drawn @ 2 ** np.arange(DIM)[::-1]
     common = np.flatnonzero(np.exp(log_probs) > 1e-3)

@@ -48,13 +48,13 @@ def test_it_is_that_of_scikit_learn_however_far_from_zero(model, counted, offset
     expected = scipy.stats.multivariate_normal(theirs.location_, theirs.covariance_).logpdf(
         (X + offset).reshape(-1, 64)
     )
-    log_prob = jax.vmap(lambda x: model.log_prob(params, x))(jnp.asarray(X + offset, jnp.float32))
+    log_prob = jax.jit(jax.vmap(model.log_prob, (None, 0)))(params, jnp.asarray(X + offset, jnp.float32))
     np.testing.assert_allclose(log_prob, expected, rtol=1e-3 if offset else 1e-4)
 
 
 def test_draws_have_its_moments(model, counted, assert_mean):
     params = counted(X)
-    drawn = jax.vmap(lambda k: model.sample(params, k))(jax.random.split(jax.random.key(1), 4000))
+    drawn = jax.jit(jax.vmap(model.sample, (None, 0)))(params, jax.random.split(jax.random.key(1), 4000))
     assert drawn.shape == (4000, 8, 8)
     tril = np.asarray(params["scale_tril"], np.float64)
     covariance, loc = tril @ tril.T, np.asarray(params["loc"])
