@@ -83,6 +83,12 @@ def one_hot(context, num_classes):
     return jax.nn.one_hot(context, num_classes)
 
 
+def unconditional(family, num_classes):
+    """Raise `ValueError` where a family that knows no classes is given some."""
+    if num_classes:
+        raise ValueError(f"config.data.context: family {family!r} knows no classes, set it to False")
+
+
 def call(function: Callable, options: dict[str, Any], *args, where: str, **given):
     """`function(*args, **given, **options)`, where `options` come from a config: its keys are keyword arguments.
 

@@ -56,6 +56,22 @@ def straight_through(value, surrogate):
     return jax.lax.stop_gradient(value) + (surrogate - jax.lax.stop_gradient(surrogate))
 
 
+def moments(x, centre):
+    """Of the rows of x [B, D], e = x - `centre`: {"count": B, "sum": Σ e [D], "square": Σ e eᵀ [D, D]}, which add.
+
+    A centre among the data keeps float32's digits: Σ x xᵀ / n - m mᵀ would lose those of m², were m far from 0.
+    """
+    e = x - centre[None]
+    square = jnp.matmul(e.T, e, precision="highest")  # accelerators would round to fewer bits
+    return {"count": jnp.asarray(len(x), e.dtype), "sum": jnp.sum(e, axis=0), "square": square}
+
+
+def mean_and_covariance(sums):
+    """From `moments`: the mean less the centre [D], and the covariance [D, D] (over n, that of maximum likelihood)."""
+    mean = sums["sum"] / sums["count"]
+    return mean, sums["square"] / sums["count"] - jnp.outer(mean, mean)
+
+
 @jax.custom_jvp
 def scale_gradient(x, scale):
     """The array x, whose gradient is multiplied by `scale`.

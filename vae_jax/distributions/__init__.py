@@ -11,10 +11,12 @@ from vae_jax.distributions.mixture import Mixture
 from vae_jax.distributions.normal import LowRankNormal, MultivariateNormal, Normal
 from vae_jax.distributions.pixels import DiscretizedLogisticMixture
 from vae_jax.distributions.relaxed import RelaxedBernoulli, RelaxedOneHot, relax
+from vae_jax.distributions.reshaped import Reshaped
 from vae_jax.distributions.sequential import Sequential, draw
 from vae_jax.distributions.spherical import UniformSphere, VonMisesFisher
 from vae_jax.distributions.support import check_support, is_discrete
 from vae_jax.distributions.transformed import Transformed
+from vae_jax.distributions.tree import Tree
 
 __all__ = [
     "Autoregressive",
@@ -28,8 +30,10 @@ __all__ = [
     "OneHot",
     "RelaxedBernoulli",
     "RelaxedOneHot",
+    "Reshaped",
     "Sequential",
     "Transformed",
+    "Tree",
     "UniformSphere",
     "VonMisesFisher",
     "check_support",

@@ -46,4 +46,5 @@ def naive_bayes(event_shape, *, num_classes=0, smoothing=1.0) -> Model:
 
 
 def from_config(*, event_shape, num_classes, smoothing) -> Model:
+    """From a config: `smoothing` as above; the learner is `counting`."""
     return naive_bayes(event_shape, num_classes=num_classes, smoothing=smoothing)

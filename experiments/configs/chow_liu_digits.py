@@ -1,0 +1,21 @@
+"""The best tree over the pixels of scikit-learn's digits, binarised anew in each of 20 passes of counting.
+
+doi:10.1109/TIT.1968.1054142.  python -m experiments.train --config=experiments/configs/chow_liu_digits.py
+
+Result (seed 0, one busy core, 19 s, mostly compilation): exact log p(x) of 300 test images -25.13 ± 0.22 nats, 0.567
+bits/dim; independent pixels, counted as often, have -27.27 ± 0.21.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import vae_digits
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    config = vae_digits.get_config()
+    config.family = "chow_liu"
+    config.model = ConfigDict({"smoothing": 1.0})  # how often every pair of values was seen beforehand
+    config.data.batch_size = 399
+    config.learner = ConfigDict({"name": "counting"})
+    config.train.update({"num_steps": 60, "log_every": 3, "eval_every": 60, "checkpoint_every": 60})
+    return vae_digits.smoke(config) if arg == "smoke" else config

@@ -1,0 +1,47 @@
+"""Bits each of which depends on one other."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from vae_jax.distributions.discrete import Bernoulli
+
+
+@struct.dataclass
+class Tree:
+    """p(x) = p(x_r) Π_{d ≠ r} p(x_d | x_{parent(d)}) over x in {0, 1}^D, a Bayes net whose graph is a tree of root r.
+
+    `order` [D] lists every dimension after its parent, the root first; `parent` [D], the root's is itself. `logits`
+    [D, 2] are the log-odds of x_d = 1 where the parent is 0 and where it is 1: of the root, twice the same.
+    """
+
+    order: jax.Array
+    parent: jax.Array
+    logits: jax.Array
+
+    support = "binary"
+
+    def sample(self, key):
+        """Ancestral: x_d = [ε_d < logit], ε_d logistic noise, along `order`."""
+        epsilon = jax.random.logistic(key, self.parent.shape, self.logits.dtype)
+
+        def draw(x, d):
+            logit = self.logits[d, x[self.parent[d]].astype(jnp.int32)]
+            return x.at[d].set((epsilon[d] < logit).astype(x.dtype)), None
+
+        return jax.lax.scan(draw, jnp.zeros_like(epsilon), self.order)[0]
+
+    def log_prob(self, x):
+        """Σ_d log p(x_d | x_{parent(d)}), in nats."""
+        logits = jnp.where(x[self.parent] > 0.5, self.logits[:, 1], self.logits[:, 0])
+        return Bernoulli(logits).log_prob(x)
+
+    def mean(self):
+        """p(x_d = 1), exact: p_d = (1 - p_parent) σ(l_d0) + p_parent σ(l_d1) along `order`."""
+        bright = jax.nn.sigmoid(self.logits)
+
+        def marginal(p, d):
+            above = p[self.parent[d]]
+            return p.at[d].set((1.0 - above) * bright[d, 0] + above * bright[d, 1]), None
+
+        return jax.lax.scan(marginal, jnp.zeros_like(bright[:, 0]), self.order)[0]

@@ -1,0 +1,91 @@
+"""The best tree over binary pixels (Chow and Liu 1968, doi:10.1109/TIT.1968.1054142), by counting.
+
+p(x) = p(x_r) Π_{d ≠ r} p(x_d | x_{parent(d)})
+max over all tables of mean_n log p(x_n) = Σ_{d ≠ r} I(x_d; x_{parent(d)}) - Σ_d H(x_d), of the empirical distribution
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from vae_jax.core import Model, tractable, unconditional
+from vae_jax.distributions import Reshaped, Tree
+
+
+def chow_liu(event_shape, *, smoothing) -> Model:
+    """Fitted by `counting` all pairs of pixels; D = the size of the event. Of each pair every value (v, w) is seen
+    a = `smoothing` > 0 times more than it was: p(v, w) = (n_vw + a) / (n + 4a), p(v) = (n_v + 2a) / (n + 4a), which are
+    one another's sums. The tree is a spanning tree of the greatest mutual information, rooted at the first pixel.
+
+    Raises `ValueError` for a smoothing that is not positive: a pair never seen would then be impossible.
+    """
+    if not smoothing > 0:
+        raise ValueError(f"config.model.smoothing must be positive, got {smoothing}: unseen values would have p = 0")
+    size = math.prod(event_shape)
+
+    def init(key, batch):
+        first = jnp.zeros(size, jnp.int32)
+        return {"order": jnp.arange(size, dtype=jnp.int32), "parent": first, "logits": jnp.zeros((size, 2))}
+
+    def density(params, context=None):
+        return Reshaped(Tree(**params), tuple(event_shape))
+
+    def statistics(params, batch):
+        x = batch["x"].reshape(-1, size)
+        sums = {"count": jnp.asarray(len(x), x.dtype), "both": x.T @ x}  # integers: exact below 2²⁴
+        return sums, jax.vmap(density(params).log_prob)(batch["x"])
+
+    def maximize(params, sums):
+        joint = pairs(sums["both"], sums["count"], smoothing)
+        order, parent = maximum_spanning_tree(mutual_information(joint))
+        log_p = jnp.log(joint[:, :, parent, jnp.arange(size)])  # [parent's value, own value, D]
+        root = jnp.diagonal(log_p[:, :, 0])  # of the root and itself
+        logits = (log_p[:, 1] - log_p[:, 0]).T.at[0].set(root[1] - root[0])
+        return {"order": order, "parent": parent, "logits": logits}
+
+    return tractable(init, density, statistics=statistics, maximize=maximize)
+
+
+def pairs(both, count, smoothing):
+    """p(x_i = v, x_j = w) [2, 2, D, D] from the number n_ij of images where both are 1; on the diagonal, p(x_i = v)."""
+    own = jnp.diagonal(both)
+    first, second = jnp.broadcast_to(own[:, None], both.shape), jnp.broadcast_to(own[None], both.shape)
+    seen = jnp.stack([jnp.stack([count - first - second + both, second - both]), jnp.stack([first - both, both])])
+    extra = jnp.full((2, 2), smoothing)[:, :, None, None]
+    same = 2.0 * smoothing * jnp.eye(2)[:, :, None, None]
+    diagonal = jnp.eye(len(both), dtype=bool)[None, None]
+    return (seen + jnp.where(diagonal, same, extra)) / (count + 4.0 * smoothing)
+
+
+def mutual_information(joint):
+    """I(x_i; x_j) = Σ_vw p(v, w) log p(v, w) / (p(v) p(w)) [D, D], in nats; on the diagonal, the entropy."""
+    first, second = joint.sum(axis=1, keepdims=True), joint.sum(axis=0, keepdims=True)
+    ratio = jnp.where(joint > 0, joint, 1.0) / (first * second)
+    return jnp.sum(joint * jnp.log(ratio), axis=(0, 1))
+
+
+def maximum_spanning_tree(weights):
+    """Prim's algorithm from node 0: nodes in the order of joining [D], and the parent of each [D], of node 0 itself.
+
+    `weights` [D, D] is symmetric, its diagonal unread. One loop of D - 1 turns, each of O(D).
+    """
+
+    def join(state, _):
+        outside, best, parent = state  # the heaviest edge from every node into the tree, and where that ends
+        node = jnp.argmax(jnp.where(outside, best, -jnp.inf)).astype(jnp.int32)
+        outside = outside.at[node].set(False)
+        closer = outside & (weights[node] > best)
+        best, parent = jnp.where(closer, weights[node], best), jnp.where(closer, node, parent)
+        return (outside, best, parent), node
+
+    size = len(weights)
+    start = (jnp.arange(size) > 0, weights[0], jnp.zeros(size, jnp.int32))
+    (_, _, parent), joined = jax.lax.scan(join, start, length=size - 1)
+    return jnp.concatenate([jnp.zeros(1, jnp.int32), joined]), parent
+
+
+def from_config(*, event_shape, num_classes, smoothing) -> Model:
+    """From a config: `smoothing` as above; the learner is `counting`."""
+    unconditional("chow_liu", num_classes)
+    return chow_liu(event_shape, smoothing=smoothing)

@@ -1,0 +1,130 @@
+"""Factor analysis, a VAE whose networks are linear: posterior, evidence and M step are exact.
+
+p(z) = N(0, I)     p(x|z) = N(W z + μ, Ψ)     p(x) = N(μ, W Wᵀ + Ψ)     Ψ = diag(ψ), or σ² I: probabilistic PCA
+p(z|x) = N(G (x - μ), M⁻¹),   M = I + WᵀΨ⁻¹W,   G = M⁻¹WᵀΨ⁻¹
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from vae_jax.core import Latent, Model, tractable, unconditional
+from vae_jax.distributions import LowRankNormal, MultivariateNormal, Normal, Reshaped
+from vae_jax.numerics import mean_and_covariance, moments
+
+NOISES = ("diagonal", "isotropic")
+FITS = ("closed_form", "em")
+
+
+def factor_analysis(event_shape, *, latent_dim, noise, fit, min_variance) -> Model:
+    """`noise` "isotropic" is probabilistic PCA (Tipping and Bishop 1999, doi:10.1111/1467-9868.00196), "diagonal"
+    factor analysis. What the sums are, and so the learner, says `fit`:
+
+    "closed_form", for `counting`, isotropic noise alone: W = U (Λ - σ² I)^½ from the R leading eigenvectors and
+    eigenvalues of the data's covariance [D, D], σ² the mean of its other eigenvalues.
+    "em", for `em` (Rubin and Thayer 1982, doi:10.1007/BF02293851): sums of the size of W [D, R], R = `latent_dim`.
+
+    No ψ_d falls below `min_variance` > 0: a pixel that never changes would have an infinite density. The maximum
+    under this constraint is still what the M step finds, so that the likelihood never falls.
+    Raises `ValueError` for another noise or fit, a pair without a closed form, R outside 1..D-1, no positive variance.
+    """
+    size = math.prod(event_shape)
+    _check(size, latent_dim, noise, fit, min_variance)
+
+    def allowed(variance):
+        return jnp.maximum(jnp.full(size, jnp.mean(variance)) if noise == "isotropic" else variance, min_variance)
+
+    def init(key, batch):
+        x = batch["x"].reshape(-1, size)
+        variance = allowed(jnp.var(x, axis=0))
+        factor = jnp.sqrt(variance / latent_dim)[:, None] * jax.random.normal(key, (size, latent_dim))
+        return {"loc": jnp.mean(x, axis=0), "log_scale": 0.5 * jnp.log(variance), "factor": factor}
+
+    def prior(params, context=None):
+        return Normal.standard((latent_dim,))
+
+    def posterior(params, x, context=None):
+        gain, scale_tril = regression(params)
+        return MultivariateNormal(gain @ (jnp.ravel(x) - params["loc"]), scale_tril)
+
+    def likelihood(params, z, context=None):
+        loc = params["loc"] + params["factor"] @ z
+        return Normal(loc.reshape(event_shape), params["log_scale"].reshape(event_shape))
+
+    def density(params, context=None):
+        return Reshaped(LowRankNormal(**params), tuple(event_shape))
+
+    def statistics(params, batch):
+        x = batch["x"].reshape(-1, size)
+        sums = moments(x, params["loc"]) if fit == "closed_form" else expected_moments(params, x)
+        return sums, jax.vmap(density(params).log_prob)(batch["x"])
+
+    def maximize(params, sums):
+        shift, factor, variance = (principal if fit == "closed_form" else regressed)(sums)
+        return {"loc": params["loc"] + shift, "log_scale": 0.5 * jnp.log(variance), "factor": factor}
+
+    def principal(sums):
+        shift, covariance = mean_and_covariance(sums)
+        values, vectors = jnp.linalg.eigh(covariance)  # the smallest first
+        variance = allowed(values[:-latent_dim])
+        stretch = jnp.sqrt(jnp.maximum(values[-latent_dim:] - variance[0], 0.0))
+        return shift, (vectors[:, -latent_dim:] * stretch[None])[:, ::-1], variance
+
+    def regressed(sums):
+        """x - μ regressed on z, both less their means: the data's mean maximises over μ whatever W and Ψ are, and the
+        posterior means move with it.
+        """
+        x, z = sums["x"] / sums["count"], sums["z"] / sums["count"]
+        xx = sums["xx"] / sums["count"] - jnp.square(x)
+        xz = sums["xz"] / sums["count"] - jnp.outer(x, z)
+        zz = sums["zz"] / sums["count"] - jnp.outer(z, z)
+        factor = jnp.linalg.solve(zz, xz.T).T
+        return x, factor, allowed(xx - jnp.sum(factor * xz, axis=1))
+
+    latent = Latent(prior=prior, posterior=posterior, likelihood=likelihood)
+    return tractable(init, density, statistics=statistics, maximize=maximize, latent=latent)
+
+
+def regression(params):
+    """z given x: G [R, D], and the lower Cholesky factor of M⁻¹ [R, R]: U⁻ᵀ where M = U Uᵀ, U upper triangular."""
+    a, tril = LowRankNormal(**params).whitened()
+    gain = jax.scipy.linalg.cho_solve((tril, True), a.T * jnp.exp(-params["log_scale"])[None])
+    identity = jnp.eye(a.shape[1])
+    upper = jnp.linalg.cholesky((identity + a.T @ a)[::-1, ::-1])[::-1, ::-1]
+    return gain, jax.scipy.linalg.solve_triangular(upper, identity, lower=False).T
+
+
+def expected_moments(params, x):
+    """Σ_n over the rows of x [B, D] of 1, e, E[z|x], e ⊙ e, e E[z|x]ᵀ and E[z zᵀ|x], e = x - μ."""
+    gain, scale_tril = regression(params)
+    e = x - params["loc"][None]
+    z = jnp.matmul(e, gain.T, precision="highest")
+    return {
+        "count": jnp.asarray(len(x), e.dtype),
+        "x": jnp.sum(e, axis=0),
+        "z": jnp.sum(z, axis=0),
+        "xx": jnp.sum(jnp.square(e), axis=0),
+        "xz": jnp.matmul(e.T, z, precision="highest"),
+        "zz": jnp.matmul(z.T, z, precision="highest") + len(x) * scale_tril @ scale_tril.T,
+    }
+
+
+def _check(size, latent_dim, noise, fit, min_variance):
+    if noise not in NOISES:
+        raise ValueError(f"config.model.noise: unknown value {noise!r} (allowed: {', '.join(NOISES)})")
+    if fit not in FITS:
+        raise ValueError(f"config.model.fit: unknown value {fit!r} (allowed: {', '.join(FITS)})")
+    if fit == "closed_form" and noise != "isotropic":
+        raise ValueError("config.model.fit: 'closed_form' wants noise 'isotropic', got 'diagonal'; use 'em'")
+    if not 1 <= latent_dim < size:
+        raise ValueError(f"config.model.latent_dim must be between 1 and {size - 1}, got {latent_dim}")
+    if not min_variance > 0:
+        raise ValueError(f"config.model.min_variance must be positive, got {min_variance}")
+
+
+def from_config(*, event_shape, num_classes, latent_dim, noise, fit, min_variance) -> Model:
+    """From a config, whose keys are the options above; the learner is `counting` or `em`, as `fit` has it."""
+    unconditional("factor_analysis", num_classes)
+    options = {"noise": noise, "fit": fit, "min_variance": min_variance}
+    return factor_analysis(event_shape, latent_dim=latent_dim, **options)

@@ -1,0 +1,51 @@
+"""One Gaussian with a full covariance, by counting: x = A z + μ, z ~ N(0, I), A Aᵀ = Σ.
+
+p(x) = N(x; μ, Σ)        μ = Σ_n x_n / N        Σ = (1 - λ) S + λ tr(S)/D I,   S = Σ_n (x_n - μ)(x_n - μ)ᵀ / N
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from vae_jax.core import Model, tractable, unconditional
+from vae_jax.distributions import MultivariateNormal, Reshaped
+from vae_jax.numerics import mean_and_covariance, moments
+
+
+def multivariate_normal(event_shape, *, shrinkage) -> Model:
+    """Fitted by `counting`; D = the size of the event. λ = `shrinkage` in [0, 1] draws the covariance S of maximum
+    likelihood towards a ball of the same trace (Ledoit and Wolf 2004, doi:10.1016/S0047-259X(03)00096-4).
+
+    A multiple of the identity, not S's diagonal, which is 0 where a pixel never changes. 0 is maximum likelihood: with
+    such pixels, or with fewer than D + 1 examples, S is singular and the density NaN.
+    Params: μ [D] as `loc`, A [D, D] as `scale_tril`, the Cholesky factor of Σ.
+    Raises `ValueError` for a shrinkage outside [0, 1].
+    """
+    if not 0 <= shrinkage <= 1:
+        raise ValueError(f"config.model.shrinkage must be between 0 and 1, got {shrinkage}")
+    size = math.prod(event_shape)
+
+    def init(key, batch):
+        return {"loc": jnp.ravel(jnp.mean(batch["x"], axis=0)), "scale_tril": jnp.eye(size)}
+
+    def density(params, context=None):
+        return Reshaped(MultivariateNormal(params["loc"], params["scale_tril"]), tuple(event_shape))
+
+    def statistics(params, batch):
+        log_prob = jax.vmap(density(params).log_prob)(batch["x"])
+        return moments(batch["x"].reshape(-1, size), params["loc"]), log_prob
+
+    def maximize(params, sums):
+        shift, covariance = mean_and_covariance(sums)
+        ball = jnp.trace(covariance) / size * jnp.eye(size)
+        scale_tril = jnp.linalg.cholesky((1.0 - shrinkage) * covariance + shrinkage * ball)
+        return {"loc": params["loc"] + shift, "scale_tril": scale_tril}
+
+    return tractable(init, density, statistics=statistics, maximize=maximize)
+
+
+def from_config(*, event_shape, num_classes, shrinkage) -> Model:
+    """From a config: `shrinkage` as above; the learner is `counting`."""
+    unconditional("multivariate_normal", num_classes)
+    return multivariate_normal(event_shape, shrinkage=shrinkage)
