@@ -107,3 +107,14 @@ def test_turns_without_steps_are_refused(build, words):
 def test_parameters_without_an_encoder_are_refused():
     with pytest.raises(ValueError, match=r"want an encoder .* and the parameters are \['prior'\]"):
         alternating.in_turns(optax.sgd(0.1), 1, 1).init({"prior": jnp.zeros(1)})
+
+
+def test_a_sweep_of_it_is_a_program_too():
+    """Under vmap both sides of a choice are computed, and a key may still be used once."""
+    learner = aggressive(lambda params, key, batch: jax.random.normal(key), check_every=1)
+    keys = lambda: jax.random.split(jax.random.key(0), 2)  # noqa: E731
+    states = jax.vmap(learner.init, (0, None))(keys(), BATCH)
+    states, metrics = jax.jit(jax.vmap(learner.step, (0, None)))(states, BATCH)
+    alone, _ = jax.jit(learner.step)(learner.init(keys()[1], BATCH), BATCH)
+    np.testing.assert_allclose(states.opt_state["turn"].best[1], alone.opt_state["turn"].best, rtol=1e-6)
+    assert states.opt_state["turn"].best[0] != states.opt_state["turn"].best[1] and metrics["aggressive"].shape == (2,)

@@ -69,7 +69,10 @@ def aggressive(
         inner, step, loss = lag.inner + 1, lag.step + 1, lag.loss + value
         full = inner % window == 0
         converged = (full & (loss / window >= lag.before)) | (inner >= max_steps)
-        told = lag.information + jax.lax.cond(lag.aggressive, information, lambda *_: 0.0, params, key, batch)
+        # The key as numbers, as in `gradient`.
+        ask = lambda params, data, batch: information(params, jax.random.wrap_key_data(data), batch)  # noqa: E731
+        known = (params, jax.random.key_data(key), batch)
+        told = lag.information + jax.lax.cond(lag.aggressive, ask, lambda *_: 0.0, *known)
         check, mean = step % check_every == 0, told / check_every
         new = Lag(
             aggressive=lag.aggressive & (~check | (mean > lag.best)),

@@ -113,9 +113,12 @@ def gradient(model, optimizer, *, average_decay=0.0, skip_above=0.0, only=()) ->
             rate = jnp.where(mean_norm > 0, 1.0 / jnp.minimum(state.step + 1, WARM_UP), 1.0)
             mean_norm = jnp.where(finite, mean_norm + rate * (jnp.minimum(grad_norm, limit) - mean_norm), mean_norm)
 
+        # No step's own key is the fold of a negative number. As numbers: where a sweep's vmap makes a selection of the
+        # `cond` below, both its sides would consume a key.
+        key_data = jax.random.key_data(jax.random.fold_in(state.key, -1 - state.step))
+
         def update(params, opt_state, average):
-            # No step's own key is the fold of a negative number.
-            told = {"value": loss, "key": jax.random.fold_in(state.key, -1 - state.step), "batch": batch}
+            told = {"value": loss, "key": jax.random.wrap_key_data(key_data), "batch": batch}
             learned, running = _apart(moving(params))
             updates, opt_state = optimizer.update(gradients, opt_state, learned, **told)
             moved = _together(optax.apply_updates(learned, updates), jax.tree.map(jnp.subtract, running, moves))
