@@ -98,7 +98,7 @@ def mixture(event_shape, components, *, num_components, concentration, revive_be
         return jax.tree.map(lambda new, old: jnp.where(seen, new, old), new, params)
 
     def _logits(count):
-        return jnp.log(jnp.maximum(count + concentration, jnp.finfo(count.dtype).tiny))
+        return jax.nn.log_softmax(jnp.log(jnp.maximum(count + concentration, jnp.finfo(count.dtype).tiny)))
 
     model = tractable(init, density, statistics=statistics, maximize=maximize)
     return model._replace(loss=loss, log_prob=log_prob)

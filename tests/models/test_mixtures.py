@@ -34,20 +34,27 @@ def bernoullis(shape, num, smoothing=0.5, **options):
     return mixture(shape, bernoulli(shape, smoothing=smoothing), num_components=num, **PLAIN | options)
 
 
-def fit(model, x, passes, batches=1, params=None, key=0):
-    """Params after `passes` of EM over `x` in so many batches, and the mean log p(x) before each."""
-    if params is not None:
-        model = model._replace(init=lambda key, batch: params)
-    learner = em.em(model, batches_per_pass=batches)
-    parts = jnp.reshape(jnp.asarray(x, jnp.float32), (batches, -1, *x.shape[1:]))
+@functools.cache
+def learned(model, passes, batches):
+    """(parts, params or None, key) -> params, bounds: one program for all data of a shape."""
 
     @jax.jit
-    def run(key):
+    def run(parts, params, key):
+        started = model if params is None else model._replace(init=lambda key, batch: params)
+        learner = em.em(started, batches_per_pass=batches)
+        state = learner.init(key, {"x": parts[0]})
         step = lambda state, i: learner.step(state, {"x": parts[i % batches]})  # noqa: E731
-        return jax.lax.scan(step, learner.init(key, {"x": parts[0]}), jnp.arange(passes * batches))
+        state, metrics = jax.lax.scan(step, state, jnp.arange(passes * batches))
+        return learner.params(state), metrics["bound"]
 
-    state, metrics = run(jax.random.key(key))
-    return learner.params(state), np.asarray(metrics["bound"]).reshape(passes, batches).mean(1)
+    return run
+
+
+def fit(model, x, passes, batches=1, params=None):
+    """Params after `passes` of EM over `x` in so many batches, and the mean log p(x) before each."""
+    parts = jnp.reshape(jnp.asarray(x, jnp.float32), (batches, -1, *x.shape[1:]))
+    params, bounds = learned(model, passes, batches)(parts, params, jax.random.key(0))
+    return params, np.asarray(bounds).reshape(passes, batches).mean(1)
 
 
 @functools.cache
@@ -212,14 +219,13 @@ def test_constant_pixels_and_repeated_examples_are_safe(covariance):
     x[:, 1], x[:, 2] = 0.25, x[:, 0]  # a constant, and a copy: every covariance is singular
     model = gaussians((5,), 12, covariance, floor=1e-3, revive_below=0.5)  # more components than distinct points
     params, bounds = fit(model, x, 10, batches=2)
-    values = jax.vmap(model.log_prob, (None, 0))(params, x)
-    assert np.isfinite(values).all() and np.isfinite(bounds).all()
+    assert np.isfinite(bounds).all()
     variances = covariances(params, covariance)
     least = np.linalg.eigvalsh(variances) if covariance in ("full", "tied") else variances
     assert least.min() > 0.99e-3
 
 
-@pytest.mark.parametrize("covariance", COVARIANCES)
+@pytest.mark.parametrize("covariance", ["diagonal", "full"])
 def test_the_likelihood_never_falls_though_covariances_touch_the_floor(covariance):
     x = (PIXELS[:400] / 17).astype(np.float32)[:, 10:30]  # pixels 8 and 15 of a row are nearly constant
     _, bounds = fit(gaussians((20,), 8, covariance, floor=0.003), x, 20)
@@ -228,52 +234,54 @@ def test_the_likelihood_never_falls_though_covariances_touch_the_floor(covarianc
 
 def test_components_without_examples_live_again():
     model = bernoullis((8, 8, 1), 10, revive_below=0.5, concentration=1.0)
-    params = jax.jit(model.init)(jax.random.key(0), {"x": BITS})
+    params, _ = fit(model, BITS, 1)
     far = params["components"]["logits"].at[3].set(-40.0).at[7].set(40.0)  # nothing is like these
     dead = params | {"components": {"logits": far}}
-    sums, before = jax.jit(model.statistics)(dead, {"x": BITS})
-    assert np.all(sums["count"][jnp.array([3, 7])] < 1e-3)
-    alive = jax.jit(model.maximize)(dead, sums)
-    jax.tree.map(np.testing.assert_array_equal, alive, jax.jit(model.maximize)(dead, sums))
-    sums, after = model.statistics(alive, {"x": BITS})
-    assert np.all(sums["count"] > 5) and after.mean() > before.mean()
-    still = bernoullis((8, 8, 1), 10)  # revive_below = 0
-    assert (
-        still.statistics(still.maximize(dead, model.statistics(dead, {"x": BITS})[0]), {"x": BITS})[0]["count"][3] < 5
-    )
+
+    @jax.jit
+    def turn(params):
+        sums, value = model.statistics(params, {"x": BITS})
+        return model.maximize(params, sums), sums["count"], value.mean()
+
+    alive, count, before = turn(dead)
+    assert np.all(count[jnp.array([3, 7])] < 1e-3)
+    jax.tree.map(np.testing.assert_array_equal, alive, turn(dead)[0])
+    _, count, after = turn(alive)
+    assert np.all(count > 5) and after > before
 
 
 def test_the_empty_inherit_from_the_heaviest():
-    owner, count = heirs(jnp.array([0.0, 10.0, 0.4, 30.0, 2.0]), 0.5)
+    inherit = jax.jit(heirs, static_argnums=1)
+    owner, count = inherit(jnp.array([0.0, 10.0, 0.4, 30.0, 2.0]), 0.5)
     np.testing.assert_array_equal(owner, [3, 1, 1, 3, 4])
     np.testing.assert_array_equal(count, [15, 5, 5, 15, 2])
-    owner, count = heirs(jnp.array([0.0, 0.1, 9.0, 0.2]), 0.5)  # more empty ones than heirs
-    np.testing.assert_array_equal(owner, 4 * [2])
-    np.testing.assert_array_equal(count, 4 * [9 / 4])
-    np.testing.assert_array_equal(heirs(jnp.zeros(3), 0.5)[0], [0, 1, 2])  # no data at all
+    owner, count = inherit(jnp.array([0.0, 0.1, 9.0, 0.2, 0.3]), 0.5)  # more empty ones than heirs
+    np.testing.assert_array_equal(owner, 5 * [2])
+    np.testing.assert_allclose(count, 5 * [9 / 5], rtol=1e-6)
+    np.testing.assert_array_equal(inherit(jnp.zeros(5), 0.5)[0], np.arange(5))  # no data at all
 
 
 def test_a_copy_beside_its_original_changes_nothing():
     """What `heirs` promises, but for the move."""
     model = gaussians((3,), 4, "full")
-    params, _ = fit(model, blobs()[0], 3)
+    params = jax.jit(model.init)(jax.random.key(0), {"x": blobs()[0]})
     owner, count = heirs(600 * jax.nn.softmax(params["logits"]).at[2].set(0.0), 0.5)
     bare = params | {"logits": params["logits"].at[2].set(-1e9)}
     kind = gaussian((3,), covariance="full", floor=1e-6)
     twice = {"logits": jnp.log(count), "components": kind.revive(params["components"], owner, jnp.zeros((4, 3)))}
-    value = jax.vmap(model.log_prob, (None, 0))
+    value = jax.jit(jax.vmap(model.log_prob, (None, 0)))
     np.testing.assert_allclose(value(bare, blobs()[0]), value(twice, blobs()[0]), rtol=1e-4)
 
 
-def test_a_batch_with_nan_is_left_out():
+def test_batches_with_nan_are_left_out():
     model = gaussians((3,), 3, "full")
-    x = blobs()[0]
-    start = jax.jit(model.init)(jax.random.key(0), {"x": x[:200]})
-    spoiled = np.concatenate([x[:400], np.where(np.arange(200)[:, None] == 5, np.nan, x[400:])])
-    some, _ = fit(model, spoiled, 1, batches=3, params=start)
-    without, _ = fit(model, x[:400], 1, batches=2, params=start)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), some, without)
-    none, _ = fit(model, np.full((30, 3), np.nan), 1, params=start)
+    half, spoiled = blobs()[0][:400], blobs()[0][:400].copy()
+    spoiled[[3, 250]] = np.nan  # one row of each batch
+    start, _ = fit(model, np.concatenate([half, half]), 1, batches=4)
+    some, _ = fit(model, np.concatenate([half, spoiled]), 1, batches=4, params=start)
+    twice, _ = fit(model, np.concatenate([half, half]), 1, batches=4, params=start)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), some, twice)
+    none, _ = fit(model, np.concatenate([spoiled, spoiled]), 1, batches=4, params=start)
     jax.tree.map(np.testing.assert_array_equal, none, start)
 
 
