@@ -4,7 +4,11 @@
 
 Everybody takes a turn in a process of its own: one pass that compiles, then `--passes` that are timed. NumPy takes the
 same batches in float32; scikit-learn's GaussianMixture (`diagonal` alone) takes all data at once. Memory is the
-process's peak over what it held with the data read.
+process's peak over what it held with the data read: of ours 157 MB are the data as JAX keeps them, the rest mostly its
+runtime and compiler; batches need a few MB.
+
+Measured on one core of a busy machine, seconds of CPU a pass: 500 Bernoullis ours 0.91, NumPy 0.93; 100 diagonal
+Gaussians ours 0.49, scikit-learn 1.01.
 """
 
 import argparse
