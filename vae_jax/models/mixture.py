@@ -30,9 +30,7 @@ class Components(NamedTuple):
     log_probs: Callable  # (params, x)                   -> log p_k(x_b) [B, K]
     sums: Callable  # (params, x, r)                -> sums over the batch
     maximize: Callable  # (params, sums)                -> params, given N [K] as sums["count"]
-    revive: (
-        Callable  # (params, owner [K], noise)    -> params: component k is a copy of owner[k], moved by noise [K, D]
-    )
+    revive: Callable  # (params, owner [K], noise)    -> params: k is a copy of owner[k], moved by noise [K, D]
 
 
 def mixture(event_shape, components, *, num_components, concentration, revive_below) -> Model:
@@ -59,7 +57,8 @@ def mixture(event_shape, components, *, num_components, concentration, revive_be
                 f"from which the components start; raise config.data.batch_size"
             )
         centres = k_means_plus_plus(key, x, num_components)
-        nearest = jnp.argmin(jnp.sum(jnp.square(centres), axis=1)[None] - 2.0 * _product(x, centres), axis=1)
+        y, c = _about_average({"mean": centres}, x)
+        nearest = jnp.argmin(jnp.sum(jnp.square(c), axis=1)[None] - 2.0 * _product(y, c), axis=1)
         r = jax.nn.one_hot(nearest, num_components)
         return {"logits": _logits(jnp.sum(r, axis=0)), "components": components.start(centres, x, r)}
 
