@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from vae_jax.core import Latent
-from vae_jax.distributions import Normal, Sequential
-from vae_jax.tasks import interpolate, manifold, reconstruct
+from vae_jax.core import Latent, tractable
+from vae_jax.distributions import Mixture, Normal, Sequential
+from vae_jax.tasks import cluster, interpolate, manifold, reconstruct
 
 RNG = np.random.default_rng(0)
 T = jnp.linspace(0.0, 1.0, 9)
@@ -128,3 +128,18 @@ def test_reconstructions_from_samples_spread_as_the_posterior_does(linear_gaussi
     assert_mean(given, centre)
     spread = np.diag(linear_gaussian.weight @ linear_gaussian.posterior_covariance @ linear_gaussian.weight.T)
     assert_mean((given - centre) ** 2, spread)
+
+
+# ---------------------------------------------------------------------------------------------------------- clusters
+
+
+def test_clusters_are_the_components_of_a_mixture(linear_gaussian):
+    mixed = Mixture(jnp.log(jnp.array([0.3, 0.7])), Normal(jnp.array([[-1.0], [2.0]]), jnp.zeros((2, 1))))
+    model = tractable(None, lambda params, context=None: mixed)
+    x = jnp.array([0.4])
+    p = np.array([0.3, 0.7]) * scipy.stats.norm([-1.0, 2.0]).pdf(0.4)
+    np.testing.assert_allclose(cluster.responsibilities(model, None, x), p / p.sum(), rtol=1e-5)
+    assert cluster.label(model, None, x) == np.argmax(p)
+    for other in (tractable(None, lambda params, context=None: Normal.standard((1,))), model._replace(density=None)):
+        with pytest.raises(ValueError, match="this family's density has none"):
+            cluster.label(other, None, x)

@@ -29,8 +29,12 @@ class Mixture:
 
     def log_prob(self, x):
         """log Σ_k π_k p_k(x), in nats."""
+        return jax.nn.logsumexp(self.log_joint(x))
+
+    def log_joint(self, x):
+        """log π_k p_k(x) [K], nats: less log p(x), the log-responsibilities log p(k|x)."""
         log_probs = jax.vmap(lambda component: component.log_prob(x))(self.components)
-        return jax.nn.logsumexp(self.log_weights() + log_probs)
+        return self.log_weights() + log_probs
 
     def log_weights(self):
         """log π [K]."""

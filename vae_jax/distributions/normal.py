@@ -92,7 +92,9 @@ class LowRankNormal:
 
 @struct.dataclass
 class MultivariateNormal:
-    """N(x; loc, L Lᵀ) with a full covariance; `scale_tril` is L [D, D], lower triangular, positive diagonal."""
+    """N(x; loc, L Lᵀ) with a full covariance; `scale_tril` is L [D, D], lower triangular, positive diagonal. The
+    event has the shape of `loc`, whose D entries are taken in order.
+    """
 
     loc: jax.Array
     scale_tril: jax.Array
@@ -105,12 +107,12 @@ class MultivariateNormal:
 
     def sample_and_log_prob(self, key):
         """A draw x and log p(x) from its noise ε itself, without L⁻¹: safe for an L of any condition."""
-        epsilon = jax.random.normal(key, self.loc.shape, self.loc.dtype)
-        return self.loc + self.scale_tril @ epsilon, self._log_prob(epsilon)
+        epsilon = jax.random.normal(key, (self.loc.size,), self.loc.dtype)
+        return self.loc + (self.scale_tril @ epsilon).reshape(self.loc.shape), self._log_prob(epsilon)
 
     def log_prob(self, x):
         """-½ |L⁻¹(x - loc)|² - log |L| - D/2 log 2π, in nats."""
-        return self._log_prob(jax.scipy.linalg.solve_triangular(self.scale_tril, x - self.loc, lower=True))
+        return self._log_prob(jax.scipy.linalg.solve_triangular(self.scale_tril, jnp.ravel(x - self.loc), lower=True))
 
     def _log_prob(self, epsilon):
         log_det = jnp.sum(jnp.log(jnp.diagonal(self.scale_tril)))

@@ -1,0 +1,45 @@
+"""Mixture of Bernoullis on scikit-learn's digits, 8x8, dynamically binarised, by expectation maximisation.
+
+Pixels are drawn anew at every visit, so that EM climbs a little noisily; on one fixed draw, as that of
+`bernoulli_mixture_mnist`, the penalised likelihood never falls. The same family as in arXiv:1502.03509's comparison.
+
+python -m experiments.train --config=experiments/configs/bernoulli_mixture_digits.py
+
+Result (seed 0): exact test log p(x) -23.17 ± 0.22 nats on 300 images; 60 passes in 0.2 s.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import vae_digits
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    config = vae_digits.get_config()
+    config.family = "mixture"
+    config.model = ConfigDict(
+        {
+            "num_components": 50,
+            "components": {"name": "bernoulli", "smoothing": 0.5},  # of the biases: added bright and dark examples
+            "concentration": 1.0,  # of the weights: added examples
+            "revive_below": 0.5,  # a component with fewer examples becomes a copy of the heaviest; 0: never
+        }
+    )
+    config.data.batch_size = 399  # a third of the training images: what EM wants is every one of them in a pass
+    config.learner = ConfigDict({"name": "em"})
+    del config.optimizer, config.start_from  # EM has no steps of a gradient
+    train_for(config, passes=60, batches=3)
+    return smoke(config) if arg == "smoke" else config
+
+
+def train_for(config: ConfigDict, passes: int, batches: int) -> None:
+    """So many passes, one M step each, over training data of so many batches."""
+    config.train.update({"num_steps": passes * batches, "log_every": batches, "eval_every": batches})
+    config.train.checkpoint_every = 10 * batches
+
+
+def smoke(config: ConfigDict) -> ConfigDict:
+    """The same experiment, small enough for a test."""
+    config.model.num_components = 4
+    config.train.update({"num_steps": 20, "log_every": 5, "eval_every": 10, "checkpoint_every": 10})
+    config.eval.update({"num_samples": 10, "num_test": 32})
+    return config
