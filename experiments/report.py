@@ -26,6 +26,8 @@ def evaluate(experiment, params, *, num_samples, num_test, progress=True) -> dic
     if num_test:
         test = jax.tree.map(lambda a: a[:num_test], test)
     model, event_size = experiment.model, int(np.prod(test["x"].shape[1:]))
+    if model.latent.prior is None:
+        return {f"test/{name}": value for name, value in _of_codes(model, params, test).items()}
     key_terms, key_weights, key_information = jax.random.split(jax.random.fold_in(experiment.key, 1), 3)
     terms = likelihood.elbo_terms(model, params, key_terms, test)
     estimate = likelihood.log_likelihood(model, params, key_weights, test, num_samples=num_samples, progress=progress)
@@ -51,6 +53,15 @@ def evaluate(experiment, params, *, num_samples, num_test, progress=True) -> dic
     return {f"test/{name}": value for name, value in summary.items()}
 
 
+def _of_codes(model, params, test) -> dict:
+    """What can be said of a model without p(z), an auto-encoder: how well its codes are decoded, how many are used."""
+    kept = likelihood.reconstruction(model, params, test)
+    return {name: float(values.mean(dtype=np.float64)) for name, values in kept.items()} | {
+        "num_examples": len(test["x"]),
+        "active_units": latents.active_units(latents.posterior_means(model, params, test)),
+    }
+
+
 def training(experiment, record, members=1) -> dict:
     """The flat `train/...` and `valid/...` record of a run, one of `members` of one program: seconds are the program's,
     steps and images the run's own, FLOP/s those of all together.
@@ -69,22 +80,21 @@ def training(experiment, record, members=1) -> dict:
         "train/peak_memory_mb": cost.peak_memory() / 2**20,
         "train/first_step_s": (record["first_step_at"] or time.time()) - setup.process_start(),
         "train/skipped": record["skipped"],
-        "valid/best_bound": record["best_bound"],
+        **_best(experiment.model, record["best_bound"]),
         "valid/best_step": record["best_step"],
     }
+
+
+def _best(model, worth):
+    """What validation was judged by (`loop.fit`): a family without any bound, by its loss (coupled: the distortion)."""
+    has_bound = model.log_prob or model.bound
+    return {"valid/best_bound": worth} if has_bound else {"valid/best_loss": -worth}
 
 
 def table(results: dict) -> str:
     """Results for a person, a line each with its unit."""
     r = {name.removeprefix("test/"): value for name, value in results.items()}
-    lines = [
-        f"log p(x)  {r['log_prob']:10.2f} ± {r['log_prob_se']:.2f} nats   importance-weighted bound, K = "
-        f"{r['num_samples']}, {r['num_examples']} test images, {r['effective_samples']:.0f} effective samples",
-        f"          {r['bits_per_dim']:10.4f} bits/dim",
-        f"ELBO      {r['elbo']:10.2f} nats = -(distortion {r['distortion']:.2f} + rate {r['rate']:.2f})",
-        f"latents   {r['active_units']:10d} active units, mutual information {r['mutual_information']:.2f} nats"
-        + (f", total correlation {r['total_correlation']:.2f} nats" if "total_correlation" in r else ""),
-    ]
+    lines = _density_lines(r) if "log_prob" in r else _code_lines(r)
     if "train/steps" in results:
         lines.append(
             f"training  {results['train/steps']:10d} steps in {results['train/seconds']:.1f} s, "
@@ -97,6 +107,25 @@ def table(results: dict) -> str:
             f"{results['train/peak_memory_mb']:.0f} MB"
         )
     return "\n".join(lines)
+
+
+def _code_lines(r):
+    return [
+        f"codes     {r['distortion']:10.2f} nats of distortion -log p(x|z), mean squared error {r['mse']:.4f}; "
+        f"{r['num_examples']} test images",
+        f"          {r['active_units']:10d} active units; no p(z), hence no log p(x)",
+    ]
+
+
+def _density_lines(r):
+    return [
+        f"log p(x)  {r['log_prob']:10.2f} ± {r['log_prob_se']:.2f} nats   importance-weighted bound, K = "
+        f"{r['num_samples']}, {r['num_examples']} test images, {r['effective_samples']:.0f} effective samples",
+        f"          {r['bits_per_dim']:10.4f} bits/dim",
+        f"ELBO      {r['elbo']:10.2f} nats = -(distortion {r['distortion']:.2f} + rate {r['rate']:.2f})",
+        f"latents   {r['active_units']:10d} active units, mutual information {r['mutual_information']:.2f} nats"
+        + (f", total correlation {r['total_correlation']:.2f} nats" if "total_correlation" in r else ""),
+    ]
 
 
 def figures(experiment, params, workdir, *, seed=0):
@@ -137,8 +166,8 @@ def sweep_rows(folders, axes) -> list[dict]:
         row = {"setting": json.loads(setting), "members": [folder.name for folder in own], "best": False}
         row["diverged"] = len(results) - len(whole)
         for name in ("valid/best_bound", "test/log_prob", "test/elbo", "test/rate", "test/active_units"):
-            values = np.array([r[name] for r in whole], np.float64)
-            row[name] = float(values.mean()) if whole else None
+            values = np.array([r[name] for r in whole if name in r], np.float64)  # an auto-encoder has no log p(x)
+            row[name] = float(values.mean()) if len(values) else None
             row[f"{name}_se"] = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
         rows.append(row)
     if finished := [row for row in rows if row["valid/best_bound"] is not None]:
@@ -206,6 +235,10 @@ def _image_figures(experiment, params, key):
     samples = jax.jit(redraw)(jax.random.split(key_z, 5), *few)
     yield "reconstruction_samples", images.reconstruction_samples(show(few[0]), show(samples))
 
+    yield "interpolations", _interpolations(experiment, params, x, c, show)
+    if latent.prior is None:
+        return
+
     classes = None if c is None else jnp.arange(100) % experiment.dataset.num_classes
 
     def draw(k, c):
@@ -215,7 +248,6 @@ def _image_figures(experiment, params, key):
     yield "samples", images.grid(show(prior_means), ncols=10)
     pixels = jax.jit(jax.vmap(lambda k, c: experiment.model.sample(params, k, c)))
     yield "samples_of_pixels", images.grid(show(pixels(jax.random.split(key_class, 100), classes)), ncols=10)
-    yield "interpolations", _interpolations(experiment, params, x, c, show)
 
     if jax.tree.map(jnp.shape, latent.prior(params, None if c is None else c[0]).mean()) == (2,):
         axes = {"manifold": manifold.grid_values(20), "manifold_quantiles": manifold.normal_quantiles(20)}

@@ -64,10 +64,11 @@ def test_contract(name, images):
     _, on_eight = loop.compile_chunk(experiment.learner, experiment.stream, state, spread, 3, mesh)(state, spread)
     np.testing.assert_allclose(on_eight["loss"][0], metrics["loss"][0], rtol=1e-5)
     # Where a gradient cancels to rounding Adam takes a whole step of either sign, by which a bit of z may flip.
-    bits = experiment.config["model"]["posterior"]["name"] == "bernoulli"
+    bits = experiment.config["model"].get("posterior", {}).get("name") == "bernoulli"
     np.testing.assert_allclose(on_eight["loss"], metrics["loss"], rtol=2e-3 if bits else 1e-5)
-    terms = metrics["bound"] + metrics["rate"] + metrics["distortion"]
-    assert np.all(np.asarray(terms) > -1e-2)  # a bound is at least the ELBO
+    if "rate" in metrics:
+        terms = metrics["bound"] + metrics["rate"] + metrics["distortion"]
+        assert np.all(np.asarray(terms) > -1e-2)  # a bound is at least the ELBO
 
 
 def test_bfloat16_trains_to_the_bound_of_float32():

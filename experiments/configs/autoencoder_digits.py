@@ -1,0 +1,56 @@
+"""Deterministic auto-encoders on scikit-learn's digits, 8x8, dynamically binarised: same networks as `vae_digits`.
+
+python -m experiments.train --config=experiments/configs/autoencoder_digits.py[:KIND]
+
+KIND is `bottleneck` (the default), `denoising` (masking; Vincent et al. 2008), `sparse` (L1), `target_activation` (Ng
+2011), `k_sparse` (arXiv:1312.5663), `contractive` (Rifai et al. 2011) or `regularised` (RAE-GP, arXiv:1903.12436);
+`KIND,smoke` shrinks it.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import vae_digits
+
+KINDS = {
+    "bottleneck": {},
+    "denoising": {"corruption": {"name": "masking", "rate": 0.25}},
+    "sparse": {"latent_dim": 64, "penalties": {"l1": {"weight": 0.1}}},
+    "target_activation": {
+        "latent_dim": 64,
+        "code": {"name": "sigmoid"},
+        "penalties": {"target_activation": {"weight": 1.0, "activation": 0.1}},
+    },
+    "k_sparse": {"latent_dim": 64, "code": {"name": "k_sparse", "num_active": 8}},
+    "contractive": {"penalties": {"contractive": {"weight": 0.1}}},
+    "regularised": {"penalties": {"l2": {"weight": 0.1}, "gradient_penalty": {"weight": 0.1}}},
+}
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    parts = [part for part in arg.split(",") if part]
+    kind = next((part for part in parts if part != "smoke"), "bottleneck")
+    if kind not in KINDS:
+        raise ValueError(f"autoencoder_digits: unknown kind {kind!r} (allowed: {', '.join(KINDS)}, and smoke)")
+    config = vae_digits.get_config()
+    config.family = "autoencoder"
+    networks = {part: config.model[part] for part in ("encoder", "decoder", "likelihood", "compute_dtype")}
+    config.model = ConfigDict(
+        {
+            "latent_dim": 8,
+            **networks,
+            "code": {"name": "linear"},  # a function of vae_jax.distributions.deterministic
+            "corruption": {"name": "none"},  # a function of vae_jax.objectives.corruptions
+            "penalties": {},  # functions of vae_jax.objectives.penalties, each with its weight
+            **KINDS[kind],
+        }
+    )
+    return smoke(config) if "smoke" in parts else config
+
+
+def smoke(config: ConfigDict) -> ConfigDict:
+    config.model.encoder.hidden = config.model.decoder.hidden = (16,)
+    config.model.latent_dim = min(config.model.latent_dim, 16)
+    config.data.batch_size = 8
+    config.train.update({"num_steps": 20, "log_every": 5, "eval_every": 10, "checkpoint_every": 10})
+    config.eval.update({"num_samples": 10, "num_test": 32})
+    return config
