@@ -5,6 +5,20 @@ python -m experiments.train --config=experiments/configs/autoencoder_digits.py[:
 KIND is `bottleneck` (the default), `denoising` (masking; Vincent et al. 2008), `sparse` (L1), `target_activation` (Ng
 2011), `k_sparse` (arXiv:1312.5663), `contractive` (Rifai et al. 2011) or `regularised` (RAE-GP, arXiv:1903.12436);
 `KIND,smoke` shrinks it.
+
+Result (seed 0, 10,000 steps in 5 to 56 s on one busy CPU core; 8 codes; codes are means of q(z|x); distortion, mean
+squared error and linear probe of the 300 test images, ± 0.02 by their number; normality of the 1197 training codes, 1
+if they were normal, and KL of the best Gaussian from N(0, I), `evaluation.probes`):
+
+                      distortion    MSE     linear probe   Henze-Zirkler   KL
+    bottleneck         13.11 nats   0.064       0.83            1.96       22.38 nats
+    denoising          14.56 nats   0.071       0.82            2.28       13.89 nats
+    contractive        13.76 nats   0.067       0.78            1.93        5.49 nats
+    regularised        13.16 nats   0.064       0.81            1.77        0.59 nats
+    `vae_digits`       15.80 nats   0.077       0.81            2.27        0.40 nats
+
+None is normal (p < 1e-4 all), the VAE's means no more than the others; what the VAE and RAE have is the right scale.
+The probes differ by no more than their noise, but for the contractive one perhaps.
 """
 
 from ml_collections import ConfigDict

@@ -68,7 +68,8 @@ def normality(codes) -> dict:
     `henze_zirkler`: the statistic of Henze and Zirkler (1990), N times the squared distance, weighted by a Gaussian of
     width β, of the characteristic function of the whitened codes from that of N(0, I). Affine maps of the codes do not
     change it. If they are normal it is about log-normal with the moments of the paper, here 1 at the mean:
-    `p_value` is the upper tail. It grows with N where they are not: compare at equal N and D.
+    `p_value` is the upper tail. It grows with N where they are not: compare at equal N and D, and D ≪ N alone, since the
+    kernels of points in many dimensions hardly meet.
 
     `kl_to_standard`: KL(N(m, S) || N(0, I)) = ½ (tr S + |m|² - D - log |S|) in nats, m and S the moments of the codes:
     what a prior N(0, I) pays even if they are normal. Whatever their density q(z),
@@ -90,7 +91,7 @@ def normality(codes) -> dict:
     null = scipy.stats.lognorm(s=math.sqrt(log_variance), scale=centre * math.exp(-0.5 * log_variance))
     log_det = np.linalg.slogdet(covariance)[1]
     return {
-        "henze_zirkler": statistic / centre,
+        "henze_zirkler": float(statistic / centre),
         "p_value": float(null.sf(statistic)),
         "kl_to_standard": 0.5 * float(np.trace(covariance) + mean @ mean - dim - log_det),
     }
