@@ -68,8 +68,8 @@ def normality(codes) -> dict:
     `henze_zirkler`: the statistic of Henze and Zirkler (1990), N times the squared distance, weighted by a Gaussian of
     width β, of the characteristic function of the whitened codes from that of N(0, I). Affine maps of the codes do not
     change it. If they are normal it is about log-normal with the moments of the paper, here 1 at the mean:
-    `p_value` is the upper tail. It grows with N where they are not: compare at equal N and D, and D ≪ N alone, since the
-    kernels of points in many dimensions hardly meet.
+    `p_value` is the upper tail. It grows with N where they are not: compare at equal N and D, and at D ≪ N alone,
+    since kernels around points of many dimensions hardly meet.
 
     `kl_to_standard`: KL(N(m, S) || N(0, I)) = ½ (tr S + |m|² - D - log |S|) in nats, m and S the moments of the codes:
     what a prior N(0, I) pays even if they are normal. Whatever their density q(z),
