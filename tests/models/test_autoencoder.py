@@ -9,7 +9,7 @@ import pytest
 from vae_jax import models
 from vae_jax.core import with_code_density
 from vae_jax.data.pipeline import Stream
-from vae_jax.distributions import MultivariateNormal
+from vae_jax.distributions import Mixture, MultivariateNormal
 from vae_jax.evaluation import latents, likelihood
 from vae_jax.tasks import interpolate, reconstruct
 from vae_jax.training import loop
@@ -93,7 +93,8 @@ def test_a_density_of_codes_makes_it_generative(linear, assert_mean):
     model, params = linear
     codes = np.asarray(latents.posterior_means(model, params, {"x": X}), np.float64)
     tril = np.linalg.cholesky(np.cov(codes.T, bias=True))
-    density = MultivariateNormal(jnp.asarray(codes.mean(0), jnp.float32), jnp.asarray(tril, jnp.float32))
+    normal = MultivariateNormal(jnp.asarray(codes.mean(0), jnp.float32), jnp.asarray(tril, jnp.float32))
+    density = Mixture(jnp.zeros(2), jax.tree.map(lambda a: jnp.stack([a, a]), normal))
     filled = with_code_density(model, density)
     drawn = jax.jit(jax.vmap(lambda k: filled.sample(params, k)))(jax.random.split(key(0), 4000))
     decoded = np.asarray(jax.vmap(lambda x: reconstruct.from_mean(model.latent, params, x))(X), np.float64)
