@@ -17,7 +17,7 @@ if they were normal, and KL of the best Gaussian from N(0, I), `evaluation.probe
     regularised        13.16 nats   0.064       0.81            1.77        0.59 nats
     `vae_digits`       15.80 nats   0.077       0.81            2.27        0.40 nats
 
-None is normal (p < 1e-4 all), the VAE's means no more than the others; what the VAE and RAE have is the right scale.
+None is normal (p < 1e-4 for all), the VAE's means no more than the others; what the VAE and RAE have is the right scale.
 The probes differ by no more than their noise, but for the contractive one perhaps.
 """
 
