@@ -33,7 +33,9 @@ def evaluate(experiment, params, *, num_samples, num_test, progress=True) -> dic
         "event_size": int(np.prod(test["x"].shape[1:])),
         "offset": transforms.log_levels_per_dim(experiment.transform, experiment.dataset.max_value),
     }
-    if model.log_prob:
+    if model.latent and model.latent.prior is None:
+        summary = _of_codes(model, params, test)
+    elif model.log_prob:
         summary = likelihood.summary_of(likelihood.exact(model, params, test), **units)
     else:
         terms = likelihood.elbo_terms(model, params, key_terms, test)
@@ -41,7 +43,7 @@ def evaluate(experiment, params, *, num_samples, num_test, progress=True) -> dic
             model, params, key_weights, test, num_samples=num_samples, progress=progress
         )
         summary = likelihood.summary(terms, estimate, num_samples=num_samples, **units)
-    if model.latent:
+    if model.latent and model.latent.prior:
         summary |= _codes(model, params, key_information, test)
     return {f"test/{name}": value for name, value in summary.items()}
 
@@ -68,6 +70,15 @@ def _codes(model, params, key, test) -> dict:
     return summary
 
 
+def _of_codes(model, params, test) -> dict:
+    """What can be said of a model without p(z), an auto-encoder: how well its codes are decoded, how many are used."""
+    kept = likelihood.reconstruction(model, params, test)
+    return {name: float(values.mean(dtype=np.float64)) for name, values in kept.items()} | {
+        "num_examples": len(test["x"]),
+        "active_units": latents.active_units(latents.posterior_means(model, params, test)),
+    }
+
+
 def training(experiment, record, members=1) -> dict:
     """The flat `train/...` and `valid/...` record of a run, one of `members` of one program: seconds are the program's,
     steps and images the run's own, FLOP/s those of all together.
@@ -86,31 +97,21 @@ def training(experiment, record, members=1) -> dict:
         "train/peak_memory_mb": cost.peak_memory() / 2**20,
         "train/first_step_s": (record["first_step_at"] or time.time()) - setup.process_start(),
         "train/skipped": record["skipped"],
-        "valid/best_bound": record["best_bound"],
+        **_best(experiment.model, record["best_bound"]),
         "valid/best_step": record["best_step"],
     }
+
+
+def _best(model, worth):
+    """What validation was judged by (`loop.fit`): a family without any bound, by its loss (coupled: the distortion)."""
+    has_bound = model.log_prob or model.bound
+    return {"valid/best_bound": worth} if has_bound else {"valid/best_loss": -worth}
 
 
 def table(results: dict) -> str:
     """Results for a person, a line each with its unit."""
     r = {name.removeprefix("test/"): value for name, value in results.items()}
-    kind = f"exact, {r['num_examples']} test images"
-    if "num_samples" in r:
-        kind = (
-            f"importance-weighted bound, K = {r['num_samples']}, {r['num_examples']} test images, "
-            f"{r['effective_samples']:.0f} effective samples"
-        )
-    lines = [
-        f"log p(x)  {r['log_prob']:10.2f} ± {r['log_prob_se']:.2f} nats   {kind}",
-        f"          {r['bits_per_dim']:10.4f} bits/dim",
-    ]
-    if "elbo" in r:
-        lines.append(f"ELBO      {r['elbo']:10.2f} nats = -(distortion {r['distortion']:.2f} + rate {r['rate']:.2f})")
-    if "active_units" in r:
-        lines.append(
-            f"latents   {r['active_units']:10d} active units, mutual information {r['mutual_information']:.2f} nats"
-            + (f", total correlation {r['total_correlation']:.2f} nats" if "total_correlation" in r else "")
-        )
+    lines = list(_density_lines(r) if "log_prob" in r else _code_lines(r))
     if "train/steps" in results:
         lines.append(
             f"training  {results['train/steps']:10d} steps in {results['train/seconds']:.1f} s, "
@@ -123,6 +124,31 @@ def table(results: dict) -> str:
             f"{results['train/peak_memory_mb']:.0f} MB"
         )
     return "\n".join(lines)
+
+
+def _code_lines(r):
+    return [
+        f"codes     {r['distortion']:10.2f} nats of distortion -log p(x|z), mean squared error {r['mse']:.4f}; "
+        f"{r['num_examples']} test images",
+        f"          {r['active_units']:10d} active units; no p(z), hence no log p(x)",
+    ]
+
+
+def _density_lines(r):
+    kind = f"exact, {r['num_examples']} test images"
+    if "num_samples" in r:
+        kind = (
+            f"importance-weighted bound, K = {r['num_samples']}, {r['num_examples']} test images, "
+            f"{r['effective_samples']:.0f} effective samples"
+        )
+    yield f"log p(x)  {r['log_prob']:10.2f} ± {r['log_prob_se']:.2f} nats   {kind}"
+    yield f"          {r['bits_per_dim']:10.4f} bits/dim"
+    if "elbo" in r:
+        yield f"ELBO      {r['elbo']:10.2f} nats = -(distortion {r['distortion']:.2f} + rate {r['rate']:.2f})"
+    if "active_units" in r:
+        correlation = f", total correlation {r['total_correlation']:.2f} nats" if "total_correlation" in r else ""
+        told = f"mutual information {r['mutual_information']:.2f} nats{correlation}"
+        yield f"latents   {r['active_units']:10d} active units, {told}"
 
 
 def figures(experiment, params, workdir, *, seed=0):
@@ -174,8 +200,8 @@ def sweep_rows(folders, axes) -> list[dict]:
         row = {"setting": json.loads(setting), "members": [folder.name for folder in own], "best": False}
         row["diverged"] = len(results) - len(whole)
         for name in ("valid/best_bound", "test/log_prob", "test/elbo", "test/rate", "test/active_units"):
-            values = np.array([r[name] for r in whole], np.float64)
-            row[name] = float(values.mean()) if whole else None
+            values = np.array([r[name] for r in whole if name in r], np.float64)  # an auto-encoder has no log p(x)
+            row[name] = float(values.mean()) if len(values) else None
             row[f"{name}_se"] = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
         rows.append(row)
     if finished := [row for row in rows if row["valid/best_bound"] is not None]:
@@ -243,6 +269,10 @@ def _image_figures(experiment, params, key):
     samples = jax.jit(redraw)(jax.random.split(key_z, 5), *few)
     yield "reconstruction_samples", images.reconstruction_samples(show(few[0]), show(samples))
 
+    yield "interpolations", _interpolations(experiment, params, x, c, show)
+    if latent.prior is None:
+        return
+
     classes = _classes(experiment)
 
     def draw(k, c):
@@ -251,7 +281,6 @@ def _image_figures(experiment, params, key):
     prior_means = jax.jit(jax.vmap(draw))(jax.random.split(key_prior, 100), classes)
     yield "samples", images.grid(show(prior_means), ncols=10)
     yield "samples_of_pixels", _pixel_samples(experiment, params, key_class)
-    yield "interpolations", _interpolations(experiment, params, x, c, show)
 
     if jax.tree.map(jnp.shape, latent.prior(params, None if c is None else c[0]).mean()) == (2,):
         axes = {"manifold": manifold.grid_values(20), "manifold_quantiles": manifold.normal_quantiles(20)}

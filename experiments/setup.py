@@ -289,7 +289,8 @@ def _check_likelihood(model, batch):
         params = model.init(key, batch)
         if model.density:
             return model.density(params, context)
-        return model.latent.likelihood(params, model.latent.prior(params, context).mean(), context)
+        z = model.latent.posterior(params, jax.tree.map(lambda a: a[0], batch["x"]), context).mean()
+        return model.latent.likelihood(params, z, context)
 
     check_support(jax.eval_shape(likelihood, jax.random.key(0), batch), batch["x"])
 

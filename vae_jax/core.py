@@ -17,7 +17,7 @@ RUNNING = "running"  # the key in params of statistics that follow the data: no 
 class Latent(NamedTuple):
     """A latent-variable model: three conditional distributions, one example each."""
 
-    prior: Callable  # (params, context=None)     -> p(z)
+    prior: Callable  # (params, context=None)     -> p(z); None for an auto-encoder, which has none
     posterior: Callable  # (params, x, context=None)  -> q(z|x)
     likelihood: Callable  # (params, z, context=None)  -> p(x|z)
 
@@ -27,7 +27,7 @@ class Model(NamedTuple):
 
     init: Callable  # (key, batch)               -> params
     loss: Callable  # (params, key, batch, step) -> nats [B], terms {name: [B]}; what training minimises
-    sample: Callable  # (params, key, context=None) -> x
+    sample: Callable  # (params, key, context=None) -> x; None where there is no p(x) to draw from
     log_prob: Callable | None = None  # (params, x, context=None)      -> log p(x), exact
     bound: Callable | None = None  # (params, key, x, context=None) -> an unbiased lower bound of log p(x)
     latent: Latent | None = None
@@ -59,6 +59,23 @@ def tractable(init, density, **fields) -> Model:
         return density(params, context).sample(key)
 
     return Model(init, loss, sample, log_prob=log_prob, density=density, **fields)
+
+
+def with_code_density(model, density) -> Model:
+    """`model` with `density`, a distribution fitted to its codes, for p(z): p(x) = ∫ p(x|z) p(z) dz can be drawn from.
+
+    Ex-post density estimation, arXiv:1903.12436 sec. 4: what makes a generative model of an auto-encoder, and may mend
+    the samples of one that has a p(z). Raises `ValueError` where the model has no codes.
+    """
+    if model.latent is None:
+        raise ValueError("a density of codes wants a latent-variable model; this one has no `latent`")
+    latent = model.latent._replace(prior=lambda params, context=None: density)
+
+    def sample(params, key, context=None):
+        key_z, key_x = jax.random.split(key)
+        return latent.likelihood(params, density.sample(key_z), context).sample(key_x)
+
+    return model._replace(sample=sample, latent=latent, bound=None)
 
 
 def per_example(function: Callable) -> Callable:

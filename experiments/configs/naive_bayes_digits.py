@@ -1,6 +1,6 @@
 """Naive Bayes on scikit-learn's digits, binarised: 64 coin flips whose biases depend on the class.
 
-python -m experiments.train --config=experiments/configs/naive_bayes_digits.py
+doi:10.1023/A:1007413511361.  python -m experiments.train --config=experiments/configs/naive_bayes_digits.py
 
 Result (seed 0): exact log p(x|c) -22.71 ± 0.26 nats on 300 test images whose class is given; one pass of 0.1 s.
 """
@@ -19,4 +19,4 @@ def get_config(arg: str = "") -> ConfigDict:
     config.learner = ConfigDict({"name": "counting"})
     config.data.update({"context": True, "batch_size": BATCH_SIZE, "transform": "binarize"})
     config.train.update({"num_steps": NUM_BATCHES, "log_every": 1, "eval_every": NUM_BATCHES, "checkpoint_every": 7})
-    return config
+    return vae_digits.smoke(config) if arg == "smoke" else config

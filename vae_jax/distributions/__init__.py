@@ -5,6 +5,7 @@ A reparameterised one may have `sample_and_log_prob(key)` too, which is exact wh
 """
 
 from vae_jax.distributions.autoregressive import Autoregressive
+from vae_jax.distributions.deterministic import Deterministic
 from vae_jax.distributions.discrete import Bernoulli, Categorical, OneHot
 from vae_jax.distributions.kl import has_closed_form, kl_divergence, kl_per_dim
 from vae_jax.distributions.mixture import Mixture
@@ -22,6 +23,7 @@ __all__ = [
     "Autoregressive",
     "Bernoulli",
     "Categorical",
+    "Deterministic",
     "DiscretizedLogisticMixture",
     "LowRankNormal",
     "Mixture",

@@ -8,10 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax.distributions import has_closed_form
 from vae_jax.evaluation import latents
 from vae_jax.inference import local
-from vae_jax.objectives.bounds import elbo, elbo_sampled_kl
 
 AT_ONCE = 20  # examples fitted side by side
 BOUND_SAMPLES = 500  # draws an example for either ELBO, the same noise for both
@@ -43,31 +41,11 @@ def inference_gaps(model, params, key, data, log_prob, *, optimizer, num_steps, 
 def _gaps(latent, optimizer, num_steps, num_samples, params, key, data):
     def one(item):
         index, example = item
-        x, context = example["x"], example.get("context")
-        key_fit, key_bound = jax.random.split(jax.random.fold_in(key, index))
-        q = latent.posterior(params, x, context)
-        equation = elbo if has_closed_form(q, latent.prior(params, context)) else elbo_sampled_kl
-        fitted = local.fit(
-            latent,
-            params,
-            key_fit,
-            x,
-            context,
-            initial=q,
-            optimizer=optimizer,
-            num_steps=num_steps,
-            num_samples=num_samples,
-            objective=equation,
-        )
+        options = {"optimizer": optimizer, "num_steps": num_steps, "num_samples": num_samples}
+        own = (jax.random.fold_in(key, index), example["x"], example.get("context"))
+        return local.improvement(latent, params, *own, **options, bound_samples=BOUND_SAMPLES)
 
-        def bound(q):
-            chosen = latent._replace(posterior=lambda params, x, context=None: q)
-            return equation(chosen, params, key_bound, x, context, num_samples=BOUND_SAMPLES)[0]
-
-        return jax.vmap(bound)(jax.tree.map(lambda a, b: jnp.stack([a, b]), q, fitted.q))
-
-    bounds = jax.lax.map(one, (jnp.arange(len(data["x"])), data), batch_size=AT_ONCE)
-    return bounds[:, 0], bounds[:, 1]
+    return jax.lax.map(one, (jnp.arange(len(data["x"])), data), batch_size=AT_ONCE)
 
 
 class Collapse(NamedTuple):

@@ -76,6 +76,8 @@ def active_units(means, threshold=0.01):
 def rate_per_dimension(model, params, data):
     """The mean KL(q(z_d|x) || p(z_d)) of each dimension [D], nats; diagonal Gaussians only, else `TypeError`."""
     context = data["context"][0] if "context" in data else None
+    if model.latent.prior is None:
+        raise TypeError("without p(z) a code has no rate")
     q, prior = posteriors(model, params, data), model.latent.prior(params, context)
     if not (isinstance(q, Normal) and isinstance(prior, Normal)):
         raise TypeError(f"the rate of {type(q).__name__} against {type(prior).__name__} does not split by dimension")

@@ -23,8 +23,9 @@ def mean_terms(model, params, key, data, *, step=0) -> dict:
 
 
 def bound_terms(model, params, key, data, *, step=0) -> dict:
-    """Every example's terms of the model's own loss: {"bound": [N], "rate": [N], "distortion": [N], ...}, nats; of the
-    ELBO with one sample, where the loss couples the examples of a batch (`disentangling`) and has no terms of one.
+    """Every example's terms of the model's own loss: {"bound": [N], "rate": [N], "distortion": [N], ...}, nats, and the
+    `loss` itself where it has no bound; of the ELBO with one sample, or of `reconstruction` where there is no p(z), if
+    the loss couples the examples of a batch (`disentangling`) and has no terms of one.
 
     `data` is a batch of any size; example i uses the key fold_in(key, i), so the result does not depend on batching.
     """
@@ -50,10 +51,28 @@ def elbo_terms(model, params, key, data) -> dict:
     return jax.tree.map(np.asarray, _each_compiled(_elbo_terms, model, mesh_of(params), params, key, data, 0, at_once))
 
 
+def reconstruction(model, params, data) -> dict:
+    """What the mean code z = E_q[z] of every example keeps of it: `distortion` = -log p(x|z) [N], nats, and `mse` [N],
+    the squared error of E[x|z] as a mean over dimensions.
+    """
+    key = jax.random.key(0)  # nothing is drawn
+    terms = _each_compiled(_reconstruction, model, mesh_of(params), params, key, data, 0, PIECE)
+    return jax.tree.map(np.asarray, terms)
+
+
+def _reconstruction(model, params, key, example, step):
+    x, context = example["x"], example.get("context")
+    p = model.latent.likelihood(params, model.latent.posterior(params, x, context).mean(), context)
+    return {"distortion": -p.log_prob(x), "mse": jnp.mean(jnp.square(p.mean() - x))}
+
+
 def _own_terms(model, params, key, example, step):
+    if model.coupled and model.latent.prior is None:
+        return _reconstruction(model, params, key, example, step)
     if model.coupled:
         return _elbo_terms(model, params, key, example, step, num_samples=1)
-    _, terms = model.loss(params, key, jax.tree.map(lambda a: a[None], example), step)
+    loss, terms = model.loss(params, key, jax.tree.map(lambda a: a[None], example), step)
+    terms = terms if "bound" in terms else {"loss": loss, **terms}
     return jax.tree.map(lambda a: a[0], terms)
 
 

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vae_jax.distributions import Normal
-from vae_jax.objectives.bounds import elbo
+from vae_jax.distributions import Normal, has_closed_form
+from vae_jax.objectives.bounds import elbo, elbo_sampled_kl
 
 
 class Fit(NamedTuple):
@@ -43,6 +43,24 @@ def fit(latent, params, key, x, context=None, *, initial, optimizer, num_steps, 
 
     (q, _), bound = jax.lax.scan(step, (start, optimizer.init(start)), jnp.arange(num_steps))
     return Fit(q, bound)
+
+
+def improvement(latent, params, key, x, context=None, *, optimizer, num_steps, num_samples, bound_samples):
+    """ELBO(q_φ), ELBO(q*) of one example, nats: the encoder's q(z|x), and the best of its family, fitted from there on
+    (`fit`). Both from `bound_samples` draws of the same noise, so that their difference is less noisy than either.
+    """
+    key_fit, key_bound = jax.random.split(key)
+    q = latent.posterior(params, x, context)
+    equation = elbo if has_closed_form(q, latent.prior(params, context)) else elbo_sampled_kl
+    options = {"optimizer": optimizer, "num_steps": num_steps, "num_samples": num_samples, "objective": equation}
+    fitted = fit(latent, params, key_fit, x, context, initial=q, **options)
+
+    def bound(q):
+        chosen = latent._replace(posterior=lambda params, x, context=None: q)
+        return equation(chosen, params, key_bound, x, context, num_samples=bound_samples)[0]
+
+    encoder, best = jax.vmap(bound)(jax.tree.map(lambda a, b: jnp.stack([a, b]), q, fitted.q))
+    return encoder, best
 
 
 def _start(latent, params, x, context, initial):

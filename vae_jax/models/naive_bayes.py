@@ -46,5 +46,6 @@ def naive_bayes(event_shape, *, num_classes=0, smoothing=1.0) -> Model:
 
 
 def from_config(*, event_shape, num_classes, smoothing) -> Model:
+    """As `naive_bayes`."""
     """From a config: `smoothing` as above; the learner is `counting`."""
     return naive_bayes(event_shape, num_classes=num_classes, smoothing=smoothing)

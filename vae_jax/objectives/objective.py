@@ -41,7 +41,7 @@ def of(equation, *, standardize=lambda x: x, **options) -> Objective:
     for name in means:
         if isinstance(options[name], (int, float)) and not 0 <= options[name] < 1:
             raise ValueError(f"config.model.objective.{name}: a decay must be in [0, 1), got {options[name]}")
-    coupled = _is_coupled(equation)
+    coupled = is_coupled(equation)
 
     def init(key, example):
         keys = jax.random.split(key, max(1, len(learned)))
@@ -77,7 +77,7 @@ def from_config(spec, q, p, *, build_network):
     if name not in objectives.__all__:
         raise ValueError(f"{where}.name: unknown value {name!r}{nearest(str(name), objectives.__all__)}")
     equation = getattr(objectives, name)
-    check_options(equation, options, where=where, num_args=4 if _is_coupled(equation) else 5)
+    check_options(equation, options, where=where, num_args=4 if is_coupled(equation) else 5)
     for key, value in options.items():
         if key in OWN_NETWORKS:
             options[key] = build_network(value, OWN_NETWORKS[key].outputs, where=f"{where}.{key}")
@@ -87,5 +87,6 @@ def from_config(spec, q, p, *, build_network):
     return equation, options
 
 
-def _is_coupled(equation):
+def is_coupled(equation) -> bool:
+    """Whether the examples of a batch are coupled: the equation is one of a `batch`."""
     return "batch" in inspect.signature(equation).parameters

@@ -65,7 +65,7 @@ def fit(
     """Run `learner` on `stream` up to step `num_steps`; where `checkpoints` hold a state, go on from it.
 
     `validate(params, step)` -> {"bound": nats, ...} runs every `eval_every` steps; with `patience` > 0 the run ends
-    after that many validations without a better bound, and the best parameters are kept.
+    after that many validations without a better bound (`_worth`), and the best parameters are kept.
     Between two logs nothing leaves the device; the next chunk's data are read while this one is computed. `mesh`
     (`training.sharding`) says over which devices; `profile` is a folder for a trace of one chunk.
     Raises `Diverged` after `max_skipped` non-finite steps in a row, or when the loss has exploded; nothing is saved
@@ -119,14 +119,15 @@ def fit(
                 params = learner.params(state)
                 valid = validate(params, step)
                 logged |= {f"valid/{name}": value for name, value in valid.items()}
-                bound = np.asarray(valid["bound"])
+                bound = _worth(valid)
                 better = _is_best(bound, step, record, alive)
                 if patience:
                     best = _select(better, params, best)
             if writer:
                 writer.write(np.asarray(state.step), logged)
             bar.update(length)
-            bar.set_postfix_str(f"bound {np.nanmean(logged.get('train/bound', np.nan)):.2f} nats")
+            shown = "bound" if "train/bound" in logged else "loss"
+            bar.set_postfix_str(f"{shown} {np.nanmean(logged[f'train/{shown}']):.2f} nats")
             if preempted():  # at the last step, too: what comes after may take long
                 save()
                 raise Preempted(f"SIGTERM: stopped and saved at step {step}; run the same command again to go on")
@@ -286,6 +287,12 @@ def _check_options(validate, patience, **at_least_one):
             raise ValueError(f"config.train.{name} must be at least 1, got {value}")
     if patience and validate is None:
         raise ValueError("config.train.patience needs a validation set")
+
+
+def _worth(valid):
+    """What a validation is judged by, nats: the bound; minus the loss, or minus the distortion, where there is none."""
+    name = next(name for name in ("bound", "loss", "distortion") if name in valid)
+    return np.asarray(valid[name]) if name == "bound" else -np.asarray(valid[name])
 
 
 def _is_best(bound, step, record, alive):

@@ -1,0 +1,112 @@
+"""Deterministic auto-encoders: bottleneck, sparse, denoising, contractive, regularised.
+
+z = f(x) = code(encoder(x))     p(x|z) = likelihood(decoder(z))     loss = -log p(x | f(x̃)) + Σ_j λ_j Ω_j
+
+x̃ is x, or x with noise (`objectives.corruptions`); the Ω_j are `objectives.penalties`. There is no p(z), hence no p(x),
+no bound of it and no draw, until a density is fitted to the codes (`core.with_code_density`).
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from vae_jax import core, networks
+from vae_jax.core import Latent, Model, build, per_example
+from vae_jax.distributions import deterministic, heads
+from vae_jax.networks.precision import compute_in
+from vae_jax.objectives import corruptions
+from vae_jax.objectives import penalties as penalty_functions
+from vae_jax.objectives.objective import is_coupled
+
+
+def autoencoder(encoder, decoder, *, code, likelihood, corruption=None, penalties=None, num_classes=0) -> Model:
+    """An auto-encoder from two networks, the head `code` (`distributions.deterministic`) and a likelihood head.
+
+    `penalties` maps a name to (weight, function of `objectives.penalties`), `corruption` is one of
+    `objectives.corruptions`. Of the terms `distortion` = -log p(x | f(x̃)) is in nats, against the clean x; each
+    penalty is reported under its name, without its weight, at the x̃ that the encoder saw.
+    Raises `ValueError` where a conditional model meets no context.
+    """
+    corruption, penalties = corruption or corruptions.none(), penalties or {}
+    one_hot = functools.partial(core.one_hot, num_classes=num_classes)
+
+    def encode(params, x, context=None):
+        return code.distribution(*encoder.apply(params["encoder"], likelihood.standardize(x), one_hot(context)))
+
+    def decode(params, z, context=None):
+        return likelihood.distribution(*decoder.apply(params["decoder"], z, one_hot(context)))
+
+    latent = Latent(prior=None, posterior=encode, likelihood=decode)
+
+    def init(key, batch):
+        key_encoder, key_decoder = jax.random.split(key)
+        x, context = jax.tree.map(lambda a: a[0], (batch["x"], batch.get("context")))
+        return {
+            "encoder": encoder.init(key_encoder, likelihood.standardize(x), one_hot(context)),
+            "decoder": decoder.init(key_decoder, jnp.zeros(code.shapes[0]), one_hot(context)),
+        }
+
+    def distortion(params, x, seen, context):
+        return -decode(params, encode(params, seen, context).mean(), context).log_prob(x)
+
+    def loss(params, key, batch, step):
+        x, context = batch["x"], batch.get("context")
+        corrupt = lambda params, key, x, context: corruption(key, x)  # noqa: E731
+        seen = {**batch, "x": per_example(corrupt)(params, key, batch)}
+        terms = {"distortion": jax.vmap(distortion, (None, 0, 0, 0))(params, x, seen["x"], context)}
+        for name, (_, penalty) in penalties.items():
+            if is_coupled(penalty):
+                terms[name] = jnp.broadcast_to(penalty(latent, params, seen), (len(x),))
+            else:
+                terms[name] = jax.vmap(lambda x, c, f=penalty: f(latent, params, x, c))(seen["x"], context)
+        return terms["distortion"] + sum(weight * terms[name] for name, (weight, _) in penalties.items()), terms
+
+    coupled = any(is_coupled(penalty) for _, penalty in penalties.values())
+    return Model(init, loss, sample=None, latent=latent, coupled=coupled)
+
+
+def from_config(
+    *,
+    event_shape,
+    num_classes,
+    latent_dim,
+    encoder,
+    decoder,
+    code,
+    likelihood,
+    corruption,
+    penalties,
+    compute_dtype="float32",
+) -> Model:
+    """An auto-encoder from plain dicts: each has the `name` of a network, head or corruption and its keyword arguments;
+    `penalties` maps names of penalties to their `weight` and keyword arguments, {"l1": {"weight": 0.1}}, {} for none.
+
+    Raises `ValueError` that names the key, also for a target activation of codes outside (0, 1).
+    """
+    if not isinstance(latent_dim, int) or latent_dim < 1:
+        raise ValueError(f"config.model.latent_dim must be a positive integer, got {latent_dim!r}")
+    if "target_activation" in penalties and code["name"] != "sigmoid":
+        raise ValueError(f"config.model.code.name: 'target_activation' wants codes in (0, 1): 'sigmoid', got {code!r}")
+    likelihood = build(heads, likelihood, tuple(event_shape), where="config.model.likelihood")
+    code = build(deterministic, code, (latent_dim,), where="config.model.code")
+
+    def network(spec, outputs, where):
+        return compute_in(compute_dtype, build(networks, spec, outputs, where=where))
+
+    def weighted(name, spec):
+        options = dict(spec)
+        where = f"config.model.penalties.{name}"
+        if "weight" not in options:
+            raise ValueError(f"{where}: missing key 'weight'")
+        return options.pop("weight"), build(penalty_functions, {"name": name, **options}, where=where)
+
+    return autoencoder(
+        network(encoder, code.shapes, "config.model.encoder"),
+        network(decoder, likelihood.shapes, "config.model.decoder"),
+        code=code,
+        likelihood=likelihood,
+        corruption=build(corruptions, corruption, where="config.model.corruption"),
+        penalties={name: weighted(name, spec) for name, spec in penalties.items()},
+        num_classes=num_classes,
+    )

@@ -1,0 +1,46 @@
+"""Noise that a denoising auto-encoder must undo: `(key, x) -> x̃`, the scale that of the data.
+
+(Vincent, Larochelle, Bengio and Manzagol 2008, 2010.)
+"""
+
+import jax
+import jax.numpy as jnp
+
+__all__ = ["gaussian", "masking", "none", "salt_and_pepper"]
+
+
+def none():
+    """x̃ = x."""
+    return lambda key, x: x
+
+
+def gaussian(*, scale):
+    """x̃ = x + `scale` ε, ε ~ N(0, I). Raises `ValueError` for a negative scale."""
+    if scale < 0:
+        raise ValueError(f"gaussian corruption: scale must not be negative, got {scale}")
+    return lambda key, x: x + scale * jax.random.normal(key, x.shape)
+
+
+def masking(*, rate):
+    """Each dimension is 0 with probability `rate`, else as it was. Raises `ValueError` for a rate outside [0, 1]."""
+    _check("masking", rate)
+    return lambda key, x: jnp.where(jax.random.bernoulli(key, rate, x.shape), 0.0, x)
+
+
+def salt_and_pepper(*, rate, low, high):
+    """Each dimension is a fair choice of `low` and `high`, the ends of the data, with probability `rate`.
+
+    Raises `ValueError` for a rate outside [0, 1].
+    """
+    _check("salt_and_pepper", rate)
+
+    def corrupt(key, x):
+        u = jax.random.uniform(key, x.shape)  # one number says whether and which
+        return jnp.where(u < rate / 2, low, jnp.where(u < rate, high, x))
+
+    return corrupt
+
+
+def _check(name, rate):
+    if not 0 <= rate <= 1:
+        raise ValueError(f"{name} corruption: rate must be in [0, 1], got {rate}")

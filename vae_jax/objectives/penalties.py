@@ -1,0 +1,80 @@
+"""What an auto-encoder pays beside its distortion: `(latent, params, x, context) -> number`, z = f(x) the mean of
+`latent.posterior`; one whose examples are coupled is written `(latent, params, batch) -> number`.
+
+None is in nats, and a weight brings each to the scale of the distortion.
+"""
+
+import jax
+import jax.numpy as jnp
+
+__all__ = ["contractive", "gradient_penalty", "l1", "l2", "target_activation", "weight_decay"]
+
+
+def l1():
+    """Σ_d |z_d|: codes of few entries."""
+    return lambda latent, params, x, context=None: jnp.sum(jnp.abs(_code(latent, params, x, context)))
+
+
+def l2():
+    """½ |z|²: codes near 0, where a density can be fitted to them.  The L_z of RAE, arXiv:1903.12436 sec. 3."""
+    return lambda latent, params, x, context=None: 0.5 * jnp.sum(jnp.square(_code(latent, params, x, context)))
+
+
+def target_activation(*, activation):
+    """Σ_d KL(ρ || ρ̂_d), ρ = `activation`, ρ̂_d the mean of z_d in (0, 1) over the batch: units that are rarely on.
+
+    ρ log ρ/ρ̂ + (1-ρ) log (1-ρ)/(1-ρ̂) (Ng 2011, lecture notes on sparse auto-encoders). Means are kept a millionth
+    away from 0 and 1. Raises `ValueError` for ρ outside (0, 1).
+    """
+    if not 0 < activation < 1:
+        raise ValueError(f"target_activation: activation must be in (0, 1), got {activation}")
+
+    def penalty(latent, params, batch):
+        codes = jax.vmap(lambda x, c: _code(latent, params, x, c))(batch["x"], batch.get("context"))
+        mean = jnp.clip(jnp.mean(codes, axis=0), 1e-6, 1.0 - 1e-6)
+        on = activation * (jnp.log(activation) - jnp.log(mean))
+        return jnp.sum(on + (1.0 - activation) * (jnp.log1p(-activation) - jnp.log1p(-mean)))
+
+    return penalty
+
+
+def contractive():
+    """‖∂f/∂x‖²_F, the squared Frobenius norm of the encoder's Jacobian at x, exact (Rifai et al. 2011)."""
+
+    def penalty(latent, params, x, context=None):
+        return _squared_jacobian(lambda x: _code(latent, params, x, context), x)
+
+    return penalty
+
+
+def gradient_penalty():
+    """‖∂E[x|z]/∂z‖²_F at z = f(x): a smooth decoder, RAE-GP of arXiv:1903.12436 sec. 3.
+
+    The whole Jacobian; published code differentiates the sum over pixels, whose parts may cancel.
+    """
+
+    def penalty(latent, params, x, context=None):
+        z = _code(latent, params, x, context)
+        return _squared_jacobian(lambda z: latent.likelihood(params, z, context).mean(), z)
+
+    return penalty
+
+
+def weight_decay():
+    """Σ θ² over all of the decoder's parameters: RAE-L2 of arXiv:1903.12436 sec. 3."""
+
+    def penalty(latent, params, x, context=None):
+        return sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(params["decoder"]))
+
+    return penalty
+
+
+def _code(latent, params, x, context=None):
+    return latent.posterior(params, x, context).mean()
+
+
+def _squared_jacobian(function, at):
+    """Σ (∂f_i/∂a_j)², by as many passes as the smaller of both spaces has dimensions."""
+    fewer_outputs = jax.eval_shape(function, at).size < at.size
+    jacobian = (jax.jacrev if fewer_outputs else jax.jacfwd)(function)
+    return jnp.sum(jnp.square(jacobian(at)))
