@@ -7,7 +7,16 @@ NAME: `iwae_1`, `iwae_5`, `iwae_50`, `dreg_50` are the one-layer model of arXiv:
 with 100 pseudo-inputs instead of 500; `flow_prior` is `vae_mnist` with the prior of `flow_prior_mnist`. Adam, 1e-3 to
 5e-5 along a cosine that ends with the budget. The configs of those names hold the papers' own, far longer schedules.
 
-Results: not yet measured.
+Results (seed 0, IW-5000 over the 10,000 test images, ± 0.23 to 0.24; the machine was shared, so the budget is one of
+steps, set beforehand from the rate of one core in CPU time):
+
+    NAME       steps    epochs   log p(x)    ELBO     active units
+    iwae_5     300,000    120     -88.38    -95.49         21
+    iwae_50     45,000     18     -92.16   -105.74         39
+    dreg_50     45,000     18     -91.79   -104.64         36
+
+the others: not yet measured. `vae_mnist`, 154 epochs in about as much time, has -87.22. A step of K = 50 costs 13 of
+K = 1, and 18 epochs are too few for it; at equal steps DReG is 0.37 nats better than IWAE.
 """
 
 from ml_collections import ConfigDict
