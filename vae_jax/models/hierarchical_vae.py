@@ -20,7 +20,6 @@ from vae_jax.core import Latent, Model, build, check_options
 from vae_jax.distributions import Sequential, heads
 from vae_jax.networks.precision import compute_in
 from vae_jax.objectives import objective as objective_of
-from vae_jax.objectives.bounds import log_weight
 
 STANDARD = {"name": "standard"}
 INFERENCE = ("bottom_up", "top_down")
@@ -119,18 +118,7 @@ def hierarchical_vae(
         }
         return {part: own for part, own in params.items() if own is not None}
 
-    def loss(params, key, batch, step):
-        value, terms = objective.value(latent, params, key, batch, step)
-        return -value, terms
-
-    def sample(params, key, context=None):
-        key_z, key_x = jax.random.split(key)
-        return decode(params, prior_of(params, context).sample(key_z), context).sample(key_x)
-
-    def bound(params, key, x, context=None):
-        return log_weight(latent, params, key, x, context)
-
-    return Model(init, loss, sample, bound=bound, latent=latent, coupled=objective.coupled)
+    return objective_of.model(init, latent, objective)
 
 
 def _joined(vectors, c):

@@ -13,7 +13,6 @@ from vae_jax.core import Latent, Model, build
 from vae_jax.distributions import heads
 from vae_jax.networks.precision import compute_in
 from vae_jax.objectives import objective as objective_of
-from vae_jax.objectives.bounds import log_weight
 
 STANDARD = {"name": "standard"}
 
@@ -63,18 +62,7 @@ def vae(
         }
         return {part: own for part, own in params.items() if own is not None}
 
-    def loss(params, key, batch, step):
-        value, terms = objective.value(latent, params, key, batch, step)
-        return -value, terms
-
-    def sample(params, key, context=None):
-        key_z, key_x = jax.random.split(key)
-        return decode(params, prior_of(params, context).sample(key_z), context).sample(key_x)
-
-    def bound(params, key, x, context=None):
-        return log_weight(latent, params, key, x, context)
-
-    return Model(init, loss, sample, bound=bound, latent=latent, coupled=objective.coupled)
+    return objective_of.model(init, latent, objective)
 
 
 def from_config(

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax import objectives
-from vae_jax.core import RUNNING, build, check_options, nearest, per_example
+from vae_jax.core import RUNNING, Model, build, check_options, nearest, per_example
 from vae_jax.objectives import schedules
+from vae_jax.objectives.bounds import log_weight
 from vae_jax.objectives.requirements import OWN_NETWORKS, RUNNING_MEANS, check_pair
 from vae_jax.objectives.running import RunningMean
 
@@ -64,6 +65,23 @@ def of(equation, *, standardize=lambda x: x, **options) -> Objective:
         return bound(params, key, batch) if coupled else per_example(bound)(params, key, batch)
 
     return Objective(init, value, coupled)
+
+
+def model(init, latent, objective) -> Model:
+    """The model that `objective` is maximised for: training minimises minus its value, and x is drawn by way of z."""
+
+    def loss(params, key, batch, step):
+        value, terms = objective.value(latent, params, key, batch, step)
+        return -value, terms
+
+    def sample(params, key, context=None):
+        key_z, key_x = jax.random.split(key)
+        return latent.likelihood(params, latent.prior(params, context).sample(key_z), context).sample(key_x)
+
+    def bound(params, key, x, context=None):
+        return log_weight(latent, params, key, x, context)
+
+    return Model(init, loss, sample, bound=bound, latent=latent, coupled=objective.coupled)
 
 
 def from_config(spec, q, p, *, build_network):
