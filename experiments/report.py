@@ -73,7 +73,7 @@ def _codes(model, params, key, test) -> dict:
 def _of_codes(model, params, test) -> dict:
     """What can be said of a model without p(z), an auto-encoder: how well its codes are decoded, how many are used."""
     kept = likelihood.reconstruction(model, params, test)
-    return {name: float(values.mean(dtype=np.float64)) for name, values in kept.items()} | {
+    return {name: float(np.asarray(values).mean(dtype=np.float64)) for name, values in kept.items()} | {
         "num_examples": len(test["x"]),
         "active_units": latents.active_units(latents.posterior_means(model, params, test)),
     }
