@@ -1,6 +1,7 @@
 """log p(x) of many images by annealed importance sampling: closer than importance weights, and dearer."""
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,18 @@ CHAINS_AT_ONCE = 2000  # over images
 TUNED_ON = 16
 
 
+class _Path(NamedTuple):
+    """What a compiled program of AIS is specialised to: keyword arguments of `inference.annealed`."""
+
+    num_chains: int
+    num_leapfrog: int
+    initial: str
+
+    def at_once(self, size):
+        """How many of `size` images run side by side."""
+        return max(1, min(size, CHAINS_AT_ONCE // self.num_chains))
+
+
 def log_likelihood(
     model, params, key, data, *, num_temperatures, num_chains, num_leapfrog, step_size, steepness=4.0, initial="prior"
 ) -> dict:
@@ -22,27 +35,25 @@ def log_likelihood(
     The step sizes are tuned, from `step_size`, by a run of their own for every image; example i uses fold_in(key, i).
     """
     betas = annealed.temperatures(num_temperatures, steepness=steepness)
-    options = (num_chains, num_leapfrog, initial)
-    results = _log_likelihood(model.latent, mesh_of(params), options, params, key, data, betas, step_size)
+    path = _Path(num_chains, num_leapfrog, initial)
+    results = _log_likelihood(model.latent, mesh_of(params), path, params, key, data, betas, step_size)
     return jax.tree.map(np.asarray, results)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _log_likelihood(latent, mesh, options, params, key, data, betas, step_size):
-    num_chains, num_leapfrog, initial = options
+def _log_likelihood(latent, mesh, path, params, key, data, betas, step_size):
+    options = {"betas": betas, **path._asdict()}
 
     def one(params, item):
         index, example = item
         key_tune, key_run = jax.random.split(jax.random.fold_in(key, index))
-        path = {"betas": betas, "num_chains": num_chains, "num_leapfrog": num_leapfrog, "initial": initial}
         case = (example["x"], example.get("context"))
-        sizes = annealed.tuned_step_size(latent, params, key_tune, *case, step_size=step_size, **path)
-        result = annealed.anneal(latent, params, key_run, *case, step_size=sizes, **path)
+        sizes = annealed.tuned_step_size(latent, params, key_tune, *case, step_size=step_size, **options)
+        result = annealed.anneal(latent, params, key_run, *case, step_size=sizes, **options)
         return {"log_prob": result.log_prob(), "ess": result.ess(), "acceptance": jnp.mean(result.acceptance)}
 
     def some(params, examples):
-        images = max(1, min(len(examples[0]), CHAINS_AT_ONCE // num_chains))
-        return jax.lax.map(lambda item: one(params, item), examples, batch_size=images)
+        return jax.lax.map(lambda item: one(params, item), examples, batch_size=path.at_once(len(examples[0])))
 
     return over_devices(some, mesh, params, (jnp.arange(len(data["x"])), data))
 
@@ -67,22 +78,21 @@ def simulated(
     TUNED_ON images of their own, which are drawn from the model, too.
     """
     betas = annealed.temperatures(num_temperatures, steepness=steepness)
-    options = (num_chains, num_leapfrog, initial)
-    results = _simulated(model.latent, mesh_of(params), options, params, keys, contexts, betas, step_size)
+    path = _Path(num_chains, num_leapfrog, initial)
+    results = _simulated(model.latent, mesh_of(params), path, params, keys, contexts, betas, step_size)
     return jax.tree.map(np.asarray, results)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _simulated(latent, mesh, options, params, keys, contexts, betas, step_size):
-    num_chains, num_leapfrog, initial = options
-    path = {"betas": betas, "num_chains": num_chains, "num_leapfrog": num_leapfrog, "initial": initial}
+def _simulated(latent, mesh, path, params, keys, contexts, betas, step_size):
+    options = {"betas": betas, **path._asdict()}
 
     def tune(item):
         key, context = item
         key_z, key_x, key_run = jax.random.split(key, 3)
         z = latent.prior(params, context).sample(key_z)
         x = latent.likelihood(params, z, context).sample(key_x)
-        return annealed.tuned_step_size(latent, params, key_run, x, context, step_size=step_size, **path)
+        return annealed.tuned_step_size(latent, params, key_run, x, context, step_size=step_size, **options)
 
     others = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys[:TUNED_ON])
     sizes = jnp.median(jax.vmap(tune)((others, jax.tree.map(lambda c: c[:TUNED_ON], contexts))), axis=0)
@@ -91,9 +101,9 @@ def _simulated(latent, mesh, options, params, keys, contexts, betas, step_size):
         def one(item):
             key, context = item
             key = jax.random.fold_in(key, 0)
-            result = annealed.sandwich(latent, params, key, context, step_size=sizes, **path)
+            result = annealed.sandwich(latent, params, key, context, step_size=sizes, **options)
             return {"x": result.x, "lower": result.lower, "upper": result.upper}
 
-        return jax.lax.map(one, items, batch_size=max(1, min(len(items[0]), CHAINS_AT_ONCE // num_chains)))
+        return jax.lax.map(one, items, batch_size=path.at_once(len(items[0])))
 
     return over_devices(some, mesh, params, (keys, contexts))
