@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vae_jax.distributions import Normal, has_closed_form
-from vae_jax.objectives.bounds import elbo, elbo_sampled_kl
+from vae_jax.distributions import Normal
+from vae_jax.objectives.bounds import elbo, plain_elbo
 
 
 class Fit(NamedTuple):
@@ -51,13 +51,12 @@ def improvement(latent, params, key, x, context=None, *, optimizer, num_steps, n
     """
     key_fit, key_bound = jax.random.split(key)
     q = latent.posterior(params, x, context)
-    equation = elbo if has_closed_form(q, latent.prior(params, context)) else elbo_sampled_kl
-    options = {"optimizer": optimizer, "num_steps": num_steps, "num_samples": num_samples, "objective": equation}
+    options = {"optimizer": optimizer, "num_steps": num_steps, "num_samples": num_samples, "objective": plain_elbo}
     fitted = fit(latent, params, key_fit, x, context, initial=q, **options)
 
     def bound(q):
         chosen = latent._replace(posterior=lambda params, x, context=None: q)
-        return equation(chosen, params, key_bound, x, context, num_samples=bound_samples)[0]
+        return plain_elbo(chosen, params, key_bound, x, context, num_samples=bound_samples)[0]
 
     encoder, best = jax.vmap(bound)(jax.tree.map(lambda a, b: jnp.stack([a, b]), q, fitted.q))
     return encoder, best

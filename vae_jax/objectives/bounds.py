@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from vae_jax.distributions import Mixture, draw, kl_divergence, kl_per_dim
+from vae_jax.distributions import Mixture, draw, has_closed_form, kl_divergence, kl_per_dim
 from vae_jax.numerics import log_mean_exp, straight_through
 
 
@@ -26,6 +26,12 @@ def elbo_sampled_kl(latent, params, key, x, context=None, *, beta=1.0, num_sampl
     arXiv:1312.6114 eq. (6).
     """
     return sampled_elbo(*_all_log_terms(latent, params, key, x, context, num_samples), beta)
+
+
+def plain_elbo(latent, params, key, x, context=None, *, num_samples):
+    """The ELBO, its rate in closed form where there is one: `elbo`, else `elbo_sampled_kl`."""
+    closed = has_closed_form(latent.posterior(params, x, context), latent.prior(params, context))
+    return (elbo if closed else elbo_sampled_kl)(latent, params, key, x, context, num_samples=num_samples)
 
 
 def free_bits(latent, params, key, x, context=None, *, free_nats, num_samples=1):

@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax.distributions import has_closed_form
 from vae_jax.inference import local
 from vae_jax.objectives import bounds
 
@@ -55,10 +54,7 @@ def surprise(model, params, key, x, context=None, *, num_samples):
 
 def negative_elbo(model, params, key, x, context=None, *, num_samples):
     """-ELBO of `num_samples` draws, the KL in closed form where there is one."""
-    latent = _generative(model)
-    closed = has_closed_form(latent.posterior(params, x, context), latent.prior(params, context))
-    equation = bounds.elbo if closed else bounds.elbo_sampled_kl
-    return -equation(latent, params, key, x, context, num_samples=num_samples)[0]
+    return -bounds.plain_elbo(_generative(model), params, key, x, context, num_samples=num_samples)[0]
 
 
 def distortion(model, params, key, x, context=None):
