@@ -86,13 +86,13 @@ def build_learner(config: dict, dataset) -> tuple[Model, Learner]:
         num_classes=dataset.num_classes if config["data"]["context"] else 0,
     )
     learner = dict(config.get("learner", {"name": "gradient"}))  # which runs of 0.1.0 have not in their config
+    if start_from := config.get("start_from"):
+        model = _started_from(start_from, model, anew=learner.get("only", ()))
     if learner["name"] in ("counting", "em"):
         return model, _by_sums(learner, model, len(dataset.train.x), config["data"]["batch_size"])
     options = dict(config["optimizer"])
     kept = {name: options.pop(name) for name in ("average_decay", "skip_above") if name in options}
     optimizer = call(gradient.optimizer, options, where="config.optimizer")
-    if start_from := config.get("start_from"):
-        model = _started_from(start_from, model, dataset, anew=learner.get("only", ()))
     if learner["name"] == "aggressive":
         kept["information"] = functools.partial(_information, model)
     return model, core.build(learners, learner, model, optimizer, where="config.learner", **kept)
@@ -114,11 +114,9 @@ def _information(model, params, key, batch):
     return latents.mutual_information(latents.posteriors(model, params, batch), key)
 
 
-def _started_from(workdir, model, dataset, *, anew) -> Model:
+def _started_from(workdir, model, *, anew) -> Model:
     """`model` whose parameters begin as those of a trained workdir, but for the parts in `anew`."""
-    config = _tuples(load_config(workdir))
-    learner, stream = build_learner(config, dataset)[1], build_stream(config, dataset)
-    trained = restore(workdir, config, learner, stream).params
+    trained = _trained(workdir)
 
     def init(key, batch):
         params = model.init(key, batch)
@@ -134,6 +132,13 @@ def _started_from(workdir, model, dataset, *, anew) -> Model:
         return {part: own if part in anew else trained[part] for part, own in params.items()}
 
     return model._replace(init=init)
+
+
+@functools.cache  # a sweep asks for it with every member
+def _trained(workdir) -> dict:
+    """The parameters that a workdir would be evaluated with."""
+    experiment = build(load_config(workdir))
+    return restore(workdir, experiment.config, experiment.learner, experiment.stream).params
 
 
 def restore(workdir, config, learner, stream, *, step=None, mesh=None) -> loop.Fit:

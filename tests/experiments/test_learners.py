@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments import setup
-from experiments.configs import ex_post_prior_digits, vae_digits
+from experiments.configs import chow_liu_digits, ex_post_prior_digits, vae_digits
 from vae_jax.training import loop
 from vae_jax.training.checkpoint import Checkpoints
 
@@ -54,3 +54,16 @@ def test_a_part_that_does_not_exist_is_named():
     experiment = setup.build(config)
     with pytest.raises(ValueError, match="has no part 'decodr'; did you mean 'decoder'"):
         loop.start(experiment.learner, experiment.stream, experiment.key)
+
+
+def test_em_goes_on_from_another_run(tmp_path):
+    """What a run by sums starts from is what the other had fitted, on the data of either's own config."""
+    config = chow_liu_digits.get_config("smoke").to_dict()
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    experiment, checkpoints = setup.build(config), Checkpoints(tmp_path / "checkpoints")
+    options = {"key": experiment.key, "num_steps": 3, "checkpoints": checkpoints, "progress": False}
+    fitted = loop.fit(experiment.learner, experiment.stream, **options)
+    checkpoints.close()
+    later = setup.build(config | {"start_from": str(tmp_path)})
+    start, _, _ = loop.start(later.learner, later.stream, later.key)
+    assert moved(fitted.params, start.params) == set()

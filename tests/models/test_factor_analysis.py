@@ -132,3 +132,9 @@ def test_a_mistake_is_named(change, message):
     options = {"latent_dim": 2, "noise": "isotropic", "fit": "closed_form", "min_variance": 1e-4}
     with pytest.raises(ValueError, match=message):
         factor_analysis((3, 3), **(options | change))
+
+
+def test_counting_sums_that_ask_for_parameters_is_refused():
+    model = factor_analysis((4,), latent_dim=2, noise="diagonal", fit="em", min_variance=1e-3)
+    with pytest.raises(ValueError, match="'counting' would make one step of EM of this family; use 'em'"):
+        em.counting(model)

@@ -44,7 +44,7 @@ def chow_liu(event_shape, *, smoothing) -> Model:
         logits = (log_p[:, 1] - log_p[:, 0]).T.at[0].set(root[1] - root[0])
         return {"order": order, "parent": parent, "logits": logits}
 
-    return tractable(init, density, statistics=statistics, maximize=maximize)
+    return tractable(init, density, statistics=statistics, maximize=maximize, one_pass=True)
 
 
 def pairs(both, count, smoothing):

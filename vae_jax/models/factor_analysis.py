@@ -83,7 +83,8 @@ def factor_analysis(event_shape, *, latent_dim, noise, fit, min_variance) -> Mod
         return x, factor, allowed(xx - jnp.sum(factor * xz, axis=1))
 
     latent = Latent(prior=prior, posterior=posterior, likelihood=likelihood)
-    return tractable(init, density, statistics=statistics, maximize=maximize, latent=latent)
+    fields = {"statistics": statistics, "maximize": maximize, "latent": latent, "one_pass": fit == "closed_form"}
+    return tractable(init, density, **fields)
 
 
 def regression(params):

@@ -42,7 +42,7 @@ def multivariate_normal(event_shape, *, shrinkage) -> Model:
         scale_tril = jnp.linalg.cholesky((1.0 - shrinkage) * covariance + shrinkage * ball)
         return {"loc": params["loc"] + shift, "scale_tril": scale_tril}
 
-    return tractable(init, density, statistics=statistics, maximize=maximize)
+    return tractable(init, density, statistics=statistics, maximize=maximize, one_pass=True)
 
 
 def from_config(*, event_shape, num_classes, shrinkage) -> Model:

@@ -42,7 +42,7 @@ def naive_bayes(event_shape, *, num_classes=0, smoothing=1.0) -> Model:
         odds = jnp.log(sums["bright"] + smoothing) - jnp.log(count - sums["bright"] + smoothing)
         return {"class_logits": jnp.log(sums["count"] + smoothing), "pixel_logits": odds}
 
-    return tractable(init, density, statistics=statistics, maximize=maximize)
+    return tractable(init, density, statistics=statistics, maximize=maximize, one_pass=True)
 
 
 def from_config(*, event_shape, num_classes, smoothing) -> Model:
