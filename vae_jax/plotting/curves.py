@@ -31,7 +31,8 @@ def training(train, valid=None):
             if name in curves:
                 steps, values = curves[name]
                 steps, values = shaped(**{f"{split} steps": (steps, "N"), f"{split} {name}": (values, "N")})
-                panel.plot(steps, values, color=colour, linewidth=width, label=split)
+                marker = "o" if len(steps) == 1 else None  # a line needs two points
+                panel.plot(steps, values, color=colour, linewidth=width, marker=marker, markersize=3, label=split)
                 drawn.append(values)
         panel.set(title=TITLES[name], xlabel="step", ylabel="nats", ylim=_limits(drawn))
         panel.grid(axis="y")
@@ -110,4 +111,4 @@ def _limits(drawn, *, wild=5, margin=0.12):
 
 
 def _thousands(step, _):
-    return f"{step / 1000:g}k" if step else "0"
+    return f"{step / 1000:g}k" if abs(step) >= 1000 else f"{step:g}"

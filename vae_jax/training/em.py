@@ -50,15 +50,19 @@ def counting(model) -> Learner:
     """For a family whose statistics ask for no parameters: the sums of all batches so far, and at any time the
     parameters that maximise their likelihood. One pass over the data is enough.
 
+    There is no `bound` among the metrics: `loss` is that of the parameters at the start. Validation judges the fit.
     Raises `ValueError` where the family has no sums to maximise, or its sums ask for parameters.
     """
     _check(model, "counting")
     if not model.one_pass:
         raise ValueError("config.learner.name: 'counting' would make one step of EM of this family; use 'em'")
     start = _start(model)
-    return Learner(
-        start, lambda state, batch: _accumulate(model, state, batch), lambda s: model.maximize(s.params, s.sums)
-    )
+
+    def step(state, batch):
+        state, metrics = _accumulate(model, state, batch)
+        return state, {name: metrics[name] for name in ("loss", "skipped")}
+
+    return Learner(start, step, lambda state: model.maximize(state.params, state.sums))
 
 
 def _start(model):
