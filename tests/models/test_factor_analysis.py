@@ -32,7 +32,7 @@ def fitted(x, passes, *, noise, fit, min_variance=1e-6):
         one = lambda state, x: learner.step(state, {"x": x})  # noqa: E731
         again = lambda state, _: jax.lax.scan(one, state, parts)  # noqa: E731
         state, metrics = jax.lax.scan(again, state, length=passes)
-        return learner.params(state), jnp.mean(metrics["bound"], axis=1)
+        return learner.params(state), -jnp.mean(metrics["loss"], axis=1)
 
     return model, *run(x.reshape(BATCHES, -1, *x.shape[1:]))
 

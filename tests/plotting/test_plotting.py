@@ -285,3 +285,12 @@ def test_save_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     with pytest.raises(OSError):
         save(latents.kl_per_dimension(np.ones(3)), path)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_saved_figure_is_cut_at_its_ink_and_not_through_it(tmp_path):
+    steps = np.arange(1, 41) * 250.0
+    series = {name: (steps, -30 + 5 * np.log(steps / 250)) for name in ("bound", "rate", "distortion")}
+    save(curves.training(series, series), tmp_path / "training.png")
+    picture = imread(tmp_path / "training.png")[..., :3]
+    for border in (picture[:, :4], picture[:, -4:], picture[:4], picture[-4:]):
+        assert border.min() == 1.0

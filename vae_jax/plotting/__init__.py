@@ -72,9 +72,10 @@ def styled(draw):
 def save(figure, path):
     """Writes `figure` as a PNG at 200 dpi, trimmed to its ink: the whole file under its name, or none of it."""
     path, buffer, pad = pathlib.Path(path), io.BytesIO(), 0.04
-    box = figure.get_tightbbox().padded(pad).get_points() * DPI
-    box = Bbox(np.stack([np.floor(box[0]), np.ceil(box[1])]) / DPI)  # whole device pixels keep images crisp
     with matplotlib.rc_context(STYLE):
+        figure.draw_without_rendering()  # the layout moves labels, and the ink is where they end
+        box = figure.get_tightbbox().padded(pad).get_points() * DPI
+        box = Bbox(np.stack([np.floor(box[0]), np.ceil(box[1])]) / DPI)  # whole device pixels keep images crisp
         figure.savefig(buffer, format="png", dpi=DPI, bbox_inches=box, metadata={"Software": None})
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
