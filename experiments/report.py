@@ -256,7 +256,7 @@ def _image_figures(experiment, params, key):
 
     latent, test = experiment.model.latent, experiment.split("test")
     key_z, key_prior, key_class = jax.random.split(key, 3)
-    show = _to_unit(experiment)
+    show = to_unit(experiment)
     x, context = jnp.asarray(test["x"]), test.get("context")
     c = None if context is None else jnp.asarray(context)
 
@@ -289,17 +289,21 @@ def _image_figures(experiment, params, key):
             yield name, images.manifold(show(grid), np.asarray(values))
 
 
+def draws(experiment, params, key, number):
+    """So many draws of x itself, in [0, 1], of the classes in turn where the model is conditional."""
+    draw = jax.jit(jax.vmap(lambda k, c: experiment.model.sample(params, k, c)))
+    return to_unit(experiment)(draw(jax.random.split(key, number), _classes(experiment, number)))
+
+
 def _pixel_samples(experiment, params, key):
-    """Draws of x itself, a column for each class where the model is conditional."""
     from vae_jax.plotting import images
 
-    draw = jax.jit(jax.vmap(lambda k, c: experiment.model.sample(params, k, c)))
-    return images.grid(_to_unit(experiment)(draw(jax.random.split(key, 100), _classes(experiment))), ncols=10)
+    return images.grid(draws(experiment, params, key, 100), ncols=10)
 
 
-def _classes(experiment):
-    """A class for each of 100 draws, None where the model has none."""
-    return jnp.arange(100) % experiment.dataset.num_classes if experiment.config["data"]["context"] else None
+def _classes(experiment, number=100):
+    """A class for each draw, None where the model has none."""
+    return jnp.arange(number) % experiment.dataset.num_classes if experiment.config["data"]["context"] else None
 
 
 def _interpolations(experiment, params, x, context, show, pairs=4, steps=9):
@@ -331,7 +335,7 @@ def _different_classes(label, pairs, size):
     return left, np.asarray(right)
 
 
-def _to_unit(experiment):
+def to_unit(experiment):
     """Pixels of the model's scale -> NumPy in [0, 1]."""
     scale = experiment.dataset.max_value if experiment.transform is transforms.levels else 1.0
     return lambda x: np.clip(np.asarray(x, np.float32) / scale, 0.0, 1.0)

@@ -16,7 +16,7 @@ from experiments import processes
 TRAIN = """
 import sys
 from absl import app
-from experiments import setup, train
+from experiments import run, setup
 from experiments.configs import vae_digits
 from vae_jax.evaluation import likelihood
 from vae_jax.training import writers
@@ -28,7 +28,7 @@ def main(argv):
     workdir = writers.open_workdir(argv[1], config.to_dict())
     if argv[2:] == ["bug"]:
         likelihood.validation = lambda *a: lambda *a: {}["a bug"]
-    train.train(setup.build(config.to_dict()), workdir)
+    run.train(setup.build(config.to_dict()), workdir)
 
 print("here", flush=True)
 app.run(main, flags_parser=setup.parse_flags)

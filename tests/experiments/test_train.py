@@ -19,14 +19,14 @@ TRAIN_ONLY = """
 import sys
 from pathlib import Path
 from absl import flags
-from experiments import setup, train
+from experiments import run, setup
 from experiments.configs import vae_digits
 from vae_jax.training import writers
 flags.FLAGS(sys.argv[:1])
 config = vae_digits.get_config("smoke")
 config.train.update({"num_steps": 3000, "log_every": 10, "eval_every": 100, "checkpoint_every": 50})
 workdir = writers.open_workdir(sys.argv[1], config.to_dict())
-print("steps", int(train.train(setup.build(config.to_dict()), workdir).state.step))
+print("steps", int(run.train(setup.build(config.to_dict()), workdir).state.step))
 """
 
 
@@ -87,7 +87,7 @@ def test_the_same_command_again_only_prints(trained):
     workdir, _ = trained
     before = (workdir / "results.json").read_bytes()
     done = launch(SMOKE, f"--workdir={workdir}")
-    assert done.returncode == 0 and "is complete" in done.stdout
+    assert done.returncode == 0 and "is complete" in done.stderr
     assert (workdir / "results.json").read_bytes() == before
 
 

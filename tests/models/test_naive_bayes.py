@@ -8,6 +8,7 @@ from sklearn.datasets import load_digits
 from sklearn.naive_bayes import BernoulliNB
 
 from vae_jax.models.naive_bayes import naive_bayes
+from vae_jax.tasks import cluster
 from vae_jax.training import em
 
 IMAGES, LABELS = load_digits(return_X_y=True)
@@ -38,6 +39,31 @@ def test_it_is_that_of_scikit_learn(fitted):
     np.testing.assert_allclose(joint, theirs.predict_joint_log_proba(X) - theirs.class_log_prior_, rtol=1e-4, atol=1e-3)
     marginal = jax.vmap(lambda x: model.log_prob(params, x))(X)
     np.testing.assert_allclose(marginal, jax.nn.logsumexp(joint + prior[None], axis=1), rtol=1e-4)
+
+
+def test_as_a_classifier_it_is_that_of_scikit_learn(fitted):
+    model, params = fitted
+    theirs = BernoulliNB(alpha=0.5).fit(X, C)
+    found = jax.vmap(lambda x: cluster.label(model, params, x))(X)
+    assert np.mean(found == theirs.predict(X)) > 0.999  # π is smoothed here, and not there
+    assert np.mean(found == C) > 0.8
+
+
+def test_classes_are_summed_out_where_they_are_not_given(fitted):
+    model, params = fitted
+    joint = naive_bayes((64,), num_classes=10, smoothing=0.5, given_class=False)
+    batch = {"x": X, "context": C}
+    jax.tree.map(np.testing.assert_array_equal, count(joint, batch), params)
+    summed = jax.vmap(joint.log_prob, (None, 0, 0))(params, X[:50], C[:50])
+    np.testing.assert_array_equal(summed, jax.vmap(model.log_prob, (None, 0))(params, X[:50]))
+
+
+def test_a_class_never_seen_is_possible_and_not_chosen():
+    model = naive_bayes((64,), num_classes=11, smoothing=0.5)
+    params = count(model, {"x": X, "context": C})
+    some = X[:100]
+    assert np.isfinite(jax.vmap(lambda x: model.log_prob(params, x, 10))(some)).all()
+    assert not np.any(jax.vmap(lambda x: cluster.label(model, params, x))(some) == 10)
 
 
 def test_draws_have_the_frequencies_of_a_class(fitted, assert_mean):

@@ -10,10 +10,12 @@ from vae_jax.core import Model, tractable
 from vae_jax.distributions import Bernoulli, Mixture
 
 
-def naive_bayes(event_shape, *, num_classes=0, smoothing=1.0) -> Model:
+def naive_bayes(event_shape, *, num_classes=0, smoothing=1.0, given_class=True) -> Model:
     """Fitted by `counting`: μ_cd = (n_cd + a) / (n_c + 2a), π_c = (n_c + a) / (n + a C), a = `smoothing` > 0 (Laplace).
 
-    Without classes C = 1. A context is the class, p(x|c); without one classes are summed out, p(x) = Σ_c π_c p(x|c).
+    Without classes C = 1. A context is the class, p(x|c); without one classes are summed out, p(x) = Σ_c π_c p(x|c),
+    and so they are with one unless `given_class`: it then says to which class an example counts, and no more. As a
+    classifier, p(c|x) ∝ π_c p(x|c), it is `tasks.cluster.label` of that mixture; a class never seen has π_c > 0.
     Raises `ValueError` for a smoothing that is not positive: a pixel never seen bright would then be impossible.
     """
     if not smoothing > 0:
@@ -24,10 +26,9 @@ def naive_bayes(event_shape, *, num_classes=0, smoothing=1.0) -> Model:
         return {"class_logits": jnp.zeros(size), "pixel_logits": jnp.zeros((size, *event_shape))}
 
     def density(params, context=None):
-        flips = Bernoulli(params["pixel_logits"])
-        if num_classes and context is None:
-            return Mixture(params["class_logits"], flips)
-        return Bernoulli(jnp.take(params["pixel_logits"], 0 if context is None else context, axis=0))
+        if num_classes and (context is None or not given_class):
+            return Mixture(params["class_logits"], Bernoulli(params["pixel_logits"]))
+        return Bernoulli(jnp.take(params["pixel_logits"], context if num_classes else 0, axis=0))
 
     def statistics(params, batch):
         x = batch["x"]
@@ -45,7 +46,6 @@ def naive_bayes(event_shape, *, num_classes=0, smoothing=1.0) -> Model:
     return tractable(init, density, statistics=statistics, maximize=maximize, one_pass=True)
 
 
-def from_config(*, event_shape, num_classes, smoothing) -> Model:
-    """As `naive_bayes`."""
-    """From a config: `smoothing` as above; the learner is `counting`."""
-    return naive_bayes(event_shape, num_classes=num_classes, smoothing=smoothing)
+def from_config(*, event_shape, num_classes, smoothing, given_class=True) -> Model:
+    """From a config: as `naive_bayes`; the learner is `counting`."""
+    return naive_bayes(event_shape, num_classes=num_classes, smoothing=smoothing, given_class=given_class)

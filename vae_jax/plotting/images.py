@@ -49,6 +49,20 @@ def grid(images, *, ncols=None, title=None):
 
 
 @styled
+def named_rows(rows):
+    """Draws of several models side by side: {name: images [N, H, W, C]}, a row each, its name beside it.
+
+    Raises `ValueError` where the rows differ in shape.
+    """
+    names, arrays = list(rows), shaped(**{name: (images, "N H W C") for name, images in rows.items()})
+    scale = _scale(arrays[0], len(arrays[0]))
+    sheet = _sheet(np.stack([_pixels(images) for images in arrays]), None, scale)
+    figure, (axes,) = _page([(sheet, 0, 0)], left=6 * LINE)
+    _ticks(axes.yaxis, (np.arange(len(names)) + 0.5) / len(names), names)
+    return figure
+
+
+@styled
 def reconstructions(x, mean):
     """Does the code keep the image? Data x [N, H, W, C] above, the decoded posterior mean [N, H, W, C] below.
 

@@ -1,0 +1,169 @@
+"""Many models of the same data on one yardstick: a table and a sheet of samples, a row a model.
+
+    python -m experiments.compare [--tables=mnist,digits,fashion_mnist] [--workdir=runs/compare]
+    python -m experiments.compare --runs='runs/vae_mnist,runs/iwae_*' --workdir=DIR
+
+The first trains what `experiments/comparisons.py` lists, each model in a workdir of its own that every launcher takes;
+the second compares runs that are there. Writes table.md, table.csv and samples.png, for every table. The same command
+again goes on where the last one stopped.
+
+Nats an image are those of the mass of the stored levels, on the test set in its fixed draw. The sign says what kind of
+number it is: `=` log p(x) is exact; `≥ IW-K` an importance-weighted bound of K samples; `≥` in front of either, a
+density of dequantised pixels, whose log less D log(levels) bounds the mass; `-` there is no p(x).
+"""
+
+import csv
+import glob
+import io
+import json
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+from absl import app, flags, logging
+
+from experiments import comparisons, report, run, setup
+from vae_jax.core import RUNNING
+from vae_jax.data import transforms
+
+TABLES = flags.DEFINE_list("tables", list(comparisons.TABLES), "Which of experiments/comparisons.py.")
+RUNS = flags.DEFINE_list("runs", [], "Instead: workdirs that experiments.train has written, or patterns of them.")
+WORKDIR = flags.DEFINE_string("workdir", "runs/compare", "Where everything goes.")
+NUM_DRAWN = 16  # samples of a model
+
+
+class Row(NamedTuple):
+    model: str
+    kind: str  # what `log_prob` is
+    log_prob: float | None  # nats an image, of the mass of the stored levels
+    log_prob_se: float | None
+    bits_per_dim: float | None
+    parameters: int
+    seconds: float  # of training, without compilation
+    compile_seconds: float
+
+
+@setup.launched
+def main(argv):
+    del argv
+    workdir = Path(WORKDIR.value)
+    if RUNS.value:
+        folders = [Path(path) for pattern in RUNS.value for path in sorted(glob.glob(pattern)) or [pattern]]
+        compare({folder.name: folder for folder in folders}, workdir)
+        return
+    for name in TABLES.value:
+        if name not in comparisons.TABLES:
+            raise ValueError(f"--tables: unknown value {name!r} (allowed: {', '.join(comparisons.TABLES)})")
+    for name in TABLES.value:
+        folders = {}
+        for model, config in comparisons.TABLES[name]().items():
+            folders[model] = workdir / name / model.replace(" ", "_").replace(",", "")
+            logging.info("table %s: %s", name, model)
+            run.complete(config.to_dict(), folders[model], figures=False)
+        compare(folders, workdir / name)
+
+
+def compare(folders, workdir):
+    """The table and the sheet of the runs in `folders` {name: workdir}. Raises `ValueError` where their numbers are
+    not of one kind.
+    """
+    from vae_jax import plotting  # matplotlib: not before it is needed
+    from vae_jax.plotting import images
+
+    check_comparable({name: setup.load_config(folder) for name, folder in folders.items()})
+    rows, sheet = [], {}
+    for name, folder in folders.items():
+        experiment = setup.build(setup.load_config(folder))
+        fitted = setup.restore(folder, experiment.config, experiment.learner, experiment.stream, mesh=experiment.mesh)
+        rows.append(row_of(name, experiment, fitted.params, json.loads((folder / "results.json").read_text())))
+        sheet.setdefault("test images", report.to_unit(experiment)(experiment.split("test")["x"][:NUM_DRAWN]))
+        sheet[name] = report.draws(experiment, fitted.params, jax.random.key(0), NUM_DRAWN)
+    test = f"{experiment.dataset.name}, {len(experiment.dataset.test.x)} test images"
+    workdir.mkdir(parents=True, exist_ok=True)
+    (workdir / "table.md").write_text(markdown(rows) + "\n")
+    (workdir / "table.csv").write_text(comma_separated(rows))
+    plotting.save(images.named_rows(sheet), workdir / "samples.png")
+    print(f"\n{test}\n\n{markdown(rows)}\n\ntable.md, table.csv and samples.png in {workdir}")
+
+
+def check_comparable(configs):
+    """Raise `ValueError` unless all of `configs` {name: config} measure the mass of the same test images."""
+    kinds = {}
+    for name, config in configs.items():
+        data, transform = config["data"], config["data"]["transform"]
+        if transform == "unit":
+            raise ValueError(
+                f"{name}: a density of pixels on a grid of points has no place in a table, for it grows without bound; "
+                f"train with config.data.transform='dequantize'"
+            )
+        if data["context"] and config["model"].get("given_class", True):
+            raise ValueError(
+                f"{name}: log p(x|c) of a model that is told the class is no log p(x); set data.context=False"
+            )
+        pixels = "binary" if transform == "binarize" else "grey levels"
+        kinds.setdefault((data["name"], pixels, config["eval"]["num_test"]), []).append(name)
+    if len(kinds) > 1:
+        told = "; ".join(
+            f"{data} as {pixels}, {n or 'all'} images: {', '.join(k)}" for (data, pixels, n), k in kinds.items()
+        )
+        raise ValueError(f"these runs are not of the same test images, and stand in tables of their own: {told}")
+
+
+def row_of(name, experiment, params, results) -> Row:
+    """What the table says of one run."""
+    dim = math.prod(experiment.dataset.test.x.shape[1:])
+    learned = {part: tree for part, tree in params.items() if part != RUNNING}
+    log_prob = error = None
+    if "test/log_prob" in results:
+        log_prob, error = -results["test/bits_per_dim"] * dim * math.log(2), results["test/log_prob_se"]
+    return Row(
+        model=name,
+        kind=kind_of(experiment, results),
+        log_prob=log_prob,
+        log_prob_se=error,
+        bits_per_dim=results.get("test/bits_per_dim"),
+        parameters=sum(leaf.size for leaf in jax.tree.leaves(learned)),
+        seconds=results["train/seconds"],
+        compile_seconds=results["train/compile_s"],
+    )
+
+
+def kind_of(experiment, results) -> str:
+    """How a number is to be read, from "=" (exact) to "-" (none)."""
+    if "test/log_prob" not in results:
+        return "-"
+    sampled = f"≥ IW-{results['test/num_samples']}" if "test/num_samples" in results else ""
+    if experiment.transform is transforms.dequantize:
+        return f"{sampled or '≥'}, dequantised"
+    return sampled or "="
+
+
+def markdown(rows) -> str:
+    """The table for a person; the best number is bold."""
+    best = max((row.log_prob for row in rows if row.log_prob is not None), default=None)
+
+    def nats(row):
+        if row.log_prob is None:
+            return "-"
+        value = f"{row.log_prob:.2f} ± {row.log_prob_se:.2f}".replace("-", "−")
+        return f"**{value}**" if row.log_prob == best else value
+
+    lines = ["| model | | log p(x), nats | bits/dim | parameters | seconds to fit |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        bits = "-" if row.bits_per_dim is None else f"{row.bits_per_dim:.3f}"
+        cells = (row.model, row.kind, nats(row), bits, f"{row.parameters:,}", f"{row.seconds:.1f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def comma_separated(rows) -> str:
+    """The table for a program, without rounding."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerows([Row._fields, *rows])
+    return file.getvalue()
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=setup.parse_flags)
