@@ -17,6 +17,14 @@ from vae_jax.tasks import interpolate, manifold, reconstruct
 from vae_jax.training import cost, loop
 from vae_jax.training.writers import read_metrics
 
+COLUMNS = {  # of the table of a sweep, where a member has them
+    "valid bound": "valid/best_bound",
+    "valid loss": "valid/best_loss",
+    "log p(x)": "test/log_prob",
+    "ELBO": "test/elbo",
+    "rate": "test/rate",
+    "distortion": "test/distortion",
+}
 MUTUAL_INFORMATION_EXAMPLES, WITH_NETWORKS = 2000, 200  # N² densities, where a density is closed or takes a network
 
 
@@ -199,24 +207,25 @@ def sweep_rows(folders, axes) -> list[dict]:
         whole = [r for r in results if not r.get("train/diverged")]
         row = {"setting": json.loads(setting), "members": [folder.name for folder in own], "best": False}
         row["diverged"] = len(results) - len(whole)
-        for name in ("valid/best_bound", "test/log_prob", "test/elbo", "test/rate", "test/active_units"):
+        for name in (*COLUMNS.values(), "test/active_units"):
             values = np.array([r[name] for r in whole if name in r], np.float64)  # an auto-encoder has no log p(x)
             row[name] = float(values.mean()) if len(values) else None
             row[f"{name}_se"] = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
         rows.append(row)
-    if finished := [row for row in rows if row["valid/best_bound"] is not None]:
-        max(finished, key=lambda row: row["valid/best_bound"])["best"] = True
+    for name, sign in (("valid/best_bound", 1), ("valid/best_loss", -1)):  # one or the other: a sweep has one family
+        if finished := [row for row in rows if row[name] is not None]:
+            max(finished, key=lambda row, name=name, sign=sign: sign * row[name])["best"] = True
     return rows
 
 
 def sweep_table(rows) -> str:
-    """`sweep_rows` for a person: mean ± standard error over seeds, nats; * marks the best validation bound."""
+    """`sweep_rows` for a person: mean ± standard error over seeds, nats; * marks the best by validation."""
 
     def cell(row, name):
         mean, error = row[name], row[f"{name}_se"]
         return "-" if mean is None else f"{mean:.2f}" + ("" if error is None else f" ± {error:.2f}")
 
-    columns = {"valid bound": "valid/best_bound", "log p(x)": "test/log_prob", "ELBO": "test/elbo", "rate": "test/rate"}
+    columns = {title: name for title, name in COLUMNS.items() if any(row[name] is not None for row in rows)}
     lines = [["", "setting", "seeds", "diverged", *columns, "active units"]]
     for row in rows:
         cells = [cell(row, name) for name in (*columns.values(), "test/active_units")]
@@ -231,14 +240,14 @@ def setting_name(row) -> str:
 
 
 def sweep_figure(rows, workdir):
-    """Validation bounds of a sweep, a band for each setting, into figures/."""
+    """Validation bounds of a sweep, or losses where there are none, a band for each setting, into figures/."""
     from vae_jax import plotting
     from vae_jax.plotting import curves
 
-    bands = {}
+    bands, judged = {}, "bound" if any(row["valid/best_bound"] is not None for row in rows) else "loss"
     for row in rows:
         members = [read_metrics(workdir / "members" / name / "metrics.jsonl") for name in row["members"]]
-        runs = [_curves(lines)[1].get("bound") for lines in members]
+        runs = [_curves(lines)[1].get(judged) for lines in members]
         longest = max((run for run in runs if run is not None), key=lambda run: len(run[0]), default=None)
         if longest is not None:  # members that were stopped or frozen leave the band where they end
             values = np.full((len(runs), len(longest[0])), np.nan)
@@ -246,7 +255,7 @@ def sweep_figure(rows, workdir):
                 own[: 0 if run is None else len(run[1])] = () if run is None else run[1]
             bands[setting_name(row)] = longest[0], values
     path = workdir / "figures" / "sweep.png"
-    plotting.save(curves.bands(bands, label="validation bound, mean and standard error over seeds"), path)
+    plotting.save(curves.bands(bands, label=f"validation {judged}, mean and standard error over seeds"), path)
     return path
 
 

@@ -140,5 +140,7 @@ def _is_traceable(experiment, path, values):
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["config", "sweep"])
-    jax.config.update("jax_num_cpu_devices", os.cpu_count())  # a core each: XLA's own threads gain less than members do
+    # A core each, of those this process may use: XLA's own threads gain less than members do.
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count())
+    jax.config.update("jax_num_cpu_devices", len(cores))
     app.run(main, flags_parser=setup.parse_flags)

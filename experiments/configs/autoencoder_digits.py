@@ -41,20 +41,27 @@ KINDS = {
 
 
 def get_config(arg: str = "") -> ConfigDict:
+    return of_kind(vae_digits.get_config(), arg)
+
+
+def of_kind(config: ConfigDict, arg: str) -> ConfigDict:
+    """The auto-encoder of the kind `arg` (KIND, or KIND,smoke) with the networks of `config`, that of a VAE.
+
+    Raises `ValueError` for an unknown kind.
+    """
     parts = [part for part in arg.split(",") if part]
     kind = next((part for part in parts if part != "smoke"), "bottleneck")
     if kind not in KINDS:
-        raise ValueError(f"autoencoder_digits: unknown kind {kind!r} (allowed: {', '.join(KINDS)}, and smoke)")
-    config = vae_digits.get_config()
+        raise ValueError(f"unknown kind of auto-encoder {kind!r} (allowed: {', '.join(KINDS)}, and smoke)")
     config.family = "autoencoder"
-    networks = {part: config.model[part] for part in ("encoder", "decoder", "likelihood", "compute_dtype")}
+    kept = ("latent_dim", "encoder", "decoder", "likelihood", "compute_dtype")
     config.model = ConfigDict(
         {
-            "latent_dim": 8,
-            **networks,
+            **{part: config.model[part] for part in kept},
             "code": {"name": "linear"},  # a function of vae_jax.distributions.deterministic
             "corruption": {"name": "none"},  # a function of vae_jax.objectives.corruptions
             "penalties": {},  # functions of vae_jax.objectives.penalties, each with its weight
+            "tied": False,  # whether the decoder's kernels are the encoder's transposed
             **KINDS[kind],
         }
     )

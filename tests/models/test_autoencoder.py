@@ -11,6 +11,7 @@ from vae_jax.core import with_code_density
 from vae_jax.data.pipeline import Stream
 from vae_jax.distributions import Mixture, MultivariateNormal
 from vae_jax.evaluation import latents, likelihood
+from vae_jax.networks.tied import transposed
 from vae_jax.tasks import interpolate, reconstruct
 from vae_jax.training import loop
 from vae_jax.training.gradient import gradient
@@ -170,9 +171,56 @@ def test_conditional_on_a_class():
     np.testing.assert_array_equal(loss == other, batch["context"] == 0)
 
 
+TIED = {"tied": True, "encoder": {"name": "mlp", "hidden": (5, 4)}, "decoder": {"name": "mlp", "hidden": (4, 5)}}
+
+
+def test_tied_weights_are_those_of_the_encoder_transposed():
+    model, free = build(**TIED), build(**{**TIED, "tied": False})
+    params, shapes = model.init(key(0), {"x": X}), jax.eval_shape(free.init, key(0), {"x": X})
+    size = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))  # noqa: E731
+    assert size(shapes) - size(params) == size(params["encoder"]) - (5 + 4 + 2) == DIM * 5 + 5 * 4 + 4 * 2
+    w1, w2, w3 = (np.asarray(layer["kernel"], np.float64) for layer in layers(params["encoder"]))
+    b1, b2, b3 = (RNG.normal(size=width) for width in (4, 5, DIM))
+    for layer, bias in zip(layers(params["decoder"]), (b1, b2, b3), strict=True):
+        assert set(layer) == {"bias"}
+        layer["bias"] = jnp.asarray(bias, jnp.float32)
+    relu, z = lambda a: np.maximum(a, 0.0), RNG.normal(size=2)
+    expected = w1 @ relu(w2 @ relu(w3 @ z + b1) + b2) + b3
+    given = model.latent.likelihood(params, jnp.asarray(z, jnp.float32)).mean()
+    np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_tied_kernel_learns_from_both_uses():
+    tied, free = build(**TIED), build(**{**TIED, "tied": False})
+    params = tied.init(key(0), {"x": X})
+    whole = {**params, "decoder": transposed(params["decoder"], params["encoder"])}
+    gradient_of = lambda model: jax.jit(jax.grad(lambda p: jnp.mean(model.loss(p, key(0), {"x": X}, 0)[0])))  # noqa: E731
+    own, apart = gradient_of(tied)(params), gradient_of(free)(whole)
+    encoding, decoding = layers(apart["encoder"]), layers(apart["decoder"])
+    for layer, there, back in zip(layers(own["encoder"]), encoding, reversed(decoding), strict=True):
+        assert np.abs(there["kernel"]).max() > 0.01 and np.abs(back["kernel"]).max() > 0.01
+        np.testing.assert_allclose(layer["kernel"], there["kernel"] + back["kernel"].T, rtol=1e-3, atol=1e-4)
+
+
+def layers(variables):
+    *dense, last = (variables["params"][name] for name in ("Dense_0", "Dense_1", "DenseHead_0"))
+    return [*dense, last["Dense_0"]]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"decoder": TIED["encoder"]}, {"num_classes": 3}, {"likelihood": {"name": "normal"}}]
+)
+def test_weights_that_cannot_be_tied_are_refused(changes):
+    model = build(**{**TIED, **changes})
+    with pytest.raises(ValueError, match=r"config\.model\.tied: the decoder's kernels"):
+        jax.eval_shape(model.init, key(0), {"x": X, "context": jnp.zeros(SIZE, jnp.int32)})
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"tied": True, "encoder": {"name": "conv_encoder"}}, "tied wants encoder and decoder 'mlp', got conv_encoder"),
+        ({"tied": True, "penalties": {"weight_decay": {"weight": 1.0}}}, "'weight_decay' is of the decoder's own"),
         ({"latent_dim": 0}, "latent_dim must be a positive integer, got 0"),
         ({"penalties": {"l3": {"weight": 1.0}}}, "config.model.penalties.l3.name: unknown value 'l3'"),
         ({"penalties": {"l1": {}}}, "config.model.penalties.l1: missing key 'weight'"),

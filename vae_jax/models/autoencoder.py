@@ -14,18 +14,22 @@ import jax.numpy as jnp
 from vae_jax import core, networks
 from vae_jax.core import Latent, Model, build, per_example
 from vae_jax.distributions import deterministic, heads
+from vae_jax.networks import tied as tied_weights
 from vae_jax.networks.precision import compute_in
 from vae_jax.objectives import corruptions
 from vae_jax.objectives import penalties as penalty_functions
 from vae_jax.objectives.objective import is_coupled
 
 
-def autoencoder(encoder, decoder, *, code, likelihood, corruption=None, penalties=None, num_classes=0) -> Model:
+def autoencoder(
+    encoder, decoder, *, code, likelihood, corruption=None, penalties=None, tied=False, num_classes=0
+) -> Model:
     """An auto-encoder from two networks, the head `code` (`distributions.deterministic`) and a likelihood head.
 
     `penalties` maps a name to (weight, function of `objectives.penalties`), `corruption` is one of
     `objectives.corruptions`. Of the terms `distortion` = -log p(x | f(x̃)) is in nats, against the clean x; each
-    penalty is reported under its name, without its weight, at the x̃ that the encoder saw.
+    penalty is reported under its name, without its weight, at the x̃ that the encoder saw. `tied`: the kernels of the
+    decoder, an MLP as the encoder is, are the encoder's transposed (`networks.tied`).
     Raises `ValueError` where a conditional model meets no context.
     """
     corruption, penalties = corruption or corruptions.none(), penalties or {}
@@ -35,17 +39,19 @@ def autoencoder(encoder, decoder, *, code, likelihood, corruption=None, penaltie
         return code.distribution(*encoder.apply(params["encoder"], likelihood.standardize(x), one_hot(context)))
 
     def decode(params, z, context=None):
-        return likelihood.distribution(*decoder.apply(params["decoder"], z, one_hot(context)))
+        variables = tied_weights.transposed(params["decoder"], params["encoder"]) if tied else params["decoder"]
+        return likelihood.distribution(*decoder.apply(variables, z, one_hot(context)))
 
     latent = Latent(prior=None, posterior=encode, likelihood=decode)
 
     def init(key, batch):
         key_encoder, key_decoder = jax.random.split(key)
         x, context = jax.tree.map(lambda a: a[0], (batch["x"], batch.get("context")))
-        return {
+        params = {
             "encoder": encoder.init(key_encoder, likelihood.standardize(x), one_hot(context)),
             "decoder": decoder.init(key_decoder, jnp.zeros(code.shapes[0]), one_hot(context)),
         }
+        return {**params, "decoder": tied_weights.biases(**params)} if tied else params
 
     def distortion(params, x, seen, context):
         return -decode(params, encode(params, seen, context).mean(), context).log_prob(x)
@@ -77,17 +83,25 @@ def from_config(
     likelihood,
     corruption,
     penalties,
+    tied=False,
     compute_dtype="float32",
 ) -> Model:
     """An auto-encoder from plain dicts: each has the `name` of a network, head or corruption and its keyword arguments;
     `penalties` maps names of penalties to their `weight` and keyword arguments, {"l1": {"weight": 0.1}}, {} for none.
 
-    Raises `ValueError` that names the key, also for a target activation of codes outside (0, 1).
+    Raises `ValueError` that names the key, also for a target activation of codes outside (0, 1), and for `tied` weights
+    of networks other than MLPs, or with `weight_decay`, which would miss the kernels of the decoder.
     """
     if not isinstance(latent_dim, int) or latent_dim < 1:
         raise ValueError(f"config.model.latent_dim must be a positive integer, got {latent_dim!r}")
     if "target_activation" in penalties and code["name"] != "sigmoid":
         raise ValueError(f"config.model.code.name: 'target_activation' wants codes in (0, 1): 'sigmoid', got {code!r}")
+    if tied and (kinds := {encoder["name"], decoder["name"]}) != {"mlp"}:
+        raise ValueError(f"config.model.tied wants encoder and decoder 'mlp', got {', '.join(sorted(kinds))}")
+    if tied and "weight_decay" in penalties:
+        raise ValueError(
+            "config.model.tied: 'weight_decay' is of the decoder's own parameters, and its kernels are none"
+        )
     likelihood = build(heads, likelihood, tuple(event_shape), where="config.model.likelihood")
     code = build(deterministic, code, (latent_dim,), where="config.model.code")
 
@@ -108,5 +122,6 @@ def from_config(
         likelihood=likelihood,
         corruption=build(corruptions, corruption, where="config.model.corruption"),
         penalties={name: weighted(name, spec) for name, spec in penalties.items()},
+        tied=tied,
         num_classes=num_classes,
     )
