@@ -9,7 +9,8 @@ again goes on where the last one stopped.
 
 Nats an image are those of the mass of the stored levels, on the test set in its fixed draw. The sign says what kind of
 number it is: `=` log p(x) is exact; `≥ IW-K` an importance-weighted bound of K samples; `≥` in front of either, a
-density of dequantised pixels, whose log less D log(levels) bounds the mass; `-` there is no p(x).
+density of dequantised pixels, whose log less D log(levels) bounds the mass; `-` there is no p(x). An auto-encoder draws
+from a mixture of Gaussians fitted to its codes.
 """
 
 import csv
@@ -24,13 +25,15 @@ import jax
 from absl import app, flags, logging
 
 from experiments import comparisons, report, run, setup
-from vae_jax.core import RUNNING
-from vae_jax.data import transforms
+from vae_jax.core import RUNNING, with_code_density
+from vae_jax.data import pipeline, transforms
+from vae_jax.tasks import generate
 
 TABLES = flags.DEFINE_list("tables", list(comparisons.TABLES), "Which of experiments/comparisons.py.")
 RUNS = flags.DEFINE_list("runs", [], "Instead: workdirs that experiments.train has written, or patterns of them.")
 WORKDIR = flags.DEFINE_string("workdir", "runs/compare", "Where everything goes.")
 NUM_DRAWN = 16  # samples of a model
+CODE_COMPONENTS = 10  # of the density fitted to the codes of a model without p(z)
 
 
 class Row(NamedTuple):
@@ -78,6 +81,7 @@ def compare(folders, workdir):
         fitted = setup.restore(folder, experiment.config, experiment.learner, experiment.stream, mesh=experiment.mesh)
         rows.append(row_of(name, experiment, fitted.params, json.loads((folder / "results.json").read_text())))
         sheet.setdefault("test images", report.to_unit(experiment)(experiment.split("test")["x"][:NUM_DRAWN]))
+        experiment = experiment._replace(model=able_to_draw(experiment, fitted.params))
         sheet[name] = report.draws(experiment, fitted.params, jax.random.key(0), NUM_DRAWN)
     test = f"{experiment.dataset.name}, {len(experiment.dataset.test.x)} test images"
     workdir.mkdir(parents=True, exist_ok=True)
@@ -85,6 +89,15 @@ def compare(folders, workdir):
     (workdir / "table.csv").write_text(comma_separated(rows))
     plotting.save(images.named_rows(sheet), workdir / "samples.png")
     print(f"\n{test}\n\n{markdown(rows)}\n\ntable.md, table.csv and samples.png in {workdir}")
+
+
+def able_to_draw(experiment, params):
+    """The model; an auto-encoder with a mixture of Gaussians fitted to its codes, which then is its p(z)."""
+    model = experiment.model
+    if model.sample is not None:
+        return model
+    train = pipeline.fixed_split(experiment.dataset, "train", transform=experiment.transform)
+    return with_code_density(model, generate.code_density(model, params, train, jax.random.key(1), CODE_COMPONENTS))
 
 
 def check_comparable(configs):

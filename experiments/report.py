@@ -13,7 +13,7 @@ from absl import logging
 from experiments import setup
 from vae_jax.data import transforms
 from vae_jax.evaluation import gaps, latents, likelihood
-from vae_jax.tasks import interpolate, manifold, reconstruct
+from vae_jax.tasks import cluster, interpolate, manifold, reconstruct
 from vae_jax.training import cost, loop
 from vae_jax.training.writers import read_metrics
 
@@ -45,6 +45,8 @@ def evaluate(experiment, params, *, num_samples, num_test, progress=True) -> dic
         summary = _of_codes(model, params, test)
     elif model.log_prob:
         summary = likelihood.summary_of(likelihood.exact(model, params, test), **units)
+        if "context" in test:
+            summary |= _as_classifier(model, params, test)
     else:
         terms = likelihood.elbo_terms(model, params, key_terms, test)
         estimate = likelihood.log_likelihood(
@@ -54,6 +56,14 @@ def evaluate(experiment, params, *, num_samples, num_test, progress=True) -> dic
     if model.latent and model.latent.prior:
         summary |= _codes(model, params, key_information, test)
     return {f"test/{name}": value for name, value in summary.items()}
+
+
+def _as_classifier(model, params, test) -> dict:
+    """How often the most probable class, argmax_c p(c|x), is the true one, where the components are the classes."""
+    with contextlib.suppress(ValueError):  # a density of x that is no mixture
+        label = jax.jit(lambda x: jax.lax.map(lambda x: cluster.label(model, params, x), x, batch_size=500))
+        return {"accuracy": float(np.mean(label(test["x"]) == test["context"]))}
+    return {}
 
 
 def _codes(model, params, key, test) -> dict:
@@ -151,6 +161,8 @@ def _density_lines(r):
         )
     yield f"log p(x)  {r['log_prob']:10.2f} ± {r['log_prob_se']:.2f} nats   {kind}"
     yield f"          {r['bits_per_dim']:10.4f} bits/dim"
+    if "accuracy" in r:
+        yield f"classes   {r['accuracy']:10.3f} of the test images, by argmax p(c|x)"
     if "elbo" in r:
         yield f"ELBO      {r['elbo']:10.2f} nats = -(distortion {r['distortion']:.2f} + rate {r['rate']:.2f})"
     if "active_units" in r:

@@ -1,0 +1,97 @@
+"""One table of many models: what its numbers are, and which do not stand in one."""
+
+import csv
+import importlib
+import json
+import math
+
+import jax
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from experiments import compare, comparisons, run, setup
+from vae_jax.evaluation import likelihood
+
+
+def smoke(name, **data):
+    config = importlib.import_module(f"experiments.configs.{name}").get_config("smoke").to_dict()
+    config["data"].update(data)
+    return config
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """One of each kind of number: exact, a bound on dequantised pixels, a sampled bound, none."""
+    folder = tmp_path_factory.mktemp("runs")
+    normal = smoke("vae_digits", transform="dequantize")
+    normal["model"]["likelihood"] = {"name": "normal"}
+    softmax = smoke("vae_digits", transform="levels")
+    softmax["model"]["likelihood"] = {"name": "categorical", "num_levels": 17}
+    autoencoder = smoke("autoencoder_digits", transform="dequantize")
+    autoencoder["model"]["likelihood"] = {"name": "normal_fixed_scale", "scale": 0.1}
+    configs = {
+        "gaussian": smoke("multivariate_normal_digits"),
+        "normal": normal,
+        "softmax": softmax,
+        "autoencoder": autoencoder,
+        "binary": smoke("vae_digits"),
+    }
+    for name, config in configs.items():
+        config["eval"]["num_test"] = 32
+        run.complete(config, folder / name, figures=False)
+    return folder
+
+
+def test_every_kind_of_number_is_told_apart(runs, tmp_path, capsys):
+    names = ("gaussian", "normal", "softmax", "autoencoder")
+    compare.compare({name: runs / name for name in names}, tmp_path)
+    with (tmp_path / "table.csv").open() as file:
+        table = {row["model"]: row for row in csv.DictReader(file)}
+    kinds = {name: row["kind"] for name, row in table.items()}
+    assert kinds == {
+        "gaussian": "≥, dequantised",
+        "normal": "≥ IW-10, dequantised",
+        "softmax": "≥ IW-10",
+        "autoencoder": "-",
+    }
+    assert (tmp_path / "table.md").read_text() in capsys.readouterr().out
+    assert table["autoencoder"]["log_prob"] == ""
+    for name in names[:3]:
+        assert float(table[name]["log_prob"]) == pytest.approx(-float(table[name]["bits_per_dim"]) * 64 * math.log(2))
+    assert int(table["gaussian"]["parameters"]) == 64 + 64 * 64
+    sheet = imread(tmp_path / "samples.png")
+    assert sheet.shape[0] > 5 * 8 and sheet[..., :3].std() > 0.05  # the data and four models
+
+
+def test_nats_are_of_the_mass_of_the_levels(runs):
+    """log p(levels) >= E_u[log p(levels + u)]: the density of 64 pixels in units of one level."""
+    experiment = setup.build(setup.load_config(runs / "gaussian"))
+    fitted = setup.restore(runs / "gaussian", experiment.config, experiment.learner, experiment.stream)
+    test = jax.tree.map(lambda a: a[:32], experiment.split("test"))
+    density = likelihood.exact(experiment.model, fitted.params, test).mean(dtype=np.float64)
+    results = json.loads((runs / "gaussian" / "results.json").read_text())
+    row = compare.row_of("gaussian", experiment, fitted.params, results)
+    assert row.log_prob == pytest.approx(density - 64 * math.log(17), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("other", "change", "message"),
+    [
+        ("binary", {}, "not of the same test images.*digits as grey levels, 32 images: a; digits as binary"),
+        ("gaussian", {"data": {"transform": "unit"}}, "b: a density of pixels on a grid .*'dequantize'"),
+        ("gaussian", {"data": {"context": True}}, "b is told the class"),
+        ("gaussian", {"eval": {"num_test": 7}}, "32 images: a; digits as grey levels, 7 images: b"),
+    ],
+)
+def test_numbers_of_another_kind_are_refused(runs, other, change, message):
+    config = setup.load_config(runs / other)
+    for part, values in change.items():
+        config[part] = config[part] | values
+    with pytest.raises(ValueError, match=message):
+        compare.check_comparable({"a": setup.load_config(runs / "gaussian"), "b": config})
+
+
+@pytest.mark.parametrize("name", comparisons.TABLES)
+def test_the_tables_that_come_with_it_are_of_one_kind(name):
+    compare.check_comparable({model: config.to_dict() for model, config in comparisons.TABLES[name]().items()})
