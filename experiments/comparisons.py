@@ -58,11 +58,11 @@ def digits() -> dict[str, ConfigDict]:
     autoencoder.data.transform = "dequantize"
     autoencoder.model.likelihood = ConfigDict({"name": "normal_fixed_scale", "scale": 0.1})
     return {
-        "independent normals": _gaussians(gaussian_mixture_digits.get_config(), 1, "diagonal"),
+        "independent normals": _gaussians(gaussian_mixture_digits.get_config(), 1, "diagonal", 1e-4),
         "multivariate normal": multivariate_normal_digits.get_config(),
         "probabilistic PCA, 16": probabilistic_pca,
         "factor analysis, 16": factor_analysis_digits.get_config(),
-        "50 diagonal normals": _gaussians(gaussian_mixture_digits.get_config(), 50, "diagonal"),
+        "50 diagonal normals": _gaussians(gaussian_mixture_digits.get_config(), 50, "diagonal", 2e-3),
         "10 full normals": gaussian_mixture_digits.get_config(),
         "auto-encoder, 8 codes": autoencoder,
         "VAE, normal pixels": _digits_vae({"name": "normal"}, "dequantize"),
@@ -76,12 +76,12 @@ def fashion_mnist() -> dict[str, ConfigDict]:
     pca = _sums(digits()["probabilistic PCA, 16"], name, batch, passes=1, batches=batches)
     factors = _sums(factor_analysis_digits.get_config(), name, batch, passes=40, batches=batches)
     pca.model.latent_dim = factors.model.latent_dim = 50
-    factors.model.min_variance = 1e-5
+    factors.model.min_variance = 1e-6  # that of the dequantisation of a pixel that never changes
     normal = _sums(multivariate_normal_digits.get_config(), name, batch, passes=1, batches=batches)
-    mixture = gaussian_mixture_digits.get_config()
+    normal.model.shrinkage = 1e-4
     diagonal, tied, full = (
-        _sums(_gaussians(mixture, number, covariance), name, batch, passes=passes, batches=batches)
-        for number, covariance, passes in ((1, "diagonal", 2), (100, "tied", 20), (10, "full", 10))
+        _sums(_gaussians(gaussian_mixture_digits.get_config(), *what), name, batch, passes=passes, batches=batches)
+        for *what, passes in ((1, "diagonal", 1e-6, 2), (100, "tied", 1e-5, 20), (10, "full", 1e-4, 10))
     )
     autoencoder = _autoencoder(name, "bottleneck")
     autoencoder.data.transform = "dequantize"
@@ -116,9 +116,9 @@ def _sums(config, data, batch_size, *, passes, batches):
     return config
 
 
-def _gaussians(config, num_components, covariance):
+def _gaussians(config, num_components, covariance, floor):
     config.model.num_components = num_components
-    config.model.components.covariance = covariance
+    config.model.components.update({"covariance": covariance, "floor": floor})
     return config
 
 
