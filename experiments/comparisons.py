@@ -39,7 +39,7 @@ def mnist() -> dict[str, ConfigDict]:
         "500 Bernoullis": mixture,
         "sigmoid belief network": _network("mnist", {"name": "made", "hidden": (), "activation": "relu"}, 8_000),
         "MADE, 500 hidden": _network("mnist", {"name": "made", "hidden": (500,), "activation": "relu"}, 8_000),
-        "NADE, 200 hidden": _network("mnist", {"name": "nade", "num_hidden": 200, "activation": "sigmoid"}, 3_000),
+        "NADE, 100 hidden": _network("mnist", {"name": "nade", "num_hidden": 100, "activation": "sigmoid"}, 2_000),
         "auto-encoder, 40 codes": _autoencoder("mnist", "bottleneck"),
         "denoising auto-encoder, 40 codes": _autoencoder("mnist", "denoising"),
         "VAE, 2 codes": _vae("mnist", num_steps=8_000, latent_dim=2),

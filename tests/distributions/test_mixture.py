@@ -58,3 +58,11 @@ def test_components_of_any_kind_and_any_event():
     every = jnp.array([[[a, b]] for a in (0.0, 1.0) for b in (0.0, 1.0)])
     np.testing.assert_allclose(np.exp(jax.vmap(bits.log_prob)(every)).sum(), 1.0, rtol=1e-5)
     np.testing.assert_allclose(bits.mean(), 0.5, rtol=1e-5)
+
+
+def test_arrays_of_the_host_are_drawn_from_under_jit():
+    """As parameters are once they have been read from a checkpoint or gathered from devices."""
+    logits, loc = np.zeros(3, np.float32), np.arange(6, dtype=np.float32).reshape(3, 2)
+    draw = jax.jit(lambda key: Mixture(logits, Normal(loc, np.full((3, 2), -8.0, np.float32))).sample(key))
+    drawn = np.asarray(jax.vmap(draw)(jax.random.split(jax.random.key(0), 200)))
+    assert {tuple(row) for row in np.round(drawn).tolist()} == {(0.0, 1.0), (2.0, 3.0), (4.0, 5.0)}

@@ -25,7 +25,7 @@ class Mixture:
     def sample(self, key):
         key_choice, key_component = jax.random.split(key)
         choice = jax.random.categorical(key_choice, self.logits)
-        return jax.tree.map(lambda a: a[choice], self.components).sample(key_component)
+        return jax.tree.map(lambda a: jnp.take(a, choice, axis=0), self.components).sample(key_component)
 
     def log_prob(self, x):
         """log Σ_k π_k p_k(x), in nats."""
