@@ -52,9 +52,11 @@ def build(config: dict) -> Experiment:
     data = config["data"]
     transform = _transform(data["transform"])
     dataset = sources.load(data["name"], data["path"] or None)
+    if leave_out := data.get("leave_out"):  # which runs of 0.1.0 have not in their config, as what `get` asks for below
+        dataset = sources.without_classes(dataset, leave_out)
     stream = build_stream(config, dataset)
     model, learner = build_learner(config, dataset)
-    mesh = call(sharding.make_mesh, config["mesh"], where="config.mesh", batch_size=data["batch_size"])
+    mesh = call(sharding.make_mesh, config.get("mesh", {}), where="config.mesh", batch_size=data["batch_size"])
     key = jax.random.key(config["seed"])
     experiment = Experiment(config, dataset, transform, model, learner, stream, key, mesh)
     _check_likelihood(model, experiment.split("valid"))
@@ -72,7 +74,7 @@ def build_stream(config: dict, dataset) -> pipeline.Stream:
         max_value=dataset.max_value,
         context=data["context"],
         memory_limit=data["memory_limit"],
-        num_workers=data.get("num_workers", 0),  # which runs of 0.1.0 have not in their config
+        num_workers=data.get("num_workers", 0),
         process=(jax.process_index(), jax.process_count()),
     )
 
@@ -85,7 +87,7 @@ def build_learner(config: dict, dataset) -> tuple[Model, Learner]:
         event_shape=dataset.train.x.shape[1:],
         num_classes=dataset.num_classes if config["data"]["context"] else 0,
     )
-    learner = dict(config.get("learner", {"name": "gradient"}))  # which runs of 0.1.0 have not in their config
+    learner = dict(config.get("learner", {"name": "gradient"}))
     if start_from := config.get("start_from"):
         model = _started_from(start_from, model, anew=learner.get("only", ()))
     if learner["name"] in ("counting", "em"):
@@ -285,9 +287,15 @@ def _transform(name):
 
 
 def _check_likelihood(model, batch):
-    """A likelihood must be one of the data it is given. Only shapes are evaluated: nothing is compiled."""
+    """A likelihood must be one of the data it is given."""
+    if (likelihood := likelihood_shapes(model, batch)) is not None:
+        check_support(likelihood, batch["x"])
+
+
+def likelihood_shapes(model, batch):
+    """p(x|z), or p(x) where the model has it, as shapes: nothing is compiled. None where there is neither."""
     if model.latent is None and model.density is None:
-        return
+        return None
 
     def likelihood(key, batch):
         context = jax.tree.map(lambda a: a[0], batch.get("context"))
@@ -297,7 +305,7 @@ def _check_likelihood(model, batch):
         z = model.latent.posterior(params, jax.tree.map(lambda a: a[0], batch["x"]), context).mean()
         return model.latent.likelihood(params, z, context)
 
-    check_support(jax.eval_shape(likelihood, jax.random.key(0), batch), batch["x"])
+    return jax.eval_shape(likelihood, jax.random.key(0), batch)
 
 
 def _tuples(value):

@@ -30,6 +30,7 @@ def get_config(arg: str = "") -> ConfigDict:
             "path": "",  # a folder of files; empty: where the set is usually found
             "transform": "binarize",  # a function of vae_jax.data.transforms
             "context": False,  # give the model the class label
+            "leave_out": (),  # classes that training, validation and test never show
             "batch_size": 64,
             "memory_limit": 2 * 2**30,  # bytes of images kept on the device; larger sets are streamed
             "num_workers": 0,  # processes that read a streamed set; 0: threads of this one

@@ -80,6 +80,36 @@ def load(name: str, path: str | None = None) -> Dataset:
             return _from_tfds(name.removeprefix("tfds:"), path)
 
 
+def without_classes(dataset: Dataset, classes) -> Dataset:
+    """`dataset` where no split shows an image of `classes`; the labels of the others stay what they are.
+
+    Copies what stays into memory. Raises `ValueError` for classes that are not there, and where a split is left empty.
+    """
+    left = _where(dataset, lambda label: ~np.isin(label, classes), classes)
+    if empty := [split for split in SPLITS if len(getattr(left, split).x) == 0]:
+        raise ValueError(f"{dataset.name} without the classes {tuple(classes)} has no image in its {empty[0]} split")
+    return left
+
+
+def only_classes(dataset: Dataset, classes) -> Dataset:
+    """What `without_classes` leaves out."""
+    return _where(dataset, lambda label: np.isin(label, classes), classes)
+
+
+def _where(dataset, keep, classes):
+    if any(getattr(dataset, split).label is None for split in SPLITS):
+        raise ValueError(f"{dataset.name} has no labels: none of its classes can be left out")
+    known = range(dataset.num_classes)
+    if unknown := [label for label in classes if label not in known]:
+        raise ValueError(f"{dataset.name} has no class {unknown[0]!r}: its classes are 0 .. {dataset.num_classes - 1}")
+    splits = {split: getattr(dataset, split) for split in SPLITS}
+    kept = {
+        split: Images(images.x[keep(images.label)], images.label[keep(images.label)])
+        for split, images in splits.items()
+    }
+    return dataset._replace(**kept)
+
+
 def fixed_draw(x: np.ndarray, max_value: int, split: str) -> np.ndarray:
     """One Bernoulli(x / max_value) draw a pixel, uint8, the same at every call: a stream per split from `STATIC_SEED`.
 

@@ -15,7 +15,7 @@ from vae_jax.distributions.relaxed import RelaxedBernoulli, RelaxedOneHot, relax
 from vae_jax.distributions.reshaped import Reshaped
 from vae_jax.distributions.sequential import Sequential, draw
 from vae_jax.distributions.spherical import UniformSphere, VonMisesFisher
-from vae_jax.distributions.support import check_support, is_discrete
+from vae_jax.distributions.support import check_support, is_discrete, num_levels
 from vae_jax.distributions.transformed import Transformed
 from vae_jax.distributions.tree import Tree
 
@@ -44,5 +44,6 @@ __all__ = [
     "is_discrete",
     "kl_divergence",
     "kl_per_dim",
+    "num_levels",
     "relax",
 ]

@@ -23,12 +23,19 @@ def check_support(distribution, x):
     if support == "sphere" and not np.allclose(np.linalg.norm(x, axis=-1), 1.0, atol=1e-4):
         raise ValueError(f"a {name} likelihood is a density of unit vectors; of the data some have another length")
     if support.startswith("integers"):
-        levels = int(support.rsplit(" ", 1)[1])
+        levels = num_levels(support)
         if low < 0 or high >= levels or not bool(np.all(x == np.round(x))):
             raise ValueError(
                 f"a {name} likelihood is a density of {support}; the data range over [{low:g}, {high:g}]. "
                 "Set config.data.transform='levels' (and num_levels to match), or choose another likelihood"
             )
+
+
+def num_levels(support) -> int | None:
+    """V of "integers below V", 2 of "binary"; None where there are no levels, but a density over reals or a sphere."""
+    if support == "binary":
+        return 2
+    return int(support.rsplit(" ", 1)[1]) if support.startswith("integers") else None
 
 
 def is_discrete(distribution) -> bool:
@@ -48,7 +55,7 @@ def real_coordinates(support):
         return (lambda u: u), (lambda x: x)
     if support == "sphere":
         return (lambda u: u / jnp.linalg.norm(u, axis=-1, keepdims=True)), (lambda x: x)
-    top = 1.0 if support == "binary" else int(support.rsplit(" ", 1)[1]) - 1.0
+    top = num_levels(support) - 1.0
 
     def to_real(x):
         p = jnp.clip(x / top, 0.01, 0.99)

@@ -17,7 +17,7 @@ import numpy as np
 from vae_jax.inference import local
 from vae_jax.objectives import bounds
 
-AT_ONCE = 50  # examples side by side
+AT_ONCE = 50  # examples side by side, each with all its samples
 CODERS = {
     "bz2": lambda data: bz2.compress(data, 9),
     "lzma": lambda data: lzma.compress(data, lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA2, "preset": 9}]),
@@ -25,22 +25,22 @@ CODERS = {
 }
 
 
-def of_data(score, model, params, key, data, **options):
+def of_data(score, model, params, key, data, *, at_once=AT_ONCE, **options):
     """`score(model, params, key, x, context, **options)` of every example of `data`, [N] float64, with keys
-    fold_in(key, n): example n has the same score in any data set that begins alike.
+    fold_in(key, n): example n has the same score in any data set that begins alike. Memory grows with `at_once`.
     """
-    given = _of_data(score, model, tuple(sorted(options.items())), params, key, data)
+    given = _of_data(score, model, at_once, tuple(sorted(options.items())), params, key, data)
     return np.asarray(given, np.float64)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _of_data(score, model, options, params, key, data):
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _of_data(score, model, at_once, options, params, key, data):
     def one(item):
         index, example = item
         own = (jax.random.fold_in(key, index), example["x"], example.get("context"))
         return score(model, params, *own, **dict(options))
 
-    return jax.lax.map(one, (jnp.arange(len(data["x"])), data), batch_size=AT_ONCE)
+    return jax.lax.map(one, (jnp.arange(len(data["x"])), data), batch_size=at_once)
 
 
 def surprise(model, params, key, x, context=None, *, num_samples):
@@ -121,5 +121,5 @@ def code_lengths(images, *, coder, levels):
 def _generative(model):
     """The latent-variable model. Raises `ValueError` where there is none, or no p(z)."""
     if model.latent is None or model.latent.prior is None:
-        raise ValueError("this score wants a density of x; this model has no `log_prob`, and no `latent` with a prior")
+        raise ValueError("this score wants a density of x by way of codes; this model has no `latent` with a prior")
     return model.latent
