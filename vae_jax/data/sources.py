@@ -85,7 +85,7 @@ def without_classes(dataset: Dataset, classes) -> Dataset:
 
     Copies what stays into memory. Raises `ValueError` for classes that are not there, and where a split is left empty.
     """
-    left = _where(dataset, lambda label: ~np.isin(label, classes), classes)
+    left = _chosen(dataset, classes, keep=False)
     if empty := [split for split in SPLITS if len(getattr(left, split).x) == 0]:
         raise ValueError(f"{dataset.name} without the classes {tuple(classes)} has no image in its {empty[0]} split")
     return left
@@ -93,21 +93,21 @@ def without_classes(dataset: Dataset, classes) -> Dataset:
 
 def only_classes(dataset: Dataset, classes) -> Dataset:
     """What `without_classes` leaves out."""
-    return _where(dataset, lambda label: np.isin(label, classes), classes)
+    return _chosen(dataset, classes, keep=True)
 
 
-def _where(dataset, keep, classes):
+def _chosen(dataset, classes, *, keep) -> Dataset:
     if any(getattr(dataset, split).label is None for split in SPLITS):
         raise ValueError(f"{dataset.name} has no labels: none of its classes can be left out")
     known = range(dataset.num_classes)
     if unknown := [label for label in classes if label not in known]:
         raise ValueError(f"{dataset.name} has no class {unknown[0]!r}: its classes are 0 .. {dataset.num_classes - 1}")
-    splits = {split: getattr(dataset, split) for split in SPLITS}
-    kept = {
-        split: Images(images.x[keep(images.label)], images.label[keep(images.label)])
-        for split, images in splits.items()
-    }
-    return dataset._replace(**kept)
+    splits = {}
+    for split in SPLITS:
+        x, label = getattr(dataset, split)
+        chosen = np.isin(label, classes) == keep
+        splits[split] = Images(x[chosen], label[chosen])
+    return dataset._replace(**splits)
 
 
 def fixed_draw(x: np.ndarray, max_value: int, split: str) -> np.ndarray:
