@@ -218,6 +218,28 @@ def test_digits():
         load("digits", "here")
 
 
+def test_classes_are_left_out_of_every_split():
+    whole = load("digits")
+    without, only = sources.without_classes(whole, (0, 7)), sources.only_classes(whole, (0, 7))
+    for own, left, never in zip(whole[1:4], without[1:4], only[1:4], strict=True):
+        chosen = np.array([label in (0, 7) for label in own.label])
+        for part, kept in ((left, ~chosen), (never, chosen)):
+            np.testing.assert_array_equal(part.x, own.x[kept])
+            np.testing.assert_array_equal(part.label, own.label[kept])
+    assert without[4:] == only[4:] == whole[4:] and set(only.test.label) == {0, 7}
+
+
+def test_classes_that_cannot_be_left_out(tmp_path):
+    digits = load("digits")
+    with pytest.raises(ValueError, match=r"digits has no class 10: its classes are 0 \.\. 9"):
+        sources.without_classes(digits, (3, 10))
+    with pytest.raises(ValueError, match=r"digits without the classes \(0, 1, .* 9\) has no image in its train split"):
+        sources.without_classes(digits, range(10))
+    unlabelled = load("idx", write_idx(tmp_path, images(12, 3, 3), images(3, 3, 3), labels=False))
+    with pytest.raises(ValueError, match="idx has no labels"):
+        sources.without_classes(unlabelled, (0,))
+
+
 def test_mnist_static_is_one_draw(tmp_path):
     write_idx(
         tmp_path / "mnist", np.tile(np.arange(256, dtype=np.uint8).reshape(16, 16), (240, 1, 1)), images(6, 16, 16)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from vae_jax.plotting import PALETTE, curves, images, latents, save, styled
+from vae_jax.plotting import PALETTE, curves, images, latents, save, scores, styled
 
 RNG = np.random.default_rng(0)
 
@@ -224,6 +224,25 @@ def test_training_bears_a_run_that_diverged():
         assert np.isfinite(panel.get_ylim()).all()
 
 
+# --- scores -----------------------------------------------------------------------------------------------------------
+
+
+def test_histograms_have_area_one_over_the_same_bins():
+    inliers, outliers = RNG.normal(90, 5, 1000), RNG.normal(150, 20, 300)
+    figure = scores.histograms(inliers, outliers, label="$-\\log p(x)$", names=("mnist", "others"), num_bins=40)
+    lines = [patch for patch in figure.axes[0].patches if patch.get_label() in ("mnist", "others")]
+    edges = [patch.get_data().edges for patch in lines]
+    np.testing.assert_array_equal(*edges)
+    assert edges[0][0] == inliers.min() and edges[0][-1] == outliers.max()
+    for patch, values in zip(lines, (inliers, outliers), strict=True):
+        density = patch.get_data().values
+        np.testing.assert_allclose(np.sum(density * np.diff(edges[0])), 1.0)
+        np.testing.assert_allclose(
+            np.sum(density * np.diff(edges[0]) * (edges[0][1:] + edges[0][:-1]) / 2), values.mean(), 2e-2
+        )
+    assert {"mnist", "others", "$-\\log p(x)$  (nats)"} <= set(names(figure))
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
@@ -251,6 +270,7 @@ def test_training_bears_a_run_that_diverged():
         (lambda: latents.scatter(np.zeros((1, 2)), [2], class_names=["a", "b"]), r"label must lie in 0\.\.1"),
         (lambda: latents.kl_per_dimension(np.ones((2, 3))), r"kl must have shape \[D\].*found \[2, 3\]"),
         (lambda: curves.training({"rate": ([0, 1], [1.0])}), r"train rate must have shape \[N=2\].*found \[1\]"),
+        (lambda: scores.histograms([[1.0]], [1.0], label=""), r"inliers must have shape \[N\].*found \[1, 1\]"),
         (lambda: curves.training({"loss": ([0], [1.0])}), r"one of \['bound', 'rate', 'distortion'\]; found .*loss"),
     ],
 )

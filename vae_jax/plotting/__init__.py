@@ -1,4 +1,4 @@
-"""Arrays in, figures out: `images`, `latents` and `curves`, in one style, and `save`.
+"""Arrays in, figures out: `images`, `latents`, `curves` and `scores`, in one style, and `save`.
 
 Every function returns a `matplotlib.figure.Figure` that belongs to no window and to no global state.
 """
