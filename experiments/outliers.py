@@ -49,13 +49,13 @@ def main(argv):
     del argv
     began, workdir = time.perf_counter(), Path(WORKDIR.value)
     experiment = setup.build(setup.load_config(workdir))
-    if experiment.config["data"]["context"]:
-        raise ValueError("outliers want p(x), and this is a model of p(x|class): train with config.data.context=False")
     name, unlike = _outliers(experiment, OUTLIERS.value, OUTLIERS_PATH.value)
     sets = {"inliers": experiment.split("test")["x"], "outliers": unlike, "reference": experiment.split("valid")["x"]}
     sets = {role: images[: NUM_IMAGES.value] for role, images in sets.items()}
     params = setup.restore(workdir, experiment.config, experiment.learner, experiment.stream).params
     scores, refused = _scores(experiment.model, params, jax.random.fold_in(experiment.key, 4), sets)
+    if not scores:
+        raise ValueError(f"{workdir} allows no score of x alone: {refused['distortion']}")
     results = {
         "inliers": {"name": experiment.dataset.name, "num_images": len(sets["inliers"])},
         "outliers": {"name": name, "num_images": len(sets["outliers"])},
