@@ -4,9 +4,9 @@
     python -m experiments.outliers --workdir=DIR --outliers=left_out
 
 Inliers are test images of the run's own data; outliers are test images of another set, made in the same way, or all
-images of the classes that `config.data.leave_out` has kept from the run. The scores are those of `tasks.outliers`; what
-the model does not allow is named with the reason. Prints a Markdown table; writes outliers.json and, of -log p(x),
-figures/outliers.png into the workdir.
+images of the classes that `config.data.leave_out` has kept from the run. The scores are those of `tasks.outliers`, the
+reference of typicality being validation images; what the model does not allow is named with the reason. Prints a
+Markdown table; writes outliers.json and, of -log p(x), figures/outliers.png into the workdir.
 """
 
 import time
@@ -119,9 +119,12 @@ def _scores(model, params, key, sets):
         return scores, refused | dict.fromkeys(("typicality", "complexity_corrected"), refused["surprise"])
     *scores["surprise"], reference = scores["surprise"]
     scores["typicality"] = [outliers.typicality(values, reference) for values in scores["surprise"]]
-    levels = num_levels(setup.likelihood_shapes(model, {"x": sets["inliers"]}).support)
-    if levels is None:
-        refused["complexity_corrected"] = "wants the mass of an image of several levels, and this model has a density"
+    likelihood = setup.likelihood_shapes(model, {"x": sets["inliers"]})
+    levels = likelihood and num_levels(likelihood.support)
+    if not levels:
+        refused["complexity_corrected"] = (
+            "a code's length is compared with the mass of levels; this model has a density"
+        )
         return scores, refused
     lengths = [outliers.code_lengths(sets[role], coder=CODER.value, levels=levels) for role in ("inliers", "outliers")]
     scores["complexity_corrected"] = list(map(outliers.complexity_corrected, scores["surprise"], lengths))
@@ -129,9 +132,8 @@ def _scores(model, params, key, sets):
 
 
 def _measured(inside, outside) -> dict:
-    return {"inliers": float(inside.mean()), "outliers": float(outside.mean())} | probes.outlier_detection(
-        inside, outside
-    )
+    means = {"inliers": float(inside.mean()), "outliers": float(outside.mean())}
+    return means | probes.outlier_detection(inside, outside)
 
 
 def _table(results) -> str:

@@ -52,7 +52,7 @@ def build(config: dict) -> Experiment:
     data = config["data"]
     transform = _transform(data["transform"])
     dataset = sources.load(data["name"], data["path"] or None)
-    if leave_out := data.get("leave_out"):  # which runs of 0.1.0 have not in their config, as what `get` asks for below
+    if leave_out := data.get("leave_out"):  # `get`, here and below: runs of 0.1.0 have no such key
         dataset = sources.without_classes(dataset, leave_out)
     stream = build_stream(config, dataset)
     model, learner = build_learner(config, dataset)
