@@ -120,11 +120,9 @@ def _scores(model, params, key, sets):
     *scores["surprise"], reference = scores["surprise"]
     scores["typicality"] = [outliers.typicality(values, reference) for values in scores["surprise"]]
     likelihood = setup.likelihood_shapes(model, {"x": sets["inliers"]})
-    levels = likelihood and num_levels(likelihood.support)
-    if not levels:
-        refused["complexity_corrected"] = (
-            "a code's length is compared with the mass of levels; this model has a density"
-        )
+    levels = None if likelihood is None else num_levels(likelihood.support)
+    if levels is None:
+        refused["complexity_corrected"] = "a code's length wants a mass on levels beside it; this model has a density"
         return scores, refused
     lengths = [outliers.code_lengths(sets[role], coder=CODER.value, levels=levels) for role in ("inliers", "outliers")]
     scores["complexity_corrected"] = list(map(outliers.complexity_corrected, scores["surprise"], lengths))
