@@ -27,7 +27,7 @@ TITLES = {
 
 
 def measure(workdir, name, path=None, *, num_images, num_samples, num_steps, learning_rate, coder) -> dict:
-    """How well the run in `workdir` tells its own test images from `name`, a data set (its files in `path`) or left_out.
+    """How well the run in `workdir` tells its test images from `name`, a data set (its files in `path`) or left_out.
 
     At most `num_images` of each, and as many validation images as the reference of typicality; `num_samples` is K of
     -log p(x) where it is not exact, `num_steps` and `learning_rate` (which falls to 0 as a cosine) are those of the
