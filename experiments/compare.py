@@ -115,7 +115,8 @@ def check_comparable(configs):
                 f"{name}: log p(x|c) of a model that is told the class is no log p(x); set data.context=False"
             )
         pixels = "binary" if transform == "binarize" else "grey levels"
-        kinds.setdefault((data["name"], pixels, config["eval"]["num_test"]), []).append(name)
+        left_out = "".join(f", no {label}" for label in data.get("leave_out", ()))
+        kinds.setdefault((data["name"] + left_out, pixels, config["eval"]["num_test"]), []).append(name)
     if len(kinds) > 1:
         told = "; ".join(
             f"{data} as {pixels}, {n or 'all'} images: {', '.join(k)}" for (data, pixels, n), k in kinds.items()

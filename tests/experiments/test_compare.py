@@ -82,6 +82,7 @@ def test_nats_are_of_the_mass_of_the_levels(runs):
         ("gaussian", {"data": {"transform": "unit"}}, "b: a density of pixels on a grid .*'dequantize'"),
         ("gaussian", {"data": {"context": True}}, "b is told the class"),
         ("gaussian", {"eval": {"num_test": 7}}, "32 images: a; digits as grey levels, 7 images: b"),
+        ("gaussian", {"data": {"leave_out": (3, 8)}}, "digits, no 3, no 8 as grey levels, 32 images: b"),
     ],
 )
 def test_numbers_of_another_kind_are_refused(runs, other, change, message):
