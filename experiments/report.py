@@ -196,7 +196,7 @@ def _code_figures(experiment, params, key) -> dict:
     drawn = dict(_image_figures(experiment, params, key))
     test = experiment.split("test")
     means = latents.posterior_means(experiment.model, params, test)
-    codes, axes = _to_plane(np.concatenate(jax.tree.leaves(means), axis=1))  # of all levels
+    codes, axes = to_plane(np.concatenate(jax.tree.leaves(means), axis=1))  # of all levels
     drawn["latents"] = latent_plots.scatter(codes, experiment.dataset.test.label, axes=axes)
     try:
         rates = np.asarray(latents.rate_per_dimension(experiment.model, params, test))
@@ -362,7 +362,7 @@ def to_unit(experiment):
     return lambda x: np.clip(np.asarray(x, np.float32) / scale, 0.0, 1.0)
 
 
-def _to_plane(means):
+def to_plane(means):
     """Two coordinates of each code: themselves, or their first two principal components."""
     if means.shape[1] == 2:
         return means, ("$z_1$", "$z_2$")

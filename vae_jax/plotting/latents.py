@@ -19,13 +19,37 @@ def scatter(z, label=None, *, class_names=None, axes=("$z_1$", "$z_2$"), radii=(
     A VAE's codes fill the prior; a plain auto-encoder's go where they like. For D > 2 pass an orthonormal projection
     of the codes, under which the circles still hold, and name its `axes`, say `("PC 1", "PC 2")`.
     """
+    figure = Figure(figsize=(4.0, 3.5), layout="constrained")
+    panel = figure.add_subplot(aspect="equal", xlabel=axes[0], ylabel=axes[1])
+    names, present = _codes(panel, z, label, class_names, radii)
+    _legend(panel, label, names, present)
+    return figure
+
+
+@styled
+def planes(codes, label=None, *, class_names=None, radii=(1, 2), ncols=4):
+    """Do the classes lie apart, and where? `scatter`s of several models side by side, each on a scale of its own:
+    `codes` maps a title to z [N, 2], of the same examples, coloured by one `label` [N].
+    """
+    ncols = min(ncols, len(codes))
+    nrows = -(-len(codes) // ncols)
+    figure = Figure(figsize=(min(2.2, 6.3 / ncols) * ncols + 0.5, 2.2 * nrows), layout="constrained")
+    for n, (title, z) in enumerate(codes.items()):
+        panel = figure.add_subplot(nrows, ncols, n + 1, title=title)
+        panel.set_aspect("equal", adjustable="datalim")
+        names, present = _codes(panel, z, label, class_names, radii)
+        if n + 1 == ncols:
+            _legend(panel, label, names, present)
+    return figure
+
+
+def _codes(panel, z, label, class_names, radii):
+    """Draws codes and circles, and returns the names of all classes and the classes that there are."""
     z, classes = shaped(z=(z, "N 2"), label=(np.zeros(len(z)) if label is None else label, "N"))
     classes = classes.astype(int)
     names = range(classes.max() + 1) if class_names is None else class_names
     if classes.min() < 0 or classes.max() >= len(names):
         raise ValueError(f"label must lie in 0..{len(names) - 1}; found {classes.min()}..{classes.max()}")
-    figure = Figure(figsize=(4.0, 3.5), layout="constrained")
-    panel = figure.add_subplot(aspect="equal", xlabel=axes[0], ylabel=axes[1])
     order = np.random.default_rng(0).permutation(len(z))  # no class lies on top of the others
     for turn, marker in enumerate(MARKERS):  # ten colours, then the next marker
         some = order[classes[order] // len(PALETTE) % len(MARKERS) == turn]
@@ -36,11 +60,14 @@ def scatter(z, label=None, *, class_names=None, axes=("$z_1$", "$z_2$"), radii=(
         panel.add_patch(Circle((0, 0), radius, fill=False, edgecolor=INK, linewidth=0.7, linestyle=(0, (4, 3))))
         panel.text(0, radius, f"{radius}$\\sigma$", ha="center", va="center", fontsize=7, path_effects=HALO)
     panel.autoscale_view()
+    return names, np.unique(classes)
+
+
+def _legend(panel, label, names, present):
     if label is not None:
-        keys = [_key(k, names[k]) for k in np.unique(classes)]
+        keys = [_key(k, names[k]) for k in present]
         columns = 1 + (len(keys) - 1) // 16
         panel.legend(handles=keys, loc="center left", bbox_to_anchor=(1, 0.5), handlelength=1, ncols=columns)
-    return figure
 
 
 @styled

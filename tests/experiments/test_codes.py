@@ -1,0 +1,62 @@
+"""The table of codes as a user meets it, from a sweep of two small auto-encoders."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+CONFIG = "--config=experiments/configs/autoencoder_digits.py:bottleneck,smoke"
+
+
+def launch(module, *arguments):
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "XLA_FLAGS": ""})
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("sweep")
+    done = launch(
+        "experiments.sweep", CONFIG, "--sweep=seed=0:2,optimizer.learning_rate=1e-3|1e-4", f"--workdir={workdir}"
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return workdir, done.stdout
+
+
+def test_a_sweep_of_models_without_a_bound_is_judged_by_their_loss(swept):
+    workdir, printed = swept
+    rows = json.loads((workdir / "results.json").read_text())
+    assert "valid loss" in printed and "log p(x)" not in printed and (workdir / "figures" / "sweep.png").exists()
+    assert [row["best"] for row in rows] == [
+        row["valid/best_loss"] == min(r["valid/best_loss"] for r in rows) for row in rows
+    ]
+
+
+def test_rows_are_means_over_seeds(swept, tmp_path):
+    workdir, _ = swept
+    options = "--num_train=200", "--num_test=32", "--draw=2"  # as many test images as the smoke config evaluates
+    done = launch("experiments.codes", f"--workdirs={workdir}/members/*", *options, f"--out={tmp_path}")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "codes.md").read_text() in done.stdout
+    with open(tmp_path / "codes.csv") as file:
+        rows = {row["model"].rpartition(",")[2]: row for row in csv.DictReader(file)}
+    assert set(rows) == {"optimizer.learning_rate=0.001", "optimizer.learning_rate=0.0001"}
+    for name, row in rows.items():
+        members = [json.loads((workdir / "members" / f"seed={n},{name}" / "results.json").read_text()) for n in (0, 1)]
+        assert (row["D"], row["seeds"]) == ("8", "2")
+        for column, kept in (("MSE", "test/mse"), ("distortion", "test/distortion")):
+            values = np.array([member[kept] for member in members])
+            assert float(row[column]) == pytest.approx(values.mean(), rel=1e-4)
+            assert float(row[f"{column} s.e."]) == pytest.approx(np.ptp(values) / 2, rel=1e-2)  # of two
+        assert 0 < float(row["linear probe"]) <= 1 and float(row["KL to N(0, I)"]) > 0
+        assert (tmp_path / "samples" / f"{row['model']}.png").exists()
+    assert (tmp_path / "planes.png").exists()
+
+
+def test_a_pattern_without_folders_is_named(tmp_path):
+    done = launch("experiments.codes", f"--workdirs={tmp_path}/none*", f"--out={tmp_path}")
+    assert done.returncode == 1 and "none* matches no folder" in done.stderr and "Traceback" not in done.stderr
