@@ -170,6 +170,19 @@ def test_scatter_keeps_the_colour_of_a_class_that_stands_alone():
     assert latents.scatter(z).axes[0].get_legend() is None
 
 
+def test_planes_are_scatters_side_by_side():
+    label = np.arange(40) % 3
+    codes = {name: scale * RNG.standard_normal((40, 2)) for name, scale in (("a", 1.0), ("b", 30.0), ("c", 0.1))}
+    figure = latents.planes(codes, label, radii=(2,), ncols=2)
+    assert [axes.get_title() for axes in figure.axes] == list(codes)
+    for axes, z in zip(figure.axes, codes.values(), strict=True):
+        np.testing.assert_array_equal(np.sort(axes.collections[0].get_offsets(), axis=0), np.sort(z, axis=0))
+        assert axes.get_aspect() == 1 and [circle.radius for circle in axes.patches] == [2]
+    assert [axes.get_legend() is not None for axes in figure.axes] == [False, True, False]
+    tops = [axes.get_position().y1 for axes in figure.axes]
+    assert tops[0] == pytest.approx(tops[1]) and tops[2] < figure.axes[0].get_position().y0
+
+
 def test_kl_per_dimension_is_sorted_and_counts_active_ones():
     figure = latents.kl_per_dimension(np.array([0.001, 2.0, 0.5]), threshold=0.01)
     (axes,) = figure.axes
@@ -266,6 +279,7 @@ def test_histograms_have_area_one_over_the_same_bins():
         (lambda: images.manifold(noise(3, 3, 8, 8, 1), np.arange(4)), r"values must have shape \[n=3\].*found \[4\]"),
         (lambda: images.manifold(noise(2, 2, 8, 8, 1), [1.0, 0.0]), r"values must increase"),
         (lambda: latents.scatter(np.zeros((5, 3))), r"z must have shape \[N, 2\].*found \[5, 3\]"),
+        (lambda: latents.planes({"a": np.zeros((5, 3))}), r"z must have shape \[N, 2\].*found \[5, 3\]"),
         (lambda: latents.scatter(np.zeros((5, 2)), np.zeros(4)), r"label must have shape \[N=5\].*found \[4\]"),
         (lambda: latents.scatter(np.zeros((1, 2)), [2], class_names=["a", "b"]), r"label must lie in 0\.\.1"),
         (lambda: latents.kl_per_dimension(np.ones((2, 3))), r"kl must have shape \[D\].*found \[2, 3\]"),
