@@ -24,7 +24,9 @@ from vae_jax.plotting import images
 from vae_jax.plotting import latents as latent_plots
 from vae_jax.tasks import generate
 
-WORKDIRS = flags.DEFINE_list("workdirs", None, "Folders of trained models; patterns as in a shell.", required=True)
+WORKDIRS = flags.DEFINE_multi_string(  # a member's name may hold a comma
+    "workdirs", None, "Folders of trained models, as a pattern of a shell; may be given again.", required=True
+)
 NUM_TRAIN = flags.DEFINE_integer("num_train", 10_000, "Training images that probes learn from.", lower_bound=1)
 NUM_TEST = flags.DEFINE_integer("num_test", 10_000, "Test images; normality depends on their number.", lower_bound=1)
 DRAW = flags.DEFINE_integer("draw", 10, "Gaussians fitted to the codes for samples; 0: draw none.", lower_bound=0)
@@ -37,7 +39,7 @@ COLUMNS = {  # title: digits
     "ARI": 3,
     "MSE": 4,
     "distortion": 2,
-    "Henze-Zirkler": 1,
+    "Henze-Zirkler": 2,
     "KL to N(0, I)": 2,
 }
 
@@ -90,7 +92,7 @@ def groups(patterns) -> dict:
         config = setup.load_config(path) | {"seed": None}
         found.setdefault(json.dumps(config), []).append(path)
     if not found:
-        raise ValueError(f"--workdirs={','.join(patterns)} matches no folder")
+        raise ValueError(f"--workdirs={' '.join(patterns)} matches no folder")
     named = {}
     for folders in found.values():
         first = folders[0].resolve()
