@@ -4,6 +4,22 @@ python -m experiments.train --config=experiments/configs/autoencoder_mnist.py[:K
 
 KIND is one of those of `autoencoder_digits` (`bottleneck`, the default, `denoising`, `sparse`, ...; papers there), or
 `vae` (arXiv:1312.6114); `KIND,smoke` shrinks it.
+
+Result (`experiments.sweep --sweep=seed=0:3`, a kind in three minutes on one core; then `experiments.codes`, 10,000
+training and 10,000 test images; means ± standard errors over the seeds; codes are means of q(z|x); `sparse` here with
+`--config.model.latent_dim=16`, as the others):
+
+                  linear probe    5-NN probe    k-means NMI    distortion      Henze-Zirkler   KL to N(0, I)
+    bottleneck   0.890 ± 0.001   0.946 ± 0.000   0.580 ± 0.013   68.77 ± 0.20    2.09 ± 0.06   55.91 ± 2.27 nats
+    denoising    0.892 ± 0.002   0.946 ± 0.001   0.585 ± 0.010   78.71 ± 0.30    2.84 ± 0.08   56.73 ± 0.65 nats
+    sparse       0.887 ± 0.002   0.949 ± 0.001   0.602 ± 0.013   68.30 ± 0.02    2.14 ± 0.04    2.03 ± 0.08 nats
+    vae          0.862 ± 0.002   0.949 ± 0.001   0.544 ± 0.005   70.96 ± 0.11    1.86 ± 0.02    0.39 ± 0.03 nats
+
+The VAE's codes have the location and the scale of N(0, I), but hardly more of a normal shape (1) than those of others;
+in two dimensions (`--config.model.latent_dim=2`, 3,000 steps, seed 0, 5,000 test images) Henze-Zirkler's statistic is
+226 (bottleneck), 258 (denoising) and 51. Classes are read off linearly from the denoising one's codes better than from
+the VAE's, by 0.030, from neighbours no better, and noise has no part in it: the plain one does as well. (The VAE:
+IW-100 log p(x) -98.10 ± 0.08 nats.)
 """
 
 from ml_collections import ConfigDict

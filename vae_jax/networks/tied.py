@@ -1,6 +1,7 @@
 """Tied weights: a dense decoder whose kernels are the transposes of the encoder's, last layer first.
 
-W_decoder,l = W_encoder,L+1-lᵀ (Vincent et al. 2010, sec. 2.1): half the parameters, and a kernel learns from both uses.
+W_decoder[l] = W_encoder[L + 1 - l]ᵀ (Vincent et al. 2010, sec. 2.1): half the parameters, and a kernel learns from both
+uses.
 """
 
 import jax.numpy as jnp

@@ -28,16 +28,19 @@ def scatter(z, label=None, *, class_names=None, axes=("$z_1$", "$z_2$"), radii=(
 
 @styled
 def planes(codes, label=None, *, class_names=None, radii=(1, 2), ncols=4):
-    """Do the classes lie apart, and where? `scatter`s of several models side by side, each on a scale of its own:
-    `codes` maps a title to z [N, 2], of the same examples, coloured by one `label` [N].
+    """Do the classes lie apart, and where? `scatter`s of several models side by side, each on the scale of its codes,
+    beyond which circles are cut: `codes` maps a title to z [N, 2], of the same examples, coloured by one `label` [N].
     """
     ncols = min(ncols, len(codes))
     nrows = -(-len(codes) // ncols)
     figure = Figure(figsize=(min(2.2, 6.3 / ncols) * ncols + 0.5, 2.2 * nrows), layout="constrained")
     for n, (title, z) in enumerate(codes.items()):
         panel = figure.add_subplot(nrows, ncols, n + 1, title=title)
-        panel.set_aspect("equal", adjustable="datalim")
         names, present = _codes(panel, z, label, class_names, radii)
+        low, high = np.min(z, axis=0), np.max(z, axis=0)
+        half = 0.55 * max(np.max(high - low), 1e-6)
+        sides = np.stack([(low + high) / 2 - half, (low + high) / 2 + half], axis=-1)
+        panel.set(aspect="equal", xlim=sides[0], ylim=sides[1])
         if n + 1 == ncols:
             _legend(panel, label, names, present)
     return figure
@@ -58,7 +61,9 @@ def _codes(panel, z, label, class_names, radii):
         panel.scatter(*z[some].T, s=size, c=colours, marker=marker, alpha=0.8, linewidths=0, rasterized=True)
     for radius in radii:
         panel.add_patch(Circle((0, 0), radius, fill=False, edgecolor=INK, linewidth=0.7, linestyle=(0, (4, 3))))
-        panel.text(0, radius, f"{radius}$\\sigma$", ha="center", va="center", fontsize=7, path_effects=HALO)
+        panel.text(
+            0, radius, f"{radius}$\\sigma$", ha="center", va="center", fontsize=7, clip_on=True, path_effects=HALO
+        )
     panel.autoscale_view()
     return names, np.unique(classes)
 
