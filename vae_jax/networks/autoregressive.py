@@ -3,6 +3,7 @@
 import math
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from vae_jax.networks.masked import MADE as made
@@ -16,7 +17,8 @@ class NADE(nn.Module):
 
     h_d = act(Σ_{d' < d} W_{d'} x_{d'} + c), outputs_d = V_dᵀ h_d + b_d; x [D], `outputs` [D, ...], h_d [`num_hidden`].
 
-    What reaches h_d is a running sum: one pass costs O(D · num_hidden), where the masks of `MADE` multiply by zeros.
+    What reaches h_d is a running sum: one pass costs O(D · num_hidden), where the masks of `MADE` multiply by zeros. It
+    goes along x in √D blocks, and the gradient makes each anew: of h no more than a block is ever held.
     A context is added to c. `zero_output`: V starts at zero, and so do all outputs.
     Raises `ValueError` where x or the outputs do not lead with one and the same D.
     """
@@ -37,12 +39,28 @@ class NADE(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (self.num_hidden,))
         if context is not None:
             bias = bias + nn.Dense(self.num_hidden, use_bias=False, name="context")(jnp.ravel(context))
-        seen = jnp.ravel(x)[:-1, None] * kernel[:-1]
-        before = jnp.concatenate([jnp.zeros((1, self.num_hidden)), jnp.cumsum(seen, axis=0)])
-        h = act(before + bias[None])
         out_init = nn.initializers.zeros if self.zero_output else nn.initializers.lecun_normal(in_axis=1, batch_axis=0)
-        out = jnp.einsum("dh,dho->do", h, self.param("out_kernel", out_init, (dim, self.num_hidden, sum(sizes))))
-        out = out + self.param("out_bias", nn.initializers.zeros, (dim, sum(sizes)))
+        out_kernel = self.param("out_kernel", out_init, (dim, self.num_hidden, sum(sizes)))
+        length = math.isqrt(dim - 1) + 1
+        number = -(-dim // length)
+        earlier = jnp.tril(jnp.ones((length, length), kernel.dtype), -1)
+
+        def blocks(a):
+            return jnp.pad(a, [(0, number * length - dim)] + [(0, 0)] * (a.ndim - 1)).reshape(
+                number, length, *a.shape[1:]
+            )
+
+        @jax.checkpoint
+        def block(before, own):
+            x, kernel, out_kernel = own
+            seen = x[:, None] * kernel
+            h = act(before[None] + jnp.matmul(earlier, seen, precision="highest"))
+            return before + jnp.sum(seen, axis=0), jnp.sum(h[:, :, None] * out_kernel, axis=1)
+
+        _, out = jax.lax.scan(
+            block, bias, jax.tree.map(blocks, (jnp.ravel(x).astype(kernel.dtype), kernel, out_kernel))
+        )
+        out = out.reshape(-1, sum(sizes))[:dim] + self.param("out_bias", nn.initializers.zeros, (dim, sum(sizes)))
         return tuple(piece.reshape(shape) for piece, shape in zip(split(out, sizes), self.outputs, strict=True))
 
 
