@@ -42,7 +42,7 @@ def measure(workdir, name, path=None, *, num_images, num_samples, num_steps, lea
     params = setup.restore(workdir, experiment.config, experiment.learner, experiment.stream).params
     fit = {"num_steps": num_steps, "optimizer": optax.adam(optax.cosine_decay_schedule(learning_rate, num_steps))}
     key = jax.random.fold_in(experiment.key, 4)
-    scores, refused = _scores(experiment.model, params, key, sets, num_samples=num_samples, fit=fit, coder=coder)
+    scores, refused = _scores(experiment, params, key, sets, num_samples=num_samples, fit=fit, coder=coder)
     if not scores:
         raise ValueError(f"{workdir} allows no score of x alone: {refused['distortion']}")
     results = {
@@ -104,8 +104,9 @@ def _outliers(experiment, name, path):
     return name, pipeline.fixed_split(other, "test", transform=transform)["x"]
 
 
-def _scores(model, params, key, sets, *, num_samples, fit, coder):
+def _scores(experiment, params, key, sets, *, num_samples, fit, coder):
     """{score: [of the inliers [N], of the outliers [M]]} in nats, and {score: why there is none}."""
+    model = experiment.model
     num_samples = 1 if model.log_prob else num_samples
     fit = {**fit, "num_samples": FIT_SAMPLES, "bound_samples": ELBO_SAMPLES}
     at_once = min(EXAMPLES_AT_ONCE, max(1, SAMPLES_AT_ONCE // num_samples))
@@ -128,7 +129,7 @@ def _scores(model, params, key, sets, *, num_samples, fit, coder):
         return scores, refused | dict.fromkeys(("typicality", "complexity_corrected"), refused["surprise"])
     *scores["surprise"], reference = scores["surprise"]
     scores["typicality"] = [outliers.typicality(values, reference) for values in scores["surprise"]]
-    likelihood = setup.likelihood_shapes(model, {"x": sets["inliers"]})
+    likelihood = setup.likelihood_shapes(experiment)
     levels = None if likelihood is None else num_levels(likelihood.support)
     if levels is None:
         refused["complexity_corrected"] = "a code's length wants a mass on levels beside it; this model has a density"

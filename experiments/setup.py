@@ -59,7 +59,8 @@ def build(config: dict) -> Experiment:
     mesh = call(sharding.make_mesh, config.get("mesh", {}), where="config.mesh", batch_size=data["batch_size"])
     key = jax.random.key(config["seed"])
     experiment = Experiment(config, dataset, transform, model, learner, stream, key, mesh)
-    _check_likelihood(model, experiment.split("valid"))
+    if (likelihood := likelihood_shapes(experiment)) is not None:
+        check_support(likelihood, experiment.split("valid")["x"])
     return experiment
 
 
@@ -286,14 +287,9 @@ def _transform(name):
     return getattr(transforms, name)
 
 
-def _check_likelihood(model, batch):
-    """A likelihood must be one of the data it is given."""
-    if (likelihood := likelihood_shapes(model, batch)) is not None:
-        check_support(likelihood, batch["x"])
-
-
-def likelihood_shapes(model, batch):
+def likelihood_shapes(experiment):
     """p(x|z), or p(x) where the model has it, as shapes: nothing is compiled. None where there is neither."""
+    model, size = experiment.model, experiment.stream.batch_size  # a family may start from the examples of a batch
     if model.latent is None and model.density is None:
         return None
 
@@ -305,6 +301,7 @@ def likelihood_shapes(model, batch):
         z = model.latent.posterior(params, jax.tree.map(lambda a: a[0], batch["x"]), context).mean()
         return model.latent.likelihood(params, z, context)
 
+    batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), experiment.split("valid"))
     return jax.eval_shape(likelihood, jax.random.key(0), batch)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments import setup
-from experiments.configs import chow_liu_digits, ex_post_prior_digits, vae_digits
+from experiments.configs import bernoulli_mixture_digits, chow_liu_digits, ex_post_prior_digits, vae_digits
 from vae_jax.training import loop
 from vae_jax.training.checkpoint import Checkpoints
 
@@ -67,3 +67,13 @@ def test_em_goes_on_from_another_run(tmp_path):
     later = setup.build(config | {"start_from": str(tmp_path)})
     start, _, _ = loop.start(later.learner, later.stream, later.key)
     assert moved(fitted.params, start.params) == set()
+
+
+def test_a_mixture_may_have_more_components_than_there_are_validation_images():
+    """It starts from a training batch, 399 images here, and is checked against as many, not against the 300."""
+    config = bernoulli_mixture_digits.get_config().to_dict()
+    config["model"]["num_components"] = 350
+    assert setup.build(config).stream.batch_size == 399
+    config["model"]["num_components"] = 400
+    with pytest.raises(ValueError, match="num_components = 400 exceeds the 399 examples of the first batch"):
+        setup.build(config)

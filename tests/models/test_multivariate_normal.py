@@ -9,6 +9,7 @@ from sklearn.covariance import ShrunkCovariance
 from sklearn.datasets import load_digits
 
 from vae_jax import models
+from vae_jax.evaluation import likelihood
 from vae_jax.models.multivariate_normal import multivariate_normal
 from vae_jax.training import em
 
@@ -72,3 +73,17 @@ def test_a_shrinkage_outside_the_unit_interval_is_refused(shrinkage):
 def test_classes_are_refused():
     with pytest.raises(ValueError, match=r"config\.data\.context: family 'multivariate_normal' knows no classes"):
         models.from_config("multivariate_normal", {"shrinkage": 0.1}, event_shape=(4,), num_classes=10)
+
+
+def test_a_singular_covariance_is_named_when_it_is_measured():
+    """A pixel that never changes, without shrinkage; with some, it has a density."""
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(50, 4)), jnp.float32).at[:, 2].set(0.25)
+    for shrinkage in (0.0, 0.01):
+        model = multivariate_normal((4,), shrinkage=shrinkage)
+        learner = em.counting(model)
+        state, _ = learner.step(learner.init(jax.random.key(0), {"x": x}), {"x": x})
+        if shrinkage:
+            assert np.isfinite(likelihood.exact(model, learner.params(state), {"x": x})).all()
+        else:
+            with pytest.raises(ValueError, match=r"NaN for 50 of 50 examples.*raise the model's shrinkage"):
+                likelihood.exact(model, learner.params(state), {"x": x})

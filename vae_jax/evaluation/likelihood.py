@@ -158,10 +158,18 @@ def _log_likelihood(latent, mesh, params, key, indices, data, num_samples):
 
 
 def exact(model, params, data):
-    """log p(x) of every example [N], nats, of a model that has it. Raises `ValueError` for one that has not."""
+    """log p(x) of every example [N], nats, of a model that has it. Raises `ValueError` for one that has not, and where
+    the fitted density is none: of a singular covariance log p(x) is NaN.
+    """
     if model.log_prob is None:
         raise ValueError("the exact log p(x) wants a tractable model; this one has no `log_prob`")
-    return np.asarray(_exact(model.log_prob, mesh_of(params), params, data))
+    log_prob = np.asarray(_exact(model.log_prob, mesh_of(params), params, data))
+    if broken := int(np.isnan(log_prob).sum()):
+        raise ValueError(
+            f"log p(x) is NaN for {broken} of {len(log_prob)} examples: what was fitted is no density. Where a covariance "
+            "is singular (pixels that never change), raise the model's shrinkage, or the floor of its variances"
+        )
+    return log_prob
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
