@@ -25,7 +25,7 @@ class GatedPixelCNN(nn.Module):
     plane that is one inside the image: no weight is masked, and no pixel above goes unseen. `hidden` are the widths of
     the layers from h to the outputs; `dropout` leaves gated units out at this rate, where there is a key "dropout".
 
-    Raises `ValueError` for a kernel of even size, and for outputs that are not of an image.
+    Raises `ValueError` for a kernel of even size, a dropout outside [0, 1), and outputs that are not of an image.
     """
 
     outputs: tuple
@@ -40,6 +40,8 @@ class GatedPixelCNN(nn.Module):
         for n in (self.first_kernel, self.kernel):
             if n < 1 or n % 2 == 0:
                 raise ValueError(f"GatedPixelCNN: a kernel must be odd, as wide to the left as to the right; got {n}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"GatedPixelCNN: dropout must be at least 0 and below 1, got {self.dropout}")
         layers = [(width, reach, self.dropout) for width, reach in zip(self.channels, self.reaches(), strict=True)]
         self.down = [Vertical(*layer) for layer in layers]
         self.across = [Horizontal(*layer) for layer in layers]
