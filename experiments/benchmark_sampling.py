@@ -34,7 +34,9 @@ def densities(config, event_shape):
     shapes = jax.eval_shape(model.init, jax.random.key(0), {"x": jnp.zeros((1, *event_shape))})
     leaves, tree = jax.tree.flatten(shapes)
     keys = jax.random.split(jax.random.key(1), len(leaves))
-    return tree.unflatten([0.1 * jax.random.normal(k, a.shape) for k, a in zip(keys, leaves, strict=True)]), model.density
+    return tree.unflatten(
+        [0.1 * jax.random.normal(k, a.shape) for k, a in zip(keys, leaves, strict=True)]
+    ), model.density
 
 
 def measure(config, event_shape, draws, pixels, rounds):

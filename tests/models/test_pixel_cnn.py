@@ -87,9 +87,7 @@ def test_cached_conditionals_are_those_of_one_pass(head):
 def test_draws_and_completions_have_the_frequencies_of_all_images(assert_mean):
     model, params = randomized(num_classes=3)
     x = IMAGES[0b010110000]  # all images in the order of their code, the first pixel its highest bit
-    draw = jax.jit(
-        jax.vmap(lambda key, n: inpaint.complete(model, params, key, x, 2, num_given=n), in_axes=(0, None))
-    )
+    draw = jax.jit(jax.vmap(lambda key, n: inpaint.complete(model, params, key, x, 2, num_given=n), in_axes=(0, None)))
     for num_given in (0, 5):
         alike = np.arange(512) >> (9 - num_given) == 0b010110000 >> (9 - num_given)
         p = np.where(alike, np.exp(log_probs(2)), 0.0)

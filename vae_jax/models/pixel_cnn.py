@@ -28,7 +28,9 @@ def pixel_cnn(network, event_shape, *, likelihood, num_classes=0) -> Model:
     one_hot = functools.partial(core.one_hot, num_classes=num_classes)
 
     def conditionals(given, x, **noise):
-        return likelihood.distribution(*network.apply(given["params"], likelihood.standardize(x), given["context"], **noise))
+        return likelihood.distribution(
+            *network.apply(given["params"], likelihood.standardize(x), given["context"], **noise)
+        )
 
     def start(given):
         return network.apply(given["params"], 1, *event_shape[1:], method="start")
