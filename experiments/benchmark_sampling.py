@@ -2,10 +2,10 @@
 
     python -m experiments.benchmark_sampling [--configs=pixel_cnn_mnist] [--draws=16] [--pixels=28] [--rounds=3]
 
-A row is a config whose density has a draw without caches (`distributions.RasterScan.uncached`); parameters are random,
-draws vmapped, compilation left out, seconds those of all cores' CPU time a draw, medians. Each pixel of an uncached draw
-is one pass over the network and costs what the others do, so only the last `pixels` of them are timed, given those
-before, and stand for all. Both draws have the same keys: `agree` is the share of these pixels in which they do.
+A row is a config whose density has a draw without caches (`distributions.RasterScan.uncached`). Parameters are random,
+draws vmapped, compilation left out; seconds are CPU time of all cores, medians. Each pixel of an uncached draw is one
+pass over the network and costs what the others do, so only the last `pixels` of them are timed, given those before,
+and stand for all. Both draws have the same keys: `agree` is the share of these pixels in which they do.
 """
 
 import importlib
@@ -14,6 +14,7 @@ import time
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from absl import app, flags
 
 from experiments.setup import launched, parse_flags
@@ -32,11 +33,8 @@ def densities(config, event_shape):
     config = importlib.import_module(f"experiments.configs.{name}").get_config(argument).to_dict()
     model = models.from_config(config["family"], config["model"], event_shape=event_shape, num_classes=0)
     shapes = jax.eval_shape(model.init, jax.random.key(0), {"x": jnp.zeros((1, *event_shape))})
-    leaves, tree = jax.tree.flatten(shapes)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    return tree.unflatten(
-        [0.1 * jax.random.normal(k, a.shape) for k, a in zip(keys, leaves, strict=True)]
-    ), model.density
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda a: jnp.asarray(0.1 * rng.normal(size=a.shape), a.dtype), shapes), model.density
 
 
 def measure(config, event_shape, draws, pixels, rounds):

@@ -1,6 +1,8 @@
 """Gated PixelCNN on dynamically binarised MNIST.  arXiv:1606.05328.
 
-Protocol as `vae_mnist`.  python -m experiments.train --config=experiments/configs/pixel_cnn_mnist.py --config.data.path=DIR
+Protocol as `vae_mnist`.
+
+python -m experiments.train --config=experiments/configs/pixel_cnn_mnist.py --config.data.path=DIR
 
 Result: not yet measured.
 """

@@ -78,8 +78,8 @@ def from_config(*, event_shape, num_classes, network, likelihood, compute_dtype=
     head = build(heads, likelihood, tuple(event_shape), where="config.model.likelihood")
     if any(shape[: len(event_shape)] != tuple(event_shape) for shape in head.shapes):
         raise ValueError(
-            f"config.model.likelihood: {likelihood['name']!r} is not one of independent pixels, whose outputs belong to "
-            "one pixel each; take bernoulli, categorical, discretized_logistic_mixture, normal ..."
+            f"config.model.likelihood: {likelihood['name']!r} is not one of independent pixels, whose outputs belong "
+            "to one pixel each; take bernoulli, categorical, discretized_logistic_mixture, normal ..."
         )
     options = {"zero_output": True, **network}
     built = call(GatedPixelCNN, options, head.shapes, where="config.model.network")
