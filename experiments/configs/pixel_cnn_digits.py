@@ -12,7 +12,7 @@ Result: not yet measured.
 
 from ml_collections import ConfigDict
 
-from experiments.configs import vae_digits
+from experiments.configs import vae_digits, vae_mnist
 
 LIKELIHOODS = {
     "softmax": {"name": "categorical", "num_levels": 17},
@@ -29,9 +29,12 @@ def get_config(arg: str = "") -> ConfigDict:
         raise ValueError(f"pixel_cnn_digits: one of {', '.join(LIKELIHOODS)} (and smoke), got {arg!r}")
     config = vae_digits.get_config()
     config.family = "pixel_cnn"
-    network = {"channels": (32,) * 4, "first_kernel": 5, "kernel": 3, "hidden": (64,), "dropout": 0.0}
+    network = {"channels": (24,) * 3, "first_kernel": 5, "kernel": 3, "hidden": (48,), "dropout": 0.0}
     config.model = ConfigDict({"network": network, "likelihood": LIKELIHOODS[kinds[0]]})
     config.data.transform = "dequantize" if kinds[0].startswith("normal") else "levels"
+    vae_mnist.train_for(config, num_steps=1_000)
+    config.train.update({"log_every": 100, "eval_every": 200, "checkpoint_every": 200})
+    config.optimizer.update({"learning_rate": 3e-3, "average_decay": 0.99})
     if "smoke" in words:
         config.model.network.channels = network["channels"][:2]
     return vae_digits.smoke(config) if "smoke" in words else config
