@@ -120,6 +120,14 @@ def test_gradients_are_finite_and_reach_every_parameter():
         assert np.isfinite(leaf).all() and (unused or np.any(leaf != 0)), path
 
 
+def test_bfloat16_is_of_the_network_alone():
+    config = {"network": NETWORK, "likelihood": HEADS["bernoulli"], "compute_dtype": "bfloat16"}
+    model, params = models.from_config("pixel_cnn", config, event_shape=(3, 3, 1), num_classes=0), randomized()[1]
+    assert jax.eval_shape(model.sample, params, jax.random.key(0)).dtype == jnp.float32
+    density = model.density(params)
+    assert jax.eval_shape(density.conditionals, density.params, IMAGES[0]).logits.dtype == jnp.float32
+
+
 def test_it_begins_as_the_uniform_distribution():
     model, _ = randomized()
     params = jax.jit(model.init)(jax.random.key(0), {"x": IMAGES[:2]})

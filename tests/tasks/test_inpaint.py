@@ -17,9 +17,9 @@ def copies(params, x):
 
 def test_the_rest_follows_what_is_given():
     model = tractable(None, lambda params, context=None: Reshaped(Autoregressive(None, copies, (6,), "binary"), (2, 3)))
-    x, keys = jnp.array([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0]]), jax.random.split(jax.random.key(0), 200)
+    x, keys = jnp.array([[0.0, 1.0, 0.0], [1.0, 0.0, jnp.nan]]), jax.random.split(jax.random.key(0), 200)
     draw = jax.jit(jax.vmap(lambda key, n: inpaint.complete(model, None, key, x, num_given=n), in_axes=(0, None)))
-    for num_given in (2, 3, 6):
+    for num_given in (2, 3, 5):
         expected = jnp.where(jnp.arange(6) < num_given, x.ravel(), x.ravel()[num_given - 1]).reshape(2, 3)
         np.testing.assert_array_equal(draw(keys, num_given), jnp.broadcast_to(expected, (200, 2, 3)))
     assert 50 < draw(keys, 0)[:, 0, 0].sum() < 150

@@ -27,7 +27,9 @@ class Autoregressive:
         return self.complete(key, jnp.zeros(self.event_shape), 0)
 
     def complete(self, key, x, num_given):
-        """A draw of p(x | its first `num_given` dimensions), these as they are in x."""
+        """A draw of p(x | its first `num_given` dimensions), these as they are in x; the others may be anything."""
+        dimension = jnp.arange(len(x)).reshape(-1, *[1] * (x.ndim - 1))
+        x = jnp.where(dimension < num_given, x, 0.0)  # zeros times what is not a number would not be zero
 
         def draw(d, x):
             conditional = jax.tree.map(lambda a: a[d], self.conditionals(self.params, x))
