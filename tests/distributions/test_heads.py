@@ -126,6 +126,9 @@ def test_data_are_standardised_to_about_one():
     for name, top in (("categorical", 255), ("discretized_logistic", 255), ("discretized_logistic_mixture", 255)):
         standardize = getattr(heads, name)((1,)).standardize
         np.testing.assert_allclose([standardize(0.0), standardize(float(top))], [-1, 1])
+    for name in ("categorical", "discretized_logistic", "discretized_logistic_mixture"):
+        with pytest.raises(ValueError, match="num_levels must be at least 2, got 1"):
+            getattr(heads, name)((1,), num_levels=1)
     np.testing.assert_allclose(heads.categorical((1,), num_levels=17).standardize(jnp.array([0.0, 8, 16])), [-1, 0, 1])
 
 

@@ -43,6 +43,16 @@ def test_mass_sums_to_one(loc, log_scale):
     np.testing.assert_allclose(np.exp(one(loc, log_scale)).sum(), 1.0, rtol=2e-4)
 
 
+@pytest.mark.parametrize("num_levels", [2, 17])
+def test_mass_of_fewer_levels(num_levels):
+    edges = np.concatenate([[-np.inf], 2 * (np.arange(num_levels - 1) + 0.5) / (num_levels - 1) - 1, [np.inf]])
+    pixel = DiscretizedLogisticMixture(jnp.zeros(1), jnp.array([0.2]), jnp.array([-1.0]), num_levels)
+    given = jax.jit(jax.vmap(pixel.log_prob))(jnp.arange(float(num_levels)))
+    np.testing.assert_allclose(np.exp(given), np.diff(scipy.stats.logistic(0.2, np.exp(-1.0)).cdf(edges)), rtol=1e-4)
+    drawn = jax.jit(jax.vmap(pixel.sample))(jax.random.split(jax.random.key(0), 400))
+    assert set(np.unique(drawn)) == set(range(num_levels)) and pixel.support == f"integers below {num_levels}"
+
+
 def test_tails_belong_to_the_end_bins():
     assert one(-30.0, 0.0)[0] > -1e-6 and one(30.0, 0.0)[255] > -1e-6
     np.testing.assert_allclose(np.exp(one(0.0, 8.0)[[0, 255]]), 0.5, rtol=1e-2)

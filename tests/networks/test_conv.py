@@ -55,6 +55,21 @@ def test_a_convolution_is_its_definition(monkeypatch, size, stride, matrices):
     np.testing.assert_allclose(back(x, kernel), by_definition_transposed(x, kernel, stride), atol=1e-4)
 
 
+@pytest.mark.parametrize("window", [(2, 5), (1, 3), (4, 1)])
+def test_windows_inside_an_image(monkeypatch, window):
+    x, kernel = array(0, 6, 7, CHANNELS), array(1, *window, CHANNELS, FEATURES)
+    cotangent = array(2, 7 - window[0], 8 - window[1], FEATURES)
+    given = []
+    for matrices in (True, False):
+        monkeypatch.setattr(conv, "as_matrix_product", lambda matrices=matrices: matrices)
+        y, back = jax.vjp(jax.jit(lambda *a: conv.convolve_inside(*a)), x, kernel)
+        given.append((y, *back(cotangent)))
+        expected = sum(x[i : i + len(y), j : j + y.shape[1]] @ kernel[i, j] for i, j in np.ndindex(window))
+        np.testing.assert_allclose(y, expected, atol=1e-4)
+    for one, other in zip(*given, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+
+
 @pytest.mark.parametrize("size, stride", CASES)
 @pytest.mark.parametrize("name", ["convolve", "convolve_transpose"])
 def test_both_paths_have_the_same_gradients(monkeypatch, name, size, stride):

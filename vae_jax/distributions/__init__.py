@@ -4,7 +4,7 @@ A reparameterised one may have `sample_and_log_prob(key)` too, which is exact wh
 `support` says over what: "real", "binary", "integers below V", "sphere"; of a chain, a tuple.
 """
 
-from vae_jax.distributions.autoregressive import Autoregressive
+from vae_jax.distributions.autoregressive import Autoregressive, Cached, RasterScan
 from vae_jax.distributions.deterministic import Deterministic
 from vae_jax.distributions.discrete import Bernoulli, Categorical, OneHot
 from vae_jax.distributions.kl import has_closed_form, kl_divergence, kl_per_dim
@@ -22,6 +22,7 @@ from vae_jax.distributions.tree import Tree
 __all__ = [
     "Autoregressive",
     "Bernoulli",
+    "Cached",
     "Categorical",
     "Deterministic",
     "DiscretizedLogisticMixture",
@@ -30,6 +31,7 @@ __all__ = [
     "MultivariateNormal",
     "Normal",
     "OneHot",
+    "RasterScan",
     "RelaxedBernoulli",
     "RelaxedOneHot",
     "Reshaped",

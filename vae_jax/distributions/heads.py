@@ -225,6 +225,8 @@ def at_least_one(name, **options):
 
 
 def _levels_to_unit(num_levels):
+    if num_levels < 2:
+        raise ValueError(f"a likelihood of levels: num_levels must be at least 2, got {num_levels}")
     return lambda x: 2.0 * x / (num_levels - 1) - 1.0
 
 
@@ -233,21 +235,23 @@ def categorical(event_shape, *, num_levels=256) -> Head:
     return Head(((*event_shape, num_levels),), Categorical, _levels_to_unit(num_levels))
 
 
-def discretized_logistic_mixture(event_shape, *, num_components=5) -> Head:
-    """8-bit pixels as a mixture of logistics whose mass is gathered in 256 bins."""
+def discretized_logistic_mixture(event_shape, *, num_components=5, num_levels=256) -> Head:
+    """The levels of a pixel as a mixture of logistics whose mass is gathered in `num_levels` bins."""
+    at_least_one("discretized_logistic_mixture", num_components=num_components)
     shape = (*event_shape, num_components)
 
     def distribution(logits, locs, raw):
-        return DiscretizedLogisticMixture(logits, locs, soft_clip(raw, LOG_SCALE_LIMIT))
+        return DiscretizedLogisticMixture(logits, locs, soft_clip(raw, LOG_SCALE_LIMIT), num_levels)
 
-    return Head((shape, shape, shape), distribution, _levels_to_unit(256))
+    return Head((shape, shape, shape), distribution, _levels_to_unit(num_levels))
 
 
-def discretized_logistic(event_shape) -> Head:
-    """8-bit pixels, one logistic each: a bell of tunable width over the levels."""
+def discretized_logistic(event_shape, *, num_levels=256) -> Head:
+    """The levels of a pixel, one logistic each: a bell of tunable width over them."""
     shape = (*event_shape, 1)
 
     def distribution(loc, raw):
-        return DiscretizedLogisticMixture(jnp.zeros_like(loc), loc, soft_clip(raw, LOG_SCALE_LIMIT))
+        log_scale = soft_clip(raw, LOG_SCALE_LIMIT)
+        return DiscretizedLogisticMixture(jnp.zeros_like(loc), loc, log_scale, num_levels)
 
-    return Head((shape, shape), distribution, _levels_to_unit(256))
+    return Head((shape, shape), distribution, _levels_to_unit(num_levels))

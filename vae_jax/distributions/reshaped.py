@@ -20,6 +20,10 @@ class Reshaped:
     def sample(self, key):
         return self.base.sample(key).reshape(self.event_shape)
 
+    def complete(self, key, x, num_given):
+        """A draw given its first `num_given` dimensions, where the base has such."""
+        return self.base.complete(key, jnp.ravel(x), num_given).reshape(self.event_shape)
+
     def log_prob(self, x):
         return self.base.log_prob(jnp.ravel(x))
 

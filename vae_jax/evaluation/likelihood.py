@@ -66,6 +66,8 @@ def _reconstruction(model, params, key, example, step):
 
 
 def _own_terms(model, params, key, example, step):
+    if model.log_prob and not model.latent:  # exact, whatever noise there is in training
+        return {"bound": model.log_prob(params, example["x"], example.get("context"))}
     if model.coupled and model.latent.prior is None:
         return _reconstruction(model, params, key, example, step)
     if model.coupled:

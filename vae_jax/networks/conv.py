@@ -11,6 +11,7 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from vae_jax.networks.mlp import MLP, activation_function, join, split
@@ -60,8 +61,15 @@ def convolve(x, kernel, stride):
     pad = _padding(kernel, stride)
     if not as_matrix_product():
         return lax.conv_general_dilated(x[None], kernel, (stride,) * 2, [(pad, pad)] * 2, dimension_numbers=_NHWC)[0]
-    patches = _gather(_to_blocks(jnp.pad(x, ((pad, pad), (pad, pad), (0, 0))), stride), kernel.shape[0] // stride)
+    patches = _gather(_to_blocks(jnp.pad(x, ((pad, pad), (pad, pad), (0, 0))), stride), _reach(kernel, stride))
     return _product(patches, _block_kernel(kernel, stride))
+
+
+def convolve_inside(x, kernel):
+    """Σ_ij x[h + i, w + j] K[i, j] where the whole window lies inside; x [H, W, C], K [k, l, C, F] of any k and l."""
+    if not as_matrix_product():
+        return lax.conv_general_dilated(x[None], kernel, (1, 1), "VALID", dimension_numbers=_NHWC)[0]
+    return _product(_gather(x, kernel.shape[:2]), kernel.reshape(-1, kernel.shape[-1]))
 
 
 def convolve_transpose(x, kernel, stride):
@@ -73,7 +81,7 @@ def convolve_transpose(x, kernel, stride):
         y = lax.conv_general_dilated(x[None], flipped, (1, 1), padding, (stride,) * 2, dimension_numbers=_NHWC)
         return y[0]
     pieces = _product(x, _block_kernel(jnp.swapaxes(kernel, 2, 3), stride).T)
-    y = _from_blocks(_scatter(pieces, size // stride), stride)
+    y = _from_blocks(_scatter(pieces, _reach(kernel, stride)), stride)
     return y[pad : pad + x.shape[0] * stride, pad : pad + x.shape[1] * stride]
 
 
@@ -89,22 +97,21 @@ def _product(x, matrix):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _gather(blocks, reach):
-    """Every window of reach x reach blocks side by side: [h + r - 1, w + r - 1, D] -> [h, w, r² D]."""
-    height, width, depth = (n - r for n, r in zip(blocks.shape, (reach - 1, reach - 1, 0), strict=True))
-    patches = jnp.zeros((height, width, reach * reach * depth), blocks.dtype)
-    for n in range(reach * reach):  # in place: four times as fast as a concatenation on CPU
-        i, j = divmod(n, reach)
+    """Every window of reach r x s of blocks side by side: [h + r - 1, w + s - 1, D] -> [h, w, r s D]."""
+    height, width, depth = (n - r for n, r in zip(blocks.shape, (reach[0] - 1, reach[1] - 1, 0), strict=True))
+    patches = jnp.zeros((height, width, math.prod(reach) * depth), blocks.dtype)
+    for n, (i, j) in enumerate(np.ndindex(reach)):  # in place: four times as fast as a concatenation on CPU
         patches = lax.dynamic_update_slice(patches, blocks[i : i + height, j : j + width], (0, 0, n * depth))
     return patches
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _scatter(patches, reach):
-    """Every window added where its blocks lie: [h, w, r² D] -> [h + r - 1, w + r - 1, D]."""
-    depth, rest = patches.shape[-1] // reach**2, reach - 1
+    """Every window added where its blocks lie: [h, w, r s D] -> [h + r - 1, w + s - 1, D]."""
+    depth, (rows, columns) = patches.shape[-1] // math.prod(reach), reach
     return sum(
-        jnp.pad(patches[..., n * depth : (n + 1) * depth], ((i, rest - i), (j, rest - j), (0, 0)))
-        for n, (i, j) in enumerate((i, j) for i in range(reach) for j in range(reach))
+        jnp.pad(patches[..., n * depth : (n + 1) * depth], ((i, rows - 1 - i), (j, columns - 1 - j), (0, 0)))
+        for n, (i, j) in enumerate(np.ndindex(reach))
     )
 
 
@@ -119,6 +126,10 @@ def _padding(kernel, stride):
             f"convolution: kernel {size} must be a multiple of stride {stride} and differ by an even number"
         )
     return (size - stride) // 2
+
+
+def _reach(kernel, stride):
+    return (kernel.shape[0] // stride, kernel.shape[1] // stride)
 
 
 def _to_blocks(x, s):
@@ -161,9 +172,9 @@ def coarse_shape(shape, num_halvings):
 
 
 def image_channels(outputs):
-    """Channels of each output [H, W, *rest] at every pixel, for a decoder whose outputs share their H and W."""
+    """Channels of each output [H, W, *rest] at every pixel, for a network whose outputs share their H and W."""
     if any(len(shape) < 3 or shape[:2] != outputs[0][:2] for shape in outputs):
-        raise ValueError(f"a convolutional decoder wants image outputs (H, W, C, ...) of one size, got {outputs}")
+        raise ValueError(f"a convolutional network wants image outputs (H, W, C, ...) of one size, got {outputs}")
     return [math.prod(shape[2:]) for shape in outputs]
 
 

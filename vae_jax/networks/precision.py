@@ -13,7 +13,7 @@ class Network(NamedTuple):
     """What a model sees of a network."""
 
     init: Callable  # (key, x, context)       -> variables
-    apply: Callable  # (variables, x, context) -> tuple of arrays
+    apply: Callable  # (variables, x, context) -> tuple of arrays; with linen's options (`method`, `rngs`)
 
 
 def compute_in(dtype, network):
@@ -27,8 +27,8 @@ def compute_in(dtype, network):
     if dtype == "float32":
         return network
 
-    def apply(variables, x, context=None):
-        return _cast(network.apply(*_cast((variables, x, context), dtype)), jnp.float32)
+    def apply(variables, *inputs, **options):
+        return _cast(network.apply(*_cast((variables, *inputs), dtype), **options), jnp.float32)
 
     return Network(network.init, apply)
 

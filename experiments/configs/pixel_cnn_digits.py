@@ -1,0 +1,42 @@
+"""Gated PixelCNN on scikit-learn's digits, 17 grey levels, by four likelihoods of a pixel.  arXiv:1606.05328.
+
+python -m experiments.train --config=experiments/configs/pixel_cnn_digits.py:KIND, KIND one of
+
+* `softmax`, the default: over the levels;
+* `logistics`: three discretised logistics, arXiv:1701.05517;
+* `normal`, `normal_fixed`: a deviation for every pixel, or the given one for all. Their densities are of dequantised
+  pixels; their bits/dim, which bound those of the levels, stand beside the others'.
+
+Result (seed 0, 1,000 steps, about 50 s of CPU time with compilation): exact log p(x) of 300 test images -81.02 ± 0.66
+nats, 1.826 bits/dim (`softmax`), -81.63 ± 0.66, 1.840 (`logistics`); bounds of 2.570 (`normal`) and 3.392 bits/dim
+(`normal_fixed`, deviation 0.15).
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import vae_digits, vae_mnist
+
+LIKELIHOODS = {
+    "softmax": {"name": "categorical", "num_levels": 17},
+    "logistics": {"name": "discretized_logistic_mixture", "num_components": 3, "num_levels": 17},
+    "normal": {"name": "normal"},
+    "normal_fixed": {"name": "normal_fixed_scale", "scale": 0.15},
+}
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    words = arg.split(",")
+    kinds = [word for word in words if word not in ("", "smoke")] or ["softmax"]
+    if len(kinds) > 1 or kinds[0] not in LIKELIHOODS:
+        raise ValueError(f"pixel_cnn_digits: one of {', '.join(LIKELIHOODS)} (and smoke), got {arg!r}")
+    config = vae_digits.get_config()
+    config.family = "pixel_cnn"
+    network = {"channels": (24,) * 3, "first_kernel": 5, "kernel": 3, "hidden": (48,), "dropout": 0.0}
+    config.model = ConfigDict({"network": network, "likelihood": LIKELIHOODS[kinds[0]]})
+    config.data.transform = "dequantize" if kinds[0].startswith("normal") else "levels"
+    vae_mnist.train_for(config, num_steps=1_000)
+    config.train.update({"log_every": 100, "eval_every": 200, "checkpoint_every": 200})
+    config.optimizer.update({"learning_rate": 3e-3, "average_decay": 0.99})
+    if "smoke" in words:
+        config.model.network.channels = network["channels"][:2]
+    return vae_digits.smoke(config) if "smoke" in words else config

@@ -1,0 +1,150 @@
+"""PixelCNN against the enumeration of all images, and its cached draws against those of the whole network."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vae_jax import models
+from vae_jax.evaluation import likelihood
+from vae_jax.tasks import inpaint
+
+IMAGES = jnp.asarray(list(itertools.product([0.0, 1.0], repeat=9))).reshape(-1, 3, 3, 1)
+NETWORK = {"channels": (6, 6), "first_kernel": 3, "kernel": 3, "hidden": (8,)}
+HEADS = {
+    "bernoulli": {"name": "bernoulli"},
+    "categorical": {"name": "categorical", "num_levels": 5},
+    "logistics": {"name": "discretized_logistic_mixture", "num_components": 2, "num_levels": 5},
+    "normal": {"name": "normal"},
+}
+
+
+@functools.cache
+def randomized(head="bernoulli", num_classes=0, event_shape=(3, 3, 1), dropout=0.0):
+    """A model, and params of which none is zero."""
+    config = {"network": {**NETWORK, "dropout": dropout}, "likelihood": HEADS[head]}
+    model = models.from_config("pixel_cnn", config, event_shape=event_shape, num_classes=num_classes)
+    batch = {"x": jnp.zeros((2, *event_shape))} | ({"context": jnp.zeros(2, jnp.int32)} if num_classes else {})
+    shapes = jax.eval_shape(model.init, jax.random.key(0), batch)
+    rng = np.random.default_rng(0)
+    return model, jax.tree.map(lambda a: jnp.asarray(rng.normal(scale=0.6, size=a.shape), a.dtype), shapes)
+
+
+@functools.cache
+def log_probs(context):
+    model, params = randomized(num_classes=3)
+    return np.asarray(jax.jit(jax.vmap(lambda x: model.log_prob(params, x, context)))(IMAGES), np.float64)
+
+
+def test_the_masses_of_all_images_sum_to_one():
+    for context in (0, 2):
+        np.testing.assert_allclose(np.exp(log_probs(context)).sum(), 1.0, rtol=1e-5)
+
+
+def test_a_class_changes_every_pixel():
+    given = [np.exp(log_probs(c)) @ np.asarray(IMAGES).reshape(-1, 9) for c in (0, 2)]
+    assert np.all(np.abs(given[0] - given[1]) > 1e-5)  # far above rounding
+    model, params = randomized(num_classes=3)
+    with pytest.raises(ValueError, match="a context is needed"):
+        model.log_prob(params, IMAGES[0])
+
+
+@pytest.mark.parametrize("head, classes, shape", [("bernoulli", 3, (4, 5, 1)), ("categorical", 0, (4, 3, 2))])
+def test_cached_draws_are_those_of_the_whole_network(head, classes, shape):
+    model, params = randomized(head, classes, shape)
+    context = 1 if classes else None
+    keys = jax.random.split(jax.random.key(1), 64)
+    cached = jax.jit(jax.vmap(lambda key: model.sample(params, key, context)))(keys)
+    whole = jax.jit(jax.vmap(lambda key: model.density(params, context).uncached().sample(key)))(keys)
+    assert np.all(np.std(cached, axis=0) > 0)
+    np.testing.assert_array_equal(cached, whole.reshape(cached.shape))
+
+
+@pytest.mark.parametrize("head", ["logistics", "normal"])
+def test_cached_conditionals_are_those_of_one_pass(head):
+    model, params = randomized(head, 0, (3, 2, 1))
+    x, density = jnp.array([3.0, 0.0, 4.0, 1.0, 1.0, 2.0]).reshape(3, 2, 1), model.density(params)
+    expected = density.conditionals(density.params, x)
+
+    def cached(x):
+        kept_rows, kept_pixels = density.cached.start(density.params)
+        for i in range(3):
+            kept_rows, given = density.cached.row(density.params, kept_rows, x[i - 1], i)
+            kept = kept_pixels
+            for j in range(2):
+                own = jax.tree.map(lambda a, j=j: a[j], given)
+                kept, conditional = density.cached.pixel(density.params, kept, x[i, j - 1], j, own)
+                yield conditional
+
+    given = jax.jit(lambda x: jax.tree.map(lambda *a: jnp.stack(a), *cached(x)))(x)
+    for one, other in zip(jax.tree.leaves(given), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other.reshape(one.shape), atol=1e-5)
+
+
+def test_draws_and_completions_have_the_frequencies_of_all_images(assert_mean):
+    model, params = randomized(num_classes=3)
+    x = IMAGES[0b010110000]  # all images in the order of their code, the first pixel its highest bit
+    draw = jax.jit(jax.vmap(lambda key, n: inpaint.complete(model, params, key, x, 2, num_given=n), in_axes=(0, None)))
+    for num_given in (0, 5):
+        alike = np.arange(512) >> (9 - num_given) == 0b010110000 >> (9 - num_given)
+        p = np.where(alike, np.exp(log_probs(2)), 0.0)
+        drawn = np.asarray(draw(jax.random.split(jax.random.key(2), 10_000), num_given))
+        np.testing.assert_array_equal(drawn.reshape(-1, 9)[:, :num_given], np.tile(x.ravel()[:num_given], (10_000, 1)))
+        image, p = drawn.reshape(-1, 9) @ 2 ** np.arange(9)[::-1], p / p.sum()
+        common = np.flatnonzero(p > 4e-3)
+        assert len(common) > 5
+        assert_mean((image[:, None] == common[None]).astype(float), p[common])
+
+
+def test_dropout_is_of_training_alone():
+    model, params = randomized(dropout=0.5)
+    plain, _ = randomized()
+    batch = {"x": IMAGES[100:104]}
+    exact = jax.jit(jax.vmap(plain.log_prob, (None, 0)))(params, batch["x"])
+    loss = jax.jit(model.loss)
+    noisy = [loss(params, jax.random.key(seed), batch, 0)[0] for seed in (0, 1)]
+    assert np.all(noisy[0] != noisy[1]) and np.all(np.abs(noisy[0] + exact) > 1e-4)
+    valid = likelihood.validation(model, jax.random.key(0), batch)(params, 0)
+    np.testing.assert_allclose(valid["bound"], exact.mean(), rtol=1e-5)
+
+
+def test_gradients_are_finite_and_reach_every_parameter():
+    model, params = randomized("logistics")
+    x = jnp.asarray(np.random.default_rng(3).integers(5, size=(8, 3, 3, 1)), jnp.float32)
+    gradient = jax.jit(jax.grad(lambda p: model.loss(p, jax.random.key(0), {"x": x}, 0)[0].mean()))(params)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
+        unused = "down_1" in str(path) and "Gate" in str(path)  # the last v has no layer to go to
+        assert np.isfinite(leaf).all() and (unused or np.any(leaf != 0)), path
+
+
+def test_bfloat16_is_of_the_network_alone():
+    config = {"network": NETWORK, "likelihood": HEADS["bernoulli"], "compute_dtype": "bfloat16"}
+    model, params = models.from_config("pixel_cnn", config, event_shape=(3, 3, 1), num_classes=0), randomized()[1]
+    assert jax.eval_shape(model.sample, params, jax.random.key(0)).dtype == jnp.float32
+    density = model.density(params)
+    assert jax.eval_shape(density.conditionals, density.params, IMAGES[0]).logits.dtype == jnp.float32
+
+
+def test_it_begins_as_the_uniform_distribution():
+    model, _ = randomized()
+    params = jax.jit(model.init)(jax.random.key(0), {"x": IMAGES[:2]})
+    np.testing.assert_allclose(jax.jit(model.log_prob)(params, IMAGES[77]), -9 * np.log(2.0), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"likelihood": {"name": "normal_mixture"}}, "'normal_mixture' is not one of independent pixels"),
+        ({"network": {"channel": (3,)}}, r"config\.model\.network: unknown key 'channel'; did you mean 'channels'"),
+        ({"network": {"kernel": 4}}, "a kernel must be odd, as wide to the left as to the right; got 4"),
+        ({"network": {"dropout": 1.0}}, "dropout must be at least 0 and below 1, got 1.0"),
+    ],
+)
+def test_mistakes_are_named(change, message):
+    config = {"network": NETWORK, "likelihood": {"name": "bernoulli"}} | change
+    with pytest.raises(ValueError, match=message):
+        model = models.from_config("pixel_cnn", config, event_shape=(3, 3, 1), num_classes=0)
+        jax.eval_shape(model.init, jax.random.key(0), {"x": IMAGES[:2]})

@@ -1,0 +1,147 @@
+"""Gated PixelCNN: convolutions that see the pixels before each one, in raster order, and no other.
+
+The same layers run over a whole image, over one row and over one pixel. What comes before is zeros at the borders of an
+image; of a row or a pixel, it is what was kept of those before it.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vae_jax.networks.conv import convolve_inside, image_channels
+from vae_jax.networks.mlp import split
+
+
+class GatedPixelCNN(nn.Module):
+    """arXiv:1606.05328 sec. 2.2 and 2.3: `outputs` [H, W, ...] at every pixel from the pixels of x [H, W, C] before it.
+
+    Two stacks of gated layers, one of each for every entry of `channels`: v[i, j] sees the rows above i, h[i, j] the
+    pixels left of j as well. With * a convolution of so many rows x columns, n the kernel (`first_kernel`, then
+    `kernel`), c the context and gate(a, b) = tanh(a) ⊙ σ(b), each with weights of its own,
+
+        a = W * v  (⌈n/2⌉ x n),    v ← gate(a + V c),    h ← h + W gate(W * h + W a + V c)  (1 x ⌈n/2⌉),
+
+    without "h +" where the width changes. v begins as x moved down by a row, h as x moved right by a column, with a
+    plane that is one inside the image: no weight is masked, and no pixel above goes unseen. `hidden` are the widths of
+    the layers from h to the outputs; `dropout` leaves gated units out at this rate, where there is a key "dropout".
+
+    Raises `ValueError` for a kernel of even size, a dropout outside [0, 1), and outputs that are not of an image.
+    """
+
+    outputs: tuple
+    channels: tuple = (32, 32, 32, 32, 32, 32)
+    kernel: int = 3
+    first_kernel: int = 7
+    hidden: tuple = (64,)
+    dropout: float = 0.0
+    zero_output: bool = False
+
+    def setup(self):
+        for n in (self.first_kernel, self.kernel):
+            if n < 1 or n % 2 == 0:
+                raise ValueError(f"GatedPixelCNN: a kernel must be odd, as wide to the left as to the right; got {n}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"GatedPixelCNN: dropout must be at least 0 and below 1, got {self.dropout}")
+        layers = [(width, reach, self.dropout) for width, reach in zip(self.channels, self.reaches(), strict=True)]
+        self.down = [Vertical(*layer) for layer in layers]
+        self.across = [Horizontal(*layer) for layer in layers]
+        self.at_a_pixel = [nn.Dense(width) for width in self.hidden]
+        init = nn.initializers.zeros if self.zero_output else nn.initializers.lecun_normal()
+        self.last = nn.Dense(sum(image_channels(self.outputs)), kernel_init=init)
+
+    def __call__(self, x, context=None):
+        no_rows, no_pixels = self.start(*x.shape)
+        given, _ = self.rows(jnp.pad(with_ones(x[:-1]), ((1, 0), (0, 0), (0, 0))), no_rows, context)
+        left = jnp.pad(with_ones(x[:, :-1]), ((0, 0), (1, 0), (0, 0)))
+        return self.pixels(left, given, no_pixels, context)[0]
+
+    def start(self, height, width, num_channels):
+        """What is kept, by layer, of the rows above an image, and of the pixels on the left of `height` rows: zeros."""
+        sizes = list(zip(self.reaches(), (num_channels + 1, *self.channels[:-1]), strict=True))
+        return [jnp.zeros((n, width, size)) for n, size in sizes], [jnp.zeros((height, n, size)) for n, size in sizes]
+
+    def rows(self, above, kept, context=None):
+        """[R, W, C + 1] -> what each layer gives to the pixels of the rows below these, and what it keeps."""
+        v, steps = above, []
+        for layer, past in zip(self.down, kept, strict=True):
+            v, *step = layer(v, past, context)
+            steps.append(step)
+        return tuple(map(list, zip(*steps, strict=True)))
+
+    def pixels(self, left, given, kept, context=None):
+        """[R, S, C + 1] -> the outputs of the pixels right of these, and what each layer keeps."""
+        h, now = left, []
+        for layer, past, from_above in zip(self.across, kept, given, strict=True):
+            h, past = layer(h, past, from_above, context)
+            now.append(past)
+        for dense in self.at_a_pixel:
+            h = jax.nn.relu(dense(jax.nn.relu(h)))
+        pieces = split(self.last(h), image_channels(self.outputs))
+        shapes = [(*h.shape[:2], *shape[2:]) for shape in self.outputs]
+        return tuple(piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)), now
+
+    def reaches(self):
+        """How far each layer reaches up, left and (above) right."""
+        return [n // 2 for n in (self.first_kernel, *[self.kernel] * (len(self.channels) - 1))]
+
+
+class Vertical(nn.Module):
+    """v [R, W, F] and the `reach` rows before it -> the next v, what it gives to the horizontal stack, what to keep."""
+
+    features: int
+    reach: int
+    dropout: float
+
+    @nn.compact
+    def __call__(self, v, past, context):
+        seen = jnp.concatenate([past, v])
+        sides = ((0, 0), (self.reach, self.reach), (0, 0))
+        a = Windows(2 * self.features, (self.reach + 1, 2 * self.reach + 1))(jnp.pad(seen, sides))
+        return Gate(self.dropout)(a, context), a, seen[len(v) :]
+
+
+class Horizontal(nn.Module):
+    """h [R, S, F] and the `reach` pixels before each of its rows -> the next h, what to keep."""
+
+    features: int
+    reach: int
+    dropout: float
+
+    @nn.compact
+    def __call__(self, h, past, from_above, context):
+        seen = jnp.concatenate([past, h], axis=1)
+        a = Windows(2 * self.features, (1, self.reach + 1))(seen) + nn.Dense(2 * self.features)(from_above)
+        y = nn.Dense(self.features)(Gate(self.dropout)(a, context))
+        return (h + y if h.shape == y.shape else y), seen[:, h.shape[1] :]
+
+
+class Windows(nn.Module):
+    """An affine map of every window of `shape` (rows, columns) that lies inside."""
+
+    features: int
+    shape: tuple
+
+    @nn.compact
+    def __call__(self, x):
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (*self.shape, x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return convolve_inside(x, kernel) + bias[None, None]
+
+
+class Gate(nn.Module):
+    """[R, S, 2 F] -> tanh(a + V c) ⊙ σ(b + U c) [R, S, F]."""
+
+    dropout: float
+
+    @nn.compact
+    def __call__(self, a, context):
+        if context is not None:
+            a = a + nn.Dense(a.shape[-1], use_bias=False)(context)[None, None]
+        a, b = jnp.split(a, 2, axis=-1)
+        y = jnp.tanh(a) * jax.nn.sigmoid(b)
+        return nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))(y)
+
+
+def with_ones(x):
+    """The image and a plane of ones, by which a layer tells black from beyond the border."""
+    return jnp.concatenate([x, jnp.ones_like(x[..., :1])], axis=-1)
