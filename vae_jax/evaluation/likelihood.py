@@ -168,8 +168,8 @@ def exact(model, params, data):
     log_prob = np.asarray(_exact(model.log_prob, mesh_of(params), params, data))
     if broken := int(np.isnan(log_prob).sum()):
         raise ValueError(
-            f"log p(x) is NaN for {broken} of {len(log_prob)} examples: what was fitted is no density. Where a covariance "
-            "is singular (pixels that never change), raise the model's shrinkage, or the floor of its variances"
+            f"log p(x) is NaN for {broken} of {len(log_prob)} examples: what was fitted is no density. Where a "
+            "covariance is singular (pixels that never change), raise the model's shrinkage, or the floor of its variances"
         )
     return log_prob
 
