@@ -169,7 +169,7 @@ def exact(model, params, data):
     if broken := int(np.isnan(log_prob).sum()):
         raise ValueError(
             f"log p(x) is NaN for {broken} of {len(log_prob)} examples: what was fitted is no density. Where a "
-            "covariance is singular (pixels that never change), raise the model's shrinkage, or the floor of its variances"
+            "covariance is singular (pixels that never change), raise the model's shrinkage or the variances' floor"
         )
     return log_prob
 
