@@ -97,6 +97,8 @@ def build_learner(config: dict, dataset) -> tuple[Model, Learner]:
         return model, _by_sums(learner, model, len(dataset.train.x), config["data"]["batch_size"])
     if learner["name"] == "whole_data":
         return model, core.build(learners, learner, model, dataset.train.x, where="config.learner")
+    if model.fit:
+        raise ValueError(f"config.learner.name {learner['name']!r}: {config['family']!r} is fitted by 'whole_data'")
     options = dict(config["optimizer"])
     kept = {name: options.pop(name) for name in ("average_decay", "skip_above") if name in options}
     optimizer = call(gradient.optimizer, options, where="config.optimizer")

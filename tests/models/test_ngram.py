@@ -13,7 +13,7 @@ from vae_jax import models
 from vae_jax.data import sources, synthetic
 from vae_jax.distributions import BackedOff
 from vae_jax.models.ngram import FALLBACK, absolute, modified
-from vae_jax.training import gradient, learners
+from vae_jax.training import learners
 
 V, T, ORDER = 12, 9, 4
 
@@ -197,11 +197,15 @@ def test_it_is_counted_from_all_data_or_not_at_all():
     jax.tree.map(np.testing.assert_array_equal, learner.params(after), fitted())
     expected = -jnp.mean(jax.vmap(model.log_prob, (None, 0))(fitted(), batch["x"]))
     np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-6)
-    by_gradient = gradient.gradient(model, gradient.optimizer(name="adam", learning_rate=0.1))
-    with pytest.raises(ValueError, match="use 'whole_data'"):
-        by_gradient.init(jax.random.key(0), batch)
     with pytest.raises(ValueError, match="wants a family with `fit`"):
         learners.whole_data(model._replace(fit=None), corpus())
+
+
+def test_before_anything_is_counted_all_words_are_alike():
+    model = build()
+    params = model.init(jax.random.key(0), {"x": corpus()[:2]})
+    value = jax.jit(model.log_prob)(params, jnp.array([3, 2, 1, *[0] * (T - 3)]))
+    np.testing.assert_allclose(value, -3 * math.log(V - 1), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
