@@ -16,7 +16,8 @@ class BackedOff:
     `levels[k]` are the (k+1)-grams, sorted: those that begin with the k-gram `i` have the places first[i] to
     first[i+1] - 1, in `word` [N + 1] the last word of each in rising order (and a larger number behind them all), in
     `weight` [N + 1] its weight, in `cumulative` [N + 1] the running sum of these, which begins anew in each first[i];
-    `backoff` is of the k-grams. A k-gram is known by its place in level k - 1; that of no words is 0. `history` [n - 1] ends with the last word.
+    `backoff` is of the k-grams. A k-gram is known by its place in level k - 1; that of no words is 0. `history` [n - 1]
+    ends with the last word.
     """
 
     levels: tuple
