@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax.distributions import Categorical, Sentence, check_support
+from vae_jax.data import text
+from vae_jax.distributions import Categorical, Sentence, check_support, sentence
 from vae_jax.distributions.sentence import before, predicted
 
 TABLE = np.array([[0.0, 0.1, 0.6, 0.3], [0.0, 0.0, 0.5, 0.5], [0.0, 0.5, 0.2, 0.3], [0.0, 0.3, 0.3, 0.4]])
@@ -64,6 +65,10 @@ def test_what_is_behind_the_end_is_not_read():
 
 def test_nothing_is_padding_before_the_end():
     assert chain(3).log_prob(jnp.array([3, 0, 1])) == -np.inf
+
+
+def test_its_ends_are_those_of_the_data():
+    assert (sentence.PAD, sentence.END) == (text.PAD, text.EOS)
 
 
 def test_its_support_is_the_vocabulary():

@@ -12,8 +12,8 @@ import numpy as np
 
 from vae_jax.core import Model, tractable, unconditional
 from vae_jax.distributions import BackedOff, Sentence
+from vae_jax.distributions.sentence import PAD
 
-PAD = 0
 FALLBACK = (0.5, 1.0, 1.5)  # discounts where the data are too few to estimate them
 
 

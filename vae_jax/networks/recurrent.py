@@ -58,12 +58,10 @@ class LSTMLayer(nn.Module):
 
 
 class LSTM(nn.Module):
-    """Logits of the next token, p(w_t | w_<t), from `num_layers` layers of LSTM over the tokens before it.
+    """Logits of the next token (`networks.language`) from `num_layers` layers of LSTM over the tokens before it.
 
-    `__call__(before [T], context)` -> logits [T, V] of all places, `before` = 0, w_1, ..., w_{T-1}; `start()` and
-    `step(carry, previous, context)` -> carry, logits [V] go place by place. A context, a vector, is seen at every
-    place. `dropout` is the part of the units that is dropped between layers, not within the recurrence
-    (arXiv:1409.2329), where `key` is given.
+    A context is seen at every place. `dropout` is the part of the units that is dropped where `dropping` is set, between
+    layers and not within the recurrence (arXiv:1409.2329). The state has room for any `length`.
     """
 
     vocabulary_size: int

@@ -35,9 +35,10 @@ class CausalBlock(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Logits of the next token, p(w_t | w_<t), by attention to the tokens before it; places are learned vectors.
+    """Logits of the next token (`networks.language`) by attention to those before it; places are learned vectors.
 
-    As `recurrent.LSTM`: `__call__(before [T], context)` -> logits [T, V]; `start()`, `step(carry, previous, context)`.
+    A context is seen at every place. What is carried is the place and every block's keys and values. `dropout` is the
+    part of the units that is dropped where `dropping` is set, of the input and of what every block adds.
     Raises `ValueError` where `num_heads` does not divide `width`.
     """
 
