@@ -17,7 +17,7 @@ class Sentence:
     """p(w_1, ..., w_L, end) = Π_t p(w_t | w_<t) over the rows x = (w_1, ..., w_L, end, pad, ..., pad), int [T].
 
     What is behind the end has probability one and is not read: padding changes no likelihood. A row that is full before
-    an end came is an event of its own, so that the masses of all rows sum to one.
+    an end came is an event of its own, so that the masses of all rows sum to one. Ids are names: there is no mean.
 
     `log_probs(params, x)` are the log p(x_t | x_<t) of all places [T] at once; `start(params)` and `step(params, carry,
     previous)` -> (carry, p(w_t | w_<t)) go word by word, with `previous` = w_{t-1}, PAD before the first: what is

@@ -60,8 +60,8 @@ class LSTMLayer(nn.Module):
 class LSTM(nn.Module):
     """Logits of the next token (`networks.language`) from `num_layers` layers of LSTM over the tokens before it.
 
-    A context is seen at every place. `dropout` is the part of the units that is dropped where `dropping` is set, between
-    layers and not within the recurrence (arXiv:1409.2329). The state has room for any `length`.
+    A context is seen at every place. `dropout` is the part of the units that is dropped where `dropping` is set,
+    between layers and not within the recurrence (arXiv:1409.2329). The state has room for any `length`.
     """
 
     vocabulary_size: int
