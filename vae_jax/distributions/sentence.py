@@ -1,5 +1,6 @@
 """Sentences: the chain rule over words, up to an end that is itself a word."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -32,23 +33,12 @@ class Sentence:
     vocabulary_size: int = struct.field(pytree_node=False)
 
     @classmethod
-    def of(cls, network, variables, context, length, vocabulary_size, **options):
+    def of(cls, network, variables, context, length, vocabulary_size, *, dropout_key=None):
         """That of a network which gives the logits [T, V] of all places from the words before each, and from a context,
-        a vector or None (`networks.language`). `options` are for the pass over all places.
+        a vector or None (`networks.language`). With a `dropout_key` its log_prob is that of the network thinned so.
         """
-
-        def log_probs(given, x):
-            logits = network.apply(given["variables"], before(x), given["context"], **options)
-            return jnp.take_along_axis(jax.nn.log_softmax(logits), x[:, None], axis=1)[:, 0]
-
-        def start(given):
-            return network.apply(given["variables"], method="start")
-
-        def step(given, carry, previous):
-            carry, logits = network.apply(given["variables"], carry, previous, given["context"], method="step")
-            return carry, Categorical(logits)
-
-        return cls({"variables": variables, "context": context}, log_probs, start, step, length, vocabulary_size)
+        given = {"variables": variables, "context": context, "dropout_key": dropout_key}
+        return cls(given, *_of_network(network), length, vocabulary_size)
 
     @property
     def support(self):
@@ -69,6 +59,26 @@ class Sentence:
     def log_prob(self, x):
         """Σ_t log p(x_t | x_<t) up to the end, in nats."""
         return jnp.sum(jnp.where(predicted(x), self.log_probs(self.params, x), 0.0))
+
+
+@functools.cache  # the same functions of the same network: values that compilers compare
+def _of_network(network):
+    """`log_probs`, `start` and `step` of a `Sentence`."""
+
+    def log_probs(given, x):
+        key = given["dropout_key"]
+        dropping = {} if key is None else {"dropping": True, "rngs": {"dropout": key}}
+        logits = network.apply(given["variables"], before(x), given["context"], **dropping)
+        return jnp.take_along_axis(jax.nn.log_softmax(logits), x[:, None], axis=1)[:, 0]
+
+    def start(given):
+        return network.apply(given["variables"], method="start")
+
+    def step(given, carry, previous):
+        carry, logits = network.apply(given["variables"], carry, previous, given["context"], method="step")
+        return carry, Categorical(logits)
+
+    return log_probs, start, step
 
 
 def predicted(x):

@@ -19,12 +19,12 @@ def language_model(network, event_shape, vocabulary_size) -> Model:
     """
     (length,) = event_shape
 
-    def density(params, context=None, **options):
-        return Sentence.of(network, params, None, length, vocabulary_size, **options)
+    def density(params, context=None, dropout_key=None):
+        return Sentence.of(network, params, None, length, vocabulary_size, dropout_key=dropout_key)
 
     def thinned_loss(params, key, batch, step):
         def log_prob(key, x):
-            return density(params, dropping=True, rngs={"dropout": key}).log_prob(x)
+            return density(params, dropout_key=key).log_prob(x)
 
         return -jax.vmap(log_prob)(jax.random.split(key, len(batch["x"])), batch["x"]), {}
 
