@@ -11,7 +11,7 @@ import numpy as np
 from absl import logging
 
 from experiments import setup
-from vae_jax.data import transforms
+from vae_jax.data import text, transforms
 from vae_jax.evaluation import gaps, latents, likelihood
 from vae_jax.tasks import cluster, interpolate, manifold, reconstruct
 from vae_jax.training import cost, loop
@@ -30,17 +30,20 @@ MUTUAL_INFORMATION_EXAMPLES, WITH_NETWORKS = 2000, 200  # N² densities, where a
 
 def evaluate(experiment, params, *, num_samples, num_test, progress=True) -> dict:
     """The flat `test/...` record: nats an image, exact where the model has log p(x), else bounded by `num_samples`
-    importance weights; bits/dim; and what the latents carry, where there are such.
+    importance weights; bits/dim, or perplexity of text; and what the latents carry, where there are such.
     """
     test = experiment.split("test")
     if num_test:
         test = jax.tree.map(lambda a: a[:num_test], test)
     model = experiment.model
     key_terms, key_weights, key_information = jax.random.split(jax.random.fold_in(experiment.key, 1), 3)
-    units = {
-        "event_size": int(np.prod(test["x"].shape[1:])),
-        "offset": transforms.log_levels_per_dim(experiment.transform, experiment.dataset.max_value),
-    }
+    if experiment.dataset.vocabulary:
+        units = {"num_tokens": text.num_predicted(test["x"])}
+    else:
+        units = {
+            "event_size": int(np.prod(test["x"].shape[1:])),
+            "offset": transforms.log_levels_per_dim(experiment.transform, experiment.dataset.max_value),
+        }
     if model.latent and model.latent.prior is None:
         summary = _of_codes(model, params, test)
     elif model.log_prob:
@@ -133,7 +136,8 @@ def table(results: dict) -> str:
     if "train/steps" in results:
         lines.append(
             f"training  {results['train/steps']:10d} steps in {results['train/seconds']:.1f} s, "
-            f"{results['train/images_per_s']:.0f} images/s; first step after {results['train/first_step_s']:.1f} s"
+            f"{results['train/images_per_s']:.0f} {_examples(r)}/s; "
+            f"first step after {results['train/first_step_s']:.1f} s"
         )
     if "train/gflop_per_s" in results:
         lines.append(
@@ -152,15 +156,25 @@ def _code_lines(r):
     ]
 
 
+def _examples(r):
+    return "sentences" if "perplexity" in r else "images"
+
+
 def _density_lines(r):
-    kind = f"exact, {r['num_examples']} test images"
+    kind = f"exact, {r['num_examples']} test {_examples(r)}"
     if "num_samples" in r:
         kind = (
-            f"importance-weighted bound, K = {r['num_samples']}, {r['num_examples']} test images, "
+            f"importance-weighted bound, K = {r['num_samples']}, {r['num_examples']} test {_examples(r)}, "
             f"{r['effective_samples']:.0f} effective samples"
         )
     yield f"log p(x)  {r['log_prob']:10.2f} ± {r['log_prob_se']:.2f} nats   {kind}"
-    yield f"          {r['bits_per_dim']:10.4f} bits/dim"
+    if "perplexity" in r:
+        yield (
+            f"          {r['perplexity']:10.2f} perplexity, {r['bits_per_token']:.4f} bits a token; "
+            f"{r['num_tokens']} tokens, ends included"
+        )
+    else:
+        yield f"          {r['bits_per_dim']:10.4f} bits/dim"
     if "accuracy" in r:
         yield f"classes   {r['accuracy']:10.3f} of the test images, by argmax p(c|x)"
     if "elbo" in r:
@@ -172,14 +186,17 @@ def _density_lines(r):
 
 
 def figures(experiment, params, workdir, *, seed=0):
-    """Draw everything that the model and the data allow into `workdir`/figures."""
+    """Draw everything that the model and the data allow into `workdir`/figures; of text, sentences into samples.txt."""
     from vae_jax import plotting  # matplotlib: not before it is needed
     from vae_jax.plotting import curves
 
     directory = Path(workdir) / "figures"
     directory.mkdir(exist_ok=True)
     drawn = {}
-    if experiment.model.latent:
+    if experiment.dataset.vocabulary:
+        lines = sentences(experiment, params, jax.random.key(seed))
+        (directory / "samples.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    elif experiment.model.latent:
         drawn = _code_figures(experiment, params, jax.random.key(seed))
     elif experiment.model.sample:
         drawn["samples_of_pixels"] = _pixel_samples(experiment, params, jax.random.key(seed))
@@ -187,6 +204,12 @@ def figures(experiment, params, workdir, *, seed=0):
     for name, figure in drawn.items():
         plotting.save(figure, directory / f"{name}.png")
     return directory
+
+
+def sentences(experiment, params, key, number=100) -> list[str]:
+    """Draws from the model as strings."""
+    drawn = jax.jit(jax.vmap(experiment.model.sample, (None, 0)))(params, jax.random.split(key, number))
+    return [experiment.dataset.vocabulary.decode(row) for row in np.asarray(drawn)]
 
 
 def _code_figures(experiment, params, key) -> dict:

@@ -18,8 +18,8 @@ from absl import app, logging
 
 from experiments import processes
 from vae_jax import core, models
-from vae_jax.core import Learner, Model, call, nearest
-from vae_jax.data import pipeline, sources, transforms
+from vae_jax.core import Learner, Model, call, check_options, nearest
+from vae_jax.data import pipeline, sources, text, transforms
 from vae_jax.distributions import check_support
 from vae_jax.evaluation import latents
 from vae_jax.training import gradient, learners, loop, sharding
@@ -51,8 +51,10 @@ def build(config: dict) -> Experiment:
     config = _tuples(config)
     data = config["data"]
     transform = _transform(data["transform"])
-    dataset = sources.load(data["name"], data["path"] or None)
-    if leave_out := data.get("leave_out"):  # `get`, here and below: runs of 0.1.0 have no such key
+    tokens = data.get("tokens", {})  # `get`, here and below: runs of 0.1.0 have no such key
+    check_options(text.load, tokens, where="config.data.tokens", num_args=1)
+    dataset = sources.load(data["name"], data["path"] or None, tokens=tokens)
+    if leave_out := data.get("leave_out"):
         dataset = sources.without_classes(dataset, leave_out)
     stream = build_stream(config, dataset)
     model, learner = build_learner(config, dataset)
@@ -87,12 +89,17 @@ def build_learner(config: dict, dataset) -> tuple[Model, Learner]:
         config["model"],
         event_shape=dataset.train.x.shape[1:],
         num_classes=dataset.num_classes if config["data"]["context"] else 0,
+        **({"vocabulary_size": len(dataset.vocabulary)} if dataset.vocabulary else {}),
     )
     learner = dict(config.get("learner", {"name": "gradient"}))
     if start_from := config.get("start_from"):
         model = _started_from(start_from, model, anew=learner.get("only", ()))
     if learner["name"] in ("counting", "em"):
         return model, _by_sums(learner, model, len(dataset.train.x), config["data"]["batch_size"])
+    if learner["name"] == "whole_data":
+        return model, core.build(learners, learner, model, dataset.train.x, where="config.learner")
+    if model.fit:
+        raise ValueError(f"config.learner.name {learner['name']!r}: {config['family']!r} is fitted by 'whole_data'")
     options = dict(config["optimizer"])
     kept = {name: options.pop(name) for name in ("average_decay", "skip_above") if name in options}
     optimizer = call(gradient.optimizer, options, where="config.optimizer")

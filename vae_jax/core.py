@@ -34,6 +34,7 @@ class Model(NamedTuple):
     density: Callable | None = None  # (params, context=None) -> p(x), a distribution, whose density log_prob is
     statistics: Callable | None = None  # (params, batch) -> sums over the batch, log p(x) [B]: the E step of EM
     maximize: Callable | None = None  # (params, sums) -> params: the M step, the maximum given the sums over all data
+    fit: Callable | None = None  # (x [N, *event]) -> params, one function of all data, on the host (`whole_data`)
     one_pass: bool = False  # whether the sums ask for no parameters (but as a centre), so that counting is enough
     coupled: bool = False  # whether the loss of an example depends on the others in its batch
 

@@ -182,3 +182,11 @@ def test_summary_turns_a_density_into_the_mass_of_levels():
     )
     np.testing.assert_allclose(given["bits_per_dim"], 8.0)
     assert np.isnan(given["log_prob_se"])
+
+
+def test_text_has_a_perplexity_by_predicted_token_in_place_of_bits_per_dim():
+    """Three sentences of 2, 3 and 5 tokens, every token one of 16 that are alike."""
+    given = likelihood.summary_of(-np.log(16.0) * np.array([2, 3, 5]), num_tokens=10)
+    np.testing.assert_allclose(given["perplexity"], 16.0, rtol=1e-6)
+    np.testing.assert_allclose(given["bits_per_token"], 4.0, rtol=1e-6)
+    assert given["num_tokens"] == 10 and "bits_per_dim" not in given

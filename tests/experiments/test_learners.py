@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from experiments import setup
-from experiments.configs import bernoulli_mixture_digits, chow_liu_digits, ex_post_prior_digits, vae_digits
+from experiments.configs import (
+    bernoulli_mixture_digits,
+    chow_liu_digits,
+    ex_post_prior_digits,
+    ngram_text,
+    vae_digits,
+)
 from vae_jax.training import loop
 from vae_jax.training.checkpoint import Checkpoints
 
@@ -77,3 +83,19 @@ def test_a_mixture_may_have_more_components_than_there_are_validation_images():
     config["model"]["num_components"] = 400
     with pytest.raises(ValueError, match="num_components = 400 exceeds the 399 examples of the first batch"):
         setup.build(config)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"learner": {"name": "gradient"}}, "'gradient': 'ngram' is fitted by 'whole_data'"),
+        ({"family": "chow_liu", "model": {"smoothing": 1.0}}, "'chow_liu' is a model of images"),
+        ({"data": {"tokens": {"lvl": "word"}}}, r"config\.data\.tokens: unknown key 'lvl'; did you mean 'level'"),
+        ({"data": {"name": "digits"}}, "digits is a set of images and has no tokens"),
+    ],
+)
+def test_a_mistake_with_text_gets_one_clear_error(change, message):
+    config = ngram_text.get_config("smoke").to_dict()
+    data = config["data"] | change.get("data", {})
+    with pytest.raises(ValueError, match=message):
+        setup.build(config | change | {"data": data})

@@ -1,4 +1,4 @@
-"""Image data sets as NumPy arrays: `load(name, path=None)`.
+"""Data sets of images, and of text, as NumPy arrays: `load(name, path=None)`.
 
 A set is found on this machine or refused with a remedy: reading never starts a download. Plain IDX files and TFDS sets
 are mapped, so they may be larger than memory; an IDX file in .gz is unpacked in memory: unpack a large one on disk.
@@ -11,6 +11,8 @@ are mapped, so they may be larger than memory; an IDX file in .gz is unpacked in
 * `idx`: any folder of IDX files.
 * `binarized_mnist`: Larochelle's fixed draw, 50k / 10k / 10k, no labels; nothing else may carry its name.
 * `mnist_static`: our own fixed draw of MNIST, seed `STATIC_SEED`, labels kept.
+* `text`: a file at `path`, a sentence on each line (`text.load`, whose options are `tokens`); without a path 5000 / 500
+  / 1000 sentences of a grammar (`synthetic.grammar`).
 * `NAME`, `NAME/CONFIG` or `tfds:NAME`: an image set of TFDS, prepared beforehand; `path` is then TFDS's data_dir.
 """
 
@@ -23,9 +25,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vae_jax.data import idx, prepare, synthetic
+from vae_jax.data import idx, prepare, synthetic, text
 
-NAMES = ("digits", "mnist", "fashion_mnist", "idx", "binarized_mnist", "mnist_static", "four_by_four")
+NAMES = ("digits", "mnist", "fashion_mnist", "idx", "binarized_mnist", "mnist_static", "four_by_four", "text")
 DEBIAN = {"fashion_mnist": [Path("/usr/share/datasets/fashion-mnist")]}
 SPLITS = ("train", "valid", "test")
 DIGITS_SEED = 0
@@ -41,14 +43,17 @@ BINARIZED_MNIST = {
 
 
 class Images(NamedTuple):
-    """One split: x [N, H, W, C], uint8 in 0..max_value or float32 in [0, 1], perhaps a memmap; label int32 [N]."""
+    """One split: x [N, H, W, C], uint8 in 0..max_value or float32 in [0, 1], perhaps a memmap; label int32 [N].
+
+    Of a text, x is int32 [N, T], the ids of every sentence's tokens (`data.text`).
+    """
 
     x: np.ndarray
     label: np.ndarray | None
 
 
 class Dataset(NamedTuple):
-    """Three splits; `max_value` is 1 for binary and float sets, 16 for digits, 255 otherwise."""
+    """Three splits; `max_value` is 1 for binary and float sets, 16 for digits, the last id of a text, 255 otherwise."""
 
     name: str
     train: Images
@@ -56,14 +61,20 @@ class Dataset(NamedTuple):
     test: Images
     max_value: int
     num_classes: int | None
+    vocabulary: text.Vocabulary | None = None  # of a text
 
 
-def load(name: str, path: str | None = None) -> Dataset:
-    """The data set `name`; `path` says where its files are, and nothing else is then looked at.
+def load(name: str, path: str | None = None, *, tokens: dict | None = None) -> Dataset:
+    """The data set `name`; `path` says where its files are, and nothing else is then looked at. `tokens` are the
+    keyword arguments of `text.load`.
 
     Raises FileNotFoundError for what is not there, ValueError for unknown names and for files that are not sound.
     """
+    if tokens and name != "text":
+        raise ValueError(f"{name} is a set of images and has no tokens: got {tokens}")
     match name:
+        case "text":
+            return _text(path, **(tokens or {}))
         case "digits":
             return _digits(path)
         case "four_by_four":
@@ -142,6 +153,13 @@ def _four_by_four(path) -> Dataset:
         raise ValueError(f"four_by_four is drawn, not read, and takes no path: got {path}")
     splits = {split: Images(*synthetic.four_by_four(split)[1:]) for split in SPLITS}
     return Dataset("four_by_four", **splits, max_value=1, num_classes=4)
+
+
+def _text(path, **tokens) -> Dataset:
+    ids, vocabulary = text.load(path, **tokens)
+    splits = {split: Images(ids[split], None) for split in SPLITS}
+    name = "grammar" if path is None else Path(path).stem
+    return Dataset(name, **splits, max_value=len(vocabulary) - 1, num_classes=None, vocabulary=vocabulary)
 
 
 def _mnist(name, path) -> Dataset:

@@ -1,4 +1,4 @@
-"""Data whose generative process is known, so that log p(x) is known too.
+"""Data whose generative process is known, so that log p(x) is known too: images and sentences.
 
 `four_by_four`: the 4x4 images of the lecture. One number z moves a bright bar, alike in all four rows, over the image;
 every pixel has its own noise. The images lie on a curve in sixteen dimensions, plus noise.
@@ -41,3 +41,91 @@ def four_by_four(split):
     x = np.stack([four_by_four_mean(one) for one in z]) + np.float32(NOISE_SCALE) * noise
     label = np.clip(np.round(four_by_four_position(z)), 1, 4).astype(np.int32) - 1
     return z, x.astype(np.float32), label
+
+
+# ------------------------------------------------------------------------------------------------------- sentences
+#
+# A regular grammar in which every history has one state: p(sentence) = Π p(word | state), and entropies are sums over a
+# graph without cycles. The verb agrees with a subject that up to three words may part from it ("the cats near a dog
+# sleep ."): the four words before a word tell its state, and two do not.
+
+GRAMMAR_SEED = 1
+GRAMMAR_SIZES = {"train": 5000, "valid": 500, "test": 1000}
+
+
+def _one_of(weights, share, then):
+    """{word: (probability, next state)} of words that share the probability `share`."""
+    return {word: (share * p, then) for word, p in weights.items()}
+
+
+_ONE = {"cat": 0.4, "dog": 0.3, "bird": 0.2, "king": 0.1}
+_MANY = {f"{noun}s": p for noun, p in _ONE.items()}
+_ADJECTIVE = {"small": 0.5, "grey": 0.3, "white": 0.2}
+_NEAR = {"near": 0.6, "under": 0.4}
+_ARTICLE = {"the": 0.7, "a": 0.3}
+_SLEEP, _SEE = {"sleep": 0.5, "sing": 0.5}, {"see": 0.7, "hear": 0.3}
+
+
+def _verbs(share, ending):
+    sleep, see = ({f"{verb}{ending}": p for verb, p in verbs.items()} for verbs in (_SLEEP, _SEE))
+    return _one_of(sleep, 0.4 * share, "stop") | _one_of(see, 0.6 * share, "object")
+
+
+def _agreeing(number, ending):
+    """The states from a subject of a number to its verb."""
+    return {
+        number: _one_of(_NEAR, 0.3, f"{number} near") | _verbs(0.7, ending),
+        f"{number} near": _one_of(_ARTICLE, 1.0, f"{number} near the"),
+        f"{number} near the": _one_of(_ONE, 1.0, f"{number} near it"),
+        f"{number} near it": _verbs(1.0, ending),
+    }
+
+
+GRAMMAR = {  # state: {word: (probability, next state)}
+    "start": {"a": (0.4, "a"), "the": (0.6, "the")},
+    "a": _one_of(_ADJECTIVE, 0.3, "a small") | _one_of(_ONE, 0.7, "one"),
+    "a small": _one_of(_ONE, 1.0, "one"),
+    "the": _one_of(_ADJECTIVE, 0.3, "the small") | _one_of(_ONE, 0.4, "one") | _one_of(_MANY, 0.3, "many"),
+    "the small": _one_of(_ONE, 0.6, "one") | _one_of(_MANY, 0.4, "many"),
+    **_agreeing("one", "s"),
+    **_agreeing("many", ""),
+    "object": _one_of(_ARTICLE, 1.0, "see the"),
+    "see the": _one_of(_ADJECTIVE, 0.3, "see the small") | _one_of(_ONE, 0.7, "stop"),
+    "see the small": _one_of(_ONE, 1.0, "stop"),
+    "stop": {".": (1.0, "end")},
+}
+
+
+def grammar(split):
+    """Sentences of a split, words set apart by spaces: independent draws, the same at every call."""
+    rng = np.random.default_rng([GRAMMAR_SEED, list(GRAMMAR_SIZES).index(split)])
+    choices = {state: (list(words), np.cumsum([p for p, _ in words.values()])[:-1]) for state, words in GRAMMAR.items()}
+
+    def draw():
+        state = "start"
+        while state != "end":
+            words, ends = choices[state]
+            word = words[np.searchsorted(ends, rng.random(), side="right")]
+            yield word
+            state = GRAMMAR[state][word][1]
+
+    return [" ".join(draw()) for _ in range(GRAMMAR_SIZES[split])]
+
+
+def grammar_log_prob(sentence):
+    """log p(sentence), nats, its end included; -inf of what is no sentence."""
+    state, log_prob = "start", 0.0
+    for word in sentence.split():
+        p, state = GRAMMAR.get(state, {}).get(word, (0.0, "nowhere"))
+        log_prob += math.log(p) if p else -math.inf
+    return log_prob if state == "end" else -math.inf
+
+
+def grammar_entropy(state="start"):
+    """E[-log p] of what follows a state, nats: from "start" the entropy of a sentence, below which no model gets."""
+    return sum(p * (grammar_entropy(then) - math.log(p)) for p, then in GRAMMAR.get(state, {}).values())
+
+
+def grammar_length(state="start"):
+    """The mean number of words that follow a state, and the end."""
+    return 1.0 if state == "end" else sum(p * (1.0 + grammar_length(then)) for p, then in GRAMMAR[state].values())

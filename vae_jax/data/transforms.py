@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.random import threefry_2x32
 
-__all__ = ["binarize", "dequantize", "levels", "unit"]
+__all__ = ["binarize", "dequantize", "levels", "tokens", "unit"]
 
 
 def binarize(key, pixels, max_value):
@@ -23,6 +23,11 @@ def binarize(key, pixels, max_value):
 def levels(key, pixels, max_value):
     """The integer levels as they are, for a likelihood over 0..max_value."""
     return pixels.astype(jnp.float32)
+
+
+def tokens(key, ids, max_value):
+    """Ids of a vocabulary as they are: names, of which there is no half."""
+    return ids.astype(jnp.int32)
 
 
 def unit(key, pixels, max_value):

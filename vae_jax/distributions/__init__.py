@@ -9,10 +9,12 @@ from vae_jax.distributions.deterministic import Deterministic
 from vae_jax.distributions.discrete import Bernoulli, Categorical, OneHot
 from vae_jax.distributions.kl import has_closed_form, kl_divergence, kl_per_dim
 from vae_jax.distributions.mixture import Mixture
+from vae_jax.distributions.ngram import BackedOff
 from vae_jax.distributions.normal import LowRankNormal, MultivariateNormal, Normal
 from vae_jax.distributions.pixels import DiscretizedLogisticMixture
 from vae_jax.distributions.relaxed import RelaxedBernoulli, RelaxedOneHot, relax
 from vae_jax.distributions.reshaped import Reshaped
+from vae_jax.distributions.sentence import Sentence
 from vae_jax.distributions.sequential import Sequential, draw
 from vae_jax.distributions.spherical import UniformSphere, VonMisesFisher
 from vae_jax.distributions.support import check_support, is_discrete, num_levels
@@ -21,6 +23,7 @@ from vae_jax.distributions.tree import Tree
 
 __all__ = [
     "Autoregressive",
+    "BackedOff",
     "Bernoulli",
     "Cached",
     "Categorical",
@@ -35,6 +38,7 @@ __all__ = [
     "RelaxedBernoulli",
     "RelaxedOneHot",
     "Reshaped",
+    "Sentence",
     "Sequential",
     "Transformed",
     "Tree",

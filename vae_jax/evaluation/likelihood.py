@@ -22,9 +22,10 @@ def mean_terms(model, params, key, data, *, step=0) -> dict:
 
 
 def bound_terms(model, params, key, data, *, step=0) -> dict:
-    """Every example's terms of the model's own loss: {"bound": [N], "rate": [N], "distortion": [N], ...}, nats, and the
-    `loss` itself where it has no bound; of the ELBO with one sample, or of `reconstruction` where there is no p(z), if
-    the loss couples the examples of a batch (`disentangling`) and has no terms of one.
+    """{"bound": [N]}, the exact log p(x) of every example where the model has it and no codes; else the terms of its own
+    loss, {"bound": [N], "rate": [N], "distortion": [N], ...}, and the `loss` itself where it has no bound. Where a loss
+    couples the examples of a batch (`disentangling`) and has no terms of one: those of the ELBO with one sample, or of
+    `reconstruction` if there is no p(z). All in nats.
 
     `data` is a batch of any size; example i uses the key fold_in(key, i), so the result does not depend on batching.
     """
@@ -183,7 +184,7 @@ def _exact(log_prob, mesh, params, data):
     return over_devices(some, mesh, params, data)
 
 
-def summary(terms, estimate, *, event_size, num_samples, offset=0.0) -> dict:
+def summary(terms, estimate, *, num_samples, **units) -> dict:
     """Means over a data set of `elbo_terms` and `log_likelihood`, nats an example, and what `summary_of` has."""
     return {
         "elbo": float(np.mean(terms["bound"], dtype=np.float64)),
@@ -191,23 +192,27 @@ def summary(terms, estimate, *, event_size, num_samples, offset=0.0) -> dict:
         "distortion": float(np.mean(terms["distortion"], dtype=np.float64)),
         "num_samples": num_samples,
         "effective_samples": float(np.mean(estimate["ess"])),
-        **summary_of(estimate["log_prob"], event_size=event_size, offset=offset),
+        **summary_of(estimate["log_prob"], **units),
     }
 
 
-def summary_of(log_prob, *, event_size, offset=0.0) -> dict:
-    """The mean of log p(x) [N], nats an example, its standard error over examples, and bits/dim.
+def summary_of(log_prob, *, event_size=None, offset=0.0, num_tokens=None) -> dict:
+    """The mean of log p(x) [N], nats an example, its standard error over examples, and bits/dim of `event_size`.
 
     `offset` (nats a dimension) turns the density of dequantised data into a bound on the mass of its levels, in
-    `bits_per_dim` alone (`data.transforms.log_levels_per_dim`).
+    `bits_per_dim` alone (`data.transforms.log_levels_per_dim`). Of text, whose N sentences have `num_tokens` predicted
+    tokens, ends included, instead: perplexity exp(-Σ log p(x) / num_tokens), and the same as bits a token.
     """
     log_prob = np.asarray(log_prob, np.float64)
-    return {
+    summary = {
         "log_prob": float(log_prob.mean()),
         "log_prob_se": float(log_prob.std(ddof=1) / np.sqrt(len(log_prob))) if len(log_prob) > 1 else float("nan"),
         "num_examples": len(log_prob),
-        "bits_per_dim": bits_per_dim(float(log_prob.mean()) - offset * event_size, event_size),
     }
+    if num_tokens is None:
+        return summary | {"bits_per_dim": bits_per_dim(summary["log_prob"] - offset * event_size, event_size)}
+    bits = bits_per_dim(float(log_prob.sum()), num_tokens)
+    return summary | {"num_tokens": num_tokens, "perplexity": 2.0**bits, "bits_per_token": bits}
 
 
 def _largest_divisor(number, limit):

@@ -1,6 +1,7 @@
 """One file per family: its equations, `family(...) -> Model`, `from_config(**keys) -> Model`."""
 
 import importlib
+import inspect
 import pkgutil
 
 from vae_jax.core import Model, call
@@ -14,10 +15,16 @@ def families() -> list[str]:
 def from_config(family: str, config: dict, **given) -> Model:
     """The model of `family` (a file of this folder) whose keyword arguments are the keys of `config`.
 
-    `given` is what the data say: `event_shape`, and `num_classes` where there is a context (0 otherwise).
-    Raises `ValueError` for an unknown family or key, with the nearest allowed one.
+    `given` is what the data say: `event_shape`, `num_classes` where there is a context (0 otherwise), and of a text
+    its `vocabulary_size`.
+    Raises `ValueError` for an unknown family or key, with the nearest allowed one, and where a family of images is
+    given text or the other way round.
     """
     if family not in families():
         raise ValueError(f"config.family: unknown value {family!r} (allowed: {', '.join(families())})")
     module = importlib.import_module(f"vae_jax.models.{family}")
+    of_text = "vocabulary_size" in inspect.signature(module.from_config).parameters
+    if of_text != ("vocabulary_size" in given):
+        kinds = ("text", "images") if of_text else ("images", "text")
+        raise ValueError(f"config.family {family!r} is a model of {kinds[0]}, and config.data is a set of {kinds[1]}")
     return call(module.from_config, config, where="config.model", **given)

@@ -3,5 +3,6 @@
 from vae_jax.training.alternating import aggressive, alternating
 from vae_jax.training.em import counting, em
 from vae_jax.training.gradient import gradient
+from vae_jax.training.whole_data import whole_data
 
-__all__ = ["aggressive", "alternating", "counting", "em", "gradient"]
+__all__ = ["aggressive", "alternating", "counting", "em", "gradient", "whole_data"]

@@ -1,0 +1,32 @@
+"""Neural language models over words: `language_model_text.py:lstm` (the default) or `:transformer`.
+
+arXiv:1409.2329, arXiv:1706.03762.  python -m experiments.train --config=experiments/configs/language_model_text.py:lstm
+
+Without a path the data are sentences of a grammar whose entropy is known; of a file with a sentence on each line,
+--config.data.path=FILE --config.data.tokens.max_length=32 --config.data.tokens.min_count=5. Not yet measured.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import ngram_text, vae_digits
+
+NETWORKS = {
+    "lstm": {"name": "lstm", "width": 128, "num_layers": 1, "tied": True, "dropout": 0.1},
+    "transformer": {"name": "transformer", "width": 64, "num_layers": 2, "num_heads": 4, "tied": True, "dropout": 0.1},
+}
+
+
+def get_config(arg: str = "lstm") -> ConfigDict:
+    config = vae_digits.get_config()
+    config.family = "language_model"
+    config.model = ConfigDict({"network": NETWORKS["lstm" if arg in ("smoke", "") else arg]})
+    config.data.update(ngram_text.DATA)
+    config.optimizer.clip_norm = 1.0
+    config.optimizer.learning_rate = 3e-3
+    config.optimizer.schedule.decay_steps = 2_000
+    config.optimizer.average_decay = 0.99
+    config.train.update({"num_steps": 2_000, "log_every": 100, "eval_every": 500, "checkpoint_every": 1_000})
+    if arg == "smoke":
+        config.model.network.width = 16
+        config = vae_digits.smoke(config)
+    return config

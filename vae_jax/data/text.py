@@ -1,0 +1,148 @@
+"""Text as arrays of token ids, and back: `load(path)`, `Vocabulary`.
+
+A sentence of L tokens is the row (w_1, ..., w_L, <eos>, <pad>, ..., <pad>) of max_length + 1 ids. <pad> is 0: nothing
+is ever predicted to be <pad>, so that 0 in front of w_1 can stand for the beginning, and there is no <bos>. What of a
+row is not 0 is predicted: L + 1 tokens, the end included. A token that is not in the vocabulary is <unk>.
+"""
+
+import collections
+import dataclasses
+import functools
+import re
+from pathlib import Path
+
+import numpy as np
+from absl import logging
+
+from vae_jax.data import synthetic
+
+PAD, EOS, UNK = range(3)
+SPECIAL = ("<pad>", "<eos>", "<unk>")
+LEVELS = ("word", "character")
+SPLIT_SEED = 0
+HELD_OUT = 20  # one distinct sentence of so many is for validation, one for test
+
+_WORD = re.compile(r"\w+(?:['’-]\w+)*|[^\w\s]")  # well-beloved, john's; a mark of punctuation is a word of its own
+_CLOSING = re.compile(r" (?=[.,;:?!)])")
+
+
+@dataclasses.dataclass(frozen=True)
+class Vocabulary:
+    """`tokens[i]` is the string of id i, the special three first; `level` says of what a token is."""
+
+    tokens: tuple
+    level: str
+
+    def __len__(self):
+        return len(self.tokens)
+
+    @functools.cached_property
+    def ids(self):
+        return {token: i for i, token in enumerate(self.tokens)}
+
+    def encode(self, tokens, length):
+        """The row [length] of a sentence. Raises `ValueError` where it and its end do not fit."""
+        if len(tokens) >= length:
+            raise ValueError(f"a sentence of {len(tokens)} tokens and <eos> do not fit into {length}")
+        row = np.full(length, PAD, np.int32)
+        row[: len(tokens) + 1] = [*(self.ids.get(token, UNK) for token in tokens), EOS]
+        return row
+
+    def decode(self, row):
+        """The string of a row up to its end; words are set apart by spaces, but for a closing mark."""
+        row = np.asarray(row)
+        ends = np.flatnonzero((row == EOS) | (row == PAD))
+        tokens = [self.tokens[i] for i in (row[: ends[0]] if len(ends) else row)]
+        return _CLOSING.sub("", " ".join(tokens)) if self.level == "word" else "".join(tokens)
+
+
+def load(path=None, *, level="word", min_count=1, max_length=32):
+    """{split: ids int32 [N, max_length + 1]} and the `Vocabulary` of a file with a sentence on each line, a .tsv's in
+    its last column; without a path, of the sentences of `synthetic.grammar`.
+
+    Letters are made small. `level`: "word" or "character". In the vocabulary is what the training split, and that
+    alone, has at least `min_count` times, the most frequent first. Empty lines and sentences of more than `max_length`
+    tokens are left out, and the log says how many.
+    Raises FileNotFoundError for a file that is not there, `ValueError` for one that is no such text, for options that
+    are out of range, and where nothing is left.
+    """
+    if level not in LEVELS:
+        raise ValueError(f"level: unknown value {level!r} (allowed: {', '.join(LEVELS)})")
+    for name, value in (("min_count", min_count), ("max_length", max_length)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    tokens = functools.partial(tokenize, level=level)
+    if path is None:
+        parts = {name: [tokens(line) for line in synthetic.grammar(name)] for name in synthetic.GRAMMAR_SIZES}
+        parts = {name: _fitting(sentences, max_length, "the grammar") for name, sentences in parts.items()}
+    else:
+        parts = split(_fitting([tokens(line) for line in read_lines(path)], max_length, path))
+    words = vocabulary(parts["train"], level=level, min_count=min_count)
+    ids = {name: np.stack([words.encode(s, max_length + 1) for s in sentences]) for name, sentences in parts.items()}
+    return ids, words
+
+
+def tokenize(line, *, level):
+    """The tokens of a line, a tuple of strings."""
+    line = line.lower()
+    return tuple(_WORD.findall(line)) if level == "word" else tuple(" ".join(line.split()))
+
+
+def read_lines(path):
+    """The sentences of a file, line by line: of a .tsv what is behind the last tab."""
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"text: no file {path}; want one in UTF-8 with a sentence on each line, or .tsv")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text in UTF-8 ({error})") from error
+    if wrong := [n for n, line in enumerate(lines, 1) if "\0" in line]:
+        raise ValueError(f"{path}, line {wrong[0]}: a zero byte; this is no text")
+    if path.suffix != ".tsv":
+        return lines
+    if wrong := [n for n, line in enumerate(lines, 1) if line.strip() and "\t" not in line]:
+        raise ValueError(f"{path}, line {wrong[0]}: no tab, where a .tsv has its sentences behind the last; cut short?")
+    return [line.rpartition("\t")[2] for line in lines]
+
+
+def split(sentences):
+    """{split: sentences}, of the distinct ones a random twentieth for validation and one for test, by a permutation of
+    seed `SPLIT_SEED`. Copies of a sentence go where it goes, so that none stands on both sides.
+    """
+    distinct = list(dict.fromkeys(sentences))
+    held_out = len(distinct) // HELD_OUT
+    if not held_out:
+        raise ValueError(f"{len(distinct)} distinct sentences are too few for three splits: at least {HELD_OUT}")
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(distinct))
+    names = ["test"] * held_out + ["valid"] * held_out + ["train"] * (len(distinct) - 2 * held_out)
+    place = {distinct[i]: name for i, name in zip(order, names, strict=True)}
+    return {name: [s for s in sentences if place[s] == name] for name in ("train", "valid", "test")}
+
+
+def vocabulary(sentences, *, level, min_count) -> Vocabulary:
+    """The tokens that `sentences` have at least `min_count` times, by falling count and then by the alphabet."""
+    counts = collections.Counter(token for sentence in sentences for token in sentence)
+    kept = sorted((token for token, n in counts.items() if n >= min_count), key=lambda token: (-counts[token], token))
+    if not kept:
+        raise ValueError(
+            f"min_count {min_count}: no token is so frequent; the most frequent has {max(counts.values())}"
+        )
+    return Vocabulary((*SPECIAL, *kept), level)
+
+
+def num_predicted(x):
+    """How many tokens of the rows x [..., T] a model predicts, ends included."""
+    return int(np.sum(np.asarray(x) != PAD))
+
+
+def _fitting(sentences, max_length, where):
+    """The sentences of 1 to `max_length` tokens."""
+    kept = [s for s in sentences if 0 < len(s) <= max_length]
+    if not kept:
+        raise ValueError(f"{where}: none of {len(sentences)} lines has 1 to {max_length} tokens")
+    if len(kept) < len(sentences):
+        empty = sum(not s for s in sentences)
+        longer = len(sentences) - len(kept) - empty
+        logging.info("%s: %d empty lines and %d of more than %d tokens left out", where, empty, longer, max_length)
+    return kept

@@ -1,0 +1,84 @@
+"""The next word from counts: orders interpolated, over a trie that lies in sorted arrays."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+
+@struct.dataclass
+class BackedOff:
+    """p(w | h) = p_n(w | h), where with h' the history h less its oldest word
+
+    p_k(w | h) = weight(hw) + backoff(h) p_{k-1}(w | h'),        p_0(w) = 1 / (V - 1), of <pad> 0.
+
+    Of a history that nothing was seen behind, weight = 0 and backoff = 1; else backoff(h) = 1 - Σ_w weight(hw).
+
+    `levels[k]` are the (k+1)-grams, sorted: those that begin with the k-gram `i` have the places first[i] to
+    first[i+1] - 1, in `word` [N + 1] the last word of each in rising order (and a larger number behind them all), in
+    `weight` [N + 1] its weight, in `cumulative` [N + 1] the running sum of these, which begins anew in each first[i];
+    `backoff` is of the k-grams. A k-gram is known by its place in level k - 1; that of no words is 0. `history` [n - 1]
+    ends with the last word.
+    """
+
+    levels: tuple
+    history: jax.Array
+    vocabulary_size: int = struct.field(pytree_node=False)
+
+    @property
+    def support(self):
+        return f"integers below {self.vocabulary_size}"
+
+    def log_prob(self, w):
+        grams = self._grams(jnp.append(self.history, w))
+        p = jnp.where(w == 0, 0.0, 1.0 / (self.vocabulary_size - 1))
+        for k, level in enumerate(self.levels):
+            (node, seen), (place, found) = ([a[i] for a in grams[k + j]] for i, j in ((-2, 0), (-1, 1)))
+            p = jnp.where(found, level["weight"][place], 0.0) + jnp.where(seen, level["backoff"][node], 1.0) * p
+        return jnp.log(p)
+
+    def sample(self, key):
+        """Exact: p is a mixture over orders. From the highest on, an order answers with probability 1 - backoff(h), by
+        the inverse of its cumulative weights; where none does, all words but <pad> are alike.
+        """
+        grams = self._grams(self.history)
+        word, answered = jax.random.randint(key, (), 1, self.vocabulary_size), jnp.asarray(False)
+        for k in reversed(range(len(self.levels))):
+            level, (node, seen) = self.levels[k], [a[-1] for a in grams[k]]
+            low, high = level["first"][node], level["first"][node + 1]
+            chosen, u = jax.random.uniform(jax.random.fold_in(key, k + 1), (2,))
+            total = level["cumulative"][high - 1]
+            place = _bisect(level["cumulative"], low, high, (1.0 - u) * total)  # 1 - u > 0: never a word of no weight
+            answers = seen & (chosen >= level["backoff"][node]) & ~answered
+            word = jnp.where(answers, level["word"][place], word)
+            answered |= answers
+        return word
+
+    def _grams(self, words):
+        """For k = 0, 1, ..., of all k-grams of `words`, from the first to the last, the place in level k - 1 and
+        whether it is there.
+        """
+        grams = [(jnp.zeros(len(words) + 1, jnp.int32), jnp.ones(len(words) + 1, bool))]
+        for k, level in enumerate(self.levels[: len(words)]):
+            node, seen = (a[:-1] for a in grams[k])
+            place, found = jax.vmap(_child, (None, 0, 0))(level, node, words[k:])
+            grams.append((jnp.where(seen & found, place, 0), seen & found))
+        return grams
+
+
+def _child(level, node, word):
+    """The place of `word` among those that follow `node`, and whether it is there."""
+    high = level["first"][node + 1]
+    place = _bisect(level["word"], level["first"][node], high, word)
+    return place, (place < high) & (level["word"][place] == word)
+
+
+def _bisect(values, low, high, x):
+    """The first place in low, ..., high - 1 whose value is at least x, or `high`; `values` rise from low to high."""
+
+    def halve(_, bounds):
+        low, high = bounds
+        middle = (low + high) // 2
+        right = (low < high) & (values[middle] < x)
+        return jnp.where(right, middle + 1, low), jnp.where(right | (low == high), high, middle)
+
+    return jax.lax.fori_loop(0, len(values).bit_length(), halve, (low, high))[0]

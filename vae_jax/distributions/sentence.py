@@ -1,0 +1,92 @@
+"""Sentences: the chain rule over words, up to an end that is itself a word."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from vae_jax.distributions.discrete import Categorical
+
+PAD, END = 0, 1  # the ids of `data.text`; PAD is what follows the end, and what stands before the first word
+
+
+@struct.dataclass
+class Sentence:
+    """p(w_1, ..., w_L, end) = Π_t p(w_t | w_<t) over the rows x = (w_1, ..., w_L, end, pad, ..., pad), int [T].
+
+    What is behind the end has probability one and is not read: padding changes no likelihood. A row that is full before
+    an end came is an event of its own, so that the masses of all rows sum to one. Ids are names: there is no mean.
+
+    `log_probs(params, x)` are the log p(x_t | x_<t) of all places [T] at once; `start(params)` and `step(params, carry,
+    previous)` -> (carry, p(w_t | w_<t)) go word by word, with `previous` = w_{t-1}, PAD before the first: what is
+    carried (the state of an LSTM, the keys and values of a Transformer) spares a draw the words it has seen.
+    """
+
+    params: Any
+    log_probs: Callable = struct.field(pytree_node=False)
+    start: Callable = struct.field(pytree_node=False)
+    step: Callable = struct.field(pytree_node=False)
+    length: int = struct.field(pytree_node=False)  # T
+    vocabulary_size: int = struct.field(pytree_node=False)
+
+    @classmethod
+    def of(cls, network, variables, context, length, vocabulary_size, *, dropout_key=None):
+        """That of a network which gives the logits [T, V] of all places from the words before each, and from a context,
+        a vector or None (`networks.language`). With a `dropout_key` its log_prob is that of the network thinned so.
+        """
+        given = {"variables": variables, "context": context, "dropout_key": dropout_key}
+        return cls(given, *_of_network(network), length, vocabulary_size)
+
+    @property
+    def support(self):
+        return f"integers below {self.vocabulary_size}"
+
+    def sample(self, key):
+        """One scan over the T places: the word at t from the key fold_in(key, t), PAD behind the end."""
+
+        def draw(state, t):
+            carry, previous, ended = state
+            carry, conditional = self.step(self.params, carry, previous)
+            word = jnp.where(ended, PAD, conditional.sample(jax.random.fold_in(key, t))).astype(jnp.int32)
+            return (carry, word, ended | (word == END)), word
+
+        begin = (self.start(self.params), jnp.asarray(PAD, jnp.int32), jnp.asarray(False))
+        return jax.lax.scan(draw, begin, jnp.arange(self.length))[1]
+
+    def log_prob(self, x):
+        """Σ_t log p(x_t | x_<t) up to the end, in nats."""
+        return jnp.sum(jnp.where(predicted(x), self.log_probs(self.params, x), 0.0))
+
+
+@functools.cache  # the same functions of the same network: values that compilers compare
+def _of_network(network):
+    """`log_probs`, `start` and `step` of a `Sentence`."""
+
+    def log_probs(given, x):
+        key = given["dropout_key"]
+        dropping = {} if key is None else {"dropping": True, "rngs": {"dropout": key}}
+        logits = network.apply(given["variables"], before(x), given["context"], **dropping)
+        return jnp.take_along_axis(jax.nn.log_softmax(logits), x[:, None], axis=1)[:, 0]
+
+    def start(given):
+        return network.apply(given["variables"], method="start")
+
+    def step(given, carry, previous):
+        carry, logits = network.apply(given["variables"], carry, previous, given["context"], method="step")
+        return carry, Categorical(logits)
+
+    return log_probs, start, step
+
+
+def predicted(x):
+    """Which places of a row [T] have no end before them."""
+    ends = jnp.cumsum(x == END)
+    return ends - (x == END) == 0
+
+
+def before(x):
+    """w_{t-1} at every place t of a row [T]: PAD, w_1, ..., w_{T-1}."""
+    return jnp.concatenate([jnp.full_like(x[:1], PAD), x[:-1]])

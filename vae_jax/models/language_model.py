@@ -1,0 +1,41 @@
+"""Language models: the chain rule over the words of a sentence, every conditional from one network.
+
+p(w_1, ..., w_L, end) = Π_t Categorical(w_t; logits_t(w_1, ..., w_{t-1}))
+"""
+
+import jax
+
+from vae_jax import core
+from vae_jax.core import Model, tractable, unconditional
+from vae_jax.distributions import Sentence
+from vae_jax.networks import language
+
+
+def language_model(network, event_shape, vocabulary_size) -> Model:
+    """Fitted by `gradient`: `network(before, context)` puts out the logits [T, V] (`networks.language`).
+
+    With dropout the loss is that of a network thinned anew for every sentence and step; `log_prob`, which validation
+    and test ask for, is of the whole one.
+    """
+    (length,) = event_shape
+
+    def density(params, context=None, dropout_key=None):
+        return Sentence.of(network, params, None, length, vocabulary_size, dropout_key=dropout_key)
+
+    def thinned_loss(params, key, batch, step):
+        def log_prob(key, x):
+            return density(params, dropout_key=key).log_prob(x)
+
+        return -jax.vmap(log_prob)(jax.random.split(key, len(batch["x"])), batch["x"]), {}
+
+    model = tractable(lambda key, batch: network.init(key, batch["x"][0]), density)
+    return model._replace(loss=thinned_loss) if network.dropout else model
+
+
+def from_config(*, event_shape, num_classes, vocabulary_size, network) -> Model:
+    """From plain dicts: `network` names `lstm` or `transformer` (`networks.language`), with its keyword arguments."""
+    unconditional("language_model", num_classes)
+    given = {"vocabulary_size": vocabulary_size, "length": event_shape[0]}
+    return language_model(
+        core.build(language, network, where="config.model.network", **given), event_shape, vocabulary_size
+    )

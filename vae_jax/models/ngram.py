@@ -1,0 +1,136 @@
+"""n-grams with interpolated Kneser-Ney smoothing (Chen and Goodman 1999, doi:10.1006/csla.1999.0128, sec. 3.3, 4.2).
+
+p_k(w | h) = [max(c(hw) - D(c(hw)), 0) + Σ_v D(c(hv)) p_{k-1}(w | h')] / Σ_v c(hv)        h' = h less its oldest word
+
+c counts what was seen in the highest order; in the others, how many different words were seen in front of hw, but for
+histories that begin with the sentence, which nothing stands in front of: these are counted as they were seen.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vae_jax.core import Model, tractable, unconditional
+from vae_jax.distributions import BackedOff, Sentence
+from vae_jax.distributions.sentence import PAD
+
+FALLBACK = (0.5, 1.0, 1.5)  # discounts where the data are too few to estimate them
+
+
+def ngram(order, event_shape, vocabulary_size, *, discounts="modified") -> Model:
+    """Fitted by `whole_data`: the counts of V^n words are sparse, so they are made of all sentences at once.
+
+    `discounts`: "modified", D(1), D(2) and D(3 or more) of every order; "absolute", one D of every order (Kneser and
+    Ney 1995). Raises `ValueError` for an order below 1 or unknown discounts.
+    """
+    if order < 1:
+        raise ValueError(f"config.model.order must be at least 1, got {order}")
+    if discounts not in DISCOUNTS:
+        raise ValueError(f"config.model.discounts: unknown value {discounts!r} (allowed: {', '.join(DISCOUNTS)})")
+    (length,) = event_shape
+
+    def conditional(params, history):
+        return BackedOff(params["levels"], history, vocabulary_size)
+
+    def log_probs(params, x):
+        padded = jnp.concatenate([jnp.full(order - 1, PAD, x.dtype), x])
+        places = jnp.arange(length)
+        histories = padded[places[:, None] + jnp.arange(order - 1)[None]]
+        return jax.vmap(lambda history, w: conditional(params, history).log_prob(w))(histories, x)
+
+    def start(params):
+        return jnp.full(order, PAD, jnp.int32)
+
+    def step(params, words, previous):
+        words = jnp.append(words[1:], previous)
+        return words, conditional(params, words[1:])
+
+    def density(params, context=None):
+        return Sentence(params, log_probs, start, step, length, vocabulary_size)
+
+    def fit(x):
+        return {"levels": levels(x, order=order, discounts=DISCOUNTS[discounts])}
+
+    def init(key, batch):
+        """Nothing is counted: all words are alike."""
+        return jax.tree.map(jnp.asarray, fit(np.zeros((0, length), np.int32)))
+
+    return tractable(init, density, fit=fit)
+
+
+def levels(x, *, order, discounts):
+    """The arrays of `BackedOff` for orders 1, ..., `order`, from the rows x [N, T] of `Sentence`, in NumPy: one sort an
+    order. `discounts`: counts -> what is taken off each.
+    """
+    words = np.concatenate([np.full((len(x), 1), PAD), x], axis=1).astype(np.int64)
+    valid = words != PAD
+    valid[:, 0] = True  # where the sentence begins
+    size = words.max(initial=PAD) + 1
+    nodes, sizes = [np.zeros_like(words)], [1]  # of each place: the k-gram that ends before it
+    grams = []
+    for k in range(order):
+        row, column = np.nonzero(valid & (np.arange(words.shape[1]) >= k))
+        keys = nodes[k][row, column - 1 if k else column] * size + words[row, column]
+        unique, seen_at, node, count = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
+        nodes.append(np.zeros_like(words))
+        nodes[-1][row, column] = node
+        sizes.append(max(1, len(unique)))
+        grams.append((unique, (row[seen_at], column[seen_at]), count))
+    return tuple(
+        _level(*np.divmod(unique, size), _continued(grams, nodes, k), sizes[k], discounts)
+        for k, (unique, _, _) in enumerate(grams)
+    )
+
+
+def _continued(grams, nodes, k):
+    """What is counted of each (k+1)-gram: above."""
+    unique, (_, column), count = grams[k]
+    if k + 1 < len(grams):
+        in_front = np.bincount(nodes[k + 1][grams[k + 1][1]], minlength=len(unique))
+        count = np.where(column == k, count, in_front)
+    return np.where(column == 0, 0, count)  # the beginning itself is never a next word
+
+
+def _level(parent, word, count, num_parents, discounts):
+    kept = count - discounts(count)
+    total = np.maximum(np.bincount(parent, count, num_parents), 1)
+    weight = kept / total[parent]
+    first = np.searchsorted(parent, np.arange(num_parents + 1))
+    running = np.concatenate([[0.0], np.cumsum(weight)])
+    cumulative = running[1:] - running[first[parent]]
+    return {
+        "first": first.astype(np.int32),
+        "word": np.append(word, np.iinfo(np.int32).max).astype(np.int32),
+        "weight": np.append(weight, 0.0).astype(np.float32),
+        "cumulative": np.append(cumulative, 0.0).astype(np.float32),
+        "backoff": (1.0 - np.bincount(parent, weight, num_parents)).astype(np.float32),
+    }
+
+
+def modified(count):
+    """D(c) of doi:10.1006/csla.1999.0128 eq. (17): with n_r the grams counted r times and Y = n_1 / (n_1 + 2 n_2),
+    D(r) = r - (r + 1) Y n_{r+1} / n_r for r = 1, 2, 3 or more. `FALLBACK` where an n_r is 0 or a D(r) outside [0, r].
+    """
+    n = np.bincount(np.minimum(count, 5), minlength=6).astype(float)
+    if n[1:5].all():
+        r = np.arange(1, 4)
+        own = r - (r + 1) * n[1] / (n[1] + 2.0 * n[2]) * n[2:5] / n[1:4]
+    if not n[1:5].all() or np.any(own < 0) or np.any(own > r):
+        own = FALLBACK
+    return np.array([0.0, *own])[np.minimum(count, 3)]
+
+
+def absolute(count):
+    """D = n_1 / (n_1 + 2 n_2) of every count but 0, in [0, 1]; `FALLBACK`'s first where both are 0."""
+    n = np.bincount(np.minimum(count, 3), minlength=4).astype(float)
+    own = n[1] / (n[1] + 2.0 * n[2]) if n[1] + n[2] else FALLBACK[0]
+    return np.where(count > 0, own, 0.0)
+
+
+DISCOUNTS = {"modified": modified, "absolute": absolute}
+
+
+def from_config(*, event_shape, num_classes, vocabulary_size, order, discounts) -> Model:
+    """From a config: the keys of `ngram`; the learner is `whole_data`."""
+    unconditional("ngram", num_classes)
+    return ngram(order, event_shape, vocabulary_size, discounts=discounts)
