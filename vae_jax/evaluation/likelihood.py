@@ -22,10 +22,10 @@ def mean_terms(model, params, key, data, *, step=0) -> dict:
 
 
 def bound_terms(model, params, key, data, *, step=0) -> dict:
-    """{"bound": [N]}, the exact log p(x) of every example where the model has it and no codes; else the terms of its own
-    loss, {"bound": [N], "rate": [N], "distortion": [N], ...}, and the `loss` itself where it has no bound. Where a loss
-    couples the examples of a batch (`disentangling`) and has no terms of one: those of the ELBO with one sample, or of
-    `reconstruction` if there is no p(z). All in nats.
+    """{"bound": [N]}, the exact log p(x) of every example, where the model has it and no codes; else the terms of its
+    own loss, {"bound": [N], "rate": [N], "distortion": [N], ...}, and the `loss` itself where it has no bound. Where a
+    loss couples the examples of a batch (`disentangling`) and has no terms of one: those of the ELBO with one sample,
+    or of `reconstruction` if there is no p(z). All in nats.
 
     `data` is a batch of any size; example i uses the key fold_in(key, i), so the result does not depend on batching.
     """
