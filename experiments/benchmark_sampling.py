@@ -19,12 +19,13 @@ from absl import app, flags
 
 from experiments.setup import launched, parse_flags
 from vae_jax import models
+from vae_jax.distributions import RasterScan
 
 CONFIGS = flags.DEFINE_list("configs", ["pixel_cnn_mnist"], "Configs, one a row; NAME:ARGUMENT.")
 SHAPE = flags.DEFINE_list("shape", ["28", "28", "1"], "Of an event.")
-DRAWS = flags.DEFINE_integer("draws", 16, "How many are drawn together.")
-PIXELS = flags.DEFINE_integer("pixels", 28, "How many of an uncached draw are timed.")
-ROUNDS = flags.DEFINE_integer("rounds", 3, "How often every measurement takes its turn.")
+DRAWS = flags.DEFINE_integer("draws", 16, "How many are drawn together.", lower_bound=1)
+PIXELS = flags.DEFINE_integer("pixels", 28, "How many of an uncached draw are timed.", lower_bound=1)
+ROUNDS = flags.DEFINE_integer("rounds", 3, "How often every measurement takes its turn.", lower_bound=1)
 
 
 def densities(config, event_shape):
@@ -40,8 +41,11 @@ def densities(config, event_shape):
 def measure(config, event_shape, draws, pixels, rounds):
     """(seconds a draw, seconds an uncached draw, share of the compared pixels in which they agree)."""
     params, density = densities(config, event_shape)
+    if not isinstance(density(params), RasterScan):
+        raise ValueError(f"{config}: a {type(density(params)).__name__} has no cached draw; pixel_cnn has")
     keys = jax.random.split(jax.random.key(2), draws)
     num_pixels = density(params).uncached().event_shape[0]
+    pixels = min(pixels, num_pixels)
 
     @jax.jit
     def cached(params, keys):

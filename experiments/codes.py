@@ -47,11 +47,12 @@ COLUMNS = {  # title: digits
 @setup.launched
 def main(argv):
     del argv
-    out, rows, planes, dataset = Path(OUT.value), [], {}, None
+    out, rows, planes, first = Path(OUT.value), [], {}, None
     for name, folders in groups(WORKDIRS.value).items():
         experiment = setup.build(setup.load_config(folders[0]))  # but for the seed that of all
-        dataset = dataset or experiment.dataset
-        check(experiment, dataset, folders[0])
+        first = first or experiment
+        check(experiment, first, folders[0])
+        dataset = first.dataset
         own = (experiment.config, experiment.learner, experiment.stream)
         train = jax.tree.map(lambda a: a[: NUM_TRAIN.value], experiment.split("train"))
         test = jax.tree.map(lambda a: a[: NUM_TEST.value], experiment.split("test"))
@@ -66,8 +67,12 @@ def main(argv):
                 size = codes.shape[1]
                 title = name if size == 2 else f"{name}\n2 principal components of {size}"
                 planes[title] = report.to_plane(codes)[0]
-                if DRAW.value:
-                    figure = samples(experiment, params, train, name)
+                try:
+                    figure = samples(experiment, params, train, name) if DRAW.value else None
+                except ValueError as error:  # a hierarchy, or a model that is told the class
+                    logging.info("%s: no samples: %s", name, error)
+                    figure = None
+                if figure:
                     plotting.save(figure, out / "samples" / f"{name}.png")
         rows.append(summary(name, size, measured))
     write(rows, out)
@@ -75,14 +80,24 @@ def main(argv):
     print(f"\n{(out / 'codes.md').read_text()}\ntables and figures in {out}")
 
 
-def check(experiment, dataset, folder):
-    """Raise `ValueError` for what cannot be a row of a table of `dataset`."""
+def check(experiment, first, folder):
+    """Raise `ValueError` for what cannot be a row of the same table as `first`."""
+    dataset = first.dataset
     if experiment.model.latent is None:
         raise ValueError(f"{folder}: the family {experiment.config['family']!r} has no codes")
     if experiment.dataset.name != dataset.name:
         raise ValueError(f"{folder}: trained on {experiment.dataset.name}, others on {dataset.name}: one set a table")
     if dataset.test.label is None:
         raise ValueError(f"{folder}: {dataset.name} has no classes to probe for")
+    pixels = lambda e: (e.config["data"]["transform"], e.config["model"]["likelihood"])  # noqa: E731
+    if pixels(experiment) != pixels(first):
+        raise ValueError(
+            f"{folder}: MSE and distortion of {pixels(experiment)} do not stand beside those of {pixels(first)}: "
+            "one data.transform and one model.likelihood a table"
+        )
+    for split in ("train", "test"):
+        if not np.array_equal(getattr(experiment.dataset, split).label, getattr(dataset, split).label):
+            raise ValueError(f"{folder}: not the images of the other rows (data.path, data.leave_out): one set a table")
 
 
 def groups(patterns) -> dict:

@@ -1,7 +1,7 @@
 """Many models of the same data on one yardstick: a table and a sheet of samples, a row a model.
 
-    python -m experiments.compare [--tables=mnist,digits,fashion_mnist] [--workdir=runs/compare]
-    python -m experiments.compare --runs='runs/vae_mnist,runs/iwae_*' --workdir=DIR
+    python -m experiments.compare [--tables=mnist,digits,fashion_mnist] [--path=DIR] [--workdir=runs/compare]
+    python -m experiments.compare --runs=runs/vae_mnist --runs='runs/iwae_*' --workdir=DIR
 
 The first trains what `experiments/comparisons.py` lists, each model in a workdir of its own that every launcher takes;
 the second compares runs that are there. Writes table.md, table.csv and samples.png, for every table. The same command
@@ -27,10 +27,14 @@ from absl import app, flags, logging
 from experiments import comparisons, report, run, setup
 from vae_jax.core import RUNNING, with_code_density
 from vae_jax.data import pipeline, transforms
+from vae_jax.distributions import num_levels
 from vae_jax.tasks import generate
 
 TABLES = flags.DEFINE_list("tables", list(comparisons.TABLES), "Which of experiments/comparisons.py.")
-RUNS = flags.DEFINE_list("runs", [], "Instead: workdirs that experiments.train has written, or patterns of them.")
+RUNS = flags.DEFINE_multi_string(  # a member's name may hold a comma
+    "runs", [], "Instead: a workdir that experiments.train has written, or a pattern; may be given again."
+)
+PATH = flags.DEFINE_string("path", "", "A folder with a folder of files for each set; default: $VAE_JAX_DATA.")
 WORKDIR = flags.DEFINE_string("workdir", "runs/compare", "Where everything goes.")
 NUM_DRAWN = 16  # samples of a model
 CODE_COMPONENTS = 10  # of the density fitted to the codes of a model without p(z)
@@ -42,7 +46,7 @@ class Row(NamedTuple):
     log_prob: float | None  # nats an image, of the mass of the stored levels
     log_prob_se: float | None
     bits_per_dim: float | None
-    parameters: int
+    parameters: int  # numbers that are kept, of a symmetric or triangular matrix all
     seconds: float  # of training, without compilation
     compile_seconds: float
 
@@ -53,7 +57,8 @@ def main(argv):
     workdir = Path(WORKDIR.value)
     if RUNS.value:
         folders = [Path(path) for pattern in RUNS.value for path in sorted(glob.glob(pattern)) or [pattern]]
-        compare({folder.name: folder for folder in folders}, workdir)
+        names = [folder.name for folder in folders]
+        compare({f.name if names.count(f.name) == 1 else str(f): f for f in folders}, workdir)
         return
     for name in TABLES.value:
         if name not in comparisons.TABLES:
@@ -63,6 +68,7 @@ def main(argv):
         for model, config in comparisons.TABLES[name]().items():
             folders[model] = workdir / name / model.replace(" ", "_").replace(",", "")
             logging.info("table %s: %s", name, model)
+            config.data.path = str(Path(PATH.value) / name) if PATH.value and name != "digits" else ""
             run.complete(config.to_dict(), folders[model], figures=False)
         compare(folders, workdir / name)
 
@@ -77,13 +83,16 @@ def compare(folders, workdir):
     check_comparable({name: setup.load_config(folder) for name, folder in folders.items()})
     rows, sheet = [], {}
     for name, folder in folders.items():
+        results = results_of(folder)
         experiment = setup.build(setup.load_config(folder))
+        check_mass(name, experiment)
         fitted = setup.restore(folder, experiment.config, experiment.learner, experiment.stream, mesh=experiment.mesh)
-        rows.append(row_of(name, experiment, fitted.params, json.loads((folder / "results.json").read_text())))
+        rows.append(row_of(name, experiment, fitted.params, results))
         sheet.setdefault("test images", report.to_unit(experiment)(experiment.split("test")["x"][:NUM_DRAWN]))
         experiment = experiment._replace(model=able_to_draw(experiment, fitted.params))
         sheet[name] = report.draws(experiment, fitted.params, jax.random.key(0), NUM_DRAWN)
-    test = f"{experiment.dataset.name}, {len(experiment.dataset.test.x)} test images"
+    num_test = experiment.config["eval"]["num_test"] or len(experiment.dataset.test.x)
+    test = f"{experiment.dataset.name}, {num_test} test images"
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / "table.md").write_text(markdown(rows) + "\n")
     (workdir / "table.csv").write_text(comma_separated(rows))
@@ -101,27 +110,44 @@ def able_to_draw(experiment, params):
 
 
 def check_comparable(configs):
-    """Raise `ValueError` unless all of `configs` {name: config} measure the mass of the same test images."""
+    """Raise `ValueError` unless all of `configs` {name: config} are of the same test images."""
     kinds = {}
     for name, config in configs.items():
         data, transform = config["data"], config["data"]["transform"]
-        if transform == "unit":
-            raise ValueError(
-                f"{name}: a density of pixels on a grid of points has no place in a table, for it grows without bound; "
-                f"train with config.data.transform='dequantize'"
-            )
+        if transform == "tokens":
+            raise ValueError(f"{name}: a model of text, and this table is of images; perplexity is in its results.json")
         if data["context"] and config["model"].get("given_class", True):
-            raise ValueError(
-                f"{name}: log p(x|c) of a model that is told the class is no log p(x); set data.context=False"
-            )
+            raise ValueError(f"{name} is told the class: its log p(x|c) is no log p(x); set config.data.context=False")
+        images = data["name"] + (f" in {data['path']}" if data["name"] == "idx" else "")
+        images += "".join(f", no {label}" for label in data.get("leave_out", ()))
         pixels = "binary" if transform == "binarize" else "grey levels"
-        left_out = "".join(f", no {label}" for label in data.get("leave_out", ()))
-        kinds.setdefault((data["name"] + left_out, pixels, config["eval"]["num_test"]), []).append(name)
+        kinds.setdefault((images, pixels, config["eval"]["num_test"]), []).append(name)
     if len(kinds) > 1:
-        told = "; ".join(
-            f"{data} as {pixels}, {n or 'all'} images: {', '.join(k)}" for (data, pixels, n), k in kinds.items()
+        told = (
+            f"{images} as {pixels}, {n or 'all'} images: {', '.join(own)}" for (images, pixels, n), own in kinds.items()
         )
-        raise ValueError(f"these runs are not of the same test images, and stand in tables of their own: {told}")
+        raise ValueError(f"these runs are not of the same test images, and want tables of their own: {'; '.join(told)}")
+
+
+def check_mass(name, experiment):
+    """Raise `ValueError` where the likelihood is a density of pixels that were not dequantised."""
+    if experiment.model.latent and experiment.model.latent.prior is None:
+        return  # no number to be misread
+    likelihood = setup.likelihood_shapes(experiment)
+    if experiment.transform is not transforms.dequantize and num_levels(likelihood.support) is None:
+        raise ValueError(
+            f"{name}: a density ({type(likelihood).__name__}) of pixels on a grid of points is no mass of levels, and "
+            "can grow without bound; train with config.data.transform='dequantize', or with a likelihood of levels"
+        )
+
+
+def results_of(folder) -> dict:
+    """results.json. Raises `ValueError` for a run that has not come to its end."""
+    path = folder / "results.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
+    if not results or results.get("train/diverged"):
+        raise ValueError(f"{folder} is {'diverged' if results else 'not complete: run its experiments.train again'}")
+    return results
 
 
 def row_of(name, experiment, params, results) -> Row:

@@ -18,7 +18,6 @@ from experiments.configs import (
     naive_bayes_digits,
     vae_digits,
     vae_mnist,
-    vae_mnist_8bit,
 )
 
 NUM_SAMPLES = 500  # K of the importance-weighted bounds
@@ -39,7 +38,6 @@ def mnist() -> dict[str, ConfigDict]:
         "500 Bernoullis": mixture,
         "sigmoid belief network": _network("mnist", {"name": "made", "hidden": (), "activation": "relu"}, 8_000),
         "MADE, 500 hidden": _network("mnist", {"name": "made", "hidden": (500,), "activation": "relu"}, 8_000),
-        "NADE, 100 hidden": _network("mnist", {"name": "nade", "num_hidden": 100, "activation": "sigmoid"}, 2_000),
         "auto-encoder, 40 codes": _autoencoder("mnist", "bottleneck"),
         "denoising auto-encoder, 40 codes": _autoencoder("mnist", "denoising"),
         "VAE, 2 codes": _vae("mnist", num_steps=8_000, latent_dim=2),
@@ -86,9 +84,10 @@ def fashion_mnist() -> dict[str, ConfigDict]:
     autoencoder = _autoencoder(name, "bottleneck")
     autoencoder.data.transform = "dequantize"
     autoencoder.model.likelihood = ConfigDict({"name": "normal_fixed_scale", "scale": 0.1})
-    logistic = vae_mnist_8bit.get_config()
-    logistic.data.name = name
-    vae_mnist.train_for(logistic, num_steps=4_000)
+    logistic = _vae(name, num_steps=4_000)
+    logistic.data.transform = "levels"
+    logistic.model.likelihood = ConfigDict({"name": "discretized_logistic_mixture", "num_components": 3})
+    logistic.eval.num_samples = 100
     vae = _vae(name, num_steps=12_000)
     vae.data.transform = "dequantize"
     vae.model.likelihood = ConfigDict({"name": "normal"})
@@ -101,7 +100,7 @@ def fashion_mnist() -> dict[str, ConfigDict]:
         "10 full normals": full,
         "auto-encoder, 40 codes": autoencoder,
         "VAE, normal pixels": vae,
-        "convolutional VAE, logistic mixtures": logistic,
+        "VAE, logistic mixtures": logistic,
     }
 
 

@@ -54,6 +54,12 @@ def build(config: dict) -> Experiment:
     tokens = data.get("tokens", {})  # `get`, here and below: runs of 0.1.0 have no such key
     check_options(text.load, tokens, where="config.data.tokens", num_args=1)
     dataset = sources.load(data["name"], data["path"] or None, tokens=tokens)
+    if (dataset.vocabulary is not None) != (transform is transforms.tokens):
+        kind = "images" if dataset.vocabulary is None else "text"
+        raise ValueError(
+            f"config.data.transform: 'tokens' is for text and for text alone; {dataset.name} is {kind}, got "
+            f"{data['transform']!r}"
+        )
     if leave_out := data.get("leave_out"):
         dataset = sources.without_classes(dataset, leave_out)
     stream = build_stream(config, dataset)
@@ -97,6 +103,8 @@ def build_learner(config: dict, dataset) -> tuple[Model, Learner]:
     if learner["name"] in ("counting", "em"):
         return model, _by_sums(learner, model, len(dataset.train.x), config["data"]["batch_size"])
     if learner["name"] == "whole_data":
+        if start_from:
+            raise ValueError("config.start_from: what is fitted by 'whole_data' begins with the data; set it to ''")
         return model, core.build(learners, learner, model, dataset.train.x, where="config.learner")
     if model.fit:
         raise ValueError(f"config.learner.name {learner['name']!r}: {config['family']!r} is fitted by 'whole_data'")

@@ -87,6 +87,13 @@ def test_long_and_empty_lines_are_left_out_and_counted(tmp_path, caplog):
     assert "2 empty lines and 1 of more than 10 tokens" in caplog.text
 
 
+def test_a_line_ends_at_its_newline_alone_and_a_mark_of_the_encoding_is_no_token(tmp_path):
+    (tmp_path / "marked.txt").write_text("\n".join(f"one{n}\u2028two\x0cthree" for n in range(60)), "utf-8-sig")
+    ids, words = text.load(tmp_path / "marked.txt")
+    assert sum(map(len, ids.values())) == 60
+    assert not any("\ufeff" in token for token in words.tokens)
+
+
 def test_of_a_tsv_the_last_column_is_read(tmp_path):
     path = written(tmp_path, [f"Genesis 1:{n}\t{line}" for n, line in enumerate(LINES)], "verses.tsv")
     plain = text.load(written(tmp_path, LINES), max_length=20)

@@ -74,11 +74,11 @@ class Plain:
     @staticmethod
     def discounts_of(counts, kind):
         n = [counts.count(r) for r in range(5)]
-        y = n[1] / (n[1] + 2 * n[2]) if n[1] + n[2] else FALLBACK[0]
+        y = n[1] / (n[1] + 2 * n[2]) if n[1] else FALLBACK[0]
         if kind == "absolute":
             return [0, y, y, y]
         own = [0] + [r - (r + 1) * y * n[r + 1] / n[r] if n[r] else -1 for r in (1, 2, 3)]
-        return own if all(n[1:]) and all(0 <= d <= r for r, d in enumerate(own)) else [0, *FALLBACK]
+        return own if all(n[1:]) and all(0 < d <= r for r, d in enumerate(own) if r) else [0, *FALLBACK]
 
     def p(self, w, history):
         below = self.p(w, history[1:]) if history else 1 / (V - 1)
@@ -218,3 +218,13 @@ def test_before_anything_is_counted_all_words_are_alike():
 def test_options_out_of_range_are_named(config, message):
     with pytest.raises(ValueError, match=message):
         build(**config)
+
+
+@pytest.mark.parametrize("discounts", ["modified", "absolute"])
+def test_where_nothing_was_seen_once_the_unseen_is_possible(discounts):
+    rows = jnp.asarray(np.repeat([[2, 3, 1], [3, 2, 1]], 4, axis=0), jnp.int32)
+    spec = {"order": 2, "discounts": discounts}
+    model = models.from_config("ngram", spec, event_shape=(3,), num_classes=0, vocabulary_size=V)
+    params = jax.tree.map(jnp.asarray, model.fit(np.asarray(rows)))
+    log_p = jax.vmap(model.log_prob, (None, 0))(params, jnp.asarray([[2, 2, 1], [4, 5, 1]]))
+    assert np.isfinite(log_p).all()

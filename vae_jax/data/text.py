@@ -94,7 +94,7 @@ def read_lines(path):
     if not path.is_file():
         raise FileNotFoundError(f"text: no file {path}; want one in UTF-8 with a sentence on each line, or .tsv")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not a text in UTF-8 ({error})") from error
     if wrong := [n for n, line in enumerate(lines, 1) if "\0" in line]:

@@ -41,7 +41,7 @@ class BackedOff:
         the inverse of its cumulative weights; where none does, all words but <pad> are alike.
         """
         grams = self._grams(self.history)
-        word, answered = jax.random.randint(key, (), 1, self.vocabulary_size), jnp.asarray(False)
+        word, answered = jax.random.randint(jax.random.fold_in(key, 0), (), 1, self.vocabulary_size), jnp.asarray(False)
         for k in reversed(range(len(self.levels))):
             level, (node, seen) = self.levels[k], [a[-1] for a in grams[k]]
             low, high = level["first"][node], level["first"][node + 1]

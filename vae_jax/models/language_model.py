@@ -3,8 +3,6 @@
 p(w_1, ..., w_L, end) = Π_t Categorical(w_t; logits_t(w_1, ..., w_{t-1}))
 """
 
-import jax
-
 from vae_jax import core
 from vae_jax.core import Model, tractable, unconditional
 from vae_jax.distributions import Sentence
@@ -22,11 +20,12 @@ def language_model(network, event_shape, vocabulary_size) -> Model:
     def density(params, context=None, dropout_key=None):
         return Sentence.of(network, params, None, length, vocabulary_size, dropout_key=dropout_key)
 
-    def thinned_loss(params, key, batch, step):
-        def log_prob(key, x):
-            return density(params, dropout_key=key).log_prob(x)
+    @core.per_example
+    def thinned(params, key, x, context):
+        return density(params, dropout_key=key).log_prob(x)
 
-        return -jax.vmap(log_prob)(jax.random.split(key, len(batch["x"])), batch["x"]), {}
+    def thinned_loss(params, key, batch, step):
+        return -thinned(params, key, batch), {}
 
     model = tractable(lambda key, batch: network.init(key, batch["x"][0]), density)
     return model._replace(loss=thinned_loss) if network.dropout else model

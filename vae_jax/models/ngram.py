@@ -103,27 +103,27 @@ def _level(parent, word, count, num_parents, discounts):
         "word": np.append(word, np.iinfo(np.int32).max).astype(np.int32),
         "weight": np.append(weight, 0.0).astype(np.float32),
         "cumulative": np.append(cumulative, 0.0).astype(np.float32),
-        "backoff": (1.0 - np.bincount(parent, weight, num_parents)).astype(np.float32),
+        "backoff": np.maximum(1.0 - np.bincount(parent, weight, num_parents), 0.0).astype(np.float32),
     }
 
 
 def modified(count):
     """D(c) of doi:10.1006/csla.1999.0128 eq. (17): with n_r the grams counted r times and Y = n_1 / (n_1 + 2 n_2),
-    D(r) = r - (r + 1) Y n_{r+1} / n_r for r = 1, 2, 3 or more. `FALLBACK` where an n_r is 0 or a D(r) outside [0, r].
+    D(r) = r - (r + 1) Y n_{r+1} / n_r for r = 1, 2, 3 or more. `FALLBACK` where an n_r is 0 or a D(r) outside (0, r].
     """
     n = np.bincount(np.minimum(count, 5), minlength=6).astype(float)
     if n[1:5].all():
         r = np.arange(1, 4)
         own = r - (r + 1) * n[1] / (n[1] + 2.0 * n[2]) * n[2:5] / n[1:4]
-    if not n[1:5].all() or np.any(own < 0) or np.any(own > r):
+    if not n[1:5].all() or np.any(own <= 0) or np.any(own > r):
         own = FALLBACK
     return np.array([0.0, *own])[np.minimum(count, 3)]
 
 
 def absolute(count):
-    """D = n_1 / (n_1 + 2 n_2) of every count but 0, in [0, 1]; `FALLBACK`'s first where both are 0."""
+    """D = n_1 / (n_1 + 2 n_2) of all counts but 0, in (0, 1]; `FALLBACK`'s first where n_1 is 0, to leave mass."""
     n = np.bincount(np.minimum(count, 3), minlength=4).astype(float)
-    own = n[1] / (n[1] + 2.0 * n[2]) if n[1] + n[2] else FALLBACK[0]
+    own = n[1] / (n[1] + 2.0 * n[2]) if n[1] else FALLBACK[0]
     return np.where(count > 0, own, 0.0)
 
 

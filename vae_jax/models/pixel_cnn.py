@@ -17,12 +17,12 @@ from vae_jax.networks.pixel_cnn import GatedPixelCNN, with_ones
 from vae_jax.networks.precision import compute_in
 
 
-def pixel_cnn(network, event_shape, *, likelihood, num_classes=0) -> Model:
+def pixel_cnn(network, event_shape, *, likelihood, num_classes=0, dropout=0.0) -> Model:
     """Fitted by `gradient`: `network` puts out what `likelihood`, one of `distributions.heads`, takes at every pixel.
 
     A density is one pass over the image. A draw computes every row and every pixel of each layer once
     (`distributions.RasterScan`). The channels of a pixel are independent given the pixels before it. The context is a
-    class, p(x|c). Training leaves units out at the network's rate of dropout; `log_prob` and `sample` do not.
+    class, p(x|c). Training leaves units out at `dropout`, the network's rate; `log_prob` and `sample` do not.
     Raises `ValueError` where a conditional model meets no context.
     """
     one_hot = functools.partial(core.one_hot, num_classes=num_classes)
@@ -64,7 +64,7 @@ def pixel_cnn(network, event_shape, *, likelihood, num_classes=0) -> Model:
 
     def loss(params, key, batch, step):
         value = noisy_log_prob(params, key, batch)
-        return -value, {"bound": value}
+        return -value, {} if dropout else {"bound": value}  # of a thinned network it is no bound of this one's
 
     return tractable(init, density)._replace(loss=loss)
 
@@ -83,4 +83,10 @@ def from_config(*, event_shape, num_classes, network, likelihood, compute_dtype=
         )
     options = {"zero_output": True, **network}
     built = call(GatedPixelCNN, options, head.shapes, where="config.model.network")
-    return pixel_cnn(compute_in(compute_dtype, built), event_shape, likelihood=head, num_classes=num_classes)
+    return pixel_cnn(
+        compute_in(compute_dtype, built),
+        event_shape,
+        likelihood=head,
+        num_classes=num_classes,
+        dropout=options.get("dropout", 0.0),
+    )

@@ -57,11 +57,21 @@ class LSTMLayer(nn.Module):
         return h, state
 
 
+def check(network):
+    """Raise `ValueError` for sizes that are none, and a rate of dropout outside [0, 1)."""
+    for name in ("width", "num_layers"):
+        if getattr(network, name) < 1:
+            raise ValueError(f"config.model.network.{name} must be at least 1, got {getattr(network, name)}")
+    if not 0 <= network.dropout < 1:
+        raise ValueError(f"config.model.network.dropout must be at least 0 and below 1, got {network.dropout}")
+
+
 class LSTM(nn.Module):
     """Logits of the next token (`networks.language`) from `num_layers` layers of LSTM over the tokens before it.
 
     A context is seen at every place. `dropout` is the part of the units that is dropped where `dropping` is set,
     between layers and not within the recurrence (arXiv:1409.2329). The state has room for any `length`.
+    Raises `ValueError` for options out of range (`check`).
     """
 
     vocabulary_size: int
@@ -72,6 +82,7 @@ class LSTM(nn.Module):
     dropout: float = 0.0
 
     def setup(self):
+        check(self)
         self.tokens = Tokens(self.vocabulary_size, self.width, self.tied)
         self.layers = [LSTMLayer(self.width) for _ in range(self.num_layers)]
         self.seen = nn.Dense(self.width, use_bias=False)

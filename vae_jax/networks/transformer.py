@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax.networks.mlp import split
-from vae_jax.networks.recurrent import Tokens, with_context
+from vae_jax.networks.recurrent import Tokens, check, with_context
 
 
 class CausalBlock(nn.Module):
@@ -39,7 +39,7 @@ class Transformer(nn.Module):
 
     A context is seen at every place. What is carried is the place and every block's keys and values. `dropout` is the
     part of the units that is dropped where `dropping` is set, of the input and of what every block adds.
-    Raises `ValueError` where `num_heads` does not divide `width`.
+    Raises `ValueError` where `num_heads` does not divide `width`, and for options out of range.
     """
 
     vocabulary_size: int
@@ -51,6 +51,7 @@ class Transformer(nn.Module):
     dropout: float = 0.0
 
     def setup(self):
+        check(self)
         if self.width % self.num_heads:
             raise ValueError(f"transformer: num_heads {self.num_heads} does not divide width {self.width}")
         self.tokens = Tokens(self.vocabulary_size, self.width, self.tied)
