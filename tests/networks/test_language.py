@@ -88,3 +88,11 @@ def test_tied_logits_are_products_with_the_tokens_vectors():
 def test_heads_that_do_not_divide_the_width_are_refused():
     with pytest.raises(ValueError, match="num_heads 3 does not divide width 8"):
         language.transformer(V, T, width=8, num_heads=3).init(jax.random.key(0), BEFORE)
+
+
+@pytest.mark.parametrize("name", ["lstm", "transformer"])
+@pytest.mark.parametrize(("option", "value"), [("width", 0), ("num_layers", 0), ("dropout", 1.0), ("dropout", -0.1)])
+def test_options_out_of_range_are_refused(name, option, value):
+    network = getattr(language, name)(vocabulary_size=5, length=3, **{option: value})
+    with pytest.raises(ValueError, match=rf"config\.model\.network\.{option} must be at least .*, got {value}"):
+        network.init(jax.random.key(0), jnp.zeros(3, jnp.int32))

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax.networks.mlp import split
-from vae_jax.networks.recurrent import Tokens, check, with_context
+from vae_jax.networks.tokens import OverTokens
 
 
 class CausalBlock(nn.Module):
@@ -34,47 +34,31 @@ class CausalBlock(nn.Module):
         return h + drop(nn.Dense(self.width, kernel_init=nn.initializers.zeros)(hidden)), cache
 
 
-class Transformer(nn.Module):
-    """Logits of the next token (`networks.language`) by attention to those before it; places are learned vectors.
+class Transformer(OverTokens):
+    """Attention to the tokens before; places are learned vectors. What is carried is the place and every block's keys
+    and values. `dropout` is of the input and of what every block adds. Options and errors are those of `OverTokens`.
 
-    A context is seen at every place. What is carried is the place and every block's keys and values. `dropout` is the
-    part of the units that is dropped where `dropping` is set, of the input and of what every block adds.
-    Raises `ValueError` where `num_heads` does not divide `width`, and for options out of range.
+    Raises `ValueError` where `num_heads` does not divide `width`.
     """
 
-    vocabulary_size: int
-    length: int
-    width: int = 128
     num_layers: int = 2
     num_heads: int = 4
-    tied: bool = False
-    dropout: float = 0.0
 
     def setup(self):
-        check(self)
-        if self.width % self.num_heads:
+        super().setup()
+        if self.num_heads < 1 or self.width % self.num_heads:
             raise ValueError(f"transformer: num_heads {self.num_heads} does not divide width {self.width}")
-        self.tokens = Tokens(self.vocabulary_size, self.width, self.tied)
         self.places = self.param("places", nn.initializers.normal(self.width**-0.5), (self.length, self.width))
         self.blocks = [CausalBlock(self.width, self.num_heads, self.dropout) for _ in range(self.num_layers)]
         self.norm = nn.LayerNorm()
-        self.seen = nn.Dense(self.width, use_bias=False)
-        self.drop = nn.Dropout(self.dropout)
 
     def start(self):
         return jnp.zeros((), jnp.int32), (jnp.zeros((self.length, 2, self.width)),) * self.num_layers
 
-    def __call__(self, before, context=None, dropping=False):
-        return self._advance(self.start(), before, context, dropping)[1]
-
-    def step(self, carry, previous, context=None):
-        carry, logits = self._advance(carry, previous[None], context)
-        return carry, logits[0]
-
-    def _advance(self, carry, before, context, dropping=False):
+    def advance(self, carry, before, context, dropping):
         place, caches = carry
         h = self.tokens(before) + jax.lax.dynamic_slice_in_dim(self.places, place, len(before))
-        h = self.drop(with_context(h, context, self.seen), deterministic=not dropping)
+        h = self.drop(self.with_context(h, context), deterministic=not dropping)
         kept = []
         for block, cache in zip(self.blocks, caches, strict=True):
             h, cache = block(h, cache, place, dropping)
