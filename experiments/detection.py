@@ -1,5 +1,6 @@
 """Outliers of a trained run: which images they are, and how well each score that the model allows finds them."""
 
+import functools
 import time
 from pathlib import Path
 
@@ -112,18 +113,20 @@ def _scores(experiment, params, key, sets, *, num_samples, fit, coder):
     at_once = min(EXAMPLES_AT_ONCE, max(1, SAMPLES_AT_ONCE // num_samples))
     wanted = {
         "negative_elbo": (outliers.negative_elbo, {"num_samples": ELBO_SAMPLES}),
-        "surprise": (outliers.surprise, {"num_samples": num_samples, "at_once": at_once}),
+        "surprise": (outliers.surprise, {"num_samples": num_samples}),
         "likelihood_regret": (outliers.likelihood_regret, fit),
         "distortion": (outliers.distortion, {}),
     }
     scores, refused = {}, {}
     for name, (score, options) in wanted.items():
         some = [images for role, images in sets.items() if role != "reference" or name == "surprise"]
-        try:
-            values = outliers.of_data(score, model, params, key, {"x": np.concatenate(some)}, **options)
-        except ValueError as error:  # a field that the model has not
+        try:  # traced alone: what is caught is a field that the model has not, and no failure of the computation
+            jax.eval_shape(functools.partial(score, model, **options), params, key, some[0][0])
+        except ValueError as error:
             refused[name] = str(error)
             continue
+        together = {"at_once": at_once} if name == "surprise" else {}
+        values = outliers.of_data(score, model, params, key, {"x": np.concatenate(some)}, **options, **together)
         scores[name] = np.split(values, np.cumsum([len(images) for images in some])[:-1])
     if "surprise" in refused:
         return scores, refused | dict.fromkeys(("typicality", "complexity_corrected"), refused["surprise"])
