@@ -116,6 +116,8 @@ def check_comparable(configs):
         data, transform = config["data"], config["data"]["transform"]
         if transform == "tokens":
             raise ValueError(f"{name}: a model of text, and this table is of images; perplexity is in its results.json")
+        if data["name"] == "audio":
+            raise ValueError(f"{name}: a model of sound, and this table is of images; bits are in its results.json")
         if data["context"] and config["model"].get("given_class", True):
             raise ValueError(f"{name} is told the class: its log p(x|c) is no log p(x); set config.data.context=False")
         images = data["name"] + (f" in {data['path']}" if data["name"] == "idx" else "")

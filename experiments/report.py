@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from experiments import setup
+from experiments import setup, sounds
 from vae_jax.data import text, transforms
 from vae_jax.evaluation import gaps, latents, likelihood
 from vae_jax.tasks import cluster, interpolate, manifold, reconstruct
@@ -58,6 +58,8 @@ def evaluate(experiment, params, *, num_samples, num_test, progress=True) -> dic
         summary = likelihood.summary(terms, estimate, num_samples=num_samples, **units)
     if model.latent and model.latent.prior:
         summary |= _codes(model, params, key_information, test)
+    if experiment.dataset.encoding:
+        summary["sample_rate"] = experiment.dataset.encoding.sample_rate
     return {f"test/{name}": value for name, value in summary.items()}
 
 
@@ -157,7 +159,7 @@ def _code_lines(r):
 
 
 def _examples(r):
-    return "sentences" if "perplexity" in r else "images"
+    return "sentences" if "perplexity" in r else "windows" if "sample_rate" in r else "images"
 
 
 def _density_lines(r):
@@ -173,6 +175,9 @@ def _density_lines(r):
             f"          {r['perplexity']:10.2f} perplexity, {r['bits_per_token']:.4f} bits a token; "
             f"{r['num_tokens']} tokens, ends included"
         )
+    elif "sample_rate" in r:
+        rate = r["bits_per_dim"] * r["sample_rate"] / 1000
+        yield f"          {r['bits_per_dim']:10.4f} bits a sample, {rate:.1f} kbit/s"
     else:
         yield f"          {r['bits_per_dim']:10.4f} bits/dim"
     if "accuracy" in r:
@@ -186,7 +191,9 @@ def _density_lines(r):
 
 
 def figures(experiment, params, workdir, *, seed=0):
-    """Draw everything that the model and the data allow into `workdir`/figures; of text, sentences into samples.txt."""
+    """Draw everything that the model and the data allow into `workdir`/figures; of text, sentences into samples.txt; of
+    sound, .wav files too.
+    """
     from vae_jax import plotting  # matplotlib: not before it is needed
     from vae_jax.plotting import curves
 
@@ -196,6 +203,9 @@ def figures(experiment, params, workdir, *, seed=0):
     if experiment.dataset.vocabulary:
         lines = sentences(experiment, params, jax.random.key(seed))
         (directory / "samples.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    elif experiment.dataset.encoding:
+        if experiment.model.sample:
+            drawn["sounds"] = sounds.write(experiment, params, jax.random.key(seed), directory)
     elif experiment.model.latent:
         drawn = _code_figures(experiment, params, jax.random.key(seed))
     elif experiment.model.sample:

@@ -19,7 +19,7 @@ from absl import app, logging
 from experiments import processes
 from vae_jax import core, models
 from vae_jax.core import Learner, Model, call, check_options, nearest
-from vae_jax.data import pipeline, sources, text, transforms
+from vae_jax.data import audio, pipeline, sources, text, transforms
 from vae_jax.distributions import check_support
 from vae_jax.evaluation import latents
 from vae_jax.training import gradient, learners, loop, sharding
@@ -53,7 +53,11 @@ def build(config: dict) -> Experiment:
     transform = _transform(data["transform"])
     tokens = data.get("tokens", {})  # `get`, here and below: runs of 0.1.0 have no such key
     check_options(text.load, tokens, where="config.data.tokens", num_args=1)
-    dataset = sources.load(data["name"], data["path"] or None, tokens=tokens)
+    windows = data.get("audio", {})
+    check_options(audio.load, windows, where="config.data.audio", num_args=1)
+    dataset = sources.load(data["name"], data["path"] or None, tokens=tokens, audio=windows)
+    if dataset.encoding and transform is transforms.binarize:
+        raise ValueError("config.data.transform: a sample of sound is no pixel and has no 'binarize'; take 'levels'")
     if (dataset.vocabulary is not None) != (transform is transforms.tokens):
         kind = "images" if dataset.vocabulary is None else "text"
         raise ValueError(

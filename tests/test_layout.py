@@ -30,7 +30,7 @@ LAYERS = {  # what of vae_jax each part may import, beside itself
     "plotting": set(),
 }
 THIRD_PARTY = {  # parts that stay light
-    "data": {"numpy", "jax", "tensorflow_datasets", "grain", "absl", "sklearn", "PIL"},
+    "data": {"numpy", "jax", "tensorflow_datasets", "grain", "absl", "sklearn", "scipy", "soundfile", "PIL"},
     "plotting": {"numpy", "matplotlib"},
 }
 STANDARD = set(__import__("sys").stdlib_module_names)

@@ -1,4 +1,4 @@
-"""Data sets of images, and of text, as NumPy arrays: `load(name, path=None)`.
+"""Data sets of images, of text and of sound, as NumPy arrays: `load(name, path=None)`.
 
 A set is found on this machine or refused with a remedy: reading never starts a download. Plain IDX files and TFDS sets
 are mapped, so they may be larger than memory; an IDX file in .gz is unpacked in memory: unpack a large one on disk.
@@ -13,6 +13,8 @@ are mapped, so they may be larger than memory; an IDX file in .gz is unpacked in
 * `mnist_static`: our own fixed draw of MNIST, seed `STATIC_SEED`, labels kept.
 * `text`: a file at `path`, a sentence on each line (`text.load`, whose options are `tokens`); without a path 5000 / 500
   / 1000 sentences of a grammar (`synthetic.grammar`).
+* `audio`: a sound file, a folder of them or an .npz at `path`, cut into windows (`audio.load`, whose options are
+  `audio`); without a path 300 / 60 / 60 sung vowels (`synthetic.vowels`).
 * `NAME`, `NAME/CONFIG` or `tfds:NAME`: an image set of TFDS, prepared beforehand; `path` is then TFDS's data_dir.
 """
 
@@ -25,9 +27,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vae_jax.data import audio as sound
 from vae_jax.data import idx, prepare, synthetic, text
 
-NAMES = ("digits", "mnist", "fashion_mnist", "idx", "binarized_mnist", "mnist_static", "four_by_four", "text")
+NAMES = ("digits", "mnist", "fashion_mnist", "idx", "binarized_mnist", "mnist_static", "four_by_four", "text", "audio")
 DEBIAN = {"fashion_mnist": [Path("/usr/share/datasets/fashion-mnist")]}
 SPLITS = ("train", "valid", "test")
 DIGITS_SEED = 0
@@ -45,7 +48,8 @@ BINARIZED_MNIST = {
 class Images(NamedTuple):
     """One split: x [N, H, W, C], uint8 in 0..max_value or float32 in [0, 1], perhaps a memmap; label int32 [N].
 
-    Of a text, x is int32 [N, T], the ids of every sentence's tokens (`data.text`).
+    Of a text, x is int32 [N, T], the ids of every sentence's tokens (`data.text`); of sound, the levels of the samples
+    of every window, uint8 or uint16 [N, T] (`data.audio`).
     """
 
     x: np.ndarray
@@ -53,7 +57,9 @@ class Images(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """Three splits; `max_value` is 1 for binary and float sets, 16 for digits, the last id of a text, 255 otherwise."""
+    """Three splits; `max_value` is 1 for binary and float sets, 16 for digits, the last id of a text, the last level of
+    sound, 255 otherwise.
+    """
 
     name: str
     train: Images
@@ -62,17 +68,21 @@ class Dataset(NamedTuple):
     max_value: int
     num_classes: int | None
     vocabulary: text.Vocabulary | None = None  # of a text
+    encoding: sound.Encoding | None = None  # of sound
 
 
-def load(name: str, path: str | None = None, *, tokens: dict | None = None) -> Dataset:
-    """The data set `name`; `path` says where its files are, and nothing else is then looked at. `tokens` are the
-    keyword arguments of `text.load`.
+def load(name: str, path: str | None = None, *, tokens: dict | None = None, audio: dict | None = None) -> Dataset:
+    """The data set `name`; `path` says where its files are, and nothing else is then looked at. `tokens` and `audio`
+    are the keyword arguments of `text.load` and of `audio.load`.
 
     Raises FileNotFoundError for what is not there, ValueError for unknown names and for files that are not sound.
     """
-    if tokens and name != "text":
-        raise ValueError(f"{name} is a set of images and has no tokens: got {tokens}")
+    for option, given, of in (("tokens", tokens, "text"), ("audio", audio, "audio")):
+        if given and name != of:
+            raise ValueError(f"config.data.{option} is of the set {of!r} alone; {name} was given {given}")
     match name:
+        case "audio":
+            return _audio(path, **(audio or {}))
         case "text":
             return _text(path, **(tokens or {}))
         case "digits":
@@ -160,6 +170,15 @@ def _text(path, **tokens) -> Dataset:
     splits = {split: Images(ids[split], None) for split in SPLITS}
     name = "grammar" if path is None else Path(path).stem
     return Dataset(name, **splits, max_value=len(vocabulary) - 1, num_classes=None, vocabulary=vocabulary)
+
+
+def _audio(path, **options) -> Dataset:
+    parts, encoding, classes = sound.load(path, **options)
+    splits = {split: Images(*part) for split, part in parts.items()}
+    name = "vowels" if path is None else Path(path).stem
+    return Dataset(
+        name, **splits, max_value=encoding.num_levels - 1, num_classes=len(classes) or None, encoding=encoding
+    )
 
 
 def _mnist(name, path) -> Dataset:

@@ -37,8 +37,12 @@ def unit(key, pixels, max_value):
 
 def dequantize(key, pixels, max_value):
     """(pixel + u) / (max_value + 1), u ~ U[0, 1): E_u[log p(x)] - D log(max_value + 1) bounds the log-probability of
-    the levels from below.  arXiv:1511.01844 sec. 3.1.
+    the levels from below.  arXiv:1511.01844 sec. 3.1. Raises `ValueError` for more levels than 256.
     """
+    if max_value > 255:
+        raise ValueError(
+            f"dequantize: {max_value + 1} levels and 16 bits of noise do not fit into a float32; use levels"
+        )
     # Eight bits of level and sixteen of u fit a float32 exactly: 255 + u never rounds up to the next level.
     u = _bits16(key, pixels.shape).astype(jnp.float32) / 65536
     return (pixels.astype(jnp.float32) + u) / (max_value + 1)

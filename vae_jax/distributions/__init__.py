@@ -4,7 +4,7 @@ A reparameterised one may have `sample_and_log_prob(key)` too, which is exact wh
 `support` says over what: "real", "binary", "integers below V", "sphere"; of a chain, a tuple.
 """
 
-from vae_jax.distributions.autoregressive import Autoregressive, Cached, RasterScan
+from vae_jax.distributions.autoregressive import Autoregressive, Cached, Independent, RasterScan, Series
 from vae_jax.distributions.deterministic import Deterministic
 from vae_jax.distributions.discrete import Bernoulli, Categorical, OneHot
 from vae_jax.distributions.kl import has_closed_form, kl_divergence, kl_per_dim
@@ -29,6 +29,7 @@ __all__ = [
     "Categorical",
     "Deterministic",
     "DiscretizedLogisticMixture",
+    "Independent",
     "LowRankNormal",
     "Mixture",
     "MultivariateNormal",
@@ -40,6 +41,7 @@ __all__ = [
     "Reshaped",
     "Sentence",
     "Sequential",
+    "Series",
     "Transformed",
     "Tree",
     "UniformSphere",

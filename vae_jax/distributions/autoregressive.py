@@ -1,4 +1,4 @@
-"""Vectors drawn one dimension after the other, images one pixel after the other."""
+"""Vectors drawn one dimension after the other, series one sample and images one pixel after the other."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -36,6 +36,64 @@ class Autoregressive:
             return x.at[d].set(conditional.sample(jax.random.fold_in(key, d)))
 
         return jax.lax.fori_loop(num_given, self.event_shape[0], draw, x)
+
+    def log_prob(self, x):
+        return self.conditionals(self.params, x).log_prob(x)
+
+    def mean(self):
+        """No closed form: the average of 128 draws of one fixed key."""
+        return mean_of_draws(self)
+
+
+@struct.dataclass
+class Independent:
+    """Π_d p_d(x_d): `each`, a distribution of one dimension, whose arrays lead with that of the dimensions."""
+
+    each: Any
+
+    @property
+    def support(self):
+        return self.each.support
+
+    def log_prob(self, x):
+        return jnp.sum(jax.vmap(lambda one, x: one.log_prob(x))(self.each, x))
+
+
+@struct.dataclass
+class Series:
+    """p(x) = Π_t p(x_t | x_<t), x [T]: an `Autoregressive` that keeps what it has seen.
+
+    `conditionals(params, x)` is the distribution of all samples, its arrays [T, ...]: a density is one call. A draw is
+    one scan over `step(params, kept, x_{t-1}, t)` -> kept, p(x_t | x_<t), from what is kept at first, `start(params)`;
+    what stands before x_0 is of any value: it must not count.
+    """
+
+    params: Any
+    conditionals: Callable = struct.field(pytree_node=False)
+    start: Callable = struct.field(pytree_node=False)
+    step: Callable = struct.field(pytree_node=False)
+    event_shape: tuple = struct.field(pytree_node=False)
+    support: str = struct.field(pytree_node=False)
+
+    def sample(self, key):
+        return self.complete(key, jnp.zeros(self.event_shape), 0)
+
+    def complete(self, key, x, num_given):
+        """A draw of p(x | its first `num_given` samples), these as they are in x; the same as that of `uncached`."""
+
+        def draw(state, item):
+            (kept, previous), (t, x) = state, item
+            kept, conditional = self.step(self.params, kept, previous, t)
+            drawn = conditional.sample(jax.random.fold_in(key, t)).astype(x.dtype)
+            x = jnp.where(t < num_given, x, drawn)
+            return (kept, x), x
+
+        begin = (self.start(self.params), jnp.zeros((), x.dtype))
+        return jax.lax.scan(draw, begin, (jnp.arange(len(x)), x))[1]
+
+    def uncached(self):
+        """The same distribution, whose draws call the whole network for every sample."""
+        return Autoregressive(self.params, self.conditionals, self.event_shape, self.support)
 
     def log_prob(self, x):
         return self.conditionals(self.params, x).log_prob(x)

@@ -61,6 +61,31 @@ class Sentence:
         return jnp.sum(jnp.where(predicted(x), self.log_probs(self.params, x), 0.0))
 
 
+@struct.dataclass
+class Levels:
+    """A `Sentence` of T words as a series of T levels, int or float [T]: level v is word v + 2, behind PAD and END.
+
+    An end is no level: what `base` gives to it is lost (and a draw that has come to one is zeros from there on).
+    """
+
+    base: Sentence
+    num_levels: int = struct.field(pytree_node=False)
+
+    @staticmethod
+    def words(x):
+        return x.astype("int32") + (END + 1)
+
+    @property
+    def support(self):
+        return f"integers below {self.num_levels}"
+
+    def sample(self, key):
+        return jnp.maximum(self.base.sample(key) - (END + 1), 0).astype(jnp.float32)
+
+    def log_prob(self, x):
+        return self.base.log_prob(self.words(x))
+
+
 @functools.cache  # the same functions of the same network: values that compilers compare
 def _of_network(network):
     """`log_probs`, `start` and `step` of a `Sentence`."""

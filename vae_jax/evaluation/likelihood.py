@@ -1,6 +1,7 @@
 """Log-likelihood of a data set: the bound and its terms, and the importance-weighted estimate of log p(x)."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -11,14 +12,19 @@ from vae_jax.evaluation.devices import mesh_of, over_devices
 from vae_jax.numerics import bits_per_dim
 from vae_jax.objectives.bounds import log_weight, plain_elbo
 
-PIECE = 500  # images a compiled call
+PIECE = 500  # images a compiled call, fewer where an example has more than 800 numbers
 SAMPLES_AT_ONCE = 2000  # decoder passes held in memory at once
 ELBO_SAMPLES = 20
 
 
+def examples_a_call(data):
+    """How many examples of a batch one compiled call takes: layers of all of them lie in memory together."""
+    return max(1, min(PIECE, 800 * PIECE // math.prod(data["x"].shape[1:])))
+
+
 def mean_terms(model, params, key, data, *, step=0) -> dict:
     """The means of `bound_terms` over `data`, for use inside jit and vmap: {"bound": [], ...}, nats."""
-    return jax.tree.map(jnp.mean, _each(_own_terms, model, None, params, key, data, step, PIECE))
+    return jax.tree.map(jnp.mean, _each(_own_terms, model, None, params, key, data, step, examples_a_call(data)))
 
 
 def bound_terms(model, params, key, data, *, step=0) -> dict:
@@ -29,7 +35,8 @@ def bound_terms(model, params, key, data, *, step=0) -> dict:
 
     `data` is a batch of any size; example i uses the key fold_in(key, i), so the result does not depend on batching.
     """
-    return jax.tree.map(np.asarray, _each_compiled(_own_terms, model, mesh_of(params), params, key, data, step, PIECE))
+    terms = _each_compiled(_own_terms, model, mesh_of(params), params, key, data, step, examples_a_call(data))
+    return jax.tree.map(np.asarray, terms)
 
 
 def validation(model, key, data):
@@ -56,7 +63,7 @@ def reconstruction(model, params, data) -> dict:
     the squared error of E[x|z] as a mean over dimensions.
     """
     key = jax.random.key(0)  # nothing is drawn
-    terms = _each_compiled(_reconstruction, model, mesh_of(params), params, key, data, 0, PIECE)
+    terms = _each_compiled(_reconstruction, model, mesh_of(params), params, key, data, 0, examples_a_call(data))
     return jax.tree.map(np.asarray, terms)
 
 
@@ -179,7 +186,7 @@ def exact(model, params, data):
 def _exact(log_prob, mesh, params, data):
     def some(params, examples):
         one = lambda example: log_prob(params, example["x"], example.get("context"))  # noqa: E731
-        return jax.lax.map(one, examples, batch_size=PIECE)
+        return jax.lax.map(one, examples, batch_size=examples_a_call(examples))
 
     return over_devices(some, mesh, params, data)
 

@@ -23,8 +23,9 @@ def from_config(family: str, config: dict, **given) -> Model:
     if family not in families():
         raise ValueError(f"config.family: unknown value {family!r} (allowed: {', '.join(families())})")
     module = importlib.import_module(f"vae_jax.models.{family}")
-    of_text = "vocabulary_size" in inspect.signature(module.from_config).parameters
-    if of_text != ("vocabulary_size" in given):
-        kinds = ("text", "images") if of_text else ("images", "text")
+    size = inspect.signature(module.from_config).parameters.get("vocabulary_size")
+    either = size is not None and size.default is not size.empty  # of words, or of levels
+    if not either and (size is not None) != ("vocabulary_size" in given):
+        kinds = ("text", "images") if size is not None else ("images", "text")
         raise ValueError(f"config.family {family!r} is a model of {kinds[0]}, and config.data is a set of {kinds[1]}")
     return call(module.from_config, config, where="config.model", **given)

@@ -12,7 +12,7 @@ import numpy as np
 
 from vae_jax.core import Model, tractable, unconditional
 from vae_jax.distributions import BackedOff, Sentence
-from vae_jax.distributions.sentence import PAD
+from vae_jax.distributions.sentence import END, PAD, Levels
 
 FALLBACK = (0.5, 1.0, 1.5)  # discounts where the data are too few to estimate them
 
@@ -130,7 +130,30 @@ def absolute(count):
 DISCOUNTS = {"modified": modified, "absolute": absolute}
 
 
-def from_config(*, event_shape, num_classes, vocabulary_size, order, discounts) -> Model:
-    """From a config: the keys of `ngram`; the learner is `whole_data`."""
+def of_levels(order, event_shape, num_levels, *, discounts="modified") -> Model:
+    """`ngram` of series of levels 0 .. V-1, V = `num_levels`, in place of words: sound, for one (`Levels`)."""
+    words = ngram(order, event_shape, num_levels + END + 1, discounts=discounts)
+
+    def density(params, context=None):
+        return Levels(words.density(params), num_levels)
+
+    def fit(x):
+        return words.fit(Levels.words(np.asarray(x)))
+
+    return tractable(words.init, density, fit=fit)
+
+
+def from_config(*, event_shape, num_classes, order, discounts, vocabulary_size=None, num_levels=0) -> Model:
+    """From a config: the keys of `ngram`, or with `num_levels` those of `of_levels`; the learner is `whole_data`.
+
+    Raises `ValueError` where there are neither words nor levels, or both.
+    """
     unconditional("ngram", num_classes)
+    if (vocabulary_size is None) != (num_levels > 1) or len(event_shape) != 1:
+        raise ValueError(
+            f"config.family 'ngram' is of text, or with config.model.num_levels of series of so many levels; got "
+            f"num_levels={num_levels} and {'data' if vocabulary_size is None else 'text'} of shape {event_shape}"
+        )
+    if vocabulary_size is None:
+        return of_levels(order, event_shape, num_levels, discounts=discounts)
     return ngram(order, event_shape, vocabulary_size, discounts=discounts)

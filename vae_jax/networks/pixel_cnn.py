@@ -129,14 +129,14 @@ class Windows(nn.Module):
 
 
 class Gate(nn.Module):
-    """[R, S, 2 F] -> tanh(a + V c) ⊙ σ(b + U c) [R, S, F]."""
+    """[..., 2 F] -> tanh(a + V c) ⊙ σ(b + U c) [..., F]."""
 
-    dropout: float
+    dropout: float = 0.0
 
     @nn.compact
     def __call__(self, a, context):
         if context is not None:
-            a = a + nn.Dense(a.shape[-1], use_bias=False)(context)[None, None]
+            a = a + nn.Dense(a.shape[-1], use_bias=False)(context).reshape((1,) * (a.ndim - 1) + (-1,))
         a, b = jnp.split(a, 2, axis=-1)
         y = jnp.tanh(a) * jax.nn.sigmoid(b)
         return nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))(y)

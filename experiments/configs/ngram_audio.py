@@ -1,0 +1,22 @@
+"""n-grams of the levels of sound, interpolated Kneser-Ney: the baseline of `wavenet_audio` that counts.
+
+doi:10.1006/csla.1999.0128.
+python -m experiments.train --config=experiments/configs/ngram_audio.py --config.data.path=FILE
+
+Not yet measured.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import ngram_text, vae_digits, wavenet_audio
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    config = ngram_text.get_config()
+    config.model.update({"order": 3, "num_levels": 256})
+    del config.data.tokens
+    config.data.update(wavenet_audio.DATA)
+    if arg == "smoke":
+        config.data.audio.length = 64
+        config = vae_digits.smoke(config)
+    return config

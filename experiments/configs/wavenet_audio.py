@@ -1,0 +1,52 @@
+"""WaveNet on sound: `wavenet_audio.py:softmax` (the default) over 256 levels, `:logistics`, ten discretised ones.
+
+arXiv:1609.03499, arXiv:1701.05517.
+python -m experiments.train --config=experiments/configs/wavenet_audio.py --config.data.path=FILE
+
+Without a path the data are sung vowels; FILE is a sound file, a folder of them or an .npz of windows. With classes,
+--config.data.context=True is a model of each. Not yet measured.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import vae_digits, vae_mnist
+
+LIKELIHOODS = {
+    "softmax": {"name": "categorical", "num_levels": 256},
+    "logistics": {"name": "discretized_logistic_mixture", "num_components": 10, "num_levels": 256},
+}
+DATA = {  # of every config of sound
+    "name": "audio",
+    "transform": "levels",
+    # Samples a second and a window; 256 levels by the µ-law ("mu_law") or 65,536 as they are ("linear"); `label` names
+    # the classes in an .npz.
+    "audio": {"sample_rate": 8000, "length": 2000, "companding": "mu_law", "label": "label"},
+}
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    words = arg.split(",")
+    kinds = [word for word in words if word not in ("", "smoke")] or ["softmax"]
+    if len(kinds) > 1 or kinds[0] not in LIKELIHOODS:
+        raise ValueError(f"wavenet_audio: one of {', '.join(LIKELIHOODS)} (and smoke), got {arg!r}")
+    config = vae_digits.get_config()
+    config.family = "wavenet"
+    network = {
+        "channels": 32,
+        "skip": 128,
+        "hidden": 128,
+        "dilations": tuple(2**n for n in range(9)) * 2,
+        "first_kernel": 32,
+    }
+    config.model = ConfigDict({"network": network, "likelihood": LIKELIHOODS[kinds[0]]})
+    config.data.update(DATA)
+    config.data.batch_size = 8
+    config.optimizer.update({"learning_rate": 2e-3, "clip_norm": 1.0, "average_decay": 0.995})
+    vae_mnist.train_for(config, num_steps=4_000)
+    config.train.update({"log_every": 100, "eval_every": 500, "checkpoint_every": 500})
+    if "smoke" not in words:
+        return config
+    config = vae_digits.smoke(config)
+    config.data.audio.length = 64
+    config.model.network.update({"skip": 8, "hidden": 8, "channels": 4, "dilations": (1, 2, 4)})
+    return config

@@ -1,0 +1,41 @@
+"""What a model of sound puts out, for a person: .wav files, and their spectrograms beside those of the test set."""
+
+import jax
+import numpy as np
+
+from vae_jax.data import audio
+
+NUMBER = 8
+
+
+def write(experiment, params, key, directory, number=NUMBER):
+    """`number` draws and as many test windows as .wav files in `directory`/sounds; the figure of the first four each.
+
+    Where the model is conditional, draw n is of the class of test window n.
+    """
+    from vae_jax.plotting import sound  # matplotlib: not before it is needed
+
+    encoding, test = experiment.dataset.encoding, experiment.dataset.test
+    context = test.label[:number] if experiment.config["data"]["context"] else None
+    number = min(number, len(test.x))
+    draw = jax.jit(jax.vmap(lambda k, c: experiment.model.sample(params, k, c)))
+    drawn = np.asarray(draw(jax.random.split(key, number), context))
+    folder = directory / "sounds"
+    folder.mkdir(exist_ok=True)
+    shown = {}
+    for name, levels in (("test", test.x[:number]), ("draw", to_levels(experiment, drawn))):
+        for n, row in enumerate(levels):
+            pcm = encoding.decode(row)
+            audio.write_wav(folder / f"{name}_{n}.wav", pcm, encoding.sample_rate)
+            if n < 4:
+                shown[f"{name} {n}"] = pcm / 2**15
+    return sound.spectrograms(shown, sample_rate=encoding.sample_rate)
+
+
+def to_levels(experiment, x):
+    """What the model draws, as levels: of dequantised samples in [0, 1], the bin that they fall into."""
+    num_levels = experiment.dataset.encoding.num_levels
+    name = experiment.config["data"]["transform"]
+    scale = {"levels": 1.0, "unit": num_levels - 1, "dequantize": num_levels}[name]
+    bins = np.floor(x * scale) if name == "dequantize" else np.round(x * scale)
+    return np.clip(bins, 0, num_levels - 1)

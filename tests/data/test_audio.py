@@ -1,0 +1,151 @@
+"""Sound to levels and back, what is mixed, resampled and left out, what is refused."""
+
+import numpy as np
+import pytest
+from scipy.io import wavfile
+
+from vae_jax.data import audio, sources, synthetic
+from vae_jax.data.audio import Encoding
+
+RATE = 8000
+RNG = np.random.default_rng(0)
+
+
+def noise(size, scale=3000):
+    return np.round(scale * np.random.default_rng(size).normal(size=size)).astype(np.int16)
+
+
+def test_the_levels_of_the_mu_law_are_the_nearest_and_finest_where_it_is_soft():
+    encoding, pcm = Encoding(RATE, "mu_law"), np.arange(-(2**15), 2**15)
+    levels = encoding.encode(pcm)
+    np.testing.assert_array_equal(encoding.encode(encoding.decode(np.arange(256))), np.arange(256))
+    assert np.all(np.diff(levels.astype(int)) >= 0) and levels[0] == 0 and levels[-1] == 255
+    error = np.abs(encoding.decode(levels).astype(int) - pcm)
+    s = np.abs(pcm) / 2**15
+    # half a step, d f / d v divided by d f / d s, at the outer edge of the bin; and rounding to integers
+    assert np.all(error <= (1 + 255 * s) * np.log(256) / 255 * 2**15 / 255 * 1.03 + 1)
+    assert error[np.abs(pcm) < 100].max() <= 5 < 300 < error.max()
+
+
+def test_linear_levels_lose_nothing():
+    encoding, pcm = Encoding(RATE, "linear"), np.arange(-(2**15), 2**15).astype(np.int16)
+    np.testing.assert_array_equal(encoding.encode(pcm), np.arange(2**16))
+    np.testing.assert_array_equal(encoding.decode(encoding.encode(pcm)), pcm)
+
+
+def test_a_recording_is_cut_into_windows_whose_end_is_held_out(tmp_path):
+    pcm = noise(RATE * 4)
+    audio.write_wav(tmp_path / "one.wav", pcm, RATE)
+    parts, encoding, classes = audio.load(tmp_path / "one.wav", length=100, companding="linear")
+    assert {split: len(x) for split, (x, _) in parts.items()} == {"train": 288, "valid": 16, "test": 16}
+    assert classes == () and all(label is None for _, label in parts.values())
+    whole = np.concatenate([parts[split][0] for split in ("train", "valid", "test")]).ravel()
+    np.testing.assert_array_equal(encoding.decode(whole), pcm)
+
+
+def test_a_folder_is_split_by_the_file_and_its_folders_are_classes(tmp_path):
+    for n in range(40):
+        folder = tmp_path / ("low" if n % 2 else "high")
+        folder.mkdir(exist_ok=True)
+        x = np.full(250, 100 * (n + 1), np.int16)
+        x[0] = 0
+        audio.write_wav(folder / f"{n:02d}.wav", x, RATE)
+    parts, encoding, classes = audio.load(tmp_path, length=100, companding="linear")
+    assert classes == ("high", "low")
+    owners = {}
+    for split, (x, label) in parts.items():
+        own = encoding.decode(x).max(axis=1) // 100 - 1
+        np.testing.assert_array_equal(label, own % 2)
+        owners[split] = set(own.tolist())
+        assert len(x) == 2 * len(owners[split])  # 250 samples are two windows and a rest
+    assert {split: len(own) for split, own in owners.items()} == {"train": 36, "valid": 2, "test": 2}
+    assert not owners["train"] & owners["test"]
+
+
+def test_an_array_of_windows_keeps_its_classes(tmp_path):
+    x, voice = np.stack([noise(120) + n for n in range(60)]), np.array(["b", "a", "c"] * 20)
+    np.savez(tmp_path / "words.npz", x=x, voice=voice, sample_rate=RATE)
+    data = sources.load("audio", str(tmp_path / "words.npz"), audio={"length": 120, "label": "voice"})
+    assert data.num_classes == 3 and data.max_value == 255 and data.train.x.dtype == np.uint8
+    assert len(data.train.x) == 54 and len(data.test.x) == len(data.valid.x) == 3
+    rows = {tuple(row): "abc".index(v) for row, v in zip(data.encoding.encode(x).tolist(), voice, strict=True)}
+    assert [rows[tuple(row)] for row in data.test.x.tolist()] == data.test.label.tolist()
+    with pytest.raises(ValueError, match=r"8000 samples a second; set config\.data\.audio\.sample_rate=8000"):
+        audio.load(tmp_path / "words.npz", sample_rate=16000, length=120)
+    with pytest.raises(ValueError, match=r"windows have 120 samples; set config\.data\.audio\.length"):
+        audio.load(tmp_path / "words.npz", length=121)
+
+
+def test_channels_are_averaged_and_rates_changed(tmp_path):
+    t = np.arange(4 * RATE) / RATE
+    tone = 8000 * np.sin(2 * np.pi * 300 * t)
+    wavfile.write(tmp_path / "stereo.wav", RATE, np.stack([tone + 1000, tone - 1000], axis=1).astype(np.int16))
+    np.testing.assert_allclose(audio.read(tmp_path / "stereo.wav", RATE), tone, atol=2)
+    wavfile.write(tmp_path / "fast.wav", 2 * RATE, np.repeat(tone, 2).astype(np.float32) / 2**15)
+    halved = audio.read(tmp_path / "fast.wav", RATE)
+    assert len(halved) == len(tone)
+    np.testing.assert_allclose(halved[100:-100], np.roll(tone, 0)[100:-100], atol=600)
+    spectrum = np.abs(np.fft.rfft(halved))
+    assert np.argmax(spectrum) == 300 * 4 and np.sum(spectrum[1190:1211] ** 2) > 0.999 * np.sum(spectrum**2)
+    wavfile.write(tmp_path / "bytes.wav", RATE, (tone / 256 + 128).astype(np.uint8))
+    np.testing.assert_allclose(audio.read(tmp_path / "bytes.wav", RATE), tone, atol=257)
+
+
+def test_flac_is_read_by_soundfile(tmp_path):
+    soundfile, pcm = pytest.importorskip("soundfile"), noise(3000)
+    soundfile.write(tmp_path / "one.flac", pcm, RATE)
+    np.testing.assert_array_equal(audio.read(tmp_path / "one.flac", RATE), pcm)
+
+
+def test_silence_is_left_out(tmp_path):
+    pcm = noise(RATE * 4)
+    pcm[1000:2000] = 3
+    audio.write_wav(tmp_path / "one.wav", pcm, RATE)
+    parts, _, _ = audio.load(tmp_path / "one.wav", length=100)
+    assert len(parts["train"][0]) == 278
+    audio.write_wav(tmp_path / "none.wav", 0 * pcm, RATE)
+    with pytest.raises(ValueError, match="train split has no sound: 288 windows, all silent"):
+        audio.load(tmp_path / "none.wav", length=100)
+
+
+def test_what_is_no_sound_is_refused(tmp_path):
+    (tmp_path / "text.wav").write_text("no sound")
+    with pytest.raises(ValueError, match=r"text\.wav: not a sound file that can be read"):
+        audio.load(tmp_path / "text.wav")
+    wavfile.write(tmp_path / "nan.wav", RATE, np.full(1000, np.nan, np.float32))
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        audio.load(tmp_path / "nan.wav")
+    wavfile.write(tmp_path / "empty.wav", RATE, np.zeros(0, np.int16))
+    with pytest.raises(ValueError, match="no sample in it"):
+        audio.load(tmp_path / "empty.wav")
+    np.savez(tmp_path / "floats.npz", x=np.zeros((30, 10)))
+    with pytest.raises(ValueError, match=r"wants an array x, int16 \[N, T\]; found float64 \[30, 10\]"):
+        audio.load(tmp_path / "floats.npz", length=5)
+    with pytest.raises(FileNotFoundError, match="no file and no folder"):
+        audio.load(tmp_path / "nowhere")
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"no \.wav, \.flac, \.ogg in"):
+        audio.load(tmp_path / "bare")
+    for n in range(5):
+        audio.write_wav(tmp_path / "bare" / f"{n}.wav", noise(200), RATE)
+    with pytest.raises(ValueError, match="5 files are too few for three splits: at least 20"):
+        audio.load(tmp_path / "bare", length=100)
+    for options, message in (
+        ({"companding": "a_law"}, "companding: unknown value 'a_law'"),
+        ({"length": 0}, "length must be at least 1"),
+        ({"sample_rate": 16000}, "the vowels are at 8000 samples a second"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            audio.load(**options)
+    with pytest.raises(ValueError, match="audio is of the set 'audio' alone; digits was given"):
+        sources.load("digits", audio={"length": 10})
+
+
+def test_vowels_resound_at_their_formants():
+    pcm, label = synthetic.vowels("test", 4000)
+    again, _ = synthetic.vowels("test", 4000)
+    np.testing.assert_array_equal(pcm, again)
+    assert pcm.shape == (60, 4000) and np.all(np.abs(pcm).max(axis=1) == 2**14)
+    power = np.abs(np.fft.rfft(pcm, axis=1)) ** 2
+    share = power[:, 1000:1400].sum(1) / power[:, 100:1400].sum(1)  # of 2,000 to 2,800 Hz: the second formant of i
+    assert share[label == 1].min() > 3 * share[label == 2].max()

@@ -1,0 +1,206 @@
+"""Sound as series of levels, and back: `load(path)`, `Encoding`, `write_wav`.
+
+Recordings are mixed to one channel, brought to one sampling rate and cut into windows of so many samples. Of every
+sample one of 256 levels is kept, by the µ-law of telephony (ITU-T G.711 without its piecewise lines), which spends
+them on the soft sounds, or one of 65,536, all of 16 bits.
+"""
+
+import dataclasses
+from math import gcd
+from pathlib import Path
+
+import numpy as np
+from absl import logging
+from scipy.io import wavfile
+
+from vae_jax.data import synthetic
+
+LEVELS = {"mu_law": 256, "linear": 2**16}
+SPLIT_SEED = 0
+HELD_OUT = 20  # one file (window of an array, stretch of a single recording) of so many is for validation, one for test
+SILENT = 2**15 / 1000  # 60 dB below the loudest there can be
+SUFFIXES = (".wav", ".flac", ".ogg")
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoding:
+    """s = pcm / 2¹⁵ in [-1, 1) as a level v in 0 .. V-1: v = round((f(s) + 1) / 2 · (V - 1)), where
+
+    f(s) = sign(s) log(1 + µ|s|) / log(1 + µ), µ = 255 ("mu_law", V = 256), or f(s) = s ("linear", V = 65,536: v is pcm
+    + 2¹⁵).
+    """
+
+    sample_rate: int  # samples a second
+    companding: str
+
+    @property
+    def num_levels(self):
+        return LEVELS[self.companding]
+
+    def encode(self, pcm):
+        """int16 -> levels, uint8 or uint16. Exact where nothing is lost: decode(encode(decode(v))) = decode(v)."""
+        if self.companding == "linear":
+            return (np.asarray(pcm, np.int32) + 2**15).astype(np.uint16)
+        s = np.asarray(pcm, np.float32) / 2**15
+        f = np.sign(s) * np.log1p(255 * np.abs(s)) / np.log(256)
+        return np.round((f + 1) / 2 * 255).astype(np.uint8)
+
+    def decode(self, levels):
+        """Levels, of any type -> int16."""
+        if self.companding == "linear":
+            return (np.asarray(levels, np.int32) - 2**15).astype(np.int16)
+        f = np.asarray(levels, np.float32) / 255 * 2 - 1
+        s = np.sign(f) * np.expm1(np.abs(f) * np.log(256)) / 255
+        return np.clip(np.round(s * 2**15), -(2**15), 2**15 - 1).astype(np.int16)
+
+
+def load(path=None, *, sample_rate=8000, length=4000, companding="mu_law", label="label"):
+    """{split: (levels [N, `length`], label [N] or None)}, the `Encoding`, and the names of the classes.
+
+    `path`: a sound file, whose end is held out; a folder of them, held out by the file, each in a folder that is its
+    class, if they lie in more than one; or an .npz with windows `x`, int16 [N, T], at `sample_rate` and perhaps their
+    classes under the name `label`. Without a path, sung vowels (`synthetic.vowels`). .wav is read by SciPy, .flac and
+    .ogg by soundfile (`pip install 'vae_jax[audio]'`).
+    Files of other rates are resampled, channels averaged. What is shorter than a window ends in silence, what is left
+    of a longer file behind its last window is dropped; windows that are nothing but silence are left out, and the log
+    says how many. Raises FileNotFoundError for what is not there, `ValueError` for files that are not sound, for
+    options out of range, and where too little is left for three splits.
+    """
+    if companding not in LEVELS:
+        raise ValueError(f"companding: unknown value {companding!r} (allowed: {', '.join(LEVELS)})")
+    for name, value in (("sample_rate", sample_rate), ("length", length)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    if path is None:
+        if sample_rate != synthetic.VOWEL_RATE:
+            raise ValueError(
+                f"the vowels are at {synthetic.VOWEL_RATE} samples a second; got sample_rate={sample_rate}"
+            )
+        parts, classes = {split: synthetic.vowels(split, length) for split in synthetic.VOWEL_SIZES}, synthetic.VOWELS
+    else:
+        parts, classes = _parts(Path(path).expanduser(), sample_rate, length, label)
+    encoding = Encoding(sample_rate, companding)
+    return {split: _encoded(encoding, *part, where=(path, split)) for split, part in parts.items()}, encoding, classes
+
+
+def write_wav(path, pcm, sample_rate):
+    """int16 [T] as a .wav file."""
+    wavfile.write(path, sample_rate, np.asarray(pcm, np.int16))
+
+
+def read(path, sample_rate):
+    """The samples of a file, int16 [T], as one channel at `sample_rate`. Raises `ValueError` where it is no sound."""
+    path = Path(path)
+    try:
+        rate, x = _read_wav(path) if path.suffix == ".wav" else _read_other(path)
+    except (ValueError, RuntimeError, EOFError) as error:
+        raise ValueError(f"{path}: not a sound file that can be read ({error})") from error
+    if not len(x):
+        raise ValueError(f"{path}: no sample in it")
+    if x.ndim == 2:
+        logging.info("%s: %d channels averaged", path, x.shape[1])
+        x = x.mean(axis=1)
+    if rate != sample_rate:
+        from scipy.signal import resample_poly
+
+        logging.info("%s: resampled from %d to %d a second", path, rate, sample_rate)
+        common = gcd(rate, sample_rate)
+        x = resample_poly(x, sample_rate // common, rate // common)
+    return np.clip(np.round(x * 2**15), -(2**15), 2**15 - 1).astype(np.int16)
+
+
+def _read_wav(path):
+    """Rate, and samples in [-1, 1]."""
+    rate, x = wavfile.read(path)
+    if np.issubdtype(x.dtype, np.floating):
+        if not np.isfinite(x).all():
+            raise ValueError("it holds NaN or infinite samples")
+        return rate, x.astype(np.float64)
+    if x.dtype == np.uint8:
+        return rate, (x - 128.0) / 2**7
+    return rate, x / -float(np.iinfo(x.dtype).min)
+
+
+def _read_other(path):
+    try:
+        import soundfile
+    except ImportError:
+        raise ValueError("only .wav is read without soundfile: pip install 'vae_jax[audio]'") from None
+    x, rate = soundfile.read(path, dtype="float64")
+    return rate, x
+
+
+def _parts(path, sample_rate, length, label):
+    """{split: (pcm windows, labels or None)} and the names of the classes."""
+    if path.is_dir():
+        return _of_folder(path, sample_rate, length)
+    if not path.is_file():
+        raise FileNotFoundError(f"audio: no file and no folder {path}; want {', '.join(SUFFIXES)}, .npz, or a folder")
+    if path.suffix == ".npz":
+        return _of_arrays(path, sample_rate, length, label)
+    x = read(path, sample_rate)
+    ends = len(x) - 2 * (len(x) // HELD_OUT), len(x) - len(x) // HELD_OUT
+    pieces = zip(("train", "valid", "test"), np.split(x, ends), strict=True)
+    return {split: (_windows(piece, length), None) for split, piece in pieces}, ()
+
+
+def _of_folder(path, sample_rate, length):
+    files = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES)
+    if not files:
+        raise FileNotFoundError(f"audio: no {', '.join(SUFFIXES)} in {path}")
+    classes = tuple(sorted({str(file.parent.relative_to(path)) for file in files}))
+    parts = {}
+    for split, chosen in _split(len(files), path, "files").items():
+        windows = [_windows(read(files[i], sample_rate), length) for i in chosen]
+        own = [classes.index(str(files[i].parent.relative_to(path))) for i in chosen]
+        parts[split] = np.concatenate(windows), np.repeat(own, [len(w) for w in windows])
+    if len(classes) == 1:
+        return {split: (x, None) for split, (x, _) in parts.items()}, ()
+    return parts, classes
+
+
+def _of_arrays(path, sample_rate, length, label):
+    try:
+        with np.load(path) as file:
+            arrays = {name: file[name] for name in ("x", "sample_rate", label) if name in file}
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(f"{path}: not an .npz of arrays ({error})") from error
+    x = arrays.get("x", np.zeros(0))
+    if x.ndim != 2 or x.dtype != np.int16:
+        raise ValueError(f"{path}: wants an array x, int16 [N, T]; found {x.dtype} {list(x.shape)}")
+    if (rate := int(arrays.get("sample_rate", sample_rate))) != sample_rate:
+        raise ValueError(f"{path} is at {rate} samples a second; set config.data.audio.sample_rate={rate}")
+    if x.shape[1] < length:
+        raise ValueError(f"{path}: its windows have {x.shape[1]} samples; set config.data.audio.length to no more")
+    classes, labels = np.unique(arrays[label], return_inverse=True) if label in arrays else ((), None)
+    parts = {}
+    for split, chosen in _split(len(x), path, "windows").items():
+        windows = [_windows(x[i], length) for i in chosen]
+        own = None if labels is None else np.repeat(labels[chosen], len(windows[0]))
+        parts[split] = np.concatenate(windows), own
+    return parts, tuple(map(str, classes))
+
+
+def _split(number, path, things):
+    """{split: indices}, by a permutation of seed `SPLIT_SEED`."""
+    held_out = number // HELD_OUT
+    if not held_out:
+        raise ValueError(f"{path}: {number} {things} are too few for three splits: at least {HELD_OUT}")
+    order = np.random.default_rng(SPLIT_SEED).permutation(number)
+    return {"test": order[:held_out], "valid": order[held_out : 2 * held_out], "train": order[2 * held_out :]}
+
+
+def _windows(x, length):
+    """[N, length]: whole windows, or the one that silence fills up."""
+    if len(x) < length:
+        x = np.pad(x, (0, length - len(x)))
+    return x[: len(x) // length * length].reshape(-1, length)
+
+
+def _encoded(encoding, x, labels, *, where):
+    loud = np.abs(x.astype(np.int32)).max(axis=1) > SILENT
+    if not loud.all():
+        logging.info("%s, %s: %d of %d windows are silent and left out", *where, np.sum(~loud), len(loud))
+    if not loud.any():
+        raise ValueError(f"{where[0]}: its {where[1]} split has no sound: {len(loud)} windows, all silent")
+    return encoding.encode(x[loud]), None if labels is None else labels[loud].astype(np.int32)

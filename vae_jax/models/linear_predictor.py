@@ -1,0 +1,99 @@
+"""Linear prediction of a series: the next sample from the last k, with an error whose scale is one of several.
+
+p(x_t | x_<t) = Σ_m π_m N(x_t; a_0 + Σ_{i=1}^k a_i x_{t-i}, σ_m²)
+
+Errors of one scale are least squares, the autocorrelation method; of several, heavy tails, which sound has.  EM for
+mixtures of scales: Lange, Little and Taylor 1989, doi:10.1080/01621459.1989.10478852.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from vae_jax.core import Model, tractable, unconditional
+from vae_jax.distributions import Independent, Mixture, Normal, Series
+
+
+def linear_predictor(event_shape, *, order, num_scales, floor=1e-6) -> Model:
+    """Fitted by `em`: k = `order`, M = `num_scales`. Before the beginning all samples are 0.5, the middle of [0, 1].
+
+    E: of every sample, whose scale its error has. M: of the moments S_m of (1, x_{t-k}, ..., x_{t-1}, x_t), weighed by
+    it, first a, weighted least squares at the old scales, then σ and π: the likelihood never falls, as in any
+    conditional maximisation. With M = 1 one pass is enough. No variance is below `floor`.
+    Params: `weights` [k + 1], a_0 and then the oldest first; `logits`, `log_scales` [M].
+    Raises `ValueError` for an order or a number of scales below 1, a floor that is not positive, and data that are no
+    series.
+    """
+    for name, value in (("order", order), ("num_scales", num_scales)):
+        if value < 1:
+            raise ValueError(f"config.model.{name} must be at least 1, got {value}")
+    if not floor > 0:
+        raise ValueError(f"config.model.floor must be positive, got {floor}")
+    if len(event_shape) != 1:
+        raise ValueError(f"config.family 'linear_predictor' is of series [T]; the data have shape {event_shape}")
+    (length,) = event_shape
+
+    def init(key, batch):
+        """No prediction, and scales from the whole deviation of the data downwards, each half the one before."""
+        log_scales = jnp.log(jnp.std(batch["x"]) + 1e-3) - jnp.log(2.0) * jnp.arange(num_scales)
+        return {"weights": jnp.zeros(order + 1), "logits": jnp.zeros(num_scales), "log_scales": log_scales}
+
+    def regressors(x):
+        """(1, x_{t-k}, ..., x_{t-1}) of every t [T, k + 1], the samples less 0.5."""
+        padded = jnp.concatenate([jnp.zeros(order), x - 0.5])
+        before = padded[jnp.arange(length)[:, None] + jnp.arange(order)[None]]
+        return jnp.concatenate([jnp.ones((length, 1)), before], axis=1)
+
+    def errors(params, loc):
+        """p(x_t | x_<t) around the prediction `loc` []."""
+        locs = jnp.broadcast_to(loc, params["log_scales"].shape)
+        return Mixture(params["logits"], Normal(locs, params["log_scales"]))
+
+    def conditionals(params, x):
+        return Independent(jax.vmap(errors, (None, 0))(params, 0.5 + regressors(x) @ params["weights"]))
+
+    def start(params):
+        return jnp.zeros(order)
+
+    def step(params, kept, previous, t):
+        kept = jnp.where(t > 0, jnp.append(kept[1:], previous - 0.5), kept)
+        return kept, errors(params, 0.5 + params["weights"][0] + kept @ params["weights"][1:])
+
+    def density(params, context=None):
+        return Series(params, conditionals, start, step, (length,), "real")
+
+    def statistics(params, batch):
+        """{"square": [M, k + 2, k + 2], "count": [M]}, and log p(x) [B]."""
+        rows = jax.vmap(lambda x: jnp.concatenate([regressors(x), x[:, None] - 0.5], axis=1))(batch["x"])
+        rows = rows.reshape(-1, order + 2)
+        loc = rows[:, :-1] @ params["weights"]
+        log_joint = jax.vmap(lambda m, v: errors(params, m).log_joint(v))(loc, rows[:, -1])
+        value = jax.nn.logsumexp(log_joint, axis=1)
+        r = jnp.exp(log_joint - value[:, None])
+
+        def square(weight):
+            return jnp.matmul((weight[:, None] * rows).T, rows, precision="highest")
+
+        return {"square": jax.lax.map(square, r.T), "count": r.sum(0)}, value.reshape(-1, length).sum(axis=1)
+
+    def maximize(params, sums):
+        precisions = jnp.exp(-2.0 * params["log_scales"])
+        whole = jnp.tensordot(precisions, sums["square"], axes=1)
+        weights = jnp.linalg.solve(whole[:-1, :-1], whole[:-1, -1])
+        error = jnp.append(-weights, 1.0)
+        count = jnp.maximum(sums["count"], 1e-6)
+        variances = jnp.einsum("i,mij,j->m", error, sums["square"], error) / count
+        new = {
+            "weights": weights,
+            "logits": jnp.log(count / jnp.sum(count)),
+            "log_scales": 0.5 * jnp.log(jnp.maximum(variances, floor)),
+        }
+        seen = jnp.sum(sums["count"]) > 0  # or every batch of the pass was skipped
+        return jax.tree.map(lambda new, old: jnp.where(seen, new, old), new, params)
+
+    return tractable(init, density, statistics=statistics, maximize=maximize)
+
+
+def from_config(*, event_shape, num_classes, order, num_scales, floor) -> Model:
+    """From a config: the keys of `linear_predictor`; the learner is `em`, the data sound that is dequantised."""
+    unconditional("linear_predictor", num_classes)
+    return linear_predictor(event_shape, order=order, num_scales=num_scales, floor=floor)
