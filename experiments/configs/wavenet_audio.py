@@ -32,9 +32,9 @@ def get_config(arg: str = "") -> ConfigDict:
     config = vae_digits.get_config()
     config.family = "wavenet"
     network = {
-        "channels": 32,
+        "width": 32,
         "skip": 128,
-        "hidden": 128,
+        "hidden": (128,),
         "dilations": tuple(2**n for n in range(9)) * 2,
         "first_kernel": 32,
     }
@@ -48,5 +48,5 @@ def get_config(arg: str = "") -> ConfigDict:
         return config
     config = vae_digits.smoke(config)
     config.data.audio.length = 64
-    config.model.network.update({"skip": 8, "hidden": 8, "channels": 4, "dilations": (1, 2, 4)})
+    config.model.network.update({"skip": 8, "width": 4, "dilations": (1, 2, 4)})
     return config

@@ -13,7 +13,7 @@ from vae_jax.training import em
 
 V, T = 3, 5
 ALL = jnp.asarray(list(itertools.product(range(V), repeat=T)), jnp.float32)
-NETWORK = {"channels": 4, "skip": 6, "hidden": 8, "dilations": (1, 2), "first_kernel": 2}
+NETWORK = {"width": 4, "skip": 6, "hidden": (8,), "dilations": (1, 2), "first_kernel": 2}
 HEADS = {
     "softmax": {"name": "categorical", "num_levels": V},
     "logistics": {"name": "discretized_logistic_mixture", "num_components": 2, "num_levels": V},

@@ -15,7 +15,7 @@ T = 16
 @functools.cache
 def network(dilations=(1, 2, 4), first_kernel=2):
     """A network with parameters of which none is zero."""
-    net = WaveNet(((T, 3), (T,)), channels=4, skip=6, hidden=8, dilations=dilations, first_kernel=first_kernel)
+    net = WaveNet(((T, 3), (T,)), width=4, skip=6, hidden=(8,), dilations=dilations, first_kernel=first_kernel)
     shapes = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros(T), jnp.zeros(2))
     rng = np.random.default_rng(0)
     return net, jax.tree.map(lambda a: jnp.asarray(rng.normal(scale=0.5, size=a.shape), a.dtype), shapes)
@@ -63,7 +63,7 @@ def test_silence_is_not_the_beginning():
     [
         ({"dilations": (1, 0)}, "dilations must be at least 1"),
         ({"dilations": ()}, "and one of them"),
-        ({"channels": 0}, "channels must be at least 1, got 0"),
+        ({"width": 0}, "width must be at least 1, got 0"),
         ({"outputs": ((4, 4, 2),)}, "not of the samples of one series"),
     ],
 )

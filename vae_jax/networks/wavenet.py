@@ -17,16 +17,16 @@ class WaveNet(nn.Module):
     before the beginning. Then, for every d of `dilations`, with weights of its own, c the context, gate(a, b) =
     tanh(a) ⊙ σ(b) and s the sum of what the layers say to the outputs,
 
-        z_t = gate(W h_{t-d} + W' h_t + V c),     h ← h + R z  [T, `channels`],     s ← s + S z  [T, `skip`]
+        z_t = gate(W h_{t-d} + W' h_t + V c),     h ← h + R z  [T, `width`],     s ← s + S z  [T, `skip`]
 
-    and two layers of relu lead from s, by way of `hidden`, to the outputs. The outputs at t see `reach` samples.
+    and layers of `hidden` units, with a relu before each, lead from s to the outputs, which see `reach` samples.
     Raises `ValueError` for sizes and dilations below 1 and for outputs that are not of a series.
     """
 
     outputs: tuple
-    channels: int = 32
+    width: int = 32
     skip: int = 128
-    hidden: int = 128
+    hidden: tuple = (128,)
     dilations: tuple = tuple(2**n for n in range(10)) * 2
     first_kernel: int = 16
     zero_output: bool = False
@@ -36,16 +36,16 @@ class WaveNet(nn.Module):
         return self.first_kernel + sum(self.dilations)
 
     def setup(self):
-        for name in ("channels", "skip", "hidden", "first_kernel"):
+        for name in ("width", "skip", "first_kernel"):
             if getattr(self, name) < 1:
                 raise ValueError(f"WaveNet: {name} must be at least 1, got {getattr(self, name)}")
         if not self.dilations or min(self.dilations) < 1:
             raise ValueError(f"WaveNet: dilations must be at least 1, and one of them, got {tuple(self.dilations)}")
         if any(len(shape) not in (1, 2) or shape[0] != self.outputs[0][0] for shape in self.outputs):
             raise ValueError(f"WaveNet: outputs of shapes {self.outputs} are not of the samples of one series")
-        self.first = nn.Dense(self.channels)
-        self.layers = [Residual(self.channels, self.skip) for _ in self.dilations]
-        self.at_a_sample = nn.Dense(self.hidden)
+        self.first = nn.Dense(self.width)
+        self.layers = [Residual(self.width, self.skip) for _ in self.dilations]
+        self.at_a_sample = [nn.Dense(width) for width in self.hidden]
         init = nn.initializers.zeros if self.zero_output else nn.initializers.lecun_normal()
         self.last = nn.Dense(sum(self._widths()), kernel_init=init)
 
@@ -56,7 +56,7 @@ class WaveNet(nn.Module):
 
     def start(self):
         """What is kept: the last samples, and of every layer what came in at the last d places, a ring."""
-        return jnp.zeros((self.first_kernel, 2)), [jnp.zeros((d, self.channels)) for d in self.dilations]
+        return jnp.zeros((self.first_kernel, 2)), [jnp.zeros((d, self.width)) for d in self.dilations]
 
     def step(self, kept, previous, t, context=None):
         """x_{t-1} [], t -> what is kept, the outputs at t; of t = 0, `previous` may be anything."""
@@ -76,7 +76,8 @@ class WaveNet(nn.Module):
             seen.append(h)
             h, told = layer(h, earlier(h), context)
             s = s + told
-        s = self.last(jax.nn.relu(self.at_a_sample(jax.nn.relu(s))))
+        for dense in (*self.at_a_sample, self.last):
+            s = dense(jax.nn.relu(s))
         shapes = [(len(s), *shape[1:]) for shape in self.outputs]
         return tuple(a.reshape(shape) for a, shape in zip(split(s, self._widths()), shapes, strict=True)), seen
 
