@@ -18,11 +18,12 @@ from experiments.configs import vae_digits, vae_mnist
 def get_config(arg: str = "") -> ConfigDict:
     config = vae_mnist.get_config()
     config.family = "pixel_cnn"
-    network = {"channels": (24,) * 6, "first_kernel": 7, "kernel": 3, "hidden": (48,), "dropout": 0.0}
+    network = {"channels": (24,) * 6, "first_kernel": 5, "kernel": 3, "hidden": (48,), "dropout": 0.0}
+    network["dilations"] = (1, 1, 2, 4, 1, 2)  # the outputs see 13 rows above, and as far to the sides
     config.model = ConfigDict({"network": network, "likelihood": {"name": "bernoulli"}})
     config.data.batch_size = 32
     config.optimizer.learning_rate = 3e-3
     vae_mnist.train_for(config, num_steps=10_000)
     if arg == "smoke":
-        config.model.network.channels = network["channels"][:2]
+        config.model.network.update({"channels": network["channels"][:2], "dilations": (1, 2)})
     return vae_digits.smoke(config) if arg == "smoke" else config

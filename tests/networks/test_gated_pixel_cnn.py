@@ -13,10 +13,10 @@ HEIGHT, WIDTH = 4, 5
 
 
 @functools.cache
-def jacobian(num_channels, num_layers, kernel):
+def jacobian(num_channels, num_layers, kernel, dilations=()):
     """|∂ outputs / ∂ x| [pixel, pixel], the largest over channels, at weights of which none is zero."""
     outputs = ((HEIGHT, WIDTH, num_channels), (HEIGHT, WIDTH, num_channels, 2))
-    network = GatedPixelCNN(outputs, (4,) * num_layers, kernel, first_kernel=3, hidden=(16,))
+    network = GatedPixelCNN(outputs, (8,) * num_layers, kernel, first_kernel=3, dilations=dilations, hidden=(16,))
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(HEIGHT, WIDTH, num_channels)), jnp.float32)
     shapes = jax.eval_shape(network.init, jax.random.key(0), x)
@@ -30,6 +30,15 @@ def jacobian(num_channels, num_layers, kernel):
 def test_a_pixel_sees_all_pixels_before_it_and_no_other(num_channels):
     by_x = jacobian(num_channels, num_layers=4, kernel=3)
     assert np.all(by_x[np.triu_indices(len(by_x))] == 0.0) and np.all(by_x[np.tril_indices(len(by_x), -1)] > 0.0)
+
+
+def test_dilations_see_further_and_no_pixel_ahead():
+    by_x = jacobian(1, num_layers=2, kernel=3, dilations=(1, 2))
+    assert np.all(by_x[np.triu_indices(len(by_x))] == 0.0)
+    seen, near = (np.sum(j > 0, axis=1) for j in (by_x, jacobian(1, num_layers=2, kernel=3)))
+    assert np.all(seen >= near) and seen[-1] > near[-1]
+    rows = by_x.reshape(HEIGHT, WIDTH, HEIGHT, WIDTH).max(axis=(1, 3)) > 0
+    np.testing.assert_array_equal(rows, np.tril(np.ones((HEIGHT, HEIGHT), bool)))  # up to 2 + 2 rows above, and its own
 
 
 def test_one_layer_sees_the_rectangle_above_and_the_pixels_on_the_left():

@@ -65,11 +65,14 @@ def convolve(x, kernel, stride):
     return _product(patches, _block_kernel(kernel, stride))
 
 
-def convolve_inside(x, kernel):
-    """Σ_ij x[h + i, w + j] K[i, j] where the whole window lies inside; x [H, W, C], K [k, l, C, F] of any k and l."""
+def convolve_inside(x, kernel, dilation=1):
+    """Σ_ij x[h + d i, w + d j] K[i, j] where the whole window lies inside; d = `dilation`, x [H, W, C], K [k, l, C, F]
+    of any k and l.
+    """
     if not as_matrix_product():
-        return lax.conv_general_dilated(x[None], kernel, (1, 1), "VALID", dimension_numbers=_NHWC)[0]
-    return _product(_gather(x, kernel.shape[:2]), kernel.reshape(-1, kernel.shape[-1]))
+        apart = {"rhs_dilation": (dilation,) * 2, "dimension_numbers": _NHWC}
+        return lax.conv_general_dilated(x[None], kernel, (1, 1), "VALID", **apart)[0]
+    return _product(_gather(x, kernel.shape[:2], dilation), kernel.reshape(-1, kernel.shape[-1]))
 
 
 def convolve_transpose(x, kernel, stride):
@@ -95,28 +98,37 @@ def _product(x, matrix):
 # Patches and their adjoint move whole blocks; each is the other's gradient, so neither costs a scatter of scalars.
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _gather(blocks, reach):
-    """Every window of reach r x s of blocks side by side: [h + r - 1, w + s - 1, D] -> [h, w, r s D]."""
-    height, width, depth = (n - r for n, r in zip(blocks.shape, (reach[0] - 1, reach[1] - 1, 0), strict=True))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _gather(blocks, reach, apart=1):
+    """Every window of r x s blocks, `apart` = a places apart: [h + a (r - 1), w + a (s - 1), D] -> [h, w, r s D]."""
+    beyond = (apart * (reach[0] - 1), apart * (reach[1] - 1), 0)
+    height, width, depth = (n - r for n, r in zip(blocks.shape, beyond, strict=True))
     patches = jnp.zeros((height, width, math.prod(reach) * depth), blocks.dtype)
     for n, (i, j) in enumerate(np.ndindex(reach)):  # in place: four times as fast as a concatenation on CPU
-        patches = lax.dynamic_update_slice(patches, blocks[i : i + height, j : j + width], (0, 0, n * depth))
+        moved = blocks[i * apart : i * apart + height, j * apart : j * apart + width]
+        patches = lax.dynamic_update_slice(patches, moved, (0, 0, n * depth))
     return patches
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _scatter(patches, reach):
-    """Every window added where its blocks lie: [h, w, r s D] -> [h + r - 1, w + s - 1, D]."""
-    depth, (rows, columns) = patches.shape[-1] // math.prod(reach), reach
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _scatter(patches, reach, apart=1):
+    """Every window added where its blocks lie: [h, w, r s D] -> [h + a (r - 1), w + a (s - 1), D]."""
+    depth = patches.shape[-1] // math.prod(reach)
+    around = lambda i, size: (apart * i, apart * (size - 1 - i))  # noqa: E731
     return sum(
-        jnp.pad(patches[..., n * depth : (n + 1) * depth], ((i, rows - 1 - i), (j, columns - 1 - j), (0, 0)))
+        jnp.pad(patches[..., n * depth : (n + 1) * depth], (around(i, reach[0]), around(j, reach[1]), (0, 0)))
         for n, (i, j) in enumerate(np.ndindex(reach))
     )
 
 
-_gather.defvjp(lambda blocks, reach: (_gather(blocks, reach), None), lambda reach, _, g: (_scatter(g, reach),))
-_scatter.defvjp(lambda patches, reach: (_scatter(patches, reach), None), lambda reach, _, g: (_gather(g, reach),))
+_gather.defvjp(
+    lambda blocks, reach, apart: (_gather(blocks, reach, apart), None),
+    lambda reach, apart, _, g: (_scatter(g, reach, apart),),
+)
+_scatter.defvjp(
+    lambda patches, reach, apart: (_scatter(patches, reach, apart), None),
+    lambda reach, apart, _, g: (_gather(g, reach, apart),),
+)
 
 
 def _padding(kernel, stride):

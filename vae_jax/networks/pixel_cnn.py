@@ -22,16 +22,20 @@ class GatedPixelCNN(nn.Module):
         a = W * v  (⌈n/2⌉ x n),    v ← gate(a + V c),    h ← h + W gate(W * h + W a + V c)  (1 x ⌈n/2⌉),
 
     without "h +" where the width changes. v begins as x moved down by a row, h as x moved right by a column, with a
-    plane that is one inside the image: no weight is masked, and no pixel above goes unseen. `hidden` are the widths of
-    the layers from h to the outputs; `dropout` leaves gated units out at this rate, where there is a key "dropout".
+    plane that is one inside the image: no weight is masked, and no pixel above goes unseen. `dilations`, one for every
+    layer and () for 1, set the rows and columns of a kernel apart: few layers then see far (arXiv:1511.07122). `hidden`
+    are the widths of the layers from h to the outputs; `dropout` leaves gated units out at this rate, where there is a
+    key "dropout".
 
-    Raises `ValueError` for a kernel of even size, a dropout outside [0, 1), and outputs that are not of an image.
+    Raises `ValueError` for a kernel of even size, dilations below 1 or not one for every layer, a dropout outside
+    [0, 1), and outputs that are not of an image.
     """
 
     outputs: tuple
     channels: tuple = (32, 32, 32, 32, 32, 32)
     kernel: int = 3
     first_kernel: int = 7
+    dilations: tuple = ()
     hidden: tuple = (64,)
     dropout: float = 0.0
     zero_output: bool = False
@@ -40,9 +44,14 @@ class GatedPixelCNN(nn.Module):
         for n in (self.first_kernel, self.kernel):
             if n < 1 or n % 2 == 0:
                 raise ValueError(f"GatedPixelCNN: a kernel must be odd, as wide to the left as to the right; got {n}")
+        if self.dilations and (len(self.dilations) != len(self.channels) or min(self.dilations) < 1):
+            raise ValueError(
+                f"GatedPixelCNN: dilations must be at least 1, one for each of the {len(self.channels)} layers; got "
+                f"{tuple(self.dilations)}"
+            )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"GatedPixelCNN: dropout must be at least 0 and below 1, got {self.dropout}")
-        layers = [(width, reach, self.dropout) for width, reach in zip(self.channels, self.reaches(), strict=True)]
+        layers = [(*layer, self.dropout) for layer in zip(self.channels, self.sides(), self.apart(), strict=True)]
         self.down = [Vertical(*layer) for layer in layers]
         self.across = [Horizontal(*layer) for layer in layers]
         self.at_a_pixel = [nn.Dense(width) for width in self.hidden]
@@ -82,50 +91,63 @@ class GatedPixelCNN(nn.Module):
 
     def reaches(self):
         """How far each layer reaches up, left and (above) right."""
+        return [side * apart for side, apart in zip(self.sides(), self.apart(), strict=True)]
+
+    def sides(self):
         return [n // 2 for n in (self.first_kernel, *[self.kernel] * (len(self.channels) - 1))]
+
+    def apart(self):
+        return self.dilations or (1,) * len(self.channels)
 
 
 class Vertical(nn.Module):
-    """v [R, W, F] and the `reach` rows before it -> the next v, what it gives to the horizontal stack, what to keep."""
+    """v [R, W, F] and the `side` · `apart` rows before it -> the next v, what it gives to the horizontal stack, what to
+    keep.
+    """
 
     features: int
-    reach: int
+    side: int
+    apart: int
     dropout: float
 
     @nn.compact
     def __call__(self, v, past, context):
         seen = jnp.concatenate([past, v])
-        sides = ((0, 0), (self.reach, self.reach), (0, 0))
-        a = Windows(2 * self.features, (self.reach + 1, 2 * self.reach + 1))(jnp.pad(seen, sides))
+        columns = (self.side * self.apart,) * 2
+        a = Windows(2 * self.features, (self.side + 1, 2 * self.side + 1), self.apart)(
+            jnp.pad(seen, ((0, 0), columns, (0, 0)))
+        )
         return Gate(self.dropout)(a, context), a, seen[len(v) :]
 
 
 class Horizontal(nn.Module):
-    """h [R, S, F] and the `reach` pixels before each of its rows -> the next h, what to keep."""
+    """h [R, S, F] and the `side` · `apart` pixels before each of its rows -> the next h, what to keep."""
 
     features: int
-    reach: int
+    side: int
+    apart: int
     dropout: float
 
     @nn.compact
     def __call__(self, h, past, from_above, context):
         seen = jnp.concatenate([past, h], axis=1)
-        a = Windows(2 * self.features, (1, self.reach + 1))(seen) + nn.Dense(2 * self.features)(from_above)
+        a = Windows(2 * self.features, (1, self.side + 1), self.apart)(seen) + nn.Dense(2 * self.features)(from_above)
         y = nn.Dense(self.features)(Gate(self.dropout)(a, context))
         return (h + y if h.shape == y.shape else y), seen[:, h.shape[1] :]
 
 
 class Windows(nn.Module):
-    """An affine map of every window of `shape` (rows, columns) that lies inside."""
+    """An affine map of every window of `shape` (rows, columns), so many places `apart`, that lies inside."""
 
     features: int
     shape: tuple
+    apart: int
 
     @nn.compact
     def __call__(self, x):
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (*self.shape, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return convolve_inside(x, kernel) + bias[None, None]
+        return convolve_inside(x, kernel, self.apart) + bias[None, None]
 
 
 class Gate(nn.Module):
