@@ -17,6 +17,15 @@ from vae_jax.training import loop, sharding
 CONFIGS = sorted(p.stem for p in Path("experiments/configs").glob("*.py") if not p.stem.startswith("_"))
 
 
+def kind(name):
+    """What decides how a batch is cut over devices."""
+    config = importlib.import_module(f"experiments.configs.{name}").get_config()
+    return config.family, config.learner.name, config.model.get("objective", {}).get("name")
+
+
+SPREAD = set({kind(name): name for name in CONFIGS}.values())  # one config of a kind stands for the others
+
+
 @pytest.fixture(scope="session")
 def images(tmp_path_factory):
     """scikit-learn's digits as 28x28 IDX files: real images in MNIST's clothes."""
@@ -50,14 +59,19 @@ def test_contract(name, images):
     chunk = loop.compile_chunk(experiment.learner, experiment.stream, state, feed, 3)
     keep = jax.tree.map(lambda a: a.copy(), state)
     first, metrics = chunk(state, feed)  # the one compiled program takes every chunk: same shapes, same types
-    for name, values in metrics.items():
-        assert np.isfinite(values).all(), name
+    for metric, values in metrics.items():
+        assert np.isfinite(values).all(), metric
     assert np.all(np.asarray(metrics.get("grad_norm", 1.0)) > 0)
     again, metrics_again = chunk(keep, feed)
     equal(metrics, metrics_again)
     equal(first.params, again.params)
     later, _ = chunk(first, feed)
     assert int(later.step) == 6
+    if "rate" in metrics:
+        terms = metrics["bound"] + metrics["rate"] + metrics["distortion"]
+        assert np.all(np.asarray(terms) > -1e-2)  # a bound is at least the ELBO
+    if name not in SPREAD:
+        return
     batch_size = experiment.stream.batch_size
     mesh = sharding.make_mesh(data=4 if batch_size % 4 == 0 else -1, model=2, batch_size=batch_size)
     state, _, _ = loop.start(experiment.learner, experiment.stream, experiment.key, mesh=mesh)
@@ -67,9 +81,6 @@ def test_contract(name, images):
     # Where a gradient cancels to rounding Adam takes a whole step of either sign, by which a bit of z may flip.
     bits = experiment.config["model"].get("posterior", {}).get("name") == "bernoulli"
     np.testing.assert_allclose(on_eight["loss"], metrics["loss"], rtol=2e-3 if bits else 1e-5)
-    if "rate" in metrics:
-        terms = metrics["bound"] + metrics["rate"] + metrics["distortion"]
-        assert np.all(np.asarray(terms) > -1e-2)  # a bound is at least the ELBO
 
 
 def test_bfloat16_trains_to_the_bound_of_float32():
