@@ -35,8 +35,8 @@ class GatedPixelCNN(nn.Module):
     channels: tuple = (32, 32, 32, 32, 32, 32)
     kernel: int = 3
     first_kernel: int = 7
-    dilations: tuple = ()
     hidden: tuple = (64,)
+    dilations: tuple = ()
     dropout: float = 0.0
     zero_output: bool = False
 
