@@ -173,9 +173,9 @@ def _density_lines(r):
         )
     yield f"log p(x)  {r['log_prob']:10.2f} ± {r['log_prob_se']:.2f} nats   {kind}"
     if "perplexity" in r:
-        bounded = "at most, " if "num_samples" in r else ""
+        bounded = ", at most" if "num_samples" in r else ""
         yield (
-            f"          {r['perplexity']:10.2f} perplexity, {r['bits_per_token']:.4f} bits a token, {bounded}of "
+            f"          {r['perplexity']:10.2f} perplexity, {r['bits_per_token']:.4f} bits a token{bounded}; "
             f"{r['num_tokens']} tokens, ends included"
         )
     elif "sample_rate" in r:

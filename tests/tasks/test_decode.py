@@ -57,7 +57,6 @@ def test_a_beam_of_one_is_greedy_and_greedy_is_not_the_best(of_all):
     np.testing.assert_array_equal(beams(1).x[:, 0], greedy())
     best = x[log_p.argmax(axis=1)]
     assert 0 < np.all(greedy() == best, axis=1).sum() < len(Z)
-    assert np.all(beams(3).log_prob[:, 0] >= beams(1).log_prob[:, 0])
 
 
 def test_ranks_by_the_mean_over_words_where_asked(of_all):
@@ -77,7 +76,6 @@ def test_temperature(of_all, assert_mean):
     )
     plain = jax.jit(jax.vmap(sentence(Z[0]).sample))(keys)
     np.testing.assert_array_equal(at(keys, 1.0), plain)
-    np.testing.assert_array_equal(at(keys[:100], 1e-3), np.tile(greedy()[0], (100, 1)))
     first = np.array([np.exp(log_p[0][x[:, 0] == word]).sum() for word in range(1, V)])  # p(w_1)
     drawn = np.asarray(at(keys, 0.5))[:, 0]
     assert_mean((drawn[:, None] == np.arange(1, V)).astype(float), first**2 / np.sum(first**2))

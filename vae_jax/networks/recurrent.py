@@ -43,7 +43,7 @@ class LSTM(OverTokens):
     def setup(self):
         super().setup()
         self.layers = [LSTMLayer(self.width) for _ in range(self.num_layers)]
-        self.first = nn.Dense(self.num_layers * self.width)
+        self.first = nn.Dense(self.num_layers * self.width, kernel_init=self.of_context)
 
     def start(self, context=None):
         shape = (self.num_layers, self.width)

@@ -61,7 +61,8 @@ class OverTokens(nn.Module):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{own}: {name} must be at least 0 and below 1, got {getattr(self, name)}")
         self.tokens = Tokens(self.vocabulary_size, self.width, self.tied)
-        self.seen = nn.Dense(self.width, use_bias=False)
+        self.of_context = nn.initializers.variance_scaling(1 / self.width, "fan_in", "normal")  # no larger than a token
+        self.seen = nn.Dense(self.width, use_bias=False, kernel_init=self.of_context)
         self.drop = nn.Dropout(self.dropout)
 
     @property
