@@ -25,7 +25,7 @@ class Tokens(nn.Module):
         self.embedding = self.param("embedding", init, (self.vocabulary_size, self.width))
 
     def __call__(self, ids):
-        return self.embedding[ids]
+        return jnp.asarray(self.embedding)[ids]  # which may be the host's, and the ids traced
 
     @nn.compact  # what reads and predicts nothing has no parameters for it
     def logits(self, h):
