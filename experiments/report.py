@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from experiments import setup, sounds
+from experiments import sentences, setup, sounds
 from vae_jax.data import text, transforms
 from vae_jax.evaluation import gaps, latents, likelihood
 from vae_jax.tasks import cluster, interpolate, manifold, reconstruct
@@ -29,8 +29,9 @@ MUTUAL_INFORMATION_EXAMPLES, WITH_NETWORKS = 2000, 200  # N² densities, where a
 
 
 def evaluate(experiment, params, *, num_samples, num_test, progress=True) -> dict:
-    """The flat `test/...` record: nats an image, exact where the model has log p(x), else bounded by `num_samples`
-    importance weights; bits/dim, or perplexity of text; and what the latents carry, where there are such.
+    """The flat `test/...` record: nats an image, exact where the model has log p(x), else bounded from below by
+    `num_samples` importance weights; bits/dim, or perplexity of text, which are then bounded from above; and what the
+    latents carry, where there are such, with a verdict in words on whether they have collapsed.
     """
     test = experiment.split("test")
     if num_test:
@@ -89,6 +90,7 @@ def _codes(model, params, key, test) -> dict:
     with contextlib.suppress(TypeError):
         rates = latents.rate_per_dimension(model, params, some)
         told = gaps.diagnose(rates, summary["mutual_information"], summary["active_units"], num_examples=len(some["x"]))
+        summary["verdict"] = told.verdict
         logging.info("codes: %s", told.verdict)
     return summary
 
@@ -171,8 +173,9 @@ def _density_lines(r):
         )
     yield f"log p(x)  {r['log_prob']:10.2f} ± {r['log_prob_se']:.2f} nats   {kind}"
     if "perplexity" in r:
+        bounded = ", at most" if "num_samples" in r else ""
         yield (
-            f"          {r['perplexity']:10.2f} perplexity, {r['bits_per_token']:.4f} bits a token; "
+            f"          {r['perplexity']:10.2f} perplexity, {r['bits_per_token']:.4f} bits a token{bounded}; "
             f"{r['num_tokens']} tokens, ends included"
         )
     elif "sample_rate" in r:
@@ -191,7 +194,7 @@ def _density_lines(r):
 
 
 def figures(experiment, params, workdir, *, seed=0):
-    """Draw everything that the model and the data allow into `workdir`/figures; of text, sentences into samples.txt; of
+    """Draw everything that the model and the data allow into `workdir`/figures; of text, the pages of `sentences`; of
     sound, .wav files too.
     """
     from vae_jax import plotting  # matplotlib: not before it is needed
@@ -199,35 +202,29 @@ def figures(experiment, params, workdir, *, seed=0):
 
     directory = Path(workdir) / "figures"
     directory.mkdir(exist_ok=True)
-    drawn = {}
+    drawn, key = {}, jax.random.key(seed)
     if experiment.dataset.vocabulary:
-        lines = sentences(experiment, params, jax.random.key(seed))
-        (directory / "samples.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        sentences.write(experiment, params, directory, key)
     elif experiment.dataset.encoding:
         if experiment.model.sample:
-            drawn["sounds"] = sounds.write(experiment, params, jax.random.key(seed), directory)
+            drawn["sounds"] = sounds.write(experiment, params, key, directory)
     elif experiment.model.latent:
-        drawn = _code_figures(experiment, params, jax.random.key(seed))
+        drawn |= _image_figures(experiment, params, key)
     elif experiment.model.sample:
-        drawn["samples_of_pixels"] = _pixel_samples(experiment, params, jax.random.key(seed))
+        drawn["samples_of_pixels"] = _pixel_samples(experiment, params, key)
+    if experiment.model.latent:
+        drawn |= _code_figures(experiment, params)
     drawn["training"] = curves.training(*_curves(read_metrics(Path(workdir) / "metrics.jsonl")))
     for name, figure in drawn.items():
         plotting.save(figure, directory / f"{name}.png")
     return directory
 
 
-def sentences(experiment, params, key, number=100) -> list[str]:
-    """Draws from the model as strings."""
-    drawn = jax.jit(jax.vmap(experiment.model.sample, (None, 0)))(params, jax.random.split(key, number))
-    return [experiment.dataset.vocabulary.decode(row) for row in np.asarray(drawn)]
-
-
-def _code_figures(experiment, params, key) -> dict:
-    """The images, and the codes of the test set."""
+def _code_figures(experiment, params) -> dict:
+    """The codes of the test set."""
     from vae_jax.plotting import latents as latent_plots
 
-    drawn = dict(_image_figures(experiment, params, key))
-    test = experiment.split("test")
+    drawn, test = {}, experiment.split("test")
     means = latents.posterior_means(experiment.model, params, test)
     codes, axes = to_plane(np.concatenate(jax.tree.leaves(means), axis=1))  # of all levels
     drawn["latents"] = latent_plots.scatter(codes, experiment.dataset.test.label, axes=axes)

@@ -1,5 +1,6 @@
 """Strict flags for every test, and a model whose every quantity is known exactly."""
 
+import itertools
 import os
 import shutil
 import tempfile
@@ -47,6 +48,18 @@ def assert_mean():
         assert np.all(np.abs(z) < 5), f"z = {z}, mean {draws.mean(axis=0)}, expected {expected}"
 
     return check
+
+
+@pytest.fixture(scope="session")
+def all_sentences():
+    """(length, vocabulary_size) -> all rows there are: those with an end, and those that are full before one came."""
+
+    def rows(length, vocabulary_size):
+        words = range(2, vocabulary_size)
+        ended = [(*w, 1, *[0] * (length - n - 1)) for n in range(length) for w in itertools.product(words, repeat=n)]
+        return np.array([*ended, *itertools.product(words, repeat=length)], np.int32)
+
+    return rows
 
 
 class LinearGaussian(NamedTuple):

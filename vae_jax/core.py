@@ -37,6 +37,7 @@ class Model(NamedTuple):
     fit: Callable | None = None  # (x [N, *event]) -> params, one function of all data, on the host (`whole_data`)
     one_pass: bool = False  # whether the sums ask for no parameters (but as a centre), so that counting is enough
     coupled: bool = False  # whether the loss of an example depends on the others in its batch
+    thinned: bool = False  # whether the loss is that of networks thinned by dropout, and no bound of this log p(x)
 
 
 class Learner(NamedTuple):
@@ -106,6 +107,17 @@ def unconditional(family, num_classes):
     """Raise `ValueError` where a family that knows no classes is given some."""
     if num_classes:
         raise ValueError(f"config.data.context: family {family!r} knows no classes, set it to False")
+
+
+def positive_integer(value, *, where):
+    """Raise `ValueError` where `value`, of the config's key `where`, is none."""
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{where} must be a positive integer, got {value!r}")
+
+
+def learned(**parts) -> dict[str, Any]:
+    """Parameters by part, of the parts that have any: not those that are None."""
+    return {name: own for name, own in parts.items() if own is not None}
 
 
 def call(function: Callable, options: dict[str, Any], *args, where: str, **given):

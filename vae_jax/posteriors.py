@@ -50,7 +50,7 @@ def with_weights(network, posterior):
         weights = posterior.init(jax.random.fold_in(key, 1))
         return {"network": network.init(key, x, context), "weights": weights}
 
-    def apply(variables, x, context=None):
-        return (*network.apply(variables["network"], x, context), variables["weights"])
+    def apply(variables, x, context=None, **options):
+        return (*network.apply(variables["network"], x, context, **options), variables["weights"])
 
     return Network(init, apply)

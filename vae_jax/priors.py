@@ -18,11 +18,24 @@ from vae_jax.networks.masked import MADE
 __all__ = ["autoregressive", "bernoulli", "flow", "mixture", "standard", "uniform_sphere", "vamp"]
 
 
+STANDARD = {"name": "standard"}  # of a config that names none
+
+
 class Prior(NamedTuple):
     """`posterior_of` is x -> q(z|x), which only a prior made of posteriors asks for."""
 
     init: Callable  # (key, batch)           -> params, None where there is nothing to learn
     distribution: Callable  # (params, posterior_of) -> p(z)
+
+
+def abstract(prior: Prior, posterior: heads.Head, event_shape):
+    """p(z) with shapes in place of arrays, as `heads.abstract` has q(z|x): no encoder is needed for them."""
+
+    def distribution(key):
+        batch = {"x": jnp.zeros((1, *event_shape))}
+        return prior.distribution(prior.init(key, batch), lambda x: posterior.distribution(*heads.zeros(posterior)))
+
+    return jax.eval_shape(distribution, jax.random.key(0))
 
 
 def standard(event_shape, support="real") -> Prior:

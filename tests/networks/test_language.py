@@ -1,6 +1,7 @@
 """Networks over tokens: what a place sees, one place at a time as all at once, and the LSTM as flax has it."""
 
 import functools
+import itertools
 
 import flax.linen as nn
 import jax
@@ -8,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax.networks import language
+from vae_jax.data import text
+from vae_jax.networks import language, tokens
 from vae_jax.networks.recurrent import LSTMLayer
 
 V, T = 7, 5
@@ -49,12 +51,60 @@ def test_place_by_place_is_all_at_once(name):
     @jax.jit
     def both(variables, context):
         step = lambda carry, word: network.apply(variables, carry, word, context, method="step")  # noqa: E731
-        _, one_by_one = jax.lax.scan(step, network.apply(variables, method="start"), BEFORE)
+        _, one_by_one = jax.lax.scan(step, network.apply(variables, context, method="start"), BEFORE)
         return one_by_one, network.apply(variables, BEFORE, context)
 
     one_by_one, at_once = both(variables, context)
     assert np.all(np.asarray(at_once)[:, 0] == -np.inf)
     np.testing.assert_allclose(one_by_one, at_once, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_sentence_is_read_up_to_its_end_and_no_further(name):
+    network, x = NETWORKS[name], jnp.array([[3, 6, 1, 2, 5], [3, 6, 4, 2, 5]])  # the second is full before an end
+    encoder = tokens.AtEnd(((2,), ()), network)
+    shapes = jax.eval_shape(encoder.init, jax.random.key(0), x[0])
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(lambda a: jnp.asarray(rng.normal(scale=0.5, size=a.shape), a.dtype), shapes)
+    total = lambda variables, x: sum(map(jnp.sum, encoder.apply(variables, x)))  # noqa: E731
+    slope = jax.jit(jax.vmap(jax.grad(total), (None, 0)))(variables, x)
+    by_word = np.abs(slope["params"]["network"]["tokens"]["embedding"]).max(-1)
+    for row, words in zip(by_word, ((1, 3, 6), (2, 3, 4, 5, 6)), strict=True):
+        read = np.isin(np.arange(V), words)
+        assert np.all(row[read] > 0) and np.all(row[~read] == 0)
+
+
+def test_what_reads_has_no_parameters_for_what_it_would_predict():
+    encoder = tokens.AtEnd(((2,),), NETWORKS["lstm"])
+    params = jax.eval_shape(encoder.init, jax.random.key(0), BEFORE)["params"]
+    assert set(params["network"]["tokens"]) == {"embedding"} and params["DenseHead_0"]["Dense_0"]["kernel"].shape == (
+        6,
+        2,
+    )
+    with pytest.raises(ValueError, match=r"config\.model\.encoder\.tied"):
+        tokens.AtEnd(((2,),), language.lstm(V, T, tied=True)).init(jax.random.key(0), BEFORE)
+
+
+def test_a_dropped_word_is_read_as_unknown_and_the_beginning_is_never_dropped(assert_mean):
+    plain, variables, context = randomized("lstm")
+    network, before = plain.clone(word_dropout=0.4), jnp.array([0, 3, 6, 4, 5])
+    masks = np.array(list(itertools.product([False, True], repeat=T - 1)))
+    rows = jnp.asarray(np.where(np.pad(masks, ((0, 0), (1, 0))), text.UNK, before))
+
+    @jax.jit
+    def logits(variables, keys):
+        dropping = lambda key: network.apply(variables, before, context, dropping=True, rngs={"dropout": key})  # noqa: E731
+        whole = jax.vmap(lambda row: network.apply(variables, row, context))(rows)
+        return jax.vmap(dropping)(keys)[:, :, 1:], whole[:, :, 1:]
+
+    drawn, expected = map(np.asarray, logits(variables, jax.random.split(jax.random.key(0), 500)))
+    which = np.abs(drawn[:, None] - expected[None]).max(axis=(2, 3)).argmin(axis=1)
+    np.testing.assert_allclose(drawn, expected[which], atol=1e-5)
+    assert_mean(masks[which].astype(float), 0.4)
+
+
+def test_its_ids_are_those_of_the_data():
+    assert (tokens.PAD, tokens.END, tokens.UNKNOWN) == (text.PAD, text.EOS, text.UNK)
 
 
 def test_an_lstm_layer_is_flaxs():
@@ -91,8 +141,11 @@ def test_heads_that_do_not_divide_the_width_are_refused():
 
 
 @pytest.mark.parametrize("name", ["lstm", "transformer"])
-@pytest.mark.parametrize(("option", "value"), [("width", 0), ("num_layers", 0), ("dropout", 1.0), ("dropout", -0.1)])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("width", 0), ("num_layers", 0), ("dropout", 1.0), ("dropout", -0.1), ("word_dropout", 1.0), ("word_dropout", -1)],
+)
 def test_options_out_of_range_are_refused(name, option, value):
     network = getattr(language, name)(vocabulary_size=5, length=3, **{option: value})
-    with pytest.raises(ValueError, match=rf"config\.model\.network\.{option} must be at least .*, got {value}"):
+    with pytest.raises(ValueError, match=rf"{name}: {option} must be at least .*, got {value}"):
         network.init(jax.random.key(0), jnp.zeros(3, jnp.int32))

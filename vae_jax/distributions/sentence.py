@@ -45,16 +45,20 @@ class Sentence:
         return f"integers below {self.vocabulary_size}"
 
     def sample(self, key):
-        """One scan over the T places: the word at t from the key fold_in(key, t), PAD behind the end."""
+        """The word at t is drawn from the key fold_in(key, t)."""
+        return self.unfold(lambda conditional, t: conditional.sample(jax.random.fold_in(key, t)))
 
-        def draw(state, t):
+    def unfold(self, choose):
+        """The row of the words `choose(p(w_t | w_<t), t)`, PAD behind the end: one scan over the T places."""
+
+        def extend(state, t):
             carry, previous, ended = state
             carry, conditional = self.step(self.params, carry, previous)
-            word = jnp.where(ended, PAD, conditional.sample(jax.random.fold_in(key, t))).astype(jnp.int32)
+            word = jnp.where(ended, PAD, choose(conditional, t)).astype(jnp.int32)
             return (carry, word, ended | (word == END)), word
 
         begin = (self.start(self.params), jnp.asarray(PAD, jnp.int32), jnp.asarray(False))
-        return jax.lax.scan(draw, begin, jnp.arange(self.length))[1]
+        return jax.lax.scan(extend, begin, jnp.arange(self.length))[1]
 
     def log_prob(self, x):
         """Σ_t log p(x_t | x_<t) up to the end, in nats."""
@@ -97,7 +101,7 @@ def _of_network(network):
         return jnp.take_along_axis(jax.nn.log_softmax(logits), x[:, None], axis=1)[:, 0]
 
     def start(given):
-        return network.apply(given["variables"], method="start")
+        return network.apply(given["variables"], given["context"], method="start")
 
     def step(given, carry, previous):
         carry, logits = network.apply(given["variables"], carry, previous, given["context"], method="step")

@@ -30,8 +30,8 @@ def mean_terms(model, params, key, data, *, step=0) -> dict:
 def bound_terms(model, params, key, data, *, step=0) -> dict:
     """{"bound": [N]}, the exact log p(x) of every example, where the model has it and no codes; else the terms of its
     own loss, {"bound": [N], "rate": [N], "distortion": [N], ...}, and the `loss` itself where it has no bound. Where a
-    loss couples the examples of a batch (`disentangling`) and has no terms of one: those of the ELBO with one sample,
-    or of `reconstruction` if there is no p(z). All in nats.
+    loss couples the examples of a batch (`disentangling`) and has no terms of one, or is of thinned networks: those of
+    the ELBO with one sample, or of `reconstruction` if there is no p(z). All in nats.
 
     `data` is a batch of any size; example i uses the key fold_in(key, i), so the result does not depend on batching.
     """
@@ -78,7 +78,7 @@ def _own_terms(model, params, key, example, step):
         return {"bound": model.log_prob(params, example["x"], example.get("context"))}
     if model.coupled and model.latent.prior is None:
         return _reconstruction(model, params, key, example, step)
-    if model.coupled:
+    if model.coupled or model.thinned:
         return _elbo_terms(model, params, key, example, step, num_samples=1)
     loss, terms = model.loss(params, key, jax.tree.map(lambda a: a[None], example), step)
     terms = terms if "bound" in terms else {"loss": loss, **terms}

@@ -92,8 +92,7 @@ def from_config(
     Raises `ValueError` that names the key, also for a target activation of codes outside (0, 1), and for `tied` weights
     of networks other than MLPs, or with `weight_decay`, which would miss the kernels of the decoder.
     """
-    if not isinstance(latent_dim, int) or latent_dim < 1:
-        raise ValueError(f"config.model.latent_dim must be a positive integer, got {latent_dim!r}")
+    core.positive_integer(latent_dim, where="config.model.latent_dim")
     if "target_activation" in penalties and code["name"] != "sigmoid":
         raise ValueError(f"config.model.code.name: 'target_activation' wants codes in (0, 1): 'sigmoid', got {code!r}")
     if tied and (kinds := {encoder["name"], decoder["name"]}) != {"mlp"}:

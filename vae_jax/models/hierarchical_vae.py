@@ -21,7 +21,6 @@ from vae_jax.distributions import Sequential, heads
 from vae_jax.networks.precision import compute_in
 from vae_jax.objectives import objective as objective_of
 
-STANDARD = {"name": "standard"}
 INFERENCE = ("bottom_up", "top_down")
 
 
@@ -110,13 +109,12 @@ def hierarchical_vae(
             each = {level: inputs(given, drawn[: place + own]) for place, level in enumerate(order)}
             return {names[n]: networks[n].init(jax.random.fold_in(key, n), *each[n]) for n in range(depth)}
 
-        params = {
-            "encoder": variables(key_encoders, encoders, q_order, encoder_input, (x, c), own=0),
-            "decoder": variables(key_decoders, decoders, downwards, decoder_input, c, own=1),
-            "prior": prior.init(jax.random.fold_in(key, 2), batch),
-            "objective": objective.init(jax.random.fold_in(key, 3), {"x": x, "z": tuple(map(jnp.zeros, latent_dims))}),
-        }
-        return {part: own for part, own in params.items() if own is not None}
+        return core.learned(
+            encoder=variables(key_encoders, encoders, q_order, encoder_input, (x, c), own=0),
+            decoder=variables(key_decoders, decoders, downwards, decoder_input, c, own=1),
+            prior=prior.init(jax.random.fold_in(key, 2), batch),
+            objective=objective.init(jax.random.fold_in(key, 3), {"x": x, "z": tuple(map(jnp.zeros, latent_dims))}),
+        )
 
     return objective_of.model(init, latent, objective)
 
@@ -138,7 +136,7 @@ def from_config(
     conditional,
     likelihood,
     objective,
-    prior=STANDARD,
+    prior=priors.STANDARD,
     compute_dtype="float32",
 ) -> Model:
     """A hierarchy from plain dicts. `levels` is {"z1": level, ..., "zL": level}, z1 next to x, of which each has
@@ -189,8 +187,7 @@ def from_config(
 def _latent_dim(where, level):
     """The size of a level whose keys are those that every level has."""
     check_options(lambda *, latent_dim, encoder, decoder: None, level, where=where)
-    if not isinstance(level["latent_dim"], int) or level["latent_dim"] < 1:
-        raise ValueError(f"{where}.latent_dim must be a positive integer, got {level['latent_dim']!r}")
+    core.positive_integer(level["latent_dim"], where=f"{where}.latent_dim")
     return level["latent_dim"]
 
 

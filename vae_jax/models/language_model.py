@@ -28,7 +28,7 @@ def language_model(network, event_shape, vocabulary_size) -> Model:
         return -thinned(params, key, batch), {}
 
     model = tractable(lambda key, batch: network.init(key, batch["x"][0]), density)
-    return model._replace(loss=thinned_loss) if network.dropout else model
+    return model._replace(loss=thinned_loss, thinned=True) if network.drops else model
 
 
 def from_config(*, event_shape, num_classes, vocabulary_size, network) -> Model:

@@ -66,7 +66,7 @@ def pixel_cnn(network, event_shape, *, likelihood, num_classes=0, dropout=0.0) -
         value = noisy_log_prob(params, key, batch)
         return -value, {} if dropout else {"bound": value}  # of a thinned network it is no bound of this one's
 
-    return tractable(init, density)._replace(loss=loss)
+    return tractable(init, density)._replace(loss=loss, thinned=dropout > 0)
 
 
 def from_config(*, event_shape, num_classes, network, likelihood, compute_dtype="float32") -> Model:

@@ -14,8 +14,6 @@ from vae_jax.distributions import heads
 from vae_jax.networks.precision import compute_in
 from vae_jax.objectives import objective as objective_of
 
-STANDARD = {"name": "standard"}
-
 
 def vae(
     encoder,
@@ -54,13 +52,12 @@ def vae(
         key_encoder, key_decoder = jax.random.split(key)
         x, context = jax.tree.map(lambda a: a[0], (batch["x"], batch.get("context")))
         example = {"x": likelihood.standardize(x), "z": jnp.zeros(latent_dim)}
-        params = {
-            "encoder": encoder.init(key_encoder, example["x"], one_hot(context)),
-            "decoder": decoder.init(key_decoder, example["z"], one_hot(context)),
-            "prior": prior.init(jax.random.fold_in(key, 2), batch),
-            "objective": objective.init(jax.random.fold_in(key, 3), example),
-        }
-        return {part: own for part, own in params.items() if own is not None}
+        return core.learned(
+            encoder=encoder.init(key_encoder, example["x"], one_hot(context)),
+            decoder=decoder.init(key_decoder, example["z"], one_hot(context)),
+            prior=prior.init(jax.random.fold_in(key, 2), batch),
+            objective=objective.init(jax.random.fold_in(key, 3), example),
+        )
 
     return objective_of.model(init, latent, objective)
 
@@ -75,7 +72,7 @@ def from_config(
     posterior,
     likelihood,
     objective,
-    prior=STANDARD,
+    prior=priors.STANDARD,
     compute_dtype="float32",
 ) -> Model:
     """A VAE from plain dicts: each has the `name` of a network, head, prior or objective, and its keyword arguments.
@@ -84,8 +81,7 @@ def from_config(
     what the networks compute in, "float32" or "bfloat16"; distributions and bounds are float32 in any case.
     Raises `ValueError` that names the key, also where the objective cannot be used with this posterior and prior.
     """
-    if not isinstance(latent_dim, int) or latent_dim < 1:
-        raise ValueError(f"config.model.latent_dim must be a positive integer, got {latent_dim!r}")
+    core.positive_integer(latent_dim, where="config.model.latent_dim")
     posterior = build(posteriors, posterior, (latent_dim,), where="config.model.posterior")
     likelihood = build(heads, likelihood, tuple(event_shape), where="config.model.likelihood")
     prior = build(priors, prior, (latent_dim,), heads.abstract(likelihood).support, where="config.model.prior")
@@ -93,8 +89,8 @@ def from_config(
     def network(spec, outputs, *, where):
         return compute_in(compute_dtype, build(networks, spec, outputs, where=where))
 
-    p = _abstract(prior, posterior, event_shape)
-    equation, options = objective_of.from_config(objective, heads.abstract(posterior), p, build_network=network)
+    pair = heads.abstract(posterior), priors.abstract(prior, posterior, event_shape)
+    equation, options = objective_of.from_config(objective, *pair, build_network=network)
     return vae(
         posteriors.with_weights(network(encoder, posterior.shapes, where="config.model.encoder"), posterior),
         network(decoder, likelihood.shapes, where="config.model.decoder"),
@@ -106,13 +102,3 @@ def from_config(
         objective=equation,
         **options,
     )
-
-
-def _abstract(prior, posterior, event_shape):
-    """p(z) with shapes in place of arrays; no network is needed for them."""
-
-    def distribution(key):
-        batch = {"x": jnp.zeros((1, *event_shape))}
-        return prior.distribution(prior.init(key, batch), lambda x: posterior.distribution(*heads.zeros(posterior)))
-
-    return jax.eval_shape(distribution, jax.random.key(0))

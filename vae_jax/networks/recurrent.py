@@ -34,7 +34,8 @@ class LSTMLayer(nn.Module):
 
 class LSTM(OverTokens):
     """`num_layers` layers of LSTM over the tokens; `dropout` is between them and not within the recurrence,
-    arXiv:1409.2329. The state has room for any `length`. Options and errors are those of `OverTokens`.
+    arXiv:1409.2329. A context sets the first states too, c_0 = A context + a and h_0 = tanh(c_0). The state has room
+    for any `length`. Options and errors are those of `OverTokens`.
     """
 
     width: int = 256
@@ -42,16 +43,18 @@ class LSTM(OverTokens):
     def setup(self):
         super().setup()
         self.layers = [LSTMLayer(self.width) for _ in range(self.num_layers)]
+        self.first = nn.Dense(self.num_layers * self.width, kernel_init=self.of_context)
 
-    def start(self):
-        zero = jnp.zeros(self.width)
-        return ((zero, zero),) * self.num_layers
+    def start(self, context=None):
+        shape = (self.num_layers, self.width)
+        c = jnp.zeros(shape) if context is None else self.first(jnp.ravel(context)).reshape(shape)
+        return tuple(zip(jnp.tanh(c), c, strict=True))
 
-    def advance(self, carry, before, context, dropping):
-        h = self.drop(self.with_context(self.tokens(before), context), deterministic=not dropping)
+    def advance(self, carry, tokens, context, dropping):
+        h = self.drop(self.with_context(self.tokens(tokens), context), deterministic=not dropping)
         states = []
         for layer, state in zip(self.layers, carry, strict=True):
             h, state = layer(h, state)
             h = self.drop(h, deterministic=not dropping)
             states.append(state)
-        return tuple(states), self.tokens.logits(h)
+        return tuple(states), h

@@ -1,7 +1,12 @@
 """What networks over tokens share: their ends, and that all places and one at a time are one computation."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
+
+from vae_jax.networks.mlp import DenseHead
+
+PAD, END, UNKNOWN = range(3)  # the ids of `data.text`
 
 
 class Tokens(nn.Module):
@@ -18,24 +23,25 @@ class Tokens(nn.Module):
     def setup(self):
         init = nn.initializers.normal(self.width**-0.5)
         self.embedding = self.param("embedding", init, (self.vocabulary_size, self.width))
-        self.bias = self.param("bias", nn.initializers.zeros, (self.vocabulary_size,))
-        if not self.tied:
-            self.kernel = self.param("kernel", nn.initializers.zeros, (self.width, self.vocabulary_size))
 
     def __call__(self, ids):
-        return self.embedding[ids]
+        return jnp.asarray(self.embedding)[ids]  # which may be the host's, and the ids traced
 
+    @nn.compact  # what reads and predicts nothing has no parameters for it
     def logits(self, h):
-        out = h @ (self.embedding.T if self.tied else self.kernel)
-        return (out + self.bias.reshape((1,) * (h.ndim - 1) + (-1,))).at[..., 0].set(-jnp.inf)
+        bias = self.param("bias", nn.initializers.zeros, (self.vocabulary_size,))
+        shape = (self.width, self.vocabulary_size)
+        kernel = self.embedding.T if self.tied else self.param("kernel", nn.initializers.zeros, shape)
+        return (h @ kernel + bias.reshape((1,) * (h.ndim - 1) + (-1,))).at[..., PAD].set(-jnp.inf)
 
 
 class OverTokens(nn.Module):
-    """Logits of the next token from those before it (`networks.language`), by a subclass's `start()` -> carry and
-    `advance(carry, before [T], context, dropping)` -> carry, logits [T, V].
+    """Logits of the next token from those before it (`networks.language`), by a subclass's `start(context)` -> carry
+    and `advance(carry, tokens [T], context, dropping)` -> carry, h [T, `width`].
 
-    A context is seen at every place. `dropout` is the part of the units that is dropped where `dropping` is set.
-    Raises `ValueError` for sizes below 1 and a rate of dropout outside [0, 1).
+    A context is seen at every place. Where `dropping` is set, `dropout` is the part of the units that is left out and
+    `word_dropout` that of the tokens, for which <unk> is read, arXiv:1511.06349 sec. 3.1; never of the beginning.
+    Raises `ValueError` for sizes below 1 and rates outside [0, 1).
     """
 
     vocabulary_size: int
@@ -44,24 +50,58 @@ class OverTokens(nn.Module):
     num_layers: int = 1
     tied: bool = False
     dropout: float = 0.0
+    word_dropout: float = 0.0
 
     def setup(self):
+        own = type(self).__name__.lower()
         for name in ("width", "num_layers"):
             if getattr(self, name) < 1:
-                raise ValueError(f"config.model.network.{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"config.model.network.dropout must be at least 0 and below 1, got {self.dropout}")
+                raise ValueError(f"{own}: {name} must be at least 1, got {getattr(self, name)}")
+        for name in ("dropout", "word_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{own}: {name} must be at least 0 and below 1, got {getattr(self, name)}")
         self.tokens = Tokens(self.vocabulary_size, self.width, self.tied)
-        self.seen = nn.Dense(self.width, use_bias=False)
+        self.of_context = nn.initializers.variance_scaling(1 / self.width, "fan_in", "normal")  # no larger than a token
+        self.seen = nn.Dense(self.width, use_bias=False, kernel_init=self.of_context)
         self.drop = nn.Dropout(self.dropout)
 
+    @property
+    def drops(self):
+        """Whether `dropping` makes a difference."""
+        return self.dropout > 0 or self.word_dropout > 0
+
     def __call__(self, before, context=None, dropping=False):
-        return self.advance(self.start(), before, context, dropping)[1]
+        return self.tokens.logits(self.states(before, context, dropping))
 
     def step(self, carry, previous, context=None):
-        carry, logits = self.advance(carry, previous[None], context, dropping=False)
-        return carry, logits[0]
+        carry, h = self.advance(carry, previous[None], context, dropping=False)
+        return carry, self.tokens.logits(h)[0]
+
+    def states(self, tokens, context=None, dropping=False):
+        """What is made of the tokens up to every place, [T, `width`]."""
+        if dropping and self.word_dropout:
+            dropped = jax.random.bernoulli(self.make_rng("dropout"), self.word_dropout, tokens.shape)
+            tokens = jnp.where(dropped & (tokens != PAD), UNKNOWN, tokens)
+        return self.advance(self.start(context), tokens, context, dropping)[1]
 
     def with_context(self, h, context):
         """h [T, F], plus what is made of the context at every place, where there is one."""
         return h if context is None else h + self.seen(jnp.ravel(context))[None]
+
+
+class AtEnd(nn.Module):
+    """A row x [T] -> arrays of the shapes `outputs`, from what a network over tokens makes of a sentence at its end.
+
+    What stands behind the end is not seen there: padding changes nothing. A row without an end is read to its last
+    place. Raises `ValueError` for a network whose logits are tied: it puts out none.
+    """
+
+    outputs: tuple
+    network: OverTokens
+
+    @nn.compact
+    def __call__(self, x, context=None, dropping=False):
+        if self.network.tied:
+            raise ValueError("config.model.encoder.tied: an encoder has no logits whose kernel could be tied")
+        end = jnp.minimum(jnp.sum(jnp.cumsum(x == END) == 0), len(x) - 1)
+        return DenseHead(self.outputs)(self.network.states(x, context, dropping)[end])

@@ -52,15 +52,15 @@ class Transformer(OverTokens):
         self.blocks = [CausalBlock(self.width, self.num_heads, self.dropout) for _ in range(self.num_layers)]
         self.norm = nn.LayerNorm()
 
-    def start(self):
+    def start(self, context=None):
         return jnp.zeros((), jnp.int32), (jnp.zeros((self.length, 2, self.width)),) * self.num_layers
 
-    def advance(self, carry, before, context, dropping):
+    def advance(self, carry, tokens, context, dropping):
         place, caches = carry
-        h = self.tokens(before) + jax.lax.dynamic_slice_in_dim(self.places, place, len(before))
+        h = self.tokens(tokens) + jax.lax.dynamic_slice_in_dim(self.places, place, len(tokens))
         h = self.drop(self.with_context(h, context), deterministic=not dropping)
         kept = []
         for block, cache in zip(self.blocks, caches, strict=True):
             h, cache = block(h, cache, place, dropping)
             kept.append(cache)
-        return (place + len(before), tuple(kept)), self.tokens.logits(self.norm(h))
+        return (place + len(tokens), tuple(kept)), self.norm(h)

@@ -84,6 +84,22 @@ def model(init, latent, objective) -> Model:
     return Model(init, loss, sample, bound=bound, latent=latent, coupled=objective.coupled)
 
 
+def thinned(model, objective, latent) -> Model:
+    """`model` whose training maximises `objective` of `latent`, networks thinned by dropout: there the context of an
+    example is the key that says what is left out, new at every step and the same for all its draws of z.
+
+    Of the terms the `rate` alone is reported: what the likelihood enters is no bound of this model's log p(x).
+    """
+
+    def loss(params, key, batch, step):
+        key, key_dropout = jax.random.split(key)
+        keys = jax.random.split(key_dropout, len(batch["x"]))
+        value, terms = objective.value(latent, params, key, {**batch, "context": keys}, step)
+        return -value, {"rate": terms["rate"]}
+
+    return model._replace(loss=loss, thinned=True)
+
+
 def from_config(spec, q, p, *, build_network):
     """The equation that `spec` names and its options, schedules and networks built by `build_network(spec, outputs,
     where=...)`; `q` and `p` are the posterior and the prior with shapes in place of arrays.
