@@ -1,5 +1,6 @@
 """Vectors drawn one dimension after the other, images one pixel after the other."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from vae_jax.distributions.heads import abstract
 from vae_jax.distributions.transformed import mean_of_draws
 
 
@@ -53,7 +55,7 @@ class Cached(NamedTuple):
 
     start: Callable  # (params) -> what is kept of rows before the first, what of pixels before a row's first
     row: Callable  # (params, kept, row i - 1 [W, C], i) -> kept, what the pixels of row i are given [W, ...]
-    pixel: Callable  # (params, kept, pixel j - 1 [C], j, given [...]) -> kept, p(pixel j | those before it) [C]
+    pixel: Callable  # (params, kept, pixel i, j - 1 [C], i, j, given [...]) -> kept, p(pixel i, j | those before) [C]
 
 
 @struct.dataclass
@@ -69,6 +71,15 @@ class RasterScan:
     cached: Cached = struct.field(pytree_node=False)
     event_shape: tuple = struct.field(pytree_node=False)
     support: str = struct.field(pytree_node=False)
+
+    @classmethod
+    def of(cls, network, head, variables, context, event_shape, *, dropout_key=None):
+        """That of a network which puts out what `head`, of independent pixels, takes at every pixel, from those before
+        it and a context or None (`networks.pixel_cnn`). With a `dropout_key` its log_prob is that of the network
+        thinned so; its draws are of the whole one.
+        """
+        given = {"variables": variables, "context": context, "dropout_key": dropout_key}
+        return cls(given, *_of_network(network, head, tuple(event_shape)))
 
     def sample(self, key):
         return self.complete(key, jnp.zeros(self.event_shape), 0)
@@ -86,7 +97,7 @@ class RasterScan:
             def draw_pixel(carry, pixel):
                 kept, left = carry
                 j, x, given = pixel
-                kept, conditional = self.cached.pixel(self.params, kept, left, j, given)
+                kept, conditional = self.cached.pixel(self.params, kept, left, i, j, given)
                 t = i * width + j
                 drawn = conditional.sample(jax.random.fold_in(key, t)).astype(x.dtype)
                 x = jnp.where(t < num_given, x, drawn)
@@ -115,3 +126,26 @@ class RasterScan:
     def mean(self):
         """No closed form: the average of 128 draws of one fixed key."""
         return mean_of_draws(self)
+
+
+@functools.cache  # the same functions of the same network: values that compilers compare
+def _of_network(network, head, event_shape):
+    """All of a `RasterScan` but its params."""
+
+    def conditionals(given, x):
+        key = given["dropout_key"]
+        noise = {} if key is None else {"rngs": {"dropout": key}}
+        return head.distribution(*network.apply(given["variables"], head.standardize(x), given["context"], **noise))
+
+    def start(given):
+        return network.apply(given["variables"], 1, *event_shape[1:], method="start")
+
+    def row(given, kept, above, i):
+        return network.apply(given["variables"], head.standardize(above), kept, i, given["context"], method="row")
+
+    def pixel(given, kept, left, i, j, from_above):
+        inputs = (head.standardize(left), kept, i, j, from_above, given["context"])
+        kept, outputs = network.apply(given["variables"], *inputs, method="pixel")
+        return kept, head.distribution(*outputs)
+
+    return conditionals, Cached(start, row, pixel), event_shape, abstract(head).support
