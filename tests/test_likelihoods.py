@@ -92,12 +92,13 @@ def test_bounds_are_below_the_evidence_by_quadrature():
     np.testing.assert_allclose(np.exp(np.asarray(exact.log_prob, np.float64)).sum(), 1.0, rtol=1e-4)
 
     @jax.jit
-    def estimate(keys, x):
-        few = jax.vmap(lambda key: importance_weighted(model.latent, params, key, x, num_samples=20))(keys)
-        return few, importance_weighted(model.latent, params, jax.random.fold_in(keys[0], 0), x, num_samples=20_000)
+    def estimate(key, x):
+        key_few, key_many = jax.random.split(key)
+        of = lambda key, num: importance_weighted(model.latent, params, key, x, num_samples=num)  # noqa: E731
+        return jax.vmap(lambda key: of(key, 20))(jax.random.split(key_few, 300)), of(key_many, 20_000)
 
     for image in (0, 77, 300):
-        few, many = estimate(jax.random.split(jax.random.key(2), 300), IMAGES[image])
+        few, many = estimate(jax.random.key(image), IMAGES[image])
         ladder = np.stack([few["elbo"], few["log_prob"], np.broadcast_to(exact.log_prob[image], 300)])
         steps = np.diff(ladder, axis=0)
         assert np.all(steps.mean(axis=1) > 3 * steps.std(axis=1) / np.sqrt(300))  # ELBO < IW-20 < log p(x)
