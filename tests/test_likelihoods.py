@@ -83,22 +83,17 @@ def test_a_pixel_sees_the_code_and_the_pixels_before_it_and_no_other():
 def test_bounds_are_below_the_evidence_by_quadrature():
     model, params = randomized()
     line = grid.even((1,), low=-6.0, high=6.0, num_points=241)
-    exact = jax.jit(jax.vmap(lambda x: grid.posterior(model.latent, params, x, grid=line)))(IMAGES)
-    assert exact.error.max() < 2e-3  # of units with kinks
-    np.testing.assert_allclose(np.exp(np.asarray(exact.log_prob, np.float64)).sum(), 1.0, rtol=1e-4)
 
     @jax.jit
-    def estimate(key, x):
-        key_few, key_many = jax.random.split(key)
-        of = lambda key, num: importance_weighted(model.latent, params, key, x, num_samples=num)  # noqa: E731
-        return jax.vmap(lambda key: of(key, 20))(jax.random.split(key_few, 300)), of(key_many, 20_000)
+    @jax.vmap
+    def ladder(key, x):
+        iw = lambda key: importance_weighted(model.latent, params, key, x, num_samples=20)  # noqa: E731
+        bounds, exact = jax.vmap(iw)(jax.random.split(key, 300)), grid.posterior(model.latent, params, x, grid=line)
+        return bounds["elbo"], bounds["log_prob"], jnp.full(300, exact.log_prob), exact.error
 
-    for image in (0, 77, 300):
-        few, many = estimate(jax.random.key(image), IMAGES[image])
-        ladder = np.stack([few["elbo"], few["log_prob"], np.broadcast_to(exact.log_prob[image], 300)])
-        steps = np.diff(ladder, axis=0)
-        assert np.all(steps.mean(axis=1) > 3 * steps.std(axis=1) / np.sqrt(300))  # ELBO < IW-20 < log p(x)
-        np.testing.assert_allclose(many["log_prob"], exact.log_prob[image], atol=0.05)
+    *rungs, error = ladder(jax.random.split(jax.random.key(2), 3), IMAGES[jnp.array([0, 77, 300])])
+    steps = np.diff(np.stack(rungs), axis=0)
+    assert np.all(steps.mean(axis=2) > 5 * steps.std(axis=2) / np.sqrt(300) + np.max(error))  # ELBO < IW-20 < log p(x)
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from ml_collections import ConfigDict
 from experiments.configs import belief_network_digits, vae_digits, vae_mnist
 
 NETWORKS = {  # and how many steps of 128 images
-    "nade": ({"name": "nade", "num_hidden": 500, "activation": "sigmoid"}, 1_000),
-    "fvsbn": ({"name": "made", "hidden": (), "activation": "relu"}, 20_000),
-    "made": ({"name": "made", "hidden": (500,), "activation": "relu"}, 20_000),
+    "nade": ({"name": "nade", "num_hidden": 500, "activation": "sigmoid"}, 3_000),
+    "fvsbn": ({"name": "made", "hidden": (), "activation": "relu"}, 30_000),
+    "made": ({"name": "made", "hidden": (500,), "activation": "relu"}, 30_000),
 }
 
 

@@ -11,7 +11,7 @@ from vae_jax.networks.mlp import activation_function, split
 
 __all__ = ["made", "nade"]
 
-BLOCK = 8  # dimensions of NADE that are computed at once: half of their matrix product is masked
+BLOCK = 7  # dimensions of NADE that are computed at once, of whose matrix product half is masked; measured on CPU
 
 
 class NADE(nn.Module):
