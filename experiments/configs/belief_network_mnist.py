@@ -12,10 +12,10 @@ from ml_collections import ConfigDict
 
 from experiments.configs import belief_network_digits, vae_digits, vae_mnist
 
-NETWORKS = {  # and how many steps of 128 images
-    "nade": ({"name": "nade", "num_hidden": 500, "activation": "sigmoid"}, 3_000),
-    "fvsbn": ({"name": "made", "hidden": (), "activation": "relu"}, 30_000),
-    "made": ({"name": "made", "hidden": (500,), "activation": "relu"}, 30_000),
+NETWORKS = {  # and how many steps of 128 images, at which rate
+    "nade": ({"name": "nade", "num_hidden": 500, "activation": "sigmoid"}, 3_000, 1e-2),
+    "fvsbn": ({"name": "made", "hidden": (), "activation": "relu"}, 30_000, 1e-3),
+    "made": ({"name": "made", "hidden": (500,), "activation": "relu"}, 30_000, 1e-3),
 }
 
 
@@ -24,11 +24,12 @@ def get_config(arg: str = "") -> ConfigDict:
     names = [word for word in words if word != "smoke"] or ["nade"]
     if len(names) > 1 or names[0] not in NETWORKS:
         raise ValueError(f"belief_network_mnist: one of {', '.join(NETWORKS)} (and smoke), got {arg!r}")
-    network, num_steps = NETWORKS[names[0]]
+    network, num_steps, learning_rate = NETWORKS[names[0]]
     config = belief_network_digits.get_config()
     config.model.network = ConfigDict(network)
     config.data.update({"name": "mnist", "batch_size": 128})
     vae_mnist.train_for(config, num_steps=num_steps)
+    config.optimizer.learning_rate = learning_rate
     if "smoke" in words:
         config.model.network.update({"num_hidden": 16} if names[0] == "nade" else {})
         config = vae_digits.smoke(config)
