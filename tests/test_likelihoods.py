@@ -14,7 +14,7 @@ from vae_jax.evaluation.likelihood import importance_weighted
 from vae_jax.inference import grid
 
 IMAGES = jnp.asarray(list(itertools.product([0.0, 1.0], repeat=9))).reshape(-1, 3, 3, 1)
-PIXELS = {"name": "pixel_cnn", "channels": (6, 6), "first_kernel": 3, "hidden": (8,), "features": 4}
+PIXELS = {"name": "pixel_cnn", "channels": (6,), "first_kernel": 3, "hidden": (8,), "features": 4}
 NETWORK = {"name": "mlp", "hidden": (5,), "activation": "tanh"}
 CONFIG = {
     "latent_dim": 1,
@@ -32,9 +32,9 @@ def build(event_shape=(3, 3, 1), likelihood=None, **changes):
 
 
 @functools.cache
-def randomized(spatial=True, event_shape=(3, 3, 1)):
+def randomized(event_shape=(3, 3, 1), **likelihood):
     """A model, and params of which none is zero."""
-    model = build(event_shape=event_shape, likelihood={"spatial": spatial})
+    model = build(event_shape=event_shape, likelihood=likelihood)
     shapes = jax.eval_shape(model.init, jax.random.key(0), {"x": jnp.zeros((1, *event_shape))})
     rng = np.random.default_rng(0)
     return model, jax.tree.map(lambda a: jnp.asarray(rng.normal(scale=0.6, size=a.shape), a.dtype), shapes)
@@ -46,7 +46,7 @@ def test_every_head_is_a_likelihood():
 
 @pytest.mark.parametrize("spatial", [True, False], ids=["map", "vector"])
 def test_for_every_code_the_masses_of_all_images_sum_to_one(spatial):
-    model, params = randomized(spatial)
+    model, params = randomized(spatial=spatial)
 
     def log_probs(z):
         return jax.vmap(model.latent.likelihood(params, z).log_prob)(IMAGES)
@@ -57,7 +57,7 @@ def test_for_every_code_the_masses_of_all_images_sum_to_one(spatial):
 
 
 def test_cached_draws_are_those_of_the_whole_network():
-    model, params = randomized(event_shape=(4, 3, 2))
+    model, params = randomized((4, 3, 2), channels=(6, 6))
     z = jnp.array([0.7])
     keys = jax.random.split(jax.random.key(1), 64)
     cached = jax.jit(jax.vmap(lambda key: model.latent.likelihood(params, z).sample(key)))(keys)
@@ -67,7 +67,7 @@ def test_cached_draws_are_those_of_the_whole_network():
 
 
 def test_a_pixel_sees_the_code_and_the_pixels_before_it_and_no_other():
-    model, params = randomized()
+    model, params = randomized(channels=(6, 6))
 
     def logits(x, z):
         density = model.latent.likelihood(params, z)
@@ -82,18 +82,18 @@ def test_a_pixel_sees_the_code_and_the_pixels_before_it_and_no_other():
 
 def test_bounds_are_below_the_evidence_by_quadrature():
     model, params = randomized()
-    line = grid.even((1,), low=-6.0, high=6.0, num_points=241)
+    line = grid.even((1,), low=-6.0, high=6.0, num_points=121)
 
     @jax.jit
     @jax.vmap
     def ladder(key, x):
-        iw = lambda key: importance_weighted(model.latent, params, key, x, num_samples=20)  # noqa: E731
+        iw = lambda key: importance_weighted(model.latent, params, key, x, num_samples=3)  # noqa: E731
         bounds, exact = jax.vmap(iw)(jax.random.split(key, 300)), grid.posterior(model.latent, params, x, grid=line)
         return bounds["elbo"], bounds["log_prob"], jnp.full(300, exact.log_prob), exact.error
 
     *rungs, error = ladder(jax.random.split(jax.random.key(2), 3), IMAGES[jnp.array([0, 77, 300])])
     steps = np.diff(np.stack(rungs), axis=0)
-    assert np.all(steps.mean(axis=2) > 5 * steps.std(axis=2) / np.sqrt(300) + np.max(error))  # ELBO < IW-20 < log p(x)
+    assert np.all(steps.mean(axis=2) > 5 * steps.std(axis=2) / np.sqrt(300) + np.max(error))  # ELBO < IW-3 < log p(x)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_every_parameter_learns(objective):
     loss, gradient = jax.jit(jax.value_and_grad(mean_loss))(params)
     assert np.isfinite(loss)
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
-        unused = "down_1" in str(path) and "Gate" in str(path)  # the last v has no layer to go to
+        unused = "down_0" in str(path) and "Gate" in str(path)  # the last v has no layer to go to
         assert np.isfinite(leaf).all() and (unused or np.any(leaf != 0)), path
 
 
