@@ -21,7 +21,11 @@ LAYERS = {  # what of vae_jax each part may import, beside itself
     "networks": {"core", "numerics"},
     "priors": {"core", "distributions", "bijectors", "networks", "numerics"},
     "posteriors": {"distributions", "bijectors", "networks", "numerics"},
-    "models": {"core", "objectives", "posteriors", "priors", "distributions", "bijectors", "networks", "numerics"},
+    "likelihoods": {"core", "distributions", "bijectors", "networks", "numerics"},
+    "models": {
+        *("core", "objectives", "posteriors", "priors", "likelihoods"),
+        *("distributions", "bijectors", "networks", "numerics"),
+    },
     "inference": {"core", "distributions", "bijectors", "objectives", "numerics"},
     "training": {"core", "numerics"},
     "evaluation": {"core", "distributions", "bijectors", "objectives", "inference", "numerics"},

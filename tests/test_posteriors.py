@@ -9,6 +9,7 @@ from vae_jax import posteriors
 from vae_jax.core import build
 from vae_jax.distributions import Normal, heads
 from vae_jax.networks import mlp
+from vae_jax.networks.weights import with_weights
 
 
 def test_every_head_is_a_posterior():
@@ -16,12 +17,12 @@ def test_every_head_is_a_posterior():
     head = build(posteriors, {"name": "normal"}, (3,), where="config.model.posterior")
     assert head.shapes == heads.normal((3,)).shapes
     network = mlp(head.shapes)
-    assert posteriors.with_weights(network, head) is network
+    assert with_weights(network, head) is network
 
 
 def test_inverse_autoregressive_flow_begins_as_the_normal():
     head = posteriors.inverse_autoregressive_flow((3,), num_flows=2, hidden=(4,), context_dim=2)
-    encoder = posteriors.with_weights(mlp(head.shapes, hidden=(4,)), head)
+    encoder = with_weights(mlp(head.shapes, hidden=(4,)), head)
 
     @jax.jit
     def values(x, z):

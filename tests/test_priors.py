@@ -159,6 +159,24 @@ def test_autoregressive_draws_have_its_probabilities(assert_mean):
     np.testing.assert_allclose(p.mean(), probabilities @ states, atol=5 * 0.5 / np.sqrt(128))
 
 
+def test_pixel_cnn_is_a_density_of_codes_laid_out_as_an_image():
+    prior, params = start("pixel_cnn", 8, shape=(2, 2, 2), channels=(4,), hidden=(4,))
+    states = jnp.asarray(list(itertools.product((0.0, 1.0), repeat=8)))
+    log_probs = jax.jit(jax.vmap(lambda params, z: prior.distribution(params, None).log_prob(z), (None, 0)))
+    np.testing.assert_allclose(log_probs(params, states), 8 * np.log(0.5), rtol=1e-6)
+    moved = jax.tree.map(lambda a: 2.0 * a, noise(4, params))
+    probabilities = np.exp(np.asarray(log_probs(moved, states), np.float64))
+    np.testing.assert_allclose(probabilities.sum(), 1.0, rtol=1e-5)
+    z = jax.jit(jax.vmap(prior.distribution(moved, None).sample))(jax.random.split(jax.random.key(0), 2000))
+    assert z.shape == (2000, 8)
+    np.testing.assert_allclose(z.mean(axis=0), probabilities @ states, atol=5 * 0.5 / np.sqrt(2000))
+    ones = np.asarray(probabilities @ states)
+    independent = np.prod(np.where(states, ones, 1 - ones), axis=1)
+    assert np.abs(probabilities - independent).max() > 1e-3  # the bits do depend on one another
+    with pytest.raises(ValueError, match=r"shape must be \(h, w, d\), in all 8 bits, got \(2, 2, 3\)"):
+        start("pixel_cnn", 8, shape=(2, 2, 3))
+
+
 def test_the_sampled_kl_is_that_of_quadrature(assert_mean):
     """KL(N(0.8, 0.6²) || mixture prior), one dimension: the rate of `elbo_sampled_kl`, as it falls to such a prior."""
     prior, params = start("mixture", dim=1, num_components=3)
@@ -242,6 +260,7 @@ def test_every_prior_is_tested_here():
         "bernoulli",
         "flow",
         "mixture",
+        "pixel_cnn",
         "standard",
         "uniform_sphere",
         "vamp",

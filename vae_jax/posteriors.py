@@ -8,7 +8,6 @@ from vae_jax.distributions import Normal, Transformed, heads
 from vae_jax.distributions.heads import *  # noqa: F403
 from vae_jax.distributions.heads import LOG_SCALE_LIMIT, Head
 from vae_jax.networks.masked import MADE
-from vae_jax.networks.precision import Network
 from vae_jax.numerics import soft_clip
 
 __all__ = [*heads.__all__, "inverse_autoregressive_flow"]
@@ -37,20 +36,3 @@ def inverse_autoregressive_flow(event_shape, *, num_flows=4, hidden=(64,), conte
         return Transformed(Normal(loc, soft_clip(raw, LOG_SCALE_LIMIT)), Chain(tuple(parts)))
 
     return Head((event_shape, event_shape, (context_dim,)), distribution, init=init)
-
-
-def with_weights(network, posterior):
-    """An encoder that puts out all that `posterior` takes, from a `network` that puts out what depends on x: the
-    weights are the encoder's parameters, whatever moves it moves them.
-    """
-    if posterior.init is None:
-        return network
-
-    def init(key, x, context=None):
-        weights = posterior.init(jax.random.fold_in(key, 1))
-        return {"network": network.init(key, x, context), "weights": weights}
-
-    def apply(variables, x, context=None, **options):
-        return (*network.apply(variables["network"], x, context, **options), variables["weights"])
-
-    return Network(init, apply)

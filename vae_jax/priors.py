@@ -3,6 +3,7 @@
 Each is `name(event_shape, support, **options) -> Prior`: `event_shape` that of z, `support` that of the data.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -11,11 +12,22 @@ import jax.numpy as jnp
 
 from vae_jax import networks
 from vae_jax.bijectors import AffineCoupling, Chain, Flip
-from vae_jax.distributions import Autoregressive, Bernoulli, Mixture, Normal, Transformed, UniformSphere, heads
+from vae_jax.distributions import (
+    Autoregressive,
+    Bernoulli,
+    Mixture,
+    Normal,
+    RasterScan,
+    Reshaped,
+    Transformed,
+    UniformSphere,
+    heads,
+)
 from vae_jax.distributions.support import real_coordinates
 from vae_jax.networks.masked import MADE
+from vae_jax.networks.pixel_cnn import GatedPixelCNN
 
-__all__ = ["autoregressive", "bernoulli", "flow", "mixture", "standard", "uniform_sphere", "vamp"]
+__all__ = ["autoregressive", "bernoulli", "flow", "mixture", "pixel_cnn", "standard", "uniform_sphere", "vamp"]
 
 
 STANDARD = {"name": "standard"}  # of a config that names none
@@ -129,6 +141,25 @@ def autoregressive(event_shape, support="real", *, hidden=(64,), activation="rel
     return Prior(
         lambda key, batch: network.init(key, jnp.zeros(event_shape)),
         lambda params, posterior_of: Autoregressive(params, conditionals, event_shape, Bernoulli.support),
+    )
+
+
+def pixel_cnn(
+    event_shape, support="real", *, shape, channels=(16, 16), first_kernel=3, kernel=3, hidden=(32,)
+) -> Prior:
+    """p(z) = Π_i p(z_i | z_<i) over bits laid out as an image of `shape` [h, w, d], place by place, from one gated
+    PixelCNN (`networks.pixel_cnn`), the d bits of a place independent given those before: for a posterior over bits,
+    which may then depend on their neighbours. The prior of arXiv:1711.00937 sec. 3.3, there over categories.
+
+    It begins as the uniform one. Raises `ValueError` where `shape` does not hold as many bits as z has.
+    """
+    if len(shape) != 3 or math.prod(shape) != event_shape[0]:
+        raise ValueError(f"pixel_cnn prior: shape must be (h, w, d), in all {event_shape[0]} bits, got {tuple(shape)}")
+    head = heads.bernoulli(tuple(shape))
+    network = GatedPixelCNN(head.shapes, tuple(channels), kernel, first_kernel, tuple(hidden), zero_output=True)
+    return Prior(
+        lambda key, batch: network.init(key, jnp.zeros(shape)),
+        lambda params, posterior_of: Reshaped(RasterScan.of(network, head, params, None, shape), event_shape),
     )
 
 

@@ -76,7 +76,7 @@ def test_cached_conditionals_are_those_of_one_pass(head):
             kept = kept_pixels
             for j in range(2):
                 own = jax.tree.map(lambda a, j=j: a[j], given)
-                kept, conditional = density.cached.pixel(density.params, kept, x[i, j - 1], j, own)
+                kept, conditional = density.cached.pixel(density.params, kept, x[i, j - 1], i, j, own)
                 yield conditional
 
     given = jax.jit(lambda x: jax.tree.map(lambda *a: jnp.stack(a), *cached(x)))(x)

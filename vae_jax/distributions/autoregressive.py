@@ -1,5 +1,6 @@
 """Vectors drawn one dimension after the other, series one sample and images one pixel after the other."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from vae_jax.distributions.heads import abstract
 from vae_jax.distributions.transformed import mean_of_draws
 
 
@@ -75,6 +77,14 @@ class Series:
     event_shape: tuple = struct.field(pytree_node=False)
     support: str = struct.field(pytree_node=False)
 
+    @classmethod
+    def of(cls, network, head, variables, context, event_shape):
+        """That of a network which puts out what `head`, of independent samples, takes at every place, from the samples
+        before it and a context, a vector or None (`networks.wavenet`).
+        """
+        given = {"variables": variables, "context": context, "dropout_key": None}
+        return cls(given, *_series_of_network(network, head, tuple(event_shape)))
+
     def sample(self, key):
         return self.complete(key, jnp.zeros(self.event_shape), 0)
 
@@ -111,7 +121,7 @@ class Cached(NamedTuple):
 
     start: Callable  # (params) -> what is kept of rows before the first, what of pixels before a row's first
     row: Callable  # (params, kept, row i - 1 [W, C], i) -> kept, what the pixels of row i are given [W, ...]
-    pixel: Callable  # (params, kept, pixel j - 1 [C], j, given [...]) -> kept, p(pixel j | those before it) [C]
+    pixel: Callable  # (params, kept, pixel i, j - 1 [C], i, j, given [...]) -> kept, p(pixel i, j | those before) [C]
 
 
 @struct.dataclass
@@ -127,6 +137,15 @@ class RasterScan:
     cached: Cached = struct.field(pytree_node=False)
     event_shape: tuple = struct.field(pytree_node=False)
     support: str = struct.field(pytree_node=False)
+
+    @classmethod
+    def of(cls, network, head, variables, context, event_shape, *, dropout_key=None):
+        """That of a network which puts out what `head`, of independent pixels, takes at every pixel, from those before
+        it and a context or None (`networks.pixel_cnn`). With a `dropout_key` its log_prob is that of the network
+        thinned so; its draws are of the whole one.
+        """
+        given = {"variables": variables, "context": context, "dropout_key": dropout_key}
+        return cls(given, *_scan_of_network(network, head, tuple(event_shape)))
 
     def sample(self, key):
         return self.complete(key, jnp.zeros(self.event_shape), 0)
@@ -144,7 +163,7 @@ class RasterScan:
             def draw_pixel(carry, pixel):
                 kept, left = carry
                 j, x, given = pixel
-                kept, conditional = self.cached.pixel(self.params, kept, left, j, given)
+                kept, conditional = self.cached.pixel(self.params, kept, left, i, j, given)
                 t = i * width + j
                 drawn = conditional.sample(jax.random.fold_in(key, t)).astype(x.dtype)
                 x = jnp.where(t < num_given, x, drawn)
@@ -173,3 +192,49 @@ class RasterScan:
     def mean(self):
         """No closed form: the average of 128 draws of one fixed key."""
         return mean_of_draws(self)
+
+
+# The same functions of the same network, values that compilers compare: hence `cache`.
+
+
+@functools.cache
+def _conditionals(network, head):
+    def conditionals(given, x):
+        key = given["dropout_key"]
+        noise = {} if key is None else {"rngs": {"dropout": key}}
+        return head.distribution(*network.apply(given["variables"], head.standardize(x), given["context"], **noise))
+
+    return conditionals
+
+
+@functools.cache
+def _series_of_network(network, head, event_shape):
+    """All of a `Series` but its params."""
+
+    def start(given):
+        return network.apply(given["variables"], method="start")
+
+    def step(given, kept, previous, t):
+        inputs = (kept, head.standardize(previous), t, given["context"])
+        kept, outputs = network.apply(given["variables"], *inputs, method="step")
+        return kept, head.distribution(*outputs)
+
+    return _conditionals(network, head), start, step, event_shape, abstract(head).support
+
+
+@functools.cache
+def _scan_of_network(network, head, event_shape):
+    """All of a `RasterScan` but its params."""
+
+    def start(given):
+        return network.apply(given["variables"], 1, *event_shape[1:], method="start")
+
+    def row(given, kept, above, i):
+        return network.apply(given["variables"], head.standardize(above), kept, i, given["context"], method="row")
+
+    def pixel(given, kept, left, i, j, from_above):
+        inputs = (head.standardize(left), kept, i, j, from_above, given["context"])
+        kept, outputs = network.apply(given["variables"], *inputs, method="pixel")
+        return kept, head.distribution(*outputs)
+
+    return _conditionals(network, head), Cached(start, row, pixel), event_shape, abstract(head).support

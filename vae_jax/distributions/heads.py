@@ -45,7 +45,8 @@ LOG_SCALE_LIMIT = 8.0
 class Head(NamedTuple):
     """`distribution(*arrays)`, the arrays of `shapes`; `standardize` brings data to about [-1, 1] for a network.
 
-    Where there is an `init`, key -> weights, they are its last argument: the same for every x (`vae_jax.posteriors`).
+    Where there is an `init`, key -> weights, they are its last argument: the same for every x (`vae_jax.posteriors`)
+    or for every z (`vae_jax.likelihoods`).
     """
 
     shapes: tuple

@@ -1,14 +1,15 @@
-"""Vectors as events of another shape."""
+"""Vectors as images, images as vectors."""
 
 from typing import Any
 
-import jax.numpy as jnp
 from flax import struct
 
 
 @struct.dataclass
 class Reshaped:
-    """A distribution over vectors, `base`, as one over events of the shape `event_shape` (an image), row by row."""
+    """A distribution, `base`, over vectors or over events of its own `event_shape`, as one over events of the shape
+    `event_shape`, row by row.
+    """
 
     base: Any
     event_shape: tuple = struct.field(pytree_node=False)
@@ -22,10 +23,13 @@ class Reshaped:
 
     def complete(self, key, x, num_given):
         """A draw given its first `num_given` dimensions, where the base has such."""
-        return self.base.complete(key, jnp.ravel(x), num_given).reshape(self.event_shape)
+        return self.base.complete(key, self._of_base(x), num_given).reshape(self.event_shape)
 
     def log_prob(self, x):
-        return self.base.log_prob(jnp.ravel(x))
+        return self.base.log_prob(self._of_base(x))
 
     def mean(self):
         return self.base.mean().reshape(self.event_shape)
+
+    def _of_base(self, x):
+        return x.reshape(getattr(self.base, "event_shape", -1))

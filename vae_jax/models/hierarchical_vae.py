@@ -15,10 +15,11 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from vae_jax import core, networks, objectives, priors
+from vae_jax import core, likelihoods, networks, objectives, priors
 from vae_jax.core import Latent, Model, build, check_options
 from vae_jax.distributions import Sequential, heads
 from vae_jax.networks.precision import compute_in
+from vae_jax.networks.weights import with_weights
 from vae_jax.objectives import objective as objective_of
 
 INFERENCE = ("bottom_up", "top_down")
@@ -156,7 +157,7 @@ def from_config(
     dims = tuple(_latent_dim(where, level) for where, level in levels.items())
     posteriors = [build(heads, posterior, (dim,), where="config.model.posterior") for dim in dims]
     conditionals = [build(heads, conditional, (dim,), where="config.model.conditional") for dim in dims[:-1]]
-    likelihood = build(heads, likelihood, tuple(event_shape), where="config.model.likelihood")
+    likelihood = build(likelihoods, likelihood, tuple(event_shape), where="config.model.likelihood")
     prior = build(priors, prior, dims[-1:], heads.abstract(likelihood).support, where="config.model.prior")
 
     def network(spec, outputs, *, where):
@@ -164,7 +165,10 @@ def from_config(
 
     def each(part, outputs):
         pairs = zip(levels.items(), outputs, strict=True)
-        return [network(level[part], head.shapes, where=f"{where}.{part}") for (where, level), head in pairs]
+        return [
+            with_weights(network(level[part], head.shapes, where=f"{where}.{part}"), head)
+            for (where, level), head in pairs
+        ]
 
     family = functools.partial(
         hierarchical_vae,

@@ -13,6 +13,7 @@ from vae_jax.core import Latent, Model, build, unconditional
 from vae_jax.distributions import Sentence, heads, sentence
 from vae_jax.networks import language
 from vae_jax.networks.tokens import AtEnd
+from vae_jax.networks.weights import with_weights
 from vae_jax.objectives import objective as objective_of
 
 
@@ -109,7 +110,7 @@ def from_config(
     pair = heads.abstract(posterior), priors.abstract(prior, posterior, event_shape)
     equation, options = objective_of.from_config(objective, *pair, build_network=functools.partial(build, networks))
     return text_vae(
-        posteriors.with_weights(AtEnd(posterior.shapes, reader), posterior),
+        with_weights(AtEnd(posterior.shapes, reader), posterior),
         decoder,
         event_shape,
         vocabulary_size,

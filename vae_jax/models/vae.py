@@ -1,6 +1,8 @@
 """The variational auto-encoder, arXiv:1312.6114; where there is a class label, conditional on it, arXiv:1406.5298.
 
 p(z) = prior         q(z|x, c) = posterior(encoder(x, c))       p(x|z, c) = likelihood(decoder(z, c))
+
+With the likelihood `pixel_cnn` it is PixelVAE, arXiv:1611.05013: z tells the rest to the chain rule over pixels.
 """
 
 import functools
@@ -8,10 +10,11 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from vae_jax import core, networks, objectives, posteriors, priors
+from vae_jax import core, likelihoods, networks, objectives, posteriors, priors
 from vae_jax.core import Latent, Model, build
 from vae_jax.distributions import heads
 from vae_jax.networks.precision import compute_in
+from vae_jax.networks.weights import with_weights
 from vae_jax.objectives import objective as objective_of
 
 
@@ -29,8 +32,9 @@ def vae(
 ):
     """A VAE from two networks and two heads; `objective` is maximised with `options` (`objectives.objective.of`).
 
-    `encoder` puts out what `posterior` takes, `decoder` what `likelihood` takes (`distributions.heads`); `prior` is one
-    of `priors`, None for N(0, I). What a prior learns is params["prior"], what an objective does params["objective"].
+    `encoder` puts out what `posterior`, one of `posteriors`, takes, `decoder` what `likelihood`, one of `likelihoods`;
+    `prior` is one of `priors`, None for N(0, I). What it learns is params["prior"], what an objective does
+    params["objective"].
     Raises `ValueError` where a conditional model meets no context.
     """
     prior = prior or priors.standard((latent_dim,))
@@ -83,7 +87,7 @@ def from_config(
     """
     core.positive_integer(latent_dim, where="config.model.latent_dim")
     posterior = build(posteriors, posterior, (latent_dim,), where="config.model.posterior")
-    likelihood = build(heads, likelihood, tuple(event_shape), where="config.model.likelihood")
+    likelihood = build(likelihoods, likelihood, tuple(event_shape), where="config.model.likelihood")
     prior = build(priors, prior, (latent_dim,), heads.abstract(likelihood).support, where="config.model.prior")
 
     def network(spec, outputs, *, where):
@@ -92,8 +96,8 @@ def from_config(
     pair = heads.abstract(posterior), priors.abstract(prior, posterior, event_shape)
     equation, options = objective_of.from_config(objective, *pair, build_network=network)
     return vae(
-        posteriors.with_weights(network(encoder, posterior.shapes, where="config.model.encoder"), posterior),
-        network(decoder, likelihood.shapes, where="config.model.decoder"),
+        with_weights(network(encoder, posterior.shapes, where="config.model.encoder"), posterior),
+        with_weights(network(decoder, likelihood.shapes, where="config.model.decoder"), likelihood),
         latent_dim=latent_dim,
         posterior=posterior,
         likelihood=likelihood,

@@ -9,9 +9,9 @@ import functools
 
 import jax.numpy as jnp
 
-from vae_jax import core
-from vae_jax.core import Model, build, call, tractable
-from vae_jax.distributions import Series, heads
+from vae_jax import core, likelihoods
+from vae_jax.core import Model, call, tractable
+from vae_jax.distributions import Series
 from vae_jax.networks.precision import compute_in
 from vae_jax.networks.wavenet import WaveNet
 
@@ -23,26 +23,13 @@ def wavenet(network, event_shape, *, likelihood, num_classes=0) -> Model:
     (`distributions.Series`). Raises `ValueError` where a conditional model meets no context.
     """
     one_hot = functools.partial(core.one_hot, num_classes=num_classes)
-    support = heads.abstract(likelihood).support
 
-    def conditionals(given, x):
-        return likelihood.distribution(*network.apply(given["params"], likelihood.standardize(x), given["context"]))
-
-    def start(given):
-        return network.apply(given["params"], method="start")
-
-    def step(given, kept, previous, t):
-        previous = likelihood.standardize(previous)
-        kept, outputs = network.apply(given["params"], kept, previous, t, given["context"], method="step")
-        return kept, likelihood.distribution(*outputs)
+    def density(params, context=None):
+        return Series.of(network, likelihood, params, one_hot(context), event_shape)
 
     def init(key, batch):
         context = None if batch.get("context") is None else batch["context"][0]
         return network.init(key, jnp.zeros(event_shape), one_hot(context))
-
-    def density(params, context=None):
-        given = {"params": params, "context": one_hot(context)}
-        return Series(given, conditionals, start, step, tuple(event_shape), support)
 
     return tractable(init, density)
 
@@ -55,23 +42,6 @@ def from_config(*, event_shape, num_classes, network, likelihood, compute_dtype=
     """
     if len(event_shape) != 1:
         raise ValueError(f"config.family 'wavenet' is of series [T], sound for one; the data have shape {event_shape}")
-    head = build(heads, likelihood, tuple(event_shape), where="config.model.likelihood")
-    _check_independent(likelihood, head, tuple(event_shape))
+    head = likelihoods.per_pixel(likelihood, event_shape, where="config.model.likelihood")
     built = call(WaveNet, {"zero_output": True, **network}, head.shapes, where="config.model.network")
     return wavenet(compute_in(compute_dtype, built), event_shape, likelihood=head, num_classes=num_classes)
-
-
-def _check_independent(likelihood, head, event_shape):
-    """Raise `ValueError` for a head that is joint over the samples: what it takes is not one thing of each of them, or
-    it is one of vectors alone, and an event [T, 1] is none.
-    """
-    try:
-        build(heads, likelihood, (*event_shape, 1), where="config.model.likelihood")
-        joint = any(shape[:1] != event_shape or len(shape) > 2 for shape in head.shapes)
-    except ValueError:
-        joint = True
-    if joint:
-        raise ValueError(
-            f"config.model.likelihood: {likelihood['name']!r} is not one of independent samples, whose outputs belong "
-            "to one sample each; take categorical, discretized_logistic_mixture ..."
-        )

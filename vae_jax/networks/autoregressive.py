@@ -11,6 +11,8 @@ from vae_jax.networks.mlp import activation_function, split
 
 __all__ = ["made", "nade"]
 
+BLOCK = 7  # dimensions of NADE that are computed at once, of whose matrix product half is masked; measured on CPU
+
 
 class NADE(nn.Module):
     """A hidden layer for every dimension, their weights shared, arXiv:1605.02226 sec. 2:
@@ -18,7 +20,7 @@ class NADE(nn.Module):
     h_d = act(Σ_{d' < d} W_{d'} x_{d'} + c), outputs_d = V_dᵀ h_d + b_d; x [D], `outputs` [D, ...], h_d [`num_hidden`].
 
     What reaches h_d is a running sum: one pass costs O(D · num_hidden), where the masks of `MADE` multiply by zeros. It
-    goes along x in √D blocks, and the gradient makes each anew: of h no more than a block is ever held.
+    goes along x in blocks, and the gradient makes each anew: of h no more than a block is ever held.
     A context is added to c. `zero_output`: V starts at zero, and so do all outputs.
     Raises `ValueError` where x or the outputs do not lead with one and the same D.
     """
@@ -41,21 +43,20 @@ class NADE(nn.Module):
             bias = bias + nn.Dense(self.num_hidden, use_bias=False, name="context")(jnp.ravel(context))
         out_init = nn.initializers.zeros if self.zero_output else nn.initializers.lecun_normal(in_axis=1, batch_axis=0)
         out_kernel = self.param("out_kernel", out_init, (dim, self.num_hidden, sum(sizes)))
-        length = math.isqrt(dim - 1) + 1
-        number = -(-dim // length)
-        earlier = jnp.tril(jnp.ones((length, length), kernel.dtype), -1)
+        number = -(-dim // BLOCK)
+        earlier = jnp.tril(jnp.ones((BLOCK, BLOCK), kernel.dtype), -1)
 
         def blocks(a):
-            return jnp.pad(a, [(0, number * length - dim)] + [(0, 0)] * (a.ndim - 1)).reshape(
-                number, length, *a.shape[1:]
+            return jnp.pad(a, [(0, number * BLOCK - dim)] + [(0, 0)] * (a.ndim - 1)).reshape(
+                number, BLOCK, *a.shape[1:]
             )
 
         @jax.checkpoint
         def block(before, own):
             x, kernel, out_kernel = own
-            seen = x[:, None] * kernel
-            h = act(before[None] + jnp.matmul(earlier, seen, precision="highest"))
-            return before + jnp.sum(seen, axis=0), jnp.sum(h[:, :, None] * out_kernel, axis=1)
+            # Masked is x, not x ⊙ W: so the examples of a batch share the factor W, and their products are one.
+            h = act(before[None] + jnp.matmul(earlier * x[None], kernel, precision="highest"))
+            return before + jnp.matmul(x, kernel, precision="highest"), jnp.einsum("dh,dho->do", h, out_kernel)
 
         _, out = jax.lax.scan(
             block, bias, jax.tree.map(blocks, (jnp.ravel(x).astype(kernel.dtype), kernel, out_kernel))

@@ -1,7 +1,7 @@
 """Gated PixelCNN: convolutions that see the pixels before each one, in raster order, and no other.
 
 The same layers run over a whole image, over one row and over one pixel. What comes before is zeros at the borders of an
-image; of a row or a pixel, it is what was kept of those before it.
+image; of a row or a pixel, it is what was kept of those before it (`distributions.RasterScan`).
 """
 
 import flax.linen as nn
@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax.networks.conv import convolve_inside, image_channels
+from vae_jax.networks.gated import Gate, with_ones
 from vae_jax.networks.mlp import split
 
 
@@ -17,7 +18,8 @@ class GatedPixelCNN(nn.Module):
 
     Two stacks of gated layers, one of each for every entry of `channels`: v[i, j] sees the rows above i, h[i, j] the
     pixels left of j as well. With * a convolution of so many rows x columns, n the kernel (`first_kernel`, then
-    `kernel`), c the context and gate(a, b) = tanh(a) ⊙ σ(b), each with weights of its own,
+    `kernel`), c the context, a vector or the pixel's part of a map [H, W, F], gate(a, b) = tanh(a) ⊙ σ(b), and each W
+    and V one of its own,
 
         a = W * v  (⌈n/2⌉ x n),    v ← gate(a + V c),    h ← h + W gate(W * h + W a + V c)  (1 x ⌈n/2⌉),
 
@@ -60,9 +62,21 @@ class GatedPixelCNN(nn.Module):
 
     def __call__(self, x, context=None):
         no_rows, no_pixels = self.start(*x.shape)
+        context = part_of(context)
         given, _ = self.rows(jnp.pad(with_ones(x[:-1]), ((1, 0), (0, 0), (0, 0))), no_rows, context)
         left = jnp.pad(with_ones(x[:, :-1]), ((0, 0), (1, 0), (0, 0)))
         return self.pixels(left, given, no_pixels, context)[0]
+
+    def row(self, above, kept, i, context=None):
+        """Row i - 1 [W, C], any for i = 0 -> what each layer keeps; what it gives to the pixels of row i [W, ...]."""
+        given, kept = self.rows((with_ones(above) * (i > 0))[None], kept, part_of(context, i))
+        return kept, jax.tree.map(lambda a: a[0], given)
+
+    def pixel(self, left, kept, i, j, given, context=None):
+        """Pixel i, j - 1 [C], any for j = 0 -> what each layer keeps; the outputs of pixel i, j."""
+        left, given = jax.tree.map(lambda a: a[None, None], (with_ones(left) * (j > 0), given))
+        outputs, kept = self.pixels(left, given, kept, part_of(context, i, j))
+        return kept, tuple(a[0, 0] for a in outputs)
 
     def start(self, height, width, num_channels):
         """What is kept, by layer, of the rows above an image, and of the pixels on the left of `height` rows: zeros."""
@@ -150,20 +164,13 @@ class Windows(nn.Module):
         return convolve_inside(x, kernel, self.apart) + bias[None, None]
 
 
-class Gate(nn.Module):
-    """[..., 2 F] -> tanh(a + V c) ⊙ σ(b + U c) [..., F]."""
-
-    dropout: float = 0.0
-
-    @nn.compact
-    def __call__(self, a, context):
-        if context is not None:
-            a = a + nn.Dense(a.shape[-1], use_bias=False)(context).reshape((1,) * (a.ndim - 1) + (-1,))
-        a, b = jnp.split(a, 2, axis=-1)
-        y = jnp.tanh(a) * jax.nn.sigmoid(b)
-        return nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))(y)
-
-
-def with_ones(x):
-    """The image and a plane of ones, by which a layer tells black from beyond the border."""
-    return jnp.concatenate([x, jnp.ones_like(x[..., :1])], axis=-1)
+def part_of(context, *place):
+    """Of a map its row i, or its pixel i, j, or all of it, as a map; of a vector one place, [1, 1, F], which is every
+    pixel's: slices are clamped.
+    """
+    if context is None:
+        return None
+    context = context if context.ndim == 3 else context[None, None]
+    for axis, n in enumerate(place):
+        context = jax.lax.dynamic_slice_in_dim(context, n, 1, axis)
+    return context

@@ -6,8 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from vae_jax.networks.gated import Gate, with_ones
 from vae_jax.networks.mlp import split
-from vae_jax.networks.pixel_cnn import Gate, with_ones
 
 
 class WaveNet(nn.Module):
@@ -93,6 +93,7 @@ class Residual(nn.Module):
 
     @nn.compact
     def __call__(self, h, earlier, context):
+        context = None if context is None else context.reshape(1, -1)
         z = Gate()(nn.Dense(2 * self.features)(jnp.concatenate([earlier, h], axis=1)), context)
         return h + nn.Dense(self.features)(z), nn.Dense(self.skip)(z)
 

@@ -1,0 +1,36 @@
+"""Fully visible belief networks on dynamically binarised MNIST: `belief_network_mnist.py:fvsbn|nade|made`.
+
+Protocol as `vae_mnist`: `fvsbn`, the sigmoid belief network of Neal (1992), doi:10.1016/0004-3702(92)90065-6; `nade`
+(the default), arXiv:1605.02226; `made`, arXiv:1502.03509.
+
+python -m experiments.train --config=experiments/configs/belief_network_mnist.py:nade --config.data.path=DIR
+
+Result: not yet measured.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import belief_network_digits, vae_digits, vae_mnist
+
+NETWORKS = {  # and how many steps of 128 images, at which rate
+    "nade": ({"name": "nade", "num_hidden": 500, "activation": "sigmoid"}, 3_000, 1e-2),
+    "fvsbn": ({"name": "made", "hidden": (), "activation": "relu"}, 30_000, 1e-3),
+    "made": ({"name": "made", "hidden": (500,), "activation": "relu"}, 30_000, 1e-3),
+}
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    words = [word for word in arg.split(",") if word]
+    names = [word for word in words if word != "smoke"] or ["nade"]
+    if len(names) > 1 or names[0] not in NETWORKS:
+        raise ValueError(f"belief_network_mnist: one of {', '.join(NETWORKS)} (and smoke), got {arg!r}")
+    network, num_steps, learning_rate = NETWORKS[names[0]]
+    config = belief_network_digits.get_config()
+    config.model.network = ConfigDict(network)
+    config.data.update({"name": "mnist", "batch_size": 128})
+    vae_mnist.train_for(config, num_steps=num_steps)
+    config.optimizer.learning_rate = learning_rate
+    if "smoke" in words:
+        config.model.network.update({"num_hidden": 16} if names[0] == "nade" else {})
+        config = vae_digits.smoke(config)
+    return config

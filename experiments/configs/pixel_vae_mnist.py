@@ -1,0 +1,25 @@
+"""PixelVAE on dynamically binarised MNIST: two gated layers of pixels under a code of 32.  arXiv:1611.05013.
+
+Protocol as `vae_mnist`.
+
+python -m experiments.train --config=experiments/configs/pixel_vae_mnist.py --config.data.path=DIR
+
+Result: not yet measured.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import pixel_vae_digits, vae_mnist
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    config, likelihood = vae_mnist.get_config(), pixel_vae_digits.get_config().model.likelihood
+    likelihood.update({"features": 8, "channels": (16,) * 2})
+    likelihood.pixel = ConfigDict({"name": "bernoulli"})
+    config.model.latent_dim, config.model.likelihood = 32, likelihood
+    config.data.batch_size = 64
+    config.optimizer.learning_rate = 2e-3
+    vae_mnist.train_for(config, num_steps=4_000)
+    config.model.objective.beta.steps = 1_000
+    config.eval.num_samples = 100
+    return pixel_vae_digits.smoke(config) if arg == "smoke" else config

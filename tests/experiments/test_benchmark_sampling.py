@@ -1,0 +1,17 @@
+"""The benchmark of draws measures two ways of drawing the same images."""
+
+import pytest
+
+from experiments.benchmark_sampling import densities, measure
+
+
+def test_both_ways_draw_the_same_and_take_time():
+    row = measure("pixel_cnn_digits:smoke", (3, 2, 1), draws=3, pixels=100, rounds=3)
+    assert row.agree == 1.0 and min(row) > 0
+    assert 0.1 < row.times / (row.uncached / row.cached) < 10  # a median of ratios, a ratio of least
+
+
+@pytest.mark.parametrize("config", ["belief_network_digits", "vae_digits"])
+def test_what_keeps_nothing_is_refused(config):
+    with pytest.raises(ValueError, match=f"{config}: .* has no density whose draws are cached; pixel_cnn has"):
+        densities(config, (3, 2, 1))
