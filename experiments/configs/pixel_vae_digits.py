@@ -5,7 +5,7 @@ python -m experiments.train --config=experiments/configs/pixel_vae_digits.py
 Result (seed 0, 500 steps on a busy core): IW-500 log p(x) of 300 test images -79.61 ± 0.64 nats, 1.795 bits/dim, 26
 effective samples; ELBO -82.44, 8.7 nats of it rate. The same two layers of pixels without a code (`pixel_cnn_digits`,
 1,000 steps) have 1.884 bits/dim exactly; with a code that is a vector to all pixels (`likelihood.spatial=False`, 16
-features, 1,000 steps) 1.863, rate 3.1. A map of 16 features, trained for 1,000 steps, learns the training images: 1.841.
+features, 1,000 steps) 1.863, rate 3.1. A map of 16 features over 1,000 steps learns the training images: 1.841.
 """
 
 from ml_collections import ConfigDict
