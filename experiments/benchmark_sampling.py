@@ -2,10 +2,13 @@
 
     python -m experiments.benchmark_sampling [--configs=pixel_cnn_mnist] [--draws=1,16] [--pixels=28] [--rounds=5]
 
-A row is a config whose density has a draw without caches (`distributions.RasterScan.uncached`), and how many are drawn
-side by side (vmapped). Parameters are random, compilation is left out. Seconds are CPU time of all cores *a draw*, the
-least of the rounds: waiting for a busy machine is not counted, and what its other work costs, only ever more, is mostly
-shed. `times` is the median over the rounds, in each of which both take their turns, of the ratio of the two.
+    python -m experiments.benchmark_sampling --configs=wavenet_audio --shape=16000     # a second of sound
+
+A row is a config whose density has a draw without caches (`uncached` of `distributions.RasterScan` and `Series`), and
+how many are drawn side by side (vmapped). Parameters are random, compilation is left out. Seconds are CPU time of all
+cores *a draw*, the least of the rounds: waiting for a busy machine is not counted, and what its other work costs, only
+ever more, is mostly shed. `times` is the median over the rounds, in each of which both take their turns, of the ratio
+of the two.
 
 Each pixel of an uncached draw is one pass over the network and costs what the others do, so only the last `pixels` of
 them are timed, given those before, and stand for all. Both draws have the same keys: `agree` is the share of these
@@ -26,7 +29,7 @@ from absl import app, flags
 
 from experiments.setup import launched, parse_flags
 from vae_jax import models
-from vae_jax.distributions import RasterScan
+from vae_jax.distributions import RasterScan, Series
 
 CONFIGS = flags.DEFINE_list("configs", ["pixel_cnn_mnist"], "Configs; NAME:ARGUMENT.")
 SHAPE = flags.DEFINE_list("shape", ["28", "28", "1"], "Of an event.")
@@ -50,8 +53,8 @@ def densities(config, event_shape):
     shapes = jax.eval_shape(model.init, jax.random.key(0), {"x": jnp.zeros((1, *event_shape))})
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda a: jnp.asarray(0.1 * rng.normal(size=a.shape), a.dtype), shapes)
-    if not isinstance(model.density and model.density(params), RasterScan):
-        raise ValueError(f"{config}: {built['family']!r} has no density whose draws are cached; pixel_cnn has")
+    if not isinstance(model.density and model.density(params), (RasterScan, Series)):
+        raise ValueError(f"{config}: no density of {built['family']!r} has cached draws; take pixel_cnn or wavenet")
     return params, model.density
 
 

@@ -23,7 +23,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.model = ConfigDict({"network": network, "likelihood": {"name": "bernoulli"}})
     config.data.batch_size = 32
     config.optimizer.learning_rate = 3e-3
-    vae_mnist.train_for(config, num_steps=10_000)
+    vae_mnist.train_for(config, num_steps=16_000)
     if arg == "smoke":
         config.model.network.update({"channels": network["channels"][:2], "dilations": (1, 2)})
     return vae_digits.smoke(config) if arg == "smoke" else config
