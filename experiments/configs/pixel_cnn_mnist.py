@@ -4,10 +4,8 @@ Protocol as `vae_mnist`.
 
 python -m experiments.train --config=experiments/configs/pixel_cnn_mnist.py --config.data.path=DIR
 
-Result: not yet measured to its end. On one busy core 81 images a second of CPU time, where a learning rate of 2e-3
-without a schedule had come to a training bound of -100.6 nats after 9,280 images, less than a fifth of a pass. A draw
-of 16 together takes 4.2 ms of CPU time, 2.65 s where the whole network is called for every pixel (medians of three;
-`experiments.benchmark_sampling`).
+Result (seed 0, exact, 10,000 test images): -83.25 ± 0.20 nats, 16,000 steps (10 epochs) in 93 minutes of one core,
+training, validation and test together. Without dilations the training bound was 2 to 3 nats lower at equal steps.
 """
 
 from ml_collections import ConfigDict
@@ -24,6 +22,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.data.batch_size = 32
     config.optimizer.learning_rate = 3e-3
     vae_mnist.train_for(config, num_steps=16_000)
+    config.train.update({"log_every": 200, "checkpoint_every": 500})  # of hardly three steps a second
     if arg == "smoke":
         config.model.network.update({"channels": network["channels"][:2], "dilations": (1, 2)})
     return vae_digits.smoke(config) if arg == "smoke" else config
