@@ -49,10 +49,7 @@ def of_kind(config: ConfigDict, arg: str) -> ConfigDict:
 
     Raises `ValueError` for an unknown kind.
     """
-    parts = [part for part in arg.split(",") if part]
-    kind = next((part for part in parts if part != "smoke"), "bottleneck")
-    if kind not in KINDS:
-        raise ValueError(f"unknown kind of auto-encoder {kind!r} (allowed: {', '.join(KINDS)}, and smoke)")
+    kind, small = vae_digits.chosen(arg, KINDS, "bottleneck")
     config.family = "autoencoder"
     kept = ("latent_dim", "encoder", "decoder", "likelihood", "compute_dtype")
     config.model = ConfigDict(
@@ -65,7 +62,7 @@ def of_kind(config: ConfigDict, arg: str) -> ConfigDict:
             **KINDS[kind],
         }
     )
-    return smoke(config) if "smoke" in parts else config
+    return smoke(config) if small else config
 
 
 def smoke(config: ConfigDict) -> ConfigDict:

@@ -21,17 +21,14 @@ NETWORKS = {  # and how many steps of 128 images, at which rate
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    words = [word for word in arg.split(",") if word]
-    names = [word for word in words if word != "smoke"] or ["nade"]
-    if len(names) > 1 or names[0] not in NETWORKS:
-        raise ValueError(f"belief_network_mnist: one of {', '.join(NETWORKS)} (and smoke), got {arg!r}")
-    network, num_steps, learning_rate = NETWORKS[names[0]]
+    name, smoke = vae_digits.chosen(arg, NETWORKS, "nade")
+    network, num_steps, learning_rate = NETWORKS[name]
     config = belief_network_digits.get_config()
     config.model.network = ConfigDict(network)
     config.data.update({"name": "mnist", "batch_size": 128})
     vae_mnist.train_for(config, num_steps=num_steps)
     config.optimizer.learning_rate = learning_rate
-    if "smoke" in words:
-        config.model.network.update({"num_hidden": 16} if names[0] == "nade" else {})
+    if smoke:
+        config.model.network.update({"num_hidden": 16} if name == "nade" else {})
         config = vae_digits.smoke(config)
     return config

@@ -16,7 +16,7 @@ from experiments.configs import iwae_mnist_2layers, vae_digits, vamp_mnist
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    words = arg.split(",")
+    prior, smoke = vae_digits.chosen(arg, ("standard", "vamp"), "standard")
     config, two_levels = vamp_mnist.get_config(), iwae_mnist_2layers.get_config()
     config.family = two_levels.family
     gated = {"name": "mlp", "hidden": (300, 300), "activation": "identity", "gated": True}
@@ -25,10 +25,9 @@ def get_config(arg: str = "") -> ConfigDict:
         "z1": {"latent_dim": 40, "encoder": dict(of_two_inputs), "decoder": dict(of_two_inputs)},
         "z2": {"latent_dim": 40, "encoder": dict(gated), "decoder": dict(gated)},
     }
-    prior = config.model.prior if "vamp" in words else {"name": "standard"}
-    objective = config.model.objective
+    prior, objective = config.model.prior if prior == "vamp" else {"name": "standard"}, config.model.objective
     config.model = two_levels.model
     config.model.levels = ConfigDict(levels)
     config.model.update({"inference": "top_down", "skip": True})
     config.model.prior, config.model.objective = ConfigDict(prior), objective
-    return vae_digits.smoke(config) if "smoke" in words else config
+    return vae_digits.smoke(config) if smoke else config

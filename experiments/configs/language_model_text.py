@@ -17,10 +17,7 @@ NETWORKS = {
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    parts = [part for part in arg.split(",") if part]
-    name = next((part for part in parts if part != "smoke"), "lstm")
-    if name not in NETWORKS:
-        raise ValueError(f"language_model_text: unknown network {name!r} (allowed: {', '.join(NETWORKS)}, and smoke)")
+    name, smoke = vae_digits.chosen(arg, NETWORKS, "lstm")
     config = vae_digits.get_config()
     config.family = "language_model"
     config.model = ConfigDict({"network": NETWORKS[name]})
@@ -30,7 +27,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.optimizer.schedule.decay_steps = 2_000
     config.optimizer.average_decay = 0.99
     config.train.update({"num_steps": 2_000, "log_every": 100, "eval_every": 500, "checkpoint_every": 1_000})
-    if "smoke" in parts:
+    if smoke:
         config.model.network.width = 16
         config = vae_digits.smoke(config)
     return config

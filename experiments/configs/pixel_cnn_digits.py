@@ -25,18 +25,15 @@ LIKELIHOODS = {
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    words = arg.split(",")
-    kinds = [word for word in words if word not in ("", "smoke")] or ["softmax"]
-    if len(kinds) > 1 or kinds[0] not in LIKELIHOODS:
-        raise ValueError(f"pixel_cnn_digits: one of {', '.join(LIKELIHOODS)} (and smoke), got {arg!r}")
+    kind, smoke = vae_digits.chosen(arg, LIKELIHOODS, "softmax")
     config = vae_digits.get_config()
     config.family = "pixel_cnn"
     network = {"channels": (24,) * 3, "first_kernel": 5, "kernel": 3, "hidden": (48,), "dropout": 0.0}
-    config.model = ConfigDict({"network": network, "likelihood": LIKELIHOODS[kinds[0]]})
-    config.data.transform = "dequantize" if kinds[0].startswith("normal") else "levels"
+    config.model = ConfigDict({"network": network, "likelihood": LIKELIHOODS[kind]})
+    config.data.transform = "dequantize" if kind.startswith("normal") else "levels"
     vae_mnist.train_for(config, num_steps=1_000)
     config.train.update({"log_every": 100, "eval_every": 200, "checkpoint_every": 200})
     config.optimizer.update({"learning_rate": 3e-3, "average_decay": 0.99})
-    if "smoke" in words:
+    if smoke:
         config.model.network.channels = network["channels"][:2]
-    return vae_digits.smoke(config) if "smoke" in words else config
+    return vae_digits.smoke(config) if smoke else config

@@ -35,10 +35,7 @@ OBJECTIVES = {
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    words = [word for word in arg.split(",") if word]
-    remedy = next((word for word in words if word != "smoke"), "free_bits")
-    if remedy not in OBJECTIVES:
-        raise ValueError(f"text_vae_text: unknown remedy {remedy!r} (allowed: {', '.join(OBJECTIVES)}, and smoke)")
+    remedy, smoke = vae_digits.chosen(arg, OBJECTIVES, "free_bits")
     config = language_model_text.get_config("lstm")
     config.family = "text_vae"
     config.model = ConfigDict(
@@ -54,7 +51,7 @@ def get_config(arg: str = "") -> ConfigDict:
     if remedy == "aggressive":
         config.learner = lagging_encoder_digits.get_config().learner
     config.eval.num_samples = 100
-    if "smoke" in words:
+    if smoke:
         config.model.encoder.width = config.model.decoder.width = 16
         config = vae_digits.smoke(config)
     return config

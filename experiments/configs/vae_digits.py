@@ -7,6 +7,8 @@ Result (seed 0, two CPU cores): test IW-5000 log p(x) -23.03 ± 0.21 nats, ELBO 
 
 from ml_collections import ConfigDict
 
+from vae_jax.core import nearest
+
 
 def get_config(arg: str = "") -> ConfigDict:
     config = ConfigDict()
@@ -78,6 +80,18 @@ def get_config(arg: str = "") -> ConfigDict:
         }
     )
     return smoke(config) if arg == "smoke" else config
+
+
+def chosen(arg: str, allowed, default: str) -> tuple[str, bool]:
+    """Of a config's argument NAME, smoke, NAME,smoke or nothing: the name, and whether it is to be a smoke test.
+
+    Raises `ValueError` for a name that is not among `allowed`, and for two.
+    """
+    words = [word for word in arg.split(",") if word]
+    name = ",".join(word for word in words if word != "smoke") or default
+    if name not in allowed:
+        raise ValueError(f"--config=FILE:{arg}: unknown value {name!r}{nearest(name, [*allowed, 'smoke'])}")
+    return name, "smoke" in words
 
 
 def smoke(config: ConfigDict) -> ConfigDict:

@@ -25,10 +25,7 @@ DATA = {  # of every config of sound
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    words = arg.split(",")
-    kinds = [word for word in words if word not in ("", "smoke")] or ["softmax"]
-    if len(kinds) > 1 or kinds[0] not in LIKELIHOODS:
-        raise ValueError(f"wavenet_audio: one of {', '.join(LIKELIHOODS)} (and smoke), got {arg!r}")
+    kind, smoke = vae_digits.chosen(arg, LIKELIHOODS, "softmax")
     config = vae_digits.get_config()
     config.family = "wavenet"
     network = {
@@ -38,13 +35,13 @@ def get_config(arg: str = "") -> ConfigDict:
         "dilations": tuple(2**n for n in range(9)) * 2,
         "first_kernel": 32,
     }
-    config.model = ConfigDict({"network": network, "likelihood": LIKELIHOODS[kinds[0]]})
+    config.model = ConfigDict({"network": network, "likelihood": LIKELIHOODS[kind]})
     config.data.update(DATA)
     config.data.batch_size = 8
     config.optimizer.update({"learning_rate": 2e-3, "clip_norm": 1.0, "average_decay": 0.995})
     vae_mnist.train_for(config, num_steps=4_000)
     config.train.update({"log_every": 100, "eval_every": 500, "checkpoint_every": 500})
-    if "smoke" not in words:
+    if not smoke:
         return config
     config = vae_digits.smoke(config)
     config.data.audio.length = 64

@@ -8,7 +8,6 @@ from vae_jax.data import audio, sources, synthetic
 from vae_jax.data.audio import Encoding
 
 RATE = 8000
-RNG = np.random.default_rng(0)
 
 
 def noise(size, scale=3000):
@@ -84,7 +83,7 @@ def test_channels_are_averaged_and_rates_changed(tmp_path):
     wavfile.write(tmp_path / "fast.wav", 2 * RATE, np.repeat(tone, 2).astype(np.float32) / 2**15)
     halved = audio.read(tmp_path / "fast.wav", RATE)
     assert len(halved) == len(tone)
-    np.testing.assert_allclose(halved[100:-100], np.roll(tone, 0)[100:-100], atol=600)
+    np.testing.assert_allclose(halved[100:-100], tone[100:-100], atol=600)
     spectrum = np.abs(np.fft.rfft(halved))
     assert np.argmax(spectrum) == 300 * 4 and np.sum(spectrum[1190:1211] ** 2) > 0.999 * np.sum(spectrum**2)
     wavfile.write(tmp_path / "bytes.wav", RATE, (tone / 256 + 128).astype(np.uint8))

@@ -7,7 +7,7 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from vae_jax.distributions import DiscretizedLogisticMixture
+from vae_jax.distributions import DiscretizedLogisticMixture, NormalMixtures
 
 LEVELS = np.arange(256)
 
@@ -83,3 +83,18 @@ def test_samples_have_its_moments(assert_mean):
     assert_mean(x, p @ LEVELS)
     assert_mean((x - p @ LEVELS) ** 2, p @ (LEVELS - p @ LEVELS) ** 2)
     np.testing.assert_allclose(pixel.mean(), p @ LEVELS, atol=0.5)
+
+
+def test_every_dimension_has_a_mixture_of_its_own(assert_mean):
+    rng = np.random.default_rng(0)
+    logits, locs, log_scales = (rng.normal(size=(2, 3)) for _ in range(3))
+    x, p = rng.normal(size=2), NormalMixtures(*(jnp.asarray(a, jnp.float32) for a in (logits, locs, log_scales)))
+    weights = scipy.special.softmax(logits, axis=1)
+    density = np.sum(weights * scipy.stats.norm(locs, np.exp(log_scales)).pdf(x[:, None]), axis=1)
+    np.testing.assert_allclose(p.log_prob(jnp.asarray(x, jnp.float32)), np.log(density).sum(), rtol=1e-5)
+    drawn = jax.jit(jax.vmap(p.sample))(jax.random.split(jax.random.key(0), 4000))
+    mean = np.sum(weights * locs, axis=1)
+    np.testing.assert_allclose(p.mean(), mean, rtol=1e-5)
+    assert_mean(drawn, mean)
+    assert_mean(drawn**2, np.sum(weights * (locs**2 + np.exp(2 * log_scales)), axis=1))
+    assert_mean((drawn[:, 0] * drawn[:, 1])[:, None], mean[:1] * mean[1:])  # chosen apart

@@ -119,7 +119,10 @@ def test_em_never_lowers_the_likelihood_and_finds_both_scales():
 
     x = autoregression(seed=1)[0]
     np.testing.assert_allclose(by_steps(x), model.log_prob(params, x), rtol=1e-5)
-    drawn = jax.jit(jax.vmap(lambda key: model.sample(params, key)))(jax.random.split(jax.random.key(0), 400))
+    keys = jax.random.split(jax.random.key(0), 400)
+    drawn = jax.jit(jax.vmap(lambda key: model.sample(params, key)))(keys)
+    whole = jax.jit(jax.vmap(lambda key: model.density(params).uncached().sample(key)))(keys[:20])
+    np.testing.assert_allclose(drawn[:20], whole, atol=1e-5)
     np.testing.assert_allclose(np.std(drawn), np.std(autoregression()), rtol=0.1)
 
 

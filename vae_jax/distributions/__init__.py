@@ -4,14 +4,14 @@ A reparameterised one may have `sample_and_log_prob(key)` too, which is exact wh
 `support` says over what: "real", "binary", "integers below V", "sphere"; of a chain, a tuple.
 """
 
-from vae_jax.distributions.autoregressive import Autoregressive, Cached, Independent, RasterScan, Series
+from vae_jax.distributions.autoregressive import Autoregressive, Cached, RasterScan, Series
 from vae_jax.distributions.deterministic import Deterministic
 from vae_jax.distributions.discrete import Bernoulli, Categorical, OneHot
 from vae_jax.distributions.kl import has_closed_form, kl_divergence, kl_per_dim
 from vae_jax.distributions.mixture import Mixture
 from vae_jax.distributions.ngram import BackedOff
 from vae_jax.distributions.normal import LowRankNormal, MultivariateNormal, Normal
-from vae_jax.distributions.pixels import DiscretizedLogisticMixture
+from vae_jax.distributions.pixels import DiscretizedLogisticMixture, NormalMixtures
 from vae_jax.distributions.relaxed import RelaxedBernoulli, RelaxedOneHot, relax
 from vae_jax.distributions.reshaped import Reshaped
 from vae_jax.distributions.sentence import Sentence
@@ -29,11 +29,11 @@ __all__ = [
     "Categorical",
     "Deterministic",
     "DiscretizedLogisticMixture",
-    "Independent",
     "LowRankNormal",
     "Mixture",
     "MultivariateNormal",
     "Normal",
+    "NormalMixtures",
     "OneHot",
     "RasterScan",
     "RelaxedBernoulli",

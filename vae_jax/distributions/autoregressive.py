@@ -48,20 +48,6 @@ class Autoregressive:
 
 
 @struct.dataclass
-class Independent:
-    """Π_d p_d(x_d): `each`, a distribution of one dimension, whose arrays lead with that of the dimensions."""
-
-    each: Any
-
-    @property
-    def support(self):
-        return self.each.support
-
-    def log_prob(self, x):
-        return jnp.sum(jax.vmap(lambda one, x: one.log_prob(x))(self.each, x))
-
-
-@struct.dataclass
 class Series:
     """p(x) = Π_t p(x_t | x_<t), x [T]: an `Autoregressive` that keeps what it has seen.
 

@@ -1,10 +1,10 @@
-"""Distributions over the levels of a pixel, in their order."""
+"""Distributions of a pixel or a sample each: over its levels, in their order, or over the reals."""
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from vae_jax.numerics import log1mexp
+from vae_jax.numerics import LOG_2PI, log1mexp
 
 
 @struct.dataclass
@@ -28,11 +28,7 @@ class DiscretizedLogisticMixture:
         return f"integers below {self.num_levels}"
 
     def sample(self, key):
-        key_mixture, key_logistic = jax.random.split(key)
-        component = jax.random.categorical(key_mixture, self.logits)[..., None]
-        loc, log_scale = (jnp.take_along_axis(a, component, -1)[..., 0] for a in (self.locs, self.log_scales))
-        y = loc + jnp.exp(log_scale) * jax.random.logistic(key_logistic, loc.shape, loc.dtype)
-        return jnp.round(self._level(y))
+        return jnp.round(self._level(_sample(self, key, jax.random.logistic)))
 
     def log_prob(self, x):
         v = x[..., None].astype(self.locs.dtype)
@@ -55,3 +51,42 @@ class DiscretizedLogisticMixture:
 
     def _level(self, y):
         return jnp.clip((y + 1.0) * (0.5 * (self.num_levels - 1)), 0, self.num_levels - 1)
+
+
+@struct.dataclass
+class NormalMixtures:
+    """p(x) = Π_d Σ_m π_dm N(x_d; μ_dm, s_dm²): every dimension has a mixture of its own, where the components of a
+    `Mixture` are chosen for all dimensions at once.
+
+    `logits`, `locs`, `log_scales`: [*event, M]; x: [*event].
+    """
+
+    logits: jax.Array
+    locs: jax.Array
+    log_scales: jax.Array
+
+    @property
+    def support(self):
+        return "real"
+
+    def sample(self, key):
+        return _sample(self, key, jax.random.normal)
+
+    def log_prob(self, x):
+        return jnp.sum(jax.nn.logsumexp(self.log_joint(x), axis=-1))
+
+    def log_joint(self, x):
+        """log π_dm N(x_d; μ_dm, s_dm²) [*event, M], nats."""
+        z = (x[..., None] - self.locs) * jnp.exp(-self.log_scales)
+        return jax.nn.log_softmax(self.logits) - 0.5 * (z * z + LOG_2PI) - self.log_scales
+
+    def mean(self):
+        return jnp.sum(jax.nn.softmax(self.logits) * self.locs, axis=-1)
+
+
+def _sample(mixtures, key, noise):
+    """μ_m + s_m ε of every dimension, m from its logits, ε = noise(key, shape, dtype)."""
+    key_mixture, key_noise = jax.random.split(key)
+    component = jax.random.categorical(key_mixture, mixtures.logits)[..., None]
+    loc, log_scale = (jnp.take_along_axis(a, component, -1)[..., 0] for a in (mixtures.locs, mixtures.log_scales))
+    return loc + jnp.exp(log_scale) * noise(key_noise, loc.shape, loc.dtype)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax.core import Model, tractable, unconditional
-from vae_jax.distributions import Independent, Mixture, Normal, Series
+from vae_jax.distributions import NormalMixtures, Series
 
 
 def linear_predictor(event_shape, *, order, num_scales, floor=1e-6) -> Model:
@@ -44,12 +44,13 @@ def linear_predictor(event_shape, *, order, num_scales, floor=1e-6) -> Model:
         return jnp.concatenate([jnp.ones((length, 1)), before], axis=1)
 
     def errors(params, loc):
-        """p(x_t | x_<t) around the prediction `loc` []."""
-        locs = jnp.broadcast_to(loc, params["log_scales"].shape)
-        return Mixture(params["logits"], Normal(locs, params["log_scales"]))
+        """p(x_t | x_<t) around the predictions `loc` [...]."""
+        scales = (params["logits"], params["log_scales"])
+        logits, log_scales = (jnp.broadcast_to(a, (*loc.shape, num_scales)) for a in scales)
+        return NormalMixtures(logits, jnp.broadcast_to(loc[..., None], logits.shape), log_scales)
 
     def conditionals(params, x):
-        return Independent(jax.vmap(errors, (None, 0))(params, 0.5 + regressors(x) @ params["weights"]))
+        return errors(params, 0.5 + regressors(x) @ params["weights"])
 
     def start(params):
         return jnp.zeros(order)
@@ -65,8 +66,7 @@ def linear_predictor(event_shape, *, order, num_scales, floor=1e-6) -> Model:
         """{"square": [M, k + 2, k + 2], "count": [M]}, and log p(x) [B]."""
         rows = jax.vmap(lambda x: jnp.concatenate([regressors(x), x[:, None] - 0.5], axis=1))(batch["x"])
         rows = rows.reshape(-1, order + 2)
-        loc = rows[:, :-1] @ params["weights"]
-        log_joint = jax.vmap(lambda m, v: errors(params, m).log_joint(v))(loc, rows[:, -1])
+        log_joint = errors(params, rows[:, :-1] @ params["weights"]).log_joint(rows[:, -1])
         value = jax.nn.logsumexp(log_joint, axis=1)
         r = jnp.exp(log_joint - value[:, None])
 
