@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from absl import app, flags, logging
 
-from experiments import report, setup
+from experiments import pictures, setup
 from vae_jax import plotting
 from vae_jax.core import with_code_density
 from vae_jax.evaluation import latents, likelihood, probes
@@ -66,7 +66,7 @@ def main(argv):
             if n == 0:
                 size = codes.shape[1]
                 title = name if size == 2 else f"{name}\n2 principal components of {size}"
-                planes[title] = report.to_plane(codes)[0]
+                planes[title] = pictures.to_plane(codes)[0]
                 try:
                     figure = samples(experiment, params, train, name) if DRAW.value else None
                 except ValueError as error:  # a hierarchy, or a model that is told the class
@@ -178,7 +178,7 @@ def samples(experiment, params, train, name):
     draw = lambda key: latent.likelihood(params, latent.prior(params).sample(key)).mean()  # noqa: E731
     drawn = jax.jit(jax.vmap(draw))(jax.random.split(key_draw, 60))
     return images.grid(
-        report.to_unit(experiment)(drawn), ncols=12, title=f"{name}: {DRAW.value} Gaussians for its codes"
+        pictures.to_unit(experiment)(drawn), ncols=12, title=f"{name}: {DRAW.value} Gaussians for its codes"
     )
 
 

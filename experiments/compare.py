@@ -24,7 +24,7 @@ from typing import NamedTuple
 import jax
 from absl import app, flags, logging
 
-from experiments import comparisons, report, run, setup
+from experiments import comparisons, pictures, run, setup
 from vae_jax.core import RUNNING, with_code_density
 from vae_jax.data import pipeline, transforms
 from vae_jax.distributions import num_levels
@@ -88,9 +88,9 @@ def compare(folders, workdir):
         check_mass(name, experiment)
         fitted = setup.restore(folder, experiment.config, experiment.learner, experiment.stream, mesh=experiment.mesh)
         rows.append(row_of(name, experiment, fitted.params, results))
-        sheet.setdefault("test images", report.to_unit(experiment)(experiment.split("test")["x"][:NUM_DRAWN]))
+        sheet.setdefault("test images", pictures.to_unit(experiment)(experiment.split("test")["x"][:NUM_DRAWN]))
         experiment = experiment._replace(model=able_to_draw(experiment, fitted.params))
-        sheet[name] = report.draws(experiment, fitted.params, jax.random.key(0), NUM_DRAWN)
+        sheet[name] = pictures.draws(experiment, fitted.params, jax.random.key(0), NUM_DRAWN)
     num_test = experiment.config["eval"]["num_test"] or len(experiment.dataset.test.x)
     test = f"{experiment.dataset.name}, {num_test} test images"
     workdir.mkdir(parents=True, exist_ok=True)

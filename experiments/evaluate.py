@@ -9,7 +9,7 @@ from pathlib import Path
 
 from absl import app, flags
 
-from experiments import report, setup
+from experiments import pictures, report, setup
 from vae_jax.training import sharding, writers
 
 WORKDIR = flags.DEFINE_string("workdir", None, "A folder that experiments.train has written.", required=True)
@@ -35,7 +35,7 @@ def main(argv):
     writers.write_json(workdir / "evaluation.json", results)
     print(f"\nstep {int(fitted.state.step)} of {workdir}\n{report.table(results)}")
     if FIGURES.value:
-        print(f"figures in {report.figures(experiment, sharding.on_host(fitted.params), workdir)}")
+        print(f"figures in {pictures.figures(experiment, sharding.on_host(fitted.params), workdir)}")
 
 
 if __name__ == "__main__":

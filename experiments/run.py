@@ -5,7 +5,7 @@ import json
 import jax
 from absl import logging
 
-from experiments import processes, report, setup
+from experiments import pictures, processes, report, setup
 from vae_jax.evaluation import likelihood
 from vae_jax.training import loop, sharding, writers
 from vae_jax.training.checkpoint import Checkpoints
@@ -28,7 +28,7 @@ def complete(config, workdir, *, profile=False, figures=True) -> dict:
     results |= report.training(experiment, fitted.record)
     if processes.is_first():
         if figures:
-            report.figures(experiment, sharding.on_host(params), workdir)
+            pictures.figures(experiment, sharding.on_host(params), workdir)
         writers.write_json(results_file, results)
     return results
 

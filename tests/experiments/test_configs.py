@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from experiments import report, setup
+from experiments import pictures, report, setup
 from vae_jax.data import idx
 from vae_jax.evaluation import likelihood
 from vae_jax.training import loop, sharding
@@ -114,7 +114,7 @@ def test_a_conditional_vae_is_a_switch(images, tmp_path):
     results = report.evaluate(experiment, state.params, num_samples=10, num_test=20, progress=False)
     assert "collapsed" in results.pop("test/verdict") and np.isfinite(list(results.values())).all()
     (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 1, "train/bound": -1.0, "valid/bound": -1.0}) + "\n")
-    folder = report.figures(experiment, state.params, tmp_path)
+    folder = pictures.figures(experiment, state.params, tmp_path)
     assert {p.stem for p in folder.iterdir()} == {
         "reconstructions",
         "reconstruction_samples",
