@@ -17,12 +17,12 @@ def get_config(arg: str = "") -> ConfigDict:
     config = vae_mnist.get_config()
     config.family = "pixel_cnn"
     network = {"channels": (24,) * 6, "first_kernel": 5, "kernel": 3, "hidden": (48,), "dropout": 0.0}
-    network["dilations"] = (1, 1, 2, 4, 1, 2)  # the outputs see 13 rows above, and as far to the sides
+    network["dilations"] = (1, 2, 4, 8, 2, 1)  # the outputs see 20 rows above, as high as a digit
     config.model = ConfigDict({"network": network, "likelihood": {"name": "bernoulli"}})
-    config.data.batch_size = 32
-    config.optimizer.learning_rate = 3e-3
-    vae_mnist.train_for(config, num_steps=16_000)
-    config.train.update({"log_every": 200, "checkpoint_every": 500})  # of hardly three steps a second
+    config.data.batch_size = 16
+    config.optimizer.learning_rate = 2e-3
+    vae_mnist.train_for(config, num_steps=32_000)
+    config.train.update({"log_every": 200, "checkpoint_every": 500})  # of seven steps a second
     if arg == "smoke":
         config.model.network.update({"channels": network["channels"][:2], "dilations": (1, 2)})
     return vae_digits.smoke(config) if arg == "smoke" else config

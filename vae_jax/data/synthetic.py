@@ -154,7 +154,7 @@ def vowels(split, length):
     start, glide = rng.uniform(90, 200, len(label)), rng.uniform(-0.1, 0.1, len(label))
     pitch = start[:, None] * (1 + glide[:, None] * np.linspace(0, 1, length)[None])
     phase = np.cumsum(pitch / VOWEL_RATE, axis=1) + rng.uniform(size=(len(label), 1))
-    x = np.diff(np.floor(phase), axis=1, prepend=np.floor(phase[:, :1])) + 0.02 * rng.normal(size=phase.shape)
+    x = np.diff(np.floor(phase), axis=1, prepend=np.floor(phase[:, :1])) + 0.01 * rng.normal(size=phase.shape)
     for n, name in enumerate(VOWELS):
         for formant, bandwidth in zip(_FORMANTS[name], _BANDWIDTHS, strict=True):
             radius, angle = math.exp(-math.pi * bandwidth / VOWEL_RATE), 2 * math.pi * formant / VOWEL_RATE
