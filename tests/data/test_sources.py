@@ -322,6 +322,9 @@ def make_tfds(tmp_path):
 
             def _generate_examples(self, x):
                 for key, image in enumerate(x):
+                    if isinstance(image, dict):
+                        yield key, image
+                        continue
                     encoded = Image.fromarray(image)
                     example = {"image": encoded, "label": key % 4}
                     yield key, {k: v for k, v in example.items() if k in self.info.features} or {"x": key}
@@ -387,6 +390,30 @@ def test_tfds_sets_that_are_not_images_of_one_size(make_tfds, tmp_path):
     with pytest.raises(ValueError, match=r"no 'train' split"):
         load("other")
     assert not list((tmp_path / "cache").iterdir())  # nothing half-made is left
+
+
+def test_a_tfds_set_of_texts_is_read_line_by_line(make_tfds):
+    import tensorflow_datasets as tfds
+
+    of_text = {"text": tfds.features.Text(), "title": tfds.features.Text()}
+    lines = [f"the {n} cats\n\nsat on the {n} mats" for n in range(60)]
+    train, test = ([{"text": text, "title": "?"} for text in part] for part in (lines, ["a 7 dog", "the 3 cats\nsat"]))
+    make_tfds("prose", {"train": train, "test": test}, of_text)
+    data = load("tfds:prose", tokens={"max_length": 5, "min_count": 2})
+    said = {
+        split: [data.vocabulary.decode(row) for row in getattr(data, split).x] for split in ("train", "valid", "test")
+    }
+    assert sorted(said["test"]) == ["<unk> 7 <unk>", "sat", "the 3 cats"]  # TFDS's own, of which none is left out
+    assert len(said["valid"]) == 6 and len(said["train"]) == 114  # a twentieth of the 120 lines that are not empty
+    assert data.name == "prose" and data.train.x.shape[1] == 6
+
+    with pytest.raises(ValueError, match="prose: no uint8 'image'"):
+        load("prose")
+    make_tfds(
+        "titles", {"train": [{"title": "a", "subtitle": "b"}]}, {"title": of_text["text"], "subtitle": of_text["text"]}
+    )
+    with pytest.raises(ValueError, match="titles: want one feature of text"):
+        load("titles", tokens={"max_length": 5})
 
 
 def test_tfds_sets_that_are_not_ready(tmp_path):

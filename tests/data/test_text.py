@@ -135,7 +135,7 @@ def test_options_out_of_range_are_named(options, message):
 
 
 def test_images_have_no_tokens():
-    with pytest.raises(ValueError, match="tokens is of the set 'text' alone; digits was given"):
+    with pytest.raises(ValueError, match="tokens is of text alone; digits was given"):
         sources.load("digits", tokens={"level": "word"})
 
 

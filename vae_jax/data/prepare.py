@@ -1,4 +1,4 @@
-"""TFDS image sets without TensorFlow: prepared once, then decoded once into .npy files that are mapped into memory.
+"""TFDS sets without TensorFlow: prepared once; images are decoded once into .npy files that are mapped into memory.
 
     python -m vae_jax.data.prepare NAME [--from DIR] [--data_dir DIR]
 
@@ -122,6 +122,32 @@ def _convert(name, prepared: Path, cache: Path) -> None:
         labels = _decode(name, examples, keys, cache / f"{split}_x.npy", num_classes is not None)
         if num_classes is not None:
             np.save(cache / f"{split}_label.npy", labels)
+
+
+def texts(name: str, data_dir=None) -> dict[str, list[str]]:
+    """{"train", "valid", "test", those there are: lines} of a prepared set with texts: its feature `text`, else the one
+    that is text. Raises as `cached` does, and ValueError where no feature is text, or several are.
+    """
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder_from_directory(prepared_dir(name, data_dir))
+    features = dict(builder.info.features)
+    found = [key for key, feature in features.items() if isinstance(feature, tfds.features.Text)]
+    if "text" in found:
+        found = ["text"]
+    if len(found) != 1 or "train" not in builder.info.splits:
+        raise ValueError(
+            f"{name}: want one feature of text and a 'train' split; it has {features} and {sorted(builder.info.splits)}"
+        )
+    ours = {"train": "train", "validation": "valid", "test": "test"}
+    return {
+        ours[split]: [line for example in builder.as_data_source(split) for line in _lines(example[found[0]])]
+        for split in ours.keys() & builder.info.splits.keys()
+    }
+
+
+def _lines(text):
+    return (text.decode() if isinstance(text, bytes) else str(text)).splitlines()
 
 
 def _published_order(split, n) -> list[int]:
@@ -261,9 +287,7 @@ def _unpack_to_text(npz: Path, folder: Path) -> Path:
 
 
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m vae_jax.data.prepare", description="Prepare a TFDS image set once."
-    )
+    parser = argparse.ArgumentParser(prog="python -m vae_jax.data.prepare", description="Prepare a TFDS set once.")
     parser.add_argument("name", help=f"a TFDS set; without TensorFlow: {', '.join(NUMBERED)}")
     parser.add_argument("--from", dest="source", metavar="DIR", help="folder of the original files: no download")
     parser.add_argument("--data_dir", metavar="DIR", help="default: $TFDS_DATA_DIR or ~/tensorflow_datasets")

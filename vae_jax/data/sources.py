@@ -15,7 +15,8 @@ are mapped, so they may be larger than memory; an IDX file in .gz is unpacked in
   / 1000 sentences of a grammar (`synthetic.grammar`).
 * `audio`: a sound file, a folder of them or an .npz at `path`, cut into windows (`audio.load`, whose options are
   `audio`); without a path 300 / 60 / 60 sung vowels (`synthetic.vowels`).
-* `NAME`, `NAME/CONFIG` or `tfds:NAME`: an image set of TFDS, prepared beforehand; `path` is then TFDS's data_dir.
+* `NAME`, `NAME/CONFIG` or `tfds:NAME`: an image set of TFDS, prepared beforehand; `path` is then TFDS's data_dir. With
+  `tokens` a set with texts, of which every line is a sentence.
 """
 
 import hashlib
@@ -73,18 +74,20 @@ class Dataset(NamedTuple):
 
 def load(name: str, path: str | None = None, *, tokens: dict | None = None, audio: dict | None = None) -> Dataset:
     """The data set `name`; `path` says where its files are, and nothing else is then looked at. `tokens` and `audio`
-    are the keyword arguments of `text.load` and of `audio.load`.
+    are the keyword arguments of `text.load`, or `text.of_lines` of TFDS, and of `audio.load`.
 
     Raises FileNotFoundError for what is not there, ValueError for unknown names and for files that are not sound.
     """
-    for option, given, of in (("tokens", tokens, "text"), ("audio", audio, "audio")):
-        if given and name != of:
-            raise ValueError(f"config.data.{option} is of the set {of!r} alone; {name} was given {given}")
+    if tokens and name in set(NAMES) - {"text"}:
+        raise ValueError(f"config.data.tokens is of text alone; {name} was given {tokens}")
+    if audio and name != "audio":
+        raise ValueError(f"config.data.audio is of the set 'audio' alone; {name} was given {audio}")
     match name:
         case "audio":
             return _audio(path, **(audio or {}))
         case "text":
-            return _text(path, **(tokens or {}))
+            name = "grammar" if path is None else Path(path).stem
+            return _of_tokens(name, *text.load(path, **(tokens or {})))
         case "digits":
             return _digits(path)
         case "four_by_four":
@@ -97,6 +100,9 @@ def load(name: str, path: str | None = None, *, tokens: dict | None = None, audi
             return _mnist_static(path)
         case "binarized_mnist":
             return _binarized_mnist(path)
+        case _ if tokens:
+            name = name.removeprefix("tfds:")
+            return _of_tokens(name, *text.of_lines(prepare.texts(name, path), name, **tokens))
         case _:
             return _from_tfds(name.removeprefix("tfds:"), path)
 
@@ -165,10 +171,8 @@ def _four_by_four(path) -> Dataset:
     return Dataset("four_by_four", **splits, max_value=1, num_classes=4)
 
 
-def _text(path, **tokens) -> Dataset:
-    ids, vocabulary = text.load(path, **tokens)
+def _of_tokens(name, ids, vocabulary) -> Dataset:
     splits = {split: Images(ids[split], None) for split in SPLITS}
-    name = "grammar" if path is None else Path(path).stem
     return Dataset(name, **splits, max_value=len(vocabulary) - 1, num_classes=None, vocabulary=vocabulary)
 
 

@@ -1,4 +1,4 @@
-"""Text as arrays of token ids, and back: `load(path)`, `Vocabulary`.
+"""Text as arrays of token ids, and back: `load(path)`, `of_lines`, `Vocabulary`.
 
 A sentence of L tokens is the row (w_1, ..., w_L, <eos>, <pad>, ..., <pad>) of max_length + 1 ids. <pad> is 0: nothing
 is ever predicted to be <pad>, so that 0 in front of w_1 can stand for the beginning, and there is no <bos>. What of a
@@ -57,26 +57,33 @@ class Vocabulary:
 
 
 def load(path=None, *, level="word", min_count=1, max_length=32):
-    """{split: ids int32 [N, max_length + 1]} and the `Vocabulary` of a file with a sentence on each line, a .tsv's in
-    its last column; without a path, of the sentences of `synthetic.grammar`.
+    """`of_lines` of a file with a sentence on each line, a .tsv's in its last column; without a path, of the sentences
+    of `synthetic.grammar`. Raises FileNotFoundError for a file that is not there, `ValueError` for one that is no text.
+    """
+    options = {"level": level, "min_count": min_count, "max_length": max_length}
+    if path is None:
+        return of_lines({name: synthetic.grammar(name) for name in synthetic.GRAMMAR_SIZES}, "the grammar", **options)
+    return of_lines({"train": read_lines(path)}, path, **options)
+
+
+def of_lines(lines, where, *, level="word", min_count=1, max_length=32):
+    """{split: lines} of the text called `where` -> {split: ids int32 [N, max_length + 1]} and the `Vocabulary`; splits
+    that are lacking are held out of "train" (`split`).
 
     Letters are made small. `level`: "word" or "character". In the vocabulary is what the training split, and that
     alone, has at least `min_count` times, the most frequent first. Empty lines and sentences of more than `max_length`
-    tokens are left out, and the log says how many.
-    Raises FileNotFoundError for a file that is not there, `ValueError` for one that is no such text, for options that
-    are out of range, and where nothing is left.
+    tokens are left out, and the log says how many. Raises `ValueError` for options that are out of range, and where
+    nothing is left.
     """
     if level not in LEVELS:
         raise ValueError(f"level: unknown value {level!r} (allowed: {', '.join(LEVELS)})")
     for name, value in (("min_count", min_count), ("max_length", max_length)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
-    tokens = functools.partial(tokenize, level=level)
-    if path is None:
-        parts = {name: [tokens(line) for line in synthetic.grammar(name)] for name in synthetic.GRAMMAR_SIZES}
-        parts = {name: _fitting(sentences, max_length, "the grammar") for name, sentences in parts.items()}
-    else:
-        parts = split(_fitting([tokens(line) for line in read_lines(path)], max_length, path))
+    parts = {
+        name: _fitting([tokenize(line, level=level) for line in own], max_length, where) for name, own in lines.items()
+    }
+    parts |= split(parts["train"], [name for name in ("test", "valid") if name not in parts])
     words = vocabulary(parts["train"], level=level, min_count=min_count)
     ids = {name: np.stack([words.encode(s, max_length + 1) for s in sentences]) for name, sentences in parts.items()}
     return ids, words
@@ -106,18 +113,20 @@ def read_lines(path):
     return [line.rpartition("\t")[2] for line in lines]
 
 
-def split(sentences):
-    """{split: sentences}, of the distinct ones a random twentieth for validation and one for test, by a permutation of
-    seed `SPLIT_SEED`. Copies of a sentence go where it goes, so that none stands on both sides.
+def split(sentences, held_out=("test", "valid")):
+    """{split: sentences}: of the distinct ones a random twentieth for each of `held_out`, by a permutation of seed
+    `SPLIT_SEED`, and "train". Copies of a sentence go where it goes, so that none stands on both sides.
     """
-    distinct = list(dict.fromkeys(sentences))
-    held_out = len(distinct) // HELD_OUT
     if not held_out:
+        return {"train": sentences}
+    distinct = list(dict.fromkeys(sentences))
+    size = len(distinct) // HELD_OUT
+    if not size:
         raise ValueError(f"{len(distinct)} distinct sentences are too few for three splits: at least {HELD_OUT}")
     order = np.random.default_rng(SPLIT_SEED).permutation(len(distinct))
-    names = ["test"] * held_out + ["valid"] * held_out + ["train"] * (len(distinct) - 2 * held_out)
+    names = np.repeat([*held_out, "train"], [*[size] * len(held_out), len(distinct) - size * len(held_out)])
     place = {distinct[i]: name for i, name in zip(order, names, strict=True)}
-    return {name: [s for s in sentences if place[s] == name] for name in ("train", "valid", "test")}
+    return {name: [s for s in sentences if place[s] == name] for name in ("train", *held_out)}
 
 
 def vocabulary(sentences, *, level, min_count) -> Vocabulary:
