@@ -16,7 +16,8 @@ from experiments.configs import vae_digits, vae_mnist
 def get_config(arg: str = "") -> ConfigDict:
     config = vae_mnist.get_config()
     config.family = "pixel_cnn"
-    network = {"channels": (24,) * 6, "first_kernel": 5, "kernel": 3, "hidden": (48,), "dropout": 0.0}
+    network = {"channels": (24,) * 6, "first_kernel": 5, "kernel": 3, "hidden": (48,)}
+    network |= {"shortcuts": False, "dropout": 0.0}  # of PixelCNN++
     network["dilations"] = (1, 2, 4, 8, 2, 1)  # the outputs see 20 rows above, as high as a digit
     config.model = ConfigDict({"network": network, "likelihood": {"name": "bernoulli"}})
     config.data.batch_size = 16

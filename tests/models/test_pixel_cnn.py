@@ -13,7 +13,7 @@ from vae_jax.evaluation import likelihood
 from vae_jax.tasks import inpaint
 
 IMAGES = jnp.asarray(list(itertools.product([0.0, 1.0], repeat=9))).reshape(-1, 3, 3, 1)
-NETWORK = {"channels": (6, 6), "first_kernel": 3, "kernel": 3, "hidden": (8,)}
+NETWORK = {"channels": (6, 6, 6), "first_kernel": 3, "kernel": 3, "hidden": (8,), "shortcuts": True}
 HEADS = {
     "bernoulli": {"name": "bernoulli"},
     "categorical": {"name": "categorical", "num_levels": 5},

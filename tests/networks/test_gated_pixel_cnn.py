@@ -13,10 +13,11 @@ HEIGHT, WIDTH = 4, 5
 
 
 @functools.cache
-def jacobian(num_channels, num_layers, kernel, dilations=()):
+def jacobian(num_channels, num_layers, kernel, dilations=(), shortcuts=False):
     """|∂ outputs / ∂ x| [pixel, pixel], the largest over channels, at weights of which none is zero."""
     outputs = ((HEIGHT, WIDTH, num_channels), (HEIGHT, WIDTH, num_channels, 2))
-    network = GatedPixelCNN(outputs, (8,) * num_layers, kernel, first_kernel=3, dilations=dilations, hidden=(16,))
+    options = {"first_kernel": 3, "dilations": dilations, "shortcuts": shortcuts, "hidden": (16,)}
+    network = GatedPixelCNN(outputs, (8,) * num_layers, kernel, **options)
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(HEIGHT, WIDTH, num_channels)), jnp.float32)
     shapes = jax.eval_shape(network.init, jax.random.key(0), x)
@@ -26,9 +27,9 @@ def jacobian(num_channels, num_layers, kernel, dilations=()):
     return sum(np.abs(by_x).reshape(size, -1, size, num_channels).max(axis=(1, 3)) for by_x in both)
 
 
-@pytest.mark.parametrize("num_channels", [1, 2])
-def test_a_pixel_sees_all_pixels_before_it_and_no_other(num_channels):
-    by_x = jacobian(num_channels, num_layers=4, kernel=3)
+@pytest.mark.parametrize("num_channels, shortcuts", [(1, False), (2, True)])
+def test_a_pixel_sees_all_pixels_before_it_and_no_other(num_channels, shortcuts):
+    by_x = jacobian(num_channels, num_layers=4, kernel=3, shortcuts=shortcuts)
     assert np.all(by_x[np.triu_indices(len(by_x))] == 0.0) and np.all(by_x[np.tril_indices(len(by_x), -1)] > 0.0)
 
 

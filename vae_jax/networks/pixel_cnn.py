@@ -25,9 +25,11 @@ class GatedPixelCNN(nn.Module):
 
     without "h +" where the width changes. v begins as x moved down by a row, h as x moved right by a column, with a
     plane that is one inside the image: no weight is masked, and no pixel above goes unseen. `dilations`, one for every
-    layer and () for 1, set the rows and columns of a kernel apart: few layers then see far (arXiv:1511.07122). `hidden`
-    are the widths of the layers from h to the outputs; `dropout` leaves gated units out at this rate, where there is a
-    key "dropout".
+    layer and () for 1, set the rows and columns of a kernel apart: few layers then see far (arXiv:1511.07122). With
+    `shortcuts` the last layers see the first again, as in PixelCNN++ (arXiv:1701.05517 sec. 2.4): with v' or h' what
+    layer L + 1 - l has put out, l > L/2 + 1, the gates of layer l are given W v' or W h' as well. `hidden` are the
+    widths of the layers from h to the outputs; `dropout` leaves gated units out at this rate, where there is a key
+    "dropout".
 
     Raises `ValueError` for a kernel of even size, dilations below 1 or not one for every layer, a dropout outside
     [0, 1), and outputs that are not of an image.
@@ -39,6 +41,7 @@ class GatedPixelCNN(nn.Module):
     first_kernel: int = 7
     hidden: tuple = (64,)
     dilations: tuple = ()
+    shortcuts: bool = False
     dropout: float = 0.0
     zero_output: bool = False
 
@@ -85,23 +88,30 @@ class GatedPixelCNN(nn.Module):
 
     def rows(self, above, kept, context=None):
         """[R, W, C + 1] -> what each layer gives to the pixels of the rows below these, and what it keeps."""
-        v, steps = above, []
+        v, steps, passed = above, [], []
         for layer, past in zip(self.down, kept, strict=True):
-            v, *step = layer(v, past, context)
+            v, *step = layer(v, past, context, self.early(passed))
             steps.append(step)
+            passed.append(v)
         return tuple(map(list, zip(*steps, strict=True)))
 
     def pixels(self, left, given, kept, context=None):
         """[R, S, C + 1] -> the outputs of the pixels right of these, and what each layer keeps."""
-        h, now = left, []
+        h, now, passed = left, [], []
         for layer, past, from_above in zip(self.across, kept, given, strict=True):
-            h, past = layer(h, past, from_above, context)
+            h, past = layer(h, past, from_above, context, self.early(passed))
             now.append(past)
+            passed.append(h)
         for dense in self.at_a_pixel:
             h = jax.nn.relu(dense(jax.nn.relu(h)))
         pieces = split(self.last(h), image_channels(self.outputs))
         shapes = [(*h.shape[:2], *shape[2:]) for shape in self.outputs]
         return tuple(piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)), now
+
+    def early(self, passed):
+        """Of what the layers have put out so far, what the next one is given by a shortcut; None for none."""
+        mirrored = len(self.channels) - 1 - len(passed)
+        return passed[mirrored] if self.shortcuts and mirrored < len(passed) - 1 else None
 
     def reaches(self):
         """How far each layer reaches up, left and (above) right."""
@@ -125,12 +135,13 @@ class Vertical(nn.Module):
     dropout: float
 
     @nn.compact
-    def __call__(self, v, past, context):
+    def __call__(self, v, past, context, early):
         seen = jnp.concatenate([past, v])
         columns = (self.side * self.apart,) * 2
         a = Windows(2 * self.features, (self.side + 1, 2 * self.side + 1), self.apart)(
             jnp.pad(seen, ((0, 0), columns, (0, 0)))
         )
+        a = a if early is None else a + nn.Dense(2 * self.features, use_bias=False)(early)
         return Gate(self.dropout)(a, context), a, seen[len(v) :]
 
 
@@ -143,9 +154,10 @@ class Horizontal(nn.Module):
     dropout: float
 
     @nn.compact
-    def __call__(self, h, past, from_above, context):
+    def __call__(self, h, past, from_above, context, early):
         seen = jnp.concatenate([past, h], axis=1)
         a = Windows(2 * self.features, (1, self.side + 1), self.apart)(seen) + nn.Dense(2 * self.features)(from_above)
+        a = a if early is None else a + nn.Dense(2 * self.features, use_bias=False)(early)
         y = nn.Dense(self.features)(Gate(self.dropout)(a, context))
         return (h + y if h.shape == y.shape else y), seen[:, h.shape[1] :]
 
