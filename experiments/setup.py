@@ -324,8 +324,14 @@ def likelihood_shapes(experiment):
     return jax.eval_shape(likelihood, jax.random.key(0), batch)
 
 
-def _tuples(value):
-    """Lists, as JSON gives them, back to tuples: network fields must be hashable."""
+def _tuples(value, path="config"):
+    """Lists, as JSON gives them, back to tuples: network fields must be hashable. What a flag could not parse as a
+    tuple is a string within one, and no name.
+    """
     if isinstance(value, dict):
-        return {key: _tuples(item) for key, item in value.items()}
-    return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value
+        return {key: _tuples(item, f"{path}.{key}") for key, item in value.items()}
+    if not isinstance(value, list | tuple):
+        return value
+    if wrong := [item for item in value if isinstance(item, str) and not item.isidentifier()]:
+        raise ValueError(f"{path}: {wrong[0]!r} is no list of values; write them out, as in --{path}='(24, 24)'")
+    return tuple(_tuples(item, path) for item in value)
