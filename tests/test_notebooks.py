@@ -38,6 +38,7 @@ def test_stored_as_text_alone(path):
             assert found is None, f"{found[0]!r} in:\n{cell.source}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_runs(path, tmp_path, monkeypatch):
     nbclient = pytest.importorskip("nbclient", reason=NEEDED)

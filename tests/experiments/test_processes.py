@@ -66,6 +66,7 @@ def losses(workdir):
     return np.array([line["train/loss"] for line in lines])
 
 
+@pytest.mark.slow
 def test_two_processes_one_of_which_fails_first_are_one_process(tmp_path):
     to = address()
     (code, said), (other, told) = ends(

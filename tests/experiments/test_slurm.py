@@ -15,6 +15,7 @@ import pytest
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "scancel")
 MISSING = [name for name in PROGRAMS if not shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")]
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(bool(MISSING), reason=f"needs SLURM and MUNGE; not found: {', '.join(MISSING)}"),
     pytest.mark.skipif(os.geteuid() != 0, reason="starting SLURM needs root"),
 ]

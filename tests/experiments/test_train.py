@@ -48,6 +48,7 @@ def trained(tmp_path_factory):
     return workdir, done.stdout
 
 
+@pytest.mark.slow
 def test_a_member_of_a_sweep_is_left_as_a_lone_run_would_be(trained, tmp_path):
     sweep = "--sweep=seed=0:2,optimizer.learning_rate=1e-3|1e2"
     done = launch(SMOKE, sweep, f"--workdir={tmp_path}", module="experiments.sweep")
@@ -127,6 +128,7 @@ def test_a_divergent_learning_rate_stops_with_one_line(tmp_path):
     assert not (tmp_path / "results.json").exists()
 
 
+@pytest.mark.slow
 def test_kill_9_at_any_moment_and_run_again_is_the_uninterrupted_run(tmp_path):
     command = [sys.executable, "-c", TRAIN_ONLY]
     environment = {**os.environ, "XLA_FLAGS": ""}
