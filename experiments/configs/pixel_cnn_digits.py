@@ -9,7 +9,8 @@ python -m experiments.train --config=experiments/configs/pixel_cnn_digits.py:KIN
 
 Result (seed 0, 1,000 steps, about 50 s of CPU time with compilation): exact log p(x) of 300 test images -81.02 ± 0.66
 nats, 1.826 bits/dim (`softmax`), -81.63 ± 0.66, 1.840 (`logistics`); bounds of 2.570 (`normal`) and 3.392 bits/dim
-(`normal_fixed`, deviation 0.15).
+(`normal_fixed`, deviation 0.15). Six layers instead of three: 1.782 (`softmax`), 1.808 (`logistics`) ± 0.017, and with
+`shortcuts` 1.780 and 1.823: so shallow a network has no use for them.
 """
 
 from ml_collections import ConfigDict
