@@ -27,7 +27,6 @@ from absl import app, flags, logging
 from experiments import comparisons, pictures, run, setup
 from vae_jax.core import RUNNING, with_code_density
 from vae_jax.data import pipeline, transforms
-from vae_jax.distributions import num_levels
 from vae_jax.tasks import generate
 
 TABLES = flags.DEFINE_list("tables", list(comparisons.TABLES), "Which of experiments/comparisons.py.")
@@ -135,11 +134,10 @@ def check_mass(name, experiment):
     """Raise `ValueError` where the likelihood is a density of pixels that were not dequantised."""
     if experiment.model.latent and experiment.model.latent.prior is None:
         return  # no number to be misread
-    likelihood = setup.likelihood_shapes(experiment)
-    if experiment.transform is not transforms.dequantize and num_levels(likelihood.support) is None:
+    if not setup.is_mass(experiment):
         raise ValueError(
-            f"{name}: a density ({type(likelihood).__name__}) of pixels on a grid of points is no mass of levels, and "
-            "can grow without bound; train with config.data.transform='dequantize', or with a likelihood of levels"
+            f"{name}: a density of pixels on a grid of points is no mass of levels, and can grow without bound; train "
+            "with config.data.transform='dequantize', or with a likelihood of levels"
         )
 
 

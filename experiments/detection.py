@@ -90,7 +90,7 @@ def _outliers(experiment, name, path):
     if name == "left_out":
         if not (classes := data.get("leave_out")):
             raise ValueError("no class is left out of this run: train one with --config.data.leave_out='(0,)', say")
-        never = sources.only_classes(sources.load(data["name"], data["path"] or None), classes)
+        never = sources.only_classes(setup.load_data(data), classes)
         splits = [pipeline.fixed_split(never, split, transform=transform)["x"] for split in sources.SPLITS]
         return f"{own.name}, left out: {', '.join(map(str, classes))}", np.concatenate(splits)
     other = sources.load(name, path)

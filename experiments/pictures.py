@@ -134,11 +134,12 @@ def _interpolations(experiment, params, x, context, show, pairs=4, steps=9):
 
 
 def _different_classes(label, pairs, size):
-    """Indices of the first images a, b whose classes differ, one pair after the other."""
+    """Indices of the first images a, b whose classes differ, where there are such, one pair after the other."""
     left = np.arange(pairs)
     if label is None:
         return left, left + pairs
-    right = [next(i for i in range(pairs, size) if label[i] != label[a] and i % pairs == a % pairs) for a in left]
+    own = [range(pairs + a, size, pairs) for a in left]
+    right = [next((i for i in of if label[i] != label[a]), of[0]) for a, of in zip(left, own, strict=True)]
     return left, np.asarray(right)
 
 

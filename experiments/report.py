@@ -28,6 +28,8 @@ def evaluate(experiment, params, *, num_samples, num_test, progress=True) -> dic
     key_terms, key_weights, key_information = jax.random.split(jax.random.fold_in(experiment.key, 1), 3)
     if experiment.dataset.vocabulary:
         units = {"num_tokens": text.num_predicted(test["x"])}
+    elif not setup.is_mass(experiment):
+        units = {}
     else:
         units = {
             "event_size": int(np.prod(test["x"].shape[1:])),
@@ -47,6 +49,8 @@ def evaluate(experiment, params, *, num_samples, num_test, progress=True) -> dic
         summary = likelihood.summary(terms, estimate, num_samples=num_samples, **units)
     if model.latent and model.latent.prior:
         summary |= _codes(model, params, key_information, test)
+    if experiment.transform is transforms.dequantize:
+        summary["dequantized"] = True
     if experiment.dataset.encoding:
         summary["sample_rate"] = experiment.dataset.encoding.sample_rate
     return {f"test/{name}": value for name, value in summary.items()}
@@ -160,17 +164,19 @@ def _density_lines(r):
             f"{r['effective_samples']:.0f} effective samples"
         )
     yield f"log p(x)  {r['log_prob']:10.2f} ± {r['log_prob_se']:.2f} nats   {kind}"
+    bounded = ", at most" if "num_samples" in r or "dequantized" in r else ""
     if "perplexity" in r:
-        bounded = ", at most" if "num_samples" in r else ""
         yield (
             f"          {r['perplexity']:10.2f} perplexity, {r['bits_per_token']:.4f} bits a token{bounded}; "
             f"{r['num_tokens']} tokens, ends included"
         )
+    elif "bits_per_dim" not in r:
+        yield "                   - bits/dim: a density of points on a grid is no mass of levels; dequantize them"
     elif "sample_rate" in r:
         rate = r["bits_per_dim"] * r["sample_rate"] / 1000
-        yield f"          {r['bits_per_dim']:10.4f} bits a sample, {rate:.1f} kbit/s"
+        yield f"          {r['bits_per_dim']:10.4f} bits a sample, {rate:.1f} kbit/s{bounded}"
     else:
-        yield f"          {r['bits_per_dim']:10.4f} bits/dim"
+        yield f"          {r['bits_per_dim']:10.4f} bits/dim{bounded}"
     if "accuracy" in r:
         yield f"classes   {r['accuracy']:10.3f} of the test images, by argmax p(c|x)"
     if "elbo" in r:

@@ -20,7 +20,7 @@ from experiments import processes
 from vae_jax import core, models
 from vae_jax.core import Learner, Model, call, check_options, nearest
 from vae_jax.data import audio, pipeline, sources, text, transforms
-from vae_jax.distributions import check_support
+from vae_jax.distributions import check_support, num_levels
 from vae_jax.evaluation import latents
 from vae_jax.training import gradient, learners, loop, sharding
 from vae_jax.training.checkpoint import Checkpoints
@@ -55,7 +55,7 @@ def build(config: dict) -> Experiment:
     check_options(text.load, tokens, where="config.data.tokens", num_args=1)
     windows = data.get("audio", {})
     check_options(audio.load, windows, where="config.data.audio", num_args=1)
-    dataset = sources.load(data["name"], data["path"] or None, tokens=tokens, audio=windows)
+    dataset = load_data(data)
     if dataset.encoding and transform is transforms.binarize:
         raise ValueError("config.data.transform: a sample of sound is no pixel and has no 'binarize'; take 'levels'")
     if (dataset.vocabulary is not None) != (transform is transforms.tokens):
@@ -92,6 +92,11 @@ def build_stream(config: dict, dataset) -> pipeline.Stream:
     )
 
 
+def load_data(data: dict) -> sources.Dataset:
+    """The data set of `config.data`, before any class is left out."""
+    return sources.load(data["name"], data["path"] or None, tokens=data.get("tokens"), audio=data.get("audio"))
+
+
 def build_learner(config: dict, dataset) -> tuple[Model, Learner]:
     """The model and how it is fitted. Numbers of `config` may be traced: a sweep runs many of them as one program."""
     model = models.from_config(
@@ -105,7 +110,8 @@ def build_learner(config: dict, dataset) -> tuple[Model, Learner]:
     if start_from := config.get("start_from"):
         model = _started_from(start_from, model, anew=learner.get("only", ()))
     if learner["name"] in ("counting", "em"):
-        return model, _by_sums(learner, model, len(dataset.train.x), config["data"]["batch_size"])
+        num_steps = config["train"]["num_steps"]
+        return model, _by_sums(learner, model, len(dataset.train.x), config["data"]["batch_size"], num_steps)
     if learner["name"] == "whole_data":
         if start_from:
             raise ValueError("config.start_from: what is fitted by 'whole_data' begins with the data; set it to ''")
@@ -120,13 +126,18 @@ def build_learner(config: dict, dataset) -> tuple[Model, Learner]:
     return model, core.build(learners, learner, model, optimizer, where="config.learner", **kept)
 
 
-def _by_sums(spec, model, size, batch_size) -> Learner:
+def _by_sums(spec, model, size, batch_size, num_steps) -> Learner:
     """A learner that wants every example once in a pass."""
     if size % batch_size:
         near = min((b for b in range(1, size + 1) if size % b == 0), key=lambda b: abs(b - batch_size))
         raise ValueError(
             f"config.data.batch_size {batch_size} does not divide the {size} training examples, and a pass over them "
             f"must leave none out; the nearest that does is {near}"
+        )
+    if num_steps < size // batch_size:
+        raise ValueError(
+            f"config.train.num_steps {num_steps} ends before the first pass, of {size // batch_size} batches of "
+            f"{batch_size}: steps are batches, so take a multiple of {size // batch_size}"
         )
     given = {"batches_per_pass": size // batch_size} if spec["name"] == "em" else {}
     return core.build(learners, spec, model, where="config.learner", **given)
@@ -322,6 +333,14 @@ def likelihood_shapes(experiment):
 
     batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), experiment.split("valid"))
     return jax.eval_shape(likelihood, jax.random.key(0), batch)
+
+
+def is_mass(experiment) -> bool:
+    """Whether log p(x) is of levels, or bounds that, and not of the points of a grid, where a density has no limit."""
+    likelihood = likelihood_shapes(experiment)
+    if likelihood is None or experiment.transform is transforms.dequantize:
+        return True
+    return num_levels(likelihood.support) is not None
 
 
 def _tuples(value, path="config"):

@@ -48,7 +48,7 @@ def test_a_folder_is_split_by_the_file_and_its_folders_are_classes(tmp_path):
         folder.mkdir(exist_ok=True)
         x = np.full(250, 100 * (n + 1), np.int16)
         x[0] = 0
-        audio.write_wav(folder / f"{n:02d}.wav", x, RATE)
+        audio.write_wav(folder / f"{n:02d}.{'wav' if n % 3 else 'WAV'}", x, RATE)
     parts, encoding, classes = audio.load(tmp_path, length=100, companding="linear")
     assert classes == ("high", "low")
     owners = {}
@@ -111,6 +111,9 @@ def test_what_is_no_sound_is_refused(tmp_path):
     (tmp_path / "text.wav").write_text("no sound")
     with pytest.raises(ValueError, match=r"text\.wav: not a sound file that can be read"):
         audio.load(tmp_path / "text.wav")
+    (tmp_path / "header.WAV").write_bytes(b"RIFF")
+    with pytest.raises(ValueError, match=r"header\.WAV: not a sound file that can be read"):
+        audio.load(tmp_path / "header.WAV")
     wavfile.write(tmp_path / "nan.wav", RATE, np.full(1000, np.nan, np.float32))
     with pytest.raises(ValueError, match="NaN or infinite"):
         audio.load(tmp_path / "nan.wav")
@@ -120,6 +123,18 @@ def test_what_is_no_sound_is_refused(tmp_path):
     np.savez(tmp_path / "floats.npz", x=np.zeros((30, 10)))
     with pytest.raises(ValueError, match=r"wants an array x, int16 \[N, T\]; found float64 \[30, 10\]"):
         audio.load(tmp_path / "floats.npz", length=5)
+    np.savez(tmp_path / "labels.npz", x=np.zeros((30, 10), np.int16), label=np.zeros(31, int))
+    with pytest.raises(ValueError, match=r"30 windows, but 'label' has the shape \[31\]"):
+        audio.load(tmp_path / "labels.npz", length=5)
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "labels.npz").read_bytes()[:300])
+    np.save(tmp_path / "array.npy", np.zeros((30, 10), np.int16))
+    (tmp_path / "array.npy").rename(tmp_path / "array.npz")
+    for name in ("cut", "array"):
+        with pytest.raises(ValueError, match=rf"{name}\.npz: not an \.npz of arrays"):
+            audio.load(tmp_path / f"{name}.npz", length=5)
+    audio.write_wav(tmp_path / "short.wav", noise(1990), RATE)
+    with pytest.raises(ValueError, match=r"a twentieth is no window of 100.*audio\.length to at most 99"):
+        audio.load(tmp_path / "short.wav", length=100)
     with pytest.raises(FileNotFoundError, match="no file and no folder"):
         audio.load(tmp_path / "nowhere")
     (tmp_path / "bare").mkdir()

@@ -80,6 +80,12 @@ def test_the_vocabulary_is_of_the_training_split_alone(tmp_path):
     assert frequent.tokens == (*text.SPECIAL, ",", ".", "and", "he", "king's", "son", "the", "well-beloved")
 
 
+def test_what_somebody_has_made_unknown_is_one_unknown_token(tmp_path):
+    ids, words = text.load(written(tmp_path, [f"the <unk> {line}" for line in LINES]), max_length=20)
+    assert np.all(ids["train"][:, 1] == UNK) and not {"unk", "<"} & set(words.tokens)
+    assert words.tokens.count("<unk>") == 1 and words.decode(ids["train"][0]).startswith("the <unk> ")
+
+
 def test_long_and_empty_lines_are_left_out_and_counted(tmp_path, caplog):
     with caplog.at_level("INFO", logger="absl"):
         ids, _ = text.load(written(tmp_path, [*LINES, "", "  ", "a " * 11, "a " * 10]), max_length=10)

@@ -99,6 +99,15 @@ def test_bfloat16_trains_to_the_bound_of_float32():
     np.testing.assert_allclose(*bounds, atol=0.2)
 
 
+def test_pairs_are_of_different_classes_where_there_are_such():
+    label = np.array([0, 0, 1, 0, 0, 2, 1, 1])
+    left, right = pictures._different_classes(label, 2, len(label))
+    assert left.tolist() == [0, 1] and np.all(label[left] != label[right])
+    for label in (np.zeros(8, int), None):
+        left, right = pictures._different_classes(label, 2, 8)
+        assert left.tolist() == [0, 1] and right.tolist() == [2, 3]
+
+
 def test_every_config_states_its_command():
     for name in CONFIGS:
         text = importlib.import_module(f"experiments.configs.{name}").__doc__

@@ -6,6 +6,8 @@ them on the soft sounds, or one of 65,536, all of 16 bits.
 """
 
 import dataclasses
+import struct
+import zipfile
 from math import gcd
 from pathlib import Path
 
@@ -60,11 +62,11 @@ def load(path=None, *, sample_rate=8000, length=4000, companding="mu_law", label
     `path`: a sound file, whose end is held out; a folder of them, held out by the file, each in a folder that is its
     class, if they lie in more than one; or an .npz with windows `x`, int16 [N, T], at `sample_rate` and perhaps their
     classes under the name `label`. Without a path, sung vowels (`synthetic.vowels`). .wav is read by SciPy, .flac and
-    .ogg by soundfile (`pip install 'vae_jax[audio]'`).
-    Files of other rates are resampled, channels averaged. What is shorter than a window ends in silence, what is left
-    of a longer file behind its last window is dropped; windows that are nothing but silence are left out, and the log
-    says how many. Raises FileNotFoundError for what is not there, `ValueError` for files that are not sound, for
-    options out of range, and where too little is left for three splits.
+    .ogg by soundfile (`pip install 'vae_jax[audio]'`). Files of other rates are resampled, channels averaged. A file of
+    a folder that is shorter than a window ends in silence, which a model is asked to predict like everything else; what
+    is left of a longer one behind its last window is dropped; windows that are nothing but silence are left out. The
+    log says how much it is. Raises FileNotFoundError for what is not there, `ValueError` for files that are not sound,
+    for options out of range, and where too little is left for three splits.
     """
     if companding not in LEVELS:
         raise ValueError(f"companding: unknown value {companding!r} (allowed: {', '.join(LEVELS)})")
@@ -92,8 +94,8 @@ def read(path, sample_rate):
     """The samples of a file, int16 [T], as one channel at `sample_rate`. Raises `ValueError` where it is no sound."""
     path = Path(path)
     try:
-        rate, x = _read_wav(path) if path.suffix == ".wav" else _read_other(path)
-    except (ValueError, RuntimeError, EOFError) as error:
+        rate, x = _read_wav(path) if path.suffix.lower() == ".wav" else _read_other(path)
+    except (ValueError, RuntimeError, EOFError, struct.error) as error:
         raise ValueError(f"{path}: not a sound file that can be read ({error})") from error
     if not len(x):
         raise ValueError(f"{path}: no sample in it")
@@ -136,24 +138,37 @@ def _parts(path, sample_rate, length, label):
         return _of_folder(path, sample_rate, length)
     if not path.is_file():
         raise FileNotFoundError(f"audio: no file and no folder {path}; want {', '.join(SUFFIXES)}, .npz, or a folder")
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         return _of_arrays(path, sample_rate, length, label)
     x = read(path, sample_rate)
+    if len(x) // HELD_OUT < length:
+        raise ValueError(
+            f"{path}: of {len(x)} samples a twentieth is no window of {length}, for validation or test; set "
+            f"config.data.audio.length to at most {len(x) // HELD_OUT}"
+        )
     ends = len(x) - 2 * (len(x) // HELD_OUT), len(x) - len(x) // HELD_OUT
     pieces = zip(("train", "valid", "test"), np.split(x, ends), strict=True)
     return {split: (_windows(piece, length), None) for split, piece in pieces}, ()
 
 
 def _of_folder(path, sample_rate, length):
-    files = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES)
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
     if not files:
         raise FileNotFoundError(f"audio: no {', '.join(SUFFIXES)} in {path}")
     classes = tuple(sorted({str(file.parent.relative_to(path)) for file in files}))
-    parts = {}
+    parts, sizes = {}, []
     for split, chosen in _split(len(files), path, "files").items():
-        windows = [_windows(read(files[i], sample_rate), length) for i in chosen]
+        sounds = [read(files[i], sample_rate) for i in chosen]
+        sizes += map(len, sounds)
+        windows = [_windows(x, length) for x in sounds]
         own = [classes.index(str(files[i].parent.relative_to(path))) for i in chosen]
         parts[split] = np.concatenate(windows), np.repeat(own, [len(w) for w in windows])
+    sizes = np.array(sizes)
+    added, left = np.maximum(length - sizes, 0).sum(), np.where(sizes > length, sizes % length, 0).sum()
+    logging.info(
+        "%s: %d of %d files are shorter than a window: %d samples of silence added to %d; %d left behind last windows",
+        *(path, np.sum(sizes < length), len(sizes), added, sizes.sum(), left),
+    )
     if len(classes) == 1:
         return {split: (x, None) for split, (x, _) in parts.items()}, ()
     return parts, classes
@@ -163,7 +178,7 @@ def _of_arrays(path, sample_rate, length, label):
     try:
         with np.load(path) as file:
             arrays = {name: file[name] for name in ("x", "sample_rate", label) if name in file}
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: not an .npz of arrays ({error})") from error
     x = arrays.get("x", np.zeros(0))
     if x.ndim != 2 or x.dtype != np.int16:
@@ -172,6 +187,8 @@ def _of_arrays(path, sample_rate, length, label):
         raise ValueError(f"{path} is at {rate} samples a second; set config.data.audio.sample_rate={rate}")
     if x.shape[1] < length:
         raise ValueError(f"{path}: its windows have {x.shape[1]} samples; set config.data.audio.length to no more")
+    if label in arrays and arrays[label].shape != (len(x),):
+        raise ValueError(f"{path}: {len(x)} windows, but {label!r} has the shape {list(arrays[label].shape)}")
     classes, labels = np.unique(arrays[label], return_inverse=True) if label in arrays else ((), None)
     parts = {}
     for split, chosen in _split(len(x), path, "windows").items():

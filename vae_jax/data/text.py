@@ -22,7 +22,9 @@ LEVELS = ("word", "character")
 SPLIT_SEED = 0
 HELD_OUT = 20  # one distinct sentence of so many is for validation, one for test
 
-_WORD = re.compile(r"\w+(?:['’-]\w+)*|[^\w\s]")  # well-beloved, john's; a mark of punctuation is a word of its own
+_WORD = re.compile(
+    r"<unk>|\w+(?:['’-]\w+)*|[^\w\s]"
+)  # well-beloved, john's; a mark of punctuation is a word of its own
 _CLOSING = re.compile(r" (?=[.,;:?!)])")
 
 
@@ -132,6 +134,7 @@ def split(sentences, held_out=("test", "valid")):
 def vocabulary(sentences, *, level, min_count) -> Vocabulary:
     """The tokens that `sentences` have at least `min_count` times, by falling count and then by the alphabet."""
     counts = collections.Counter(token for sentence in sentences for token in sentence)
+    counts.pop(SPECIAL[UNK], None)  # of a text where somebody has put it for rare words
     kept = sorted((token for token, n in counts.items() if n >= min_count), key=lambda token: (-counts[token], token))
     if not kept:
         raise ValueError(

@@ -204,7 +204,8 @@ def summary(terms, estimate, *, num_samples, **units) -> dict:
 
 
 def summary_of(log_prob, *, event_size=None, offset=0.0, num_tokens=None) -> dict:
-    """The mean of log p(x) [N], nats an example, its standard error over examples, and bits/dim of `event_size`.
+    """The mean of log p(x) [N], nats an example, its standard error over examples, and bits/dim where there is an
+    `event_size`.
 
     `offset` (nats a dimension) turns the density of dequantised data into a bound on the mass of its levels, in
     `bits_per_dim` alone (`data.transforms.log_levels_per_dim`). Of text, whose N sentences have `num_tokens` predicted
@@ -216,6 +217,8 @@ def summary_of(log_prob, *, event_size=None, offset=0.0, num_tokens=None) -> dic
         "log_prob_se": float(log_prob.std(ddof=1) / np.sqrt(len(log_prob))) if len(log_prob) > 1 else float("nan"),
         "num_examples": len(log_prob),
     }
+    if event_size is None and num_tokens is None:
+        return summary
     if num_tokens is None:
         return summary | {"bits_per_dim": bits_per_dim(summary["log_prob"] - offset * event_size, event_size)}
     bits = bits_per_dim(float(log_prob.sum()), num_tokens)

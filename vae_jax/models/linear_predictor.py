@@ -2,8 +2,9 @@
 
 p(x_t | x_<t) = Σ_m π_m N(x_t; a_0 + Σ_{i=1}^k a_i x_{t-i}, σ_m²)
 
-Errors of one scale are least squares, the autocorrelation method; of several, heavy tails, which sound has.  EM for
-mixtures of scales: Lange, Little and Taylor 1989, doi:10.1080/01621459.1989.10478852.
+Errors of one scale are least squares, with zeros before the beginning (what is drawn need not stay bounded); of
+several, heavy tails, which sound has. EM for mixtures of scales: Lange, Little and Taylor 1989,
+doi:10.1080/01621459.1989.10478852.
 """
 
 import jax
@@ -20,8 +21,8 @@ def linear_predictor(event_shape, *, order, num_scales, floor=1e-6) -> Model:
     it, first a, weighted least squares at the old scales, then σ and π: the likelihood never falls, as in any
     conditional maximisation. With M = 1 one pass is enough. No variance is below `floor`.
     Params: `weights` [k + 1], a_0 and then the oldest first; `logits`, `log_scales` [M].
-    Raises `ValueError` for an order or a number of scales below 1, a floor that is not positive, and data that are no
-    series.
+    Raises `ValueError` for an order or a number of scales below 1, an order that is no less than a window, a floor that
+    is not positive, and data that are no series.
     """
     for name, value in (("order", order), ("num_scales", num_scales)):
         if value < 1:
@@ -31,6 +32,8 @@ def linear_predictor(event_shape, *, order, num_scales, floor=1e-6) -> Model:
     if len(event_shape) != 1:
         raise ValueError(f"config.family 'linear_predictor' is of series [T]; the data have shape {event_shape}")
     (length,) = event_shape
+    if order >= length:
+        raise ValueError(f"config.model.order must be below the {length} samples of a window, got {order}")
 
     def init(key, batch):
         """No prediction, and scales from the whole deviation of the data downwards, each half the one before."""

@@ -20,7 +20,8 @@ def spectrograms(sounds, *, sample_rate, ncols=4):
     nrows = -(-len(arrays) // ncols)
     figure = Figure(figsize=(6.75, 2.1 * nrows), layout="constrained")
     panels = figure.subplots(2 * nrows, ncols, squeeze=False, height_ratios=[1, 2] * nrows)
-    size = max(16, 2 ** round(np.log2(WINDOW * sample_rate)))
+    shortest = min(map(len, arrays))
+    size = max(16, min(2 ** round(np.log2(WINDOW * sample_rate)), shortest // 2))
     spectra = [specgram(x, NFFT=size, Fs=sample_rate, noverlap=3 * size // 4) for x in arrays]
     loudest = max(10 * np.log10(power.max() + 1e-20) for power, _, _ in spectra)
     peak = max(np.abs(x).max() for x in arrays)

@@ -1,0 +1,86 @@
+"""What a sweep has found: its settings in a table, over their seeds, and their validation as bands."""
+
+import json
+
+import numpy as np
+
+from experiments import pictures, setup
+from vae_jax.training.writers import read_metrics
+
+COLUMNS = {  # of the table of a sweep, where a member has them
+    "valid bound": "valid/best_bound",
+    "valid loss": "valid/best_loss",
+    "log p(x)": "test/log_prob",
+    "ELBO": "test/elbo",
+    "rate": "test/rate",
+    "distortion": "test/distortion",
+}
+
+
+def by_setting(folders, axes) -> list[dict]:
+    """A row for each setting of a sweep, over its seeds: means, their standard errors, and the best by validation, which
+    there is not where settings differ in their data.
+    """
+    members = {}
+    for folder in folders:
+        config = setup.load_config(folder)
+        setting = {path: setup.value_at(config, path) for path in axes if path != "seed"}
+        members.setdefault(json.dumps(setting), []).append(folder)
+    rows = []
+    for setting, own in members.items():
+        results = [json.loads((folder / "results.json").read_text()) for folder in own]
+        whole = [r for r in results if not r.get("train/diverged")]
+        row = {"setting": json.loads(setting), "members": [folder.name for folder in own], "best": False}
+        row["diverged"] = len(results) - len(whole)
+        for name in (*COLUMNS.values(), "test/active_units"):
+            values = np.array([r[name] for r in whole if name in r], np.float64)  # an auto-encoder has no log p(x)
+            row[name] = float(values.mean()) if len(values) else None
+            row[f"{name}_se"] = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+        rows.append(row)
+    if any(path.startswith("data.") and path != "data.batch_size" for path in axes):
+        return rows  # of other data, or units: none is better
+    for name, sign in (("valid/best_bound", 1), ("valid/best_loss", -1)):  # one or the other: a sweep has one family
+        if finished := [row for row in rows if row[name] is not None]:
+            max(finished, key=lambda row, name=name, sign=sign: sign * row[name])["best"] = True
+    return rows
+
+
+def table(rows) -> str:
+    """`by_setting` for a person: mean ± standard error over seeds, nats; * marks the best by validation."""
+
+    def cell(row, name):
+        mean, error = row[name], row[f"{name}_se"]
+        return "-" if mean is None else f"{mean:.2f}" + ("" if error is None else f" ± {error:.2f}")
+
+    columns = {title: name for title, name in COLUMNS.items() if any(row[name] is not None for row in rows)}
+    lines = [["", "setting", "seeds", "diverged", *columns, "active units"]]
+    for row in rows:
+        cells = [cell(row, name) for name in (*columns.values(), "test/active_units")]
+        lines.append(["*" * row["best"], setting_name(row), len(row["members"]), row["diverged"], *cells])
+    widths = [max(len(str(line[i])) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join("  ".join(str(c).ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def setting_name(row) -> str:
+    """lr=0.001: the setting of a row by the last parts of its paths."""
+    return ", ".join(f"{path.rpartition('.')[2]}={value}" for path, value in row["setting"].items()) or "all"
+
+
+def figure(rows, workdir):
+    """Validation bounds of a sweep, or losses where there are none, a band for each setting, into figures/."""
+    from vae_jax import plotting
+    from vae_jax.plotting import curves
+
+    bands, judged = {}, "bound" if any(row["valid/best_bound"] is not None for row in rows) else "loss"
+    for row in rows:
+        members = [read_metrics(workdir / "members" / name / "metrics.jsonl") for name in row["members"]]
+        runs = [pictures.curves(lines)[1].get(judged) for lines in members]
+        longest = max((run for run in runs if run is not None), key=lambda run: len(run[0]), default=None)
+        if longest is not None:  # members that were stopped or frozen leave the band where they end
+            values = np.full((len(runs), len(longest[0])), np.nan)
+            for own, run in zip(values, runs, strict=True):
+                own[: 0 if run is None else len(run[1])] = () if run is None else run[1]
+            bands[setting_name(row)] = longest[0], values
+    path = workdir / "figures" / "sweep.png"
+    plotting.save(curves.bands(bands, label=f"validation {judged}, mean and standard error over seeds"), path)
+    return path
