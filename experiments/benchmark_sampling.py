@@ -3,12 +3,13 @@
     python -m experiments.benchmark_sampling [--configs=pixel_cnn_mnist] [--draws=1,16] [--pixels=28] [--rounds=5]
 
     python -m experiments.benchmark_sampling --configs=wavenet_audio --shape=16000     # a second of sound
+    python -m experiments.benchmark_sampling --configs=language_model_text --shape=33 --vocabulary=3663 # sentences
 
-A row is a config whose density has a draw without caches (`uncached` of `distributions.RasterScan` and `Series`), and
-how many are drawn side by side (vmapped). Parameters are random, compilation is left out. Seconds are CPU time of all
-cores *a draw*, the least of the rounds: waiting for a busy machine is not counted, and what its other work costs, only
-ever more, is mostly shed. `times` is the median over the rounds, in each of which both take their turns, of the ratio
-of the two.
+A row is a config whose density has a draw without caches (`uncached` of `distributions.RasterScan`, `Series` and
+`Sentence`), and how many are drawn side by side (vmapped). Parameters are random, compilation is left out. Seconds are
+CPU time of all cores *a draw*, the least of the rounds: waiting for a busy machine is not counted, and what its other
+work costs, only ever more, is mostly shed. `times` is the median over the rounds, in each of which both take their
+turns, of the ratio of the two.
 
 Each pixel of an uncached draw is one pass over the network and costs what the others do, so only the last `pixels` of
 them are timed, given those before, and stand for all. Both draws have the same keys: `agree` is the share of these
@@ -29,10 +30,11 @@ from absl import app, flags
 
 from experiments.setup import launched, parse_flags
 from vae_jax import models
-from vae_jax.distributions import RasterScan, Series
+from vae_jax.distributions import RasterScan, Sentence, Series
 
 CONFIGS = flags.DEFINE_list("configs", ["pixel_cnn_mnist"], "Configs; NAME:ARGUMENT.")
 SHAPE = flags.DEFINE_list("shape", ["28", "28", "1"], "Of an event.")
+VOCABULARY = flags.DEFINE_integer("vocabulary", 0, "Of the words of a text.")
 DRAWS = flags.DEFINE_list("draws", ["1", "16"], "How many are drawn together, a row each.")
 PIXELS = flags.DEFINE_integer("pixels", 28, "How many of an uncached draw are timed.", lower_bound=1)
 ROUNDS = flags.DEFINE_integer("rounds", 5, "How often every measurement takes its turn.", lower_bound=1)
@@ -45,25 +47,32 @@ class Measured(NamedTuple):
     agree: float  # share of the compared pixels
 
 
-def densities(config, event_shape):
-    """(params, params -> the density) of a config, no parameter zero. Raises `ValueError` where no draw is cached."""
+def densities(config, event_shape, vocabulary_size=0):
+    """(params, params -> the density) of a config, of text where there is a vocabulary, no parameter zero.
+
+    Raises `ValueError` where no draw is cached.
+    """
     name, _, argument = config.partition(":")
     built = importlib.import_module(f"experiments.configs.{name}").get_config(argument).to_dict()
-    model = models.from_config(built["family"], built["model"], event_shape=event_shape, num_classes=0)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), {"x": jnp.zeros((1, *event_shape))})
+    given = {"vocabulary_size": vocabulary_size} if vocabulary_size else {}
+    model = models.from_config(built["family"], built["model"], event_shape=event_shape, num_classes=0, **given)
+    x = jnp.zeros((1, *event_shape), jnp.int32 if vocabulary_size else jnp.float32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), {"x": x})
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda a: jnp.asarray(0.1 * rng.normal(size=a.shape), a.dtype), shapes)
-    if not isinstance(model.density and model.density(params), (RasterScan, Series)):
-        raise ValueError(f"{config}: no density of {built['family']!r} has cached draws; take pixel_cnn or wavenet")
+    if not isinstance(model.density and model.density(params), (RasterScan, Series, Sentence)):
+        raise ValueError(
+            f"{config}: no density of {built['family']!r} has cached draws; take pixel_cnn, wavenet or language_model"
+        )
     return params, model.density
 
 
-def measure(config, event_shape, draws, pixels, rounds) -> Measured:
-    """What a draw costs, with and without caches, when so many are drawn together."""
-    params, density = densities(config, event_shape)
+def measure(config, event_shape, draws, pixels, rounds, vocabulary_size=0) -> Measured:
+    """What a draw costs, with and without caches, when so many are drawn together; of sentences all words."""
+    params, density = densities(config, event_shape, vocabulary_size)
     keys = jax.random.split(jax.random.key(2), draws)
-    num_pixels = density(params).uncached().event_shape[0]
-    pixels = min(pixels, num_pixels)
+    num_pixels = event_shape[0] if vocabulary_size else density(params).uncached().event_shape[0]
+    pixels = num_pixels if vocabulary_size else min(pixels, num_pixels)
 
     @jax.jit
     def cached(params, keys):
@@ -72,6 +81,8 @@ def measure(config, event_shape, draws, pixels, rounds) -> Measured:
     @jax.jit
     def uncached(params, keys, x):
         plain = density(params).uncached()
+        if vocabulary_size:
+            return jax.vmap(plain.sample)(keys)
         complete = lambda key, x: plain.complete(key, x.reshape(plain.event_shape), num_pixels - pixels)  # noqa: E731
         return jax.vmap(complete)(keys, x)
 
@@ -97,7 +108,7 @@ def main(argv):
     print(f"{'config':32s}{'draws':>6s}{'s a draw':>12s}{'uncached':>12s}{'times':>8s}{'agree':>8s}")
     for config in CONFIGS.value:
         for draws in map(int, DRAWS.value):
-            row = measure(config, tuple(map(int, SHAPE.value)), draws, PIXELS.value, ROUNDS.value)
+            row = measure(config, tuple(map(int, SHAPE.value)), draws, PIXELS.value, ROUNDS.value, VOCABULARY.value)
             numbers = f"{row.cached:12.4f}{row.uncached:12.4f}{row.times:8.1f}{row.agree:8.4f}"
             print(f"{config:32s}{draws:6d}{numbers}", flush=True)
 

@@ -18,8 +18,8 @@ COLUMNS = {  # of the table of a sweep, where a member has them
 
 
 def by_setting(folders, axes) -> list[dict]:
-    """A row for each setting of a sweep, over its seeds: means, their standard errors, and the best by validation, which
-    there is not where settings differ in their data.
+    """A row for each setting of a sweep, over its seeds: means, their standard errors, and the best by validation, of
+    which there is none where settings differ in their data.
     """
     members = {}
     for folder in folders:

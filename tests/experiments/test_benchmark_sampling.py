@@ -5,9 +5,16 @@ import pytest
 from experiments.benchmark_sampling import densities, measure
 
 
-@pytest.mark.parametrize(("config", "shape"), [("pixel_cnn_digits:smoke", (3, 2, 1)), ("wavenet_audio:smoke", (9,))])
-def test_both_ways_draw_the_same_and_take_time(config, shape):
-    row = measure(config, shape, draws=3, pixels=100, rounds=3)
+@pytest.mark.parametrize(
+    ("config", "shape", "vocabulary"),
+    [
+        ("pixel_cnn_digits:smoke", (3, 2, 1), 0),
+        ("wavenet_audio:smoke", (9,), 0),
+        ("language_model_text:smoke", (6,), 7),
+    ],
+)
+def test_both_ways_draw_the_same_and_take_time(config, shape, vocabulary):
+    row = measure(config, shape, draws=3, pixels=100, rounds=3, vocabulary_size=vocabulary)
     assert row.agree == 1.0 and min(row) > 0
     assert 0.1 < row.times / (row.uncached / row.cached) < 10  # a median of ratios, a ratio of least
 

@@ -22,7 +22,8 @@ class Sentence:
 
     `log_probs(params, x)` are the log p(x_t | x_<t) of all places [T] at once; `start(params)` and `step(params, carry,
     previous)` -> (carry, p(w_t | w_<t)) go word by word, with `previous` = w_{t-1}, PAD before the first: what is
-    carried (the state of an LSTM, the keys and values of a Transformer) spares a draw the words it has seen.
+    carried (the state of an LSTM, the keys and values of a Transformer) spares a draw the words it has seen. Of a
+    network, `conditionals(params, x)` are the p(w_t | x_<t) of all places.
     """
 
     params: Any
@@ -31,6 +32,7 @@ class Sentence:
     step: Callable = struct.field(pytree_node=False)
     length: int = struct.field(pytree_node=False)  # T
     vocabulary_size: int = struct.field(pytree_node=False)
+    conditionals: Callable | None = struct.field(pytree_node=False, default=None)
 
     @classmethod
     def of(cls, network, variables, context, length, vocabulary_size, *, dropout_key=None):
@@ -38,7 +40,21 @@ class Sentence:
         a vector or None (`networks.language`). With a `dropout_key` its log_prob is that of the network thinned so.
         """
         given = {"variables": variables, "context": context, "dropout_key": dropout_key}
-        return cls(given, *_of_network(network), length, vocabulary_size)
+        *functions, conditionals = _of_network(network)
+        return cls(given, *functions, length, vocabulary_size, conditionals)
+
+    def uncached(self):
+        """The same sentence, of which every word is drawn by a pass over the whole row: to test and measure against."""
+
+        def start(params):
+            return jnp.full(self.length, PAD, jnp.int32), 0
+
+        def step(params, carry, previous):
+            row, t = carry
+            row = jnp.where(t > 0, row.at[t - 1].set(previous), row)
+            return (row, t + 1), jax.tree.map(lambda a: a[t], self.conditionals(params, row))
+
+        return self.replace(start=start, step=step)
 
     @property
     def support(self):
@@ -92,13 +108,15 @@ class Levels:
 
 @functools.cache  # the same functions of the same network: values that compilers compare
 def _of_network(network):
-    """`log_probs`, `start` and `step` of a `Sentence`."""
+    """`log_probs`, `start`, `step` and `conditionals` of a `Sentence`."""
 
-    def log_probs(given, x):
+    def conditionals(given, x):
         key = given["dropout_key"]
         dropping = {} if key is None else {"dropping": True, "rngs": {"dropout": key}}
-        logits = network.apply(given["variables"], before(x), given["context"], **dropping)
-        return jnp.take_along_axis(jax.nn.log_softmax(logits), x[:, None], axis=1)[:, 0]
+        return Categorical(network.apply(given["variables"], before(x), given["context"], **dropping))
+
+    def log_probs(given, x):
+        return jnp.take_along_axis(jax.nn.log_softmax(conditionals(given, x).logits), x[:, None], axis=1)[:, 0]
 
     def start(given):
         return network.apply(given["variables"], given["context"], method="start")
@@ -107,7 +125,7 @@ def _of_network(network):
         carry, logits = network.apply(given["variables"], carry, previous, given["context"], method="step")
         return carry, Categorical(logits)
 
-    return log_probs, start, step
+    return log_probs, start, step, conditionals
 
 
 def predicted(x):

@@ -139,7 +139,7 @@ def log_likelihood(model, params, key, data, *, num_samples, progress=False) -> 
         raise ValueError(f"config.eval.num_samples must be at least 1, got {num_samples}")
     size, mesh = len(data["x"]), mesh_of(params)
     pieces = []
-    bar = tqdm.tqdm(total=size, desc=f"IW-{num_samples}", unit="image", disable=not progress)
+    bar = tqdm.tqdm(total=size, desc=f"IW-{num_samples}", unit="example", disable=not progress)
     for start in range(0, size, PIECE):
         piece = jax.tree.map(lambda a, start=start: a[start : start + PIECE], data)
         indices = jnp.arange(start, start + len(piece["x"]))
