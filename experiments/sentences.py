@@ -9,6 +9,7 @@ from vae_jax.tasks import decode, interpolate
 
 DRAWS, BEAM_WIDTH = 100, 5
 EXAMPLES, NEIGHBOURS, STEPS = 20, 5, 7
+TEMPERATURE = 0.5  # of what is drawn along a line: at 1 it is a model's own, but an unlikely word spoils a sentence
 
 
 def write(experiment, params, directory, key):
@@ -29,7 +30,8 @@ def draws(experiment, params, key) -> list[str]:
 
 def of_codes(experiment, params, key) -> dict[str, list[str]]:
     """Pages of test sentences: what the mean of q(z|x) decodes to, greedily and by beam search (`reconstructions`);
-    greedily, draws of q(z|x) (`neighbours`) and the line from the mean to that of the next one (`interpolations`).
+    greedily, draws of q(z|x) (`neighbours`) and the line from the mean to that of the next one (`interpolations`), which
+    is drawn as well, with one noise for all of it, so that what changes is by the code (`interpolations_drawn`).
     """
     model, batch = experiment.model, {"x": experiment.split("test")["x"][:EXAMPLES]}
     q, means = latents.posteriors(model, params, batch), latents.posterior_means(model, params, batch)
@@ -40,17 +42,19 @@ def of_codes(experiment, params, key) -> dict[str, list[str]]:
 
     keys = jax.random.split(key, (NEIGHBOURS, len(means)))
     near = [greedy(draw(q, own)) for own in keys]
+    drawn = jax.jit(jax.vmap(lambda z, key: decode.sampled(of_code(z), key, temperature=TEMPERATURE)))
     lines = jax.vmap(interpolate.linear, (0, 0, None))(means, jnp.roll(means, -1, axis=0), jnp.linspace(0, 1, STEPS))
     between = [greedy(lines[:, step]) for step in range(STEPS)]
+    by_noise = [
+        drawn(lines[:, step], jax.random.split(jax.random.fold_in(key, 1), len(means))) for step in range(STEPS)
+    ]
     pages = {
         "reconstructions": [("", batch["x"]), ("greedy  ", greedy(means)), ("beam    ", beam(means))],
         "neighbours": [("", batch["x"]), *(("    ", rows) for rows in near)],
-        "interpolations": [
-            ("", batch["x"]),
-            *(("    ", rows) for rows in between),
-            ("", np.roll(batch["x"], -1, axis=0)),
-        ],
     }
+    for name, rows_between in (("interpolations", between), ("interpolations_drawn", by_noise)):
+        ends = ("", batch["x"]), ("", np.roll(batch["x"], -1, axis=0))
+        pages[name] = [ends[0], *(("    ", rows) for rows in rows_between), ends[1]]
     return {name: _blocks(experiment.dataset.vocabulary, parts) for name, parts in pages.items()}
 
 

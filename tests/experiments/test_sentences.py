@@ -23,7 +23,7 @@ def pages(tmp_path_factory):
 
 def test_every_page_has_its_sentences(pages):
     pages, test = pages
-    assert set(pages) == {"samples", "reconstructions", "neighbours", "interpolations"}
+    assert set(pages) == {"samples", "reconstructions", "neighbours", "interpolations", "interpolations_drawn"}
     assert len(pages["samples"]) == sentences.DRAWS
     assert pages["reconstructions"][::4] == pages["neighbours"][:: sentences.NEIGHBOURS + 2] == test
     assert [line.partition(" ")[0] for line in pages["reconstructions"][1:4]] == ["greedy", "beam", ""]
@@ -31,6 +31,8 @@ def test_every_page_has_its_sentences(pages):
     assert len(set(greedy)) > 5
     paths = [pages["interpolations"][n :: sentences.STEPS + 3] for n in range(sentences.STEPS + 2)]
     assert paths[0] == test and paths[-1] == test[1:] + test[:1]
+    assert [pages["interpolations_drawn"][n :: sentences.STEPS + 3] for n in (0, sentences.STEPS + 1)] == [*paths[::8]]
+    assert sum(a != b for a, b in zip(pages["interpolations_drawn"], pages["interpolations"], strict=True)) > 40
     assert [line.strip() for line in paths[1]] == greedy and [line.strip() for line in paths[-2]] == greedy[
         1:
     ] + greedy[:1]
