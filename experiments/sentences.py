@@ -30,8 +30,8 @@ def draws(experiment, params, key) -> list[str]:
 
 def of_codes(experiment, params, key) -> dict[str, list[str]]:
     """Pages of test sentences: what the mean of q(z|x) decodes to, greedily and by beam search (`reconstructions`);
-    greedily, draws of q(z|x) (`neighbours`) and the line from the mean to that of the next one (`interpolations`), which
-    is drawn as well, with one noise for all of it, so that what changes is by the code (`interpolations_drawn`).
+    greedily, draws of q(z|x) (`neighbours`) and the line from the mean to that of the next one (`interpolations`). The
+    line is drawn as well, with one noise for all of it: what changes is by the code alone (`interpolations_drawn`).
     """
     model, batch = experiment.model, {"x": experiment.split("test")["x"][:EXAMPLES]}
     q, means = latents.posteriors(model, params, batch), latents.posterior_means(model, params, batch)
@@ -45,9 +45,8 @@ def of_codes(experiment, params, key) -> dict[str, list[str]]:
     drawn = jax.jit(jax.vmap(lambda z, key: decode.sampled(of_code(z), key, temperature=TEMPERATURE)))
     lines = jax.vmap(interpolate.linear, (0, 0, None))(means, jnp.roll(means, -1, axis=0), jnp.linspace(0, 1, STEPS))
     between = [greedy(lines[:, step]) for step in range(STEPS)]
-    by_noise = [
-        drawn(lines[:, step], jax.random.split(jax.random.fold_in(key, 1), len(means))) for step in range(STEPS)
-    ]
+    noise = jax.random.split(jax.random.fold_in(key, 1), len(means))
+    by_noise = [drawn(lines[:, step], noise) for step in range(STEPS)]
     pages = {
         "reconstructions": [("", batch["x"]), ("greedy  ", greedy(means)), ("beam    ", beam(means))],
         "neighbours": [("", batch["x"]), *(("    ", rows) for rows in near)],

@@ -3,7 +3,12 @@
 arXiv:1409.2329, arXiv:1706.03762.  python -m experiments.train --config=experiments/configs/language_model_text.py:lstm
 
 Without a path the data are sentences of a grammar whose entropy is known; of a file with a sentence on each line,
---config.data.path=FILE --config.data.tokens.max_length=32 --config.data.tokens.min_count=5. Not yet measured.
+--config.data.path=FILE --config.data.tokens.max_length=32 --config.data.tokens.min_count=5.
+
+Result of the LSTM (seed 0): the King James Bible, 1,010 verses, -76.36 ± 0.87 nats, perplexity 29.43, with
+--config.model.network.width=192 --config.model.network.dropout=0.4 --config.data.batch_size=16
+--config.train.num_steps=24000 --config.optimizer.schedule.decay_steps=24000 --config.train.patience=12
+--config.train.eval_every=2000, in 23 minutes of CPU time.
 """
 
 from ml_collections import ConfigDict

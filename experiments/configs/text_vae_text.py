@@ -9,7 +9,12 @@ python -m experiments.train --config=experiments/configs/text_vae_text.py:REMEDY
 
 and --config.model.decoder.word_dropout=0.4 with any of them. Without a path the data are sentences of a grammar; of a
 file with a sentence on each line, --config.data.path=FILE --config.data.tokens.max_length=32
---config.data.tokens.min_count=5. Not yet measured.
+--config.data.tokens.min_count=5.
+
+Result (seed 0): the King James Bible, 1,010 verses, IW-500 log p(x) -76.68 ± 0.88 nats, perplexity at most 29.84, ELBO
+-77.76 with a rate of 2.83 nats, of which 2.10 are mutual information, 8 active units; with `latent_dim` 8, `free_nats`
+0.35, both widths 192, the decoder's dropout 0.4 and the rest as `language_model_text`'s, whose LSTM has 29.43. 45
+minutes of CPU time with IW-500.
 """
 
 from ml_collections import ConfigDict
