@@ -17,21 +17,29 @@ from ml_collections import ConfigDict
 
 from experiments.configs import vae_digits, vae_mnist
 
-LIKELIHOODS = {
-    "softmax": {"name": "categorical", "num_levels": 17},
-    "logistics": {"name": "discretized_logistic_mixture", "num_components": 3, "num_levels": 17},
-    "normal": {"name": "normal"},
-    "normal_fixed": {"name": "normal_fixed_scale", "scale": 0.15},
-}
+
+def likelihoods(num_levels: int, num_components: int, scale: float) -> dict:
+    """{KIND: config.model.likelihood}."""
+    return {
+        "softmax": {"name": "categorical", "num_levels": num_levels},
+        "logistics": {
+            "name": "discretized_logistic_mixture",
+            "num_components": num_components,
+            "num_levels": num_levels,
+        },
+        "normal": {"name": "normal"},
+        "normal_fixed": {"name": "normal_fixed_scale", "scale": scale},
+    }
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    kind, smoke = vae_digits.chosen(arg, LIKELIHOODS, "softmax")
+    known = likelihoods(num_levels=17, num_components=3, scale=0.15)
+    kind, smoke = vae_digits.chosen(arg, known, "softmax")
     config = vae_digits.get_config()
     config.family = "pixel_cnn"
     network = {"channels": (24,) * 3, "first_kernel": 5, "kernel": 3, "hidden": (48,)}
     network |= {"shortcuts": False, "dropout": 0.0}  # of PixelCNN++
-    config.model = ConfigDict({"network": network, "likelihood": LIKELIHOODS[kind]})
+    config.model = ConfigDict({"network": network, "likelihood": known[kind]})
     config.data.transform = "dequantize" if kind.startswith("normal") else "levels"
     vae_mnist.train_for(config, num_steps=1_000)
     config.train.update({"log_every": 100, "eval_every": 200, "checkpoint_every": 200})
