@@ -1,4 +1,4 @@
-"""Gated PixelCNN on Fashion-MNIST as it is stored, 256 levels a pixel, by four likelihoods of a pixel.  arXiv:1606.05328.
+"""Gated PixelCNN on Fashion-MNIST as it is stored, 256 levels a pixel, by four likelihoods.  arXiv:1606.05328.
 
 python -m experiments.train --config=experiments/configs/pixel_cnn_fashion_mnist.py:KIND --config.data.path=DIR
 
