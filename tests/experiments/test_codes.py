@@ -27,6 +27,7 @@ def swept(tmp_path_factory):
     return workdir, done.stdout
 
 
+@pytest.mark.slow
 def test_a_sweep_of_models_without_a_bound_is_judged_by_their_loss(swept):
     workdir, printed = swept
     rows = json.loads((workdir / "results.json").read_text())
@@ -36,6 +37,7 @@ def test_a_sweep_of_models_without_a_bound_is_judged_by_their_loss(swept):
     ]
 
 
+@pytest.mark.slow
 def test_rows_are_means_over_seeds(swept, tmp_path):
     workdir, _ = swept
     options = "--num_train=200", "--num_test=32", "--draw=2"  # as many test images as the smoke config evaluates
