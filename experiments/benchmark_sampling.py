@@ -50,10 +50,12 @@ class Measured(NamedTuple):
 def densities(config, event_shape, vocabulary_size=0):
     """(params, params -> the density) of a config, of text where there is a vocabulary, no parameter zero.
 
-    Raises `ValueError` where no draw is cached.
+    Raises `ValueError` where no draw is cached, and for a vocabulary without text or the other way round.
     """
     name, _, argument = config.partition(":")
     built = importlib.import_module(f"experiments.configs.{name}").get_config(argument).to_dict()
+    if (built["data"]["transform"] == "tokens") != bool(vocabulary_size):
+        raise ValueError(f"{config}: --vocabulary={vocabulary_size}, which says of how many words a text is, 0 of none")
     given = {"vocabulary_size": vocabulary_size} if vocabulary_size else {}
     model = models.from_config(built["family"], built["model"], event_shape=event_shape, num_classes=0, **given)
     x = jnp.zeros((1, *event_shape), jnp.int32 if vocabulary_size else jnp.float32)

@@ -40,12 +40,12 @@ def of_codes(experiment, params, key) -> dict[str, list[str]]:
     beam = jax.jit(jax.vmap(lambda z: decode.beam(of_code(z), width=BEAM_WIDTH).x[0]))
     draw = jax.jit(jax.vmap(lambda q, key: q.sample(key), (latents.axes(q), 0)))
 
-    keys = jax.random.split(key, (NEIGHBOURS, len(means)))
-    near = [greedy(draw(q, own)) for own in keys]
+    key_near, key_lines = jax.random.split(key)
+    near = [greedy(draw(q, own)) for own in jax.random.split(key_near, (NEIGHBOURS, len(means)))]
     drawn = jax.jit(jax.vmap(lambda z, key: decode.sampled(of_code(z), key, temperature=TEMPERATURE)))
     lines = jax.vmap(interpolate.linear, (0, 0, None))(means, jnp.roll(means, -1, axis=0), jnp.linspace(0, 1, STEPS))
     between = [greedy(lines[:, step]) for step in range(STEPS)]
-    noise = jax.random.split(jax.random.fold_in(key, 1), len(means))
+    noise = jax.random.split(key_lines, len(means))
     by_noise = [drawn(lines[:, step], noise) for step in range(STEPS)]
     pages = {
         "reconstructions": [("", batch["x"]), ("greedy  ", greedy(means)), ("beam    ", beam(means))],

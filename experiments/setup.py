@@ -89,6 +89,7 @@ def build_stream(config: dict, dataset) -> pipeline.Stream:
         memory_limit=data["memory_limit"],
         num_workers=data.get("num_workers", 0),
         process=(jax.process_index(), jax.process_count()),
+        buckets=data.get("buckets", 1),
     )
 
 

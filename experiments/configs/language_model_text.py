@@ -27,6 +27,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.family = "language_model"
     config.model = ConfigDict({"network": NETWORKS[name]})
     config.data.update(ngram_text.DATA)
+    config.data.buckets = 1  # batches of like length: with 4 a step of verses of up to 32 words is 1.25 times as fast
     config.optimizer.clip_norm = 1.0
     config.optimizer.learning_rate = 3e-3
     config.optimizer.schedule.decay_steps = 2_000

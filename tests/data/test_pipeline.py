@@ -21,6 +21,7 @@ import scipy.stats
 
 from vae_jax.data import idx, pipeline, reading, sources, transforms
 from vae_jax.data.sources import Dataset, Images
+from vae_jax.training import sweep
 
 SIZE, BATCH = 23, 5  # 4 steps an epoch, 3 examples left out
 
@@ -94,6 +95,77 @@ def test_an_epoch_covers_each_example_at_most_once():
         assert len(set(epoch)) == len(epoch) == 20 and set(epoch) <= set(range(SIZE))
     assert len({tuple(epoch) for epoch in epochs}) == 12
     assert set().union(*epochs) == set(range(SIZE))  # what is left out changes
+
+
+def sentences(size=103):
+    """Rows of 1 to 12 tokens, the first of which is the row's own number."""
+    x = np.arange(12) < np.random.default_rng(0).integers(1, 13, size=size)[:, None]
+    return Images(np.where(np.arange(12) == 0, 3 + np.arange(size)[:, None], x).astype(np.int32), None)
+
+
+def of_sentences(buckets, size=103, **options):
+    given = {"seed": 0, "batch_size": 8, "transform": transforms.tokens, "max_value": 255, **options}
+    return pipeline.stream(sentences(size), buckets=buckets, **given)
+
+
+def test_buckets_hold_sentences_of_like_length():
+    given = of_sentences(4)
+    assert given.steps_per_epoch == 4 * (25 // 8) and given.lengths[-1] == 12
+    epochs = [batches(given, 12 * epoch, 12) for epoch in range(8)]
+    rows = [[n for batch in epoch for n in batch["x"][:, 0].tolist()] for epoch in epochs]
+    assert all(len(set(own)) == len(own) == 96 for own in rows)
+    assert len({tuple(own) for own in rows}) == 8 and set().union(*rows) == set(range(3, 106))
+    every = [batch["x"] for epoch in epochs for batch in epoch]
+    fitting = [np.searchsorted(given.lengths, (x != 0).sum(1).max()) for x in every]
+    assert np.all(np.bincount(fitting) == 8 * 3) and np.any(np.diff(fitting) < 0)  # as many of each, in no order
+    padded = [np.mean(x[:, : given.lengths[k]] == 0) for x, k in zip(every, fitting, strict=True)]
+    assert np.mean(padded) < 0.6 * np.mean(sentences().x == 0)
+
+
+def test_every_sentence_is_as_likely_in_a_bucket():
+    """The mean of a batch's mean, over an epoch that leaves none out, is that of all."""
+    given = of_sentences(3, size=96)
+    lengths = [(batch["x"] != 0).sum(1) for batch in batches(given, 12, 12)]
+    assert np.mean(lengths) == (sentences(96).x != 0).sum(1).mean()
+    assert len({batch.tobytes() for batch in np.concatenate([b["x"] for b in batches(given, 0, 12)])}) == 96
+
+
+def seen(step, batch):
+    """A step that tells the width of its batch and what is in it."""
+    return step + 1, {"width": jnp.asarray(batch["x"].shape[-1]), "sum": jnp.sum(batch["x"], axis=(-2, -1))}
+
+
+def test_a_step_sees_no_token_behind_its_bucket():
+    given = of_sentences(4)
+    run = jax.jit(given.without_padding(seen))
+    for batch in batches(given, 0, 12):
+        _, told = run(0, batch)
+        longest = (batch["x"] != 0).sum(1).max()
+        assert told["width"] == min(length for length in given.lengths if length >= longest)
+        assert told["sum"] == batch["x"].sum()
+    assert of_sentences(1).without_padding(seen) is seen
+
+
+def test_members_of_a_sweep_go_by_the_longest():
+    both = sweep.streams_together([of_sentences(4, seed=seed) for seed in (0, 1)])
+    make, feed, widths = jax.jit(both.batch), both.feed(0, 12), []
+    for step in range(12):
+        batch = make(feed, jnp.full(2, step), step)
+        _, told = both.without_padding(seen)(0, batch)
+        widths.append((batch["x"] != 0).sum(2).max(1))
+        assert told["width"] >= max(widths[-1])
+        np.testing.assert_array_equal(told["sum"], batch["x"].sum((1, 2)))
+    assert any(a != b for a, b in widths)
+
+
+def test_buckets_that_cannot_be_are_refused():
+    for wrong in (0, 13):
+        with pytest.raises(ValueError, match=rf"buckets must be between 1 and 12, .* in batches of 8; got {wrong}"):
+            of_sentences(wrong)
+    with pytest.raises(ValueError, match=r"4 buckets by length are of text"):
+        stream(buckets=4)
+    with pytest.raises(ValueError, match=r"4944 bytes of text are more than config\.data\.memory_limit 100"):
+        of_sentences(2, memory_limit=100)
 
 
 def test_a_batch_is_a_function_of_seed_and_step():

@@ -397,13 +397,19 @@ def test_a_tfds_set_of_texts_is_read_line_by_line(make_tfds):
 
     of_text = {"text": tfds.features.Text(), "title": tfds.features.Text()}
     lines = [f"the {n} cats\n\nsat on the {n} mats" for n in range(60)]
-    train, test = ([{"text": text, "title": "?"} for text in part] for part in (lines, ["a 7 dog", "the 3 cats\nsat"]))
+    train, test = (
+        [{"text": text, "title": "?"} for text in part] for part in (lines, ["a 7 dog", "the 3\u2028cats\nsat"])
+    )
     make_tfds("prose", {"train": train, "test": test}, of_text)
     data = load("tfds:prose", tokens={"max_length": 5, "min_count": 2})
     said = {
         split: [data.vocabulary.decode(row) for row in getattr(data, split).x] for split in ("train", "valid", "test")
     }
-    assert sorted(said["test"]) == ["<unk> 7 <unk>", "sat", "the 3 cats"]  # TFDS's own, of which none is left out
+    assert sorted(said["test"]) == [
+        "<unk> 7 <unk>",
+        "sat",
+        "the 3 cats",
+    ]  # TFDS's own, of which none is left out
     assert len(said["valid"]) == 6 and len(said["train"]) == 114  # a twentieth of the 120 lines that are not empty
     assert data.name == "prose" and data.train.x.shape[1] == 6
 

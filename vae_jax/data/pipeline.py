@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax.data import reading, sources, transforms
+from vae_jax.data import reading, sources, text, transforms
 
 DATA_BRANCH = 0xDA7A
 FIXED_DRAW_SEED = 20131220  # of transforms that draw anything but bits
@@ -23,6 +23,8 @@ class Stream(NamedTuple):
 
     Of a `streamed` one, `stored` are those steps' batches, [length, B, ...], of which `feed` returns the rows of this
     process and `batch` takes all; else they are all examples, the same at every call.
+
+    `lengths` are those of its buckets, rising: a batch has no token behind the first of them that its rows fit into.
     """
 
     feed: Callable[[int, int], Any]
@@ -30,6 +32,24 @@ class Stream(NamedTuple):
     batch_size: int
     steps_per_epoch: int
     streamed: bool = False
+    lengths: tuple[int, ...] = ()
+
+    def without_padding(self, step):
+        """`step(state, batch)` where a batch is cut behind the first of `lengths` that all its rows fit into, a branch
+        of the program for each. The members of a sweep, which share a program, go by the longest row among them.
+        """
+        if not self.lengths:
+            return step
+
+        def at(length):
+            return lambda state, batch: step(state, batch | {"x": batch["x"][..., :length]})
+
+        def run(state, batch):
+            longest = jnp.max(jnp.sum(batch["x"] != text.PAD, axis=-1))
+            branch = jnp.searchsorted(jnp.asarray(self.lengths), longest)
+            return jax.lax.switch(branch, [at(length) for length in self.lengths], state, batch)
+
+        return run
 
 
 def stream(
@@ -43,6 +63,7 @@ def stream(
     memory_limit=2 * 2**30,
     num_workers=0,
     process=(0, 1),
+    buckets=1,
 ) -> Stream:
     """Training batches, shuffled anew every epoch; the images stay on the device as they are stored where they fit
     into `memory_limit` bytes, and are read ahead by Grain, a batch an item, where they do not: the same batches.
@@ -51,8 +72,14 @@ def stream(
     travel along. `num_workers` processes read, or with 0 threads of this one (a script that starts processes needs
     `if __name__ == "__main__"`); they end with the stream or with this process. `process` = (index, count), of several
     that train together, reads the rows [index B / count, (index + 1) B / count) of every batch.
-    Raises `ValueError` where a batch is larger than the data or not to be shared evenly, and where worker processes are
-    asked for images that are not mapped from a file.
+
+    With `buckets` > 1 sentences are sorted by length into so many buckets of equal size, and a batch is of one of them:
+    an epoch shuffles each bucket and the order of the batches. Every sentence is as likely as before, and what a batch
+    pads is its own bucket's.
+
+    Raises `ValueError` where a batch is larger than the data, or than a bucket, or not to be shared evenly, where
+    worker processes are asked for images that are not mapped from a file, and for buckets of what is not text or is
+    larger than `memory_limit`.
     """
     size = len(images.x)
     if not 1 <= batch_size <= size:
@@ -60,7 +87,14 @@ def stream(
     index, count = process
     if batch_size % count or not 0 <= index < count:
         raise ValueError(f"config.data.batch_size {batch_size} does not give process {index} of {count} an even share")
-    steps_per_epoch = size // batch_size
+    if not 1 <= buckets <= size // batch_size:
+        raise ValueError(
+            f"config.data.buckets must be between 1 and {size // batch_size}, for {size} examples in batches of "
+            f"{batch_size}; got {buckets}"
+        )
+    ends = np.arange(buckets + 1) * size // buckets
+    images, lengths = (images, ()) if buckets == 1 else _by_length(images, ends, transform, memory_limit)
+    steps_per_epoch = buckets * (size // buckets // batch_size)
     labels = _labels(images, context)
     arrays = {"x": images.x} | ({} if labels is None else {"context": labels})
     key = data_key(seed)
@@ -69,7 +103,13 @@ def stream(
         """The elements of the batch of `step`; each epoch leaves out its own random remainder."""
         epoch, index = step // steps_per_epoch, step % steps_per_epoch
         order = jax.random.fold_in(jax.random.wrap_key_data(key[0]), epoch)
-        return shuffled(order, index * batch_size + jnp.arange(batch_size), size)
+        if buckets == 1:
+            return shuffled(order, index * batch_size + jnp.arange(batch_size), size)
+        index = shuffled(jax.random.fold_in(order, buckets), index, steps_per_epoch)
+        bucket, index = index % buckets, index // buckets
+        first, end = jnp.asarray(ends)[bucket], jnp.asarray(ends)[bucket + 1]
+        place = index * batch_size + jnp.arange(batch_size)
+        return first + shuffled(jax.random.fold_in(order, bucket), place, end - first)
 
     def finish(key, stored, step):
         draw = jax.random.fold_in(jax.random.wrap_key_data(key[1]), step)
@@ -81,7 +121,8 @@ def stream(
             index = positions(feed["key"], step)
             return finish(feed["key"], jax.tree.map(lambda a: a[index], feed["stored"]), step)
 
-        return Stream(lambda step, length: {"key": key, "stored": arrays}, batch, batch_size, steps_per_epoch)
+        feed = lambda step, length: {"key": key, "stored": arrays}  # noqa: E731
+        return Stream(feed, batch, batch_size, steps_per_epoch, lengths=lengths)
 
     @jax.jit
     def constants(epoch):
@@ -103,6 +144,21 @@ def stream(
         steps_per_epoch,
         streamed=True,
     )
+
+
+def _by_length(images, ends, transform, memory_limit):
+    """The sentences in the order of their lengths, and the distinct lengths of the longest of each bucket."""
+    if transform is not transforms.tokens:
+        raise ValueError(f"config.data.buckets: {len(ends) - 1} buckets by length are of text, which alone is padded")
+    if images.x.nbytes > memory_limit:
+        raise ValueError(
+            f"config.data.buckets: {images.x.nbytes} bytes of text are more than config.data.memory_limit "
+            f"{memory_limit}, and what is read in batches is not sorted; raise the limit, or take 1 bucket"
+        )
+    lengths = np.count_nonzero(images.x != text.PAD, axis=1)
+    order = np.argsort(lengths, kind="stable")
+    label = None if images.label is None else images.label[order]
+    return sources.Images(images.x[order], label), tuple(sorted(set(lengths[order[ends[1:] - 1]].tolist())))
 
 
 def data_key(seed):
@@ -137,6 +193,7 @@ def shuffled(key, position, size):
     def swap(x, constant):
         return reading.swapped(x, *constant, size), None
 
+    size = jnp.asarray(size, jnp.uint32)
     x, _ = jax.lax.scan(swap, position.astype(jnp.uint32), tuple(_constants(key).T), unroll=True)
     return x.astype(jnp.int32)
 

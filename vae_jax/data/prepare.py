@@ -147,7 +147,7 @@ def texts(name: str, data_dir=None) -> dict[str, list[str]]:
 
 
 def _lines(text):
-    return (text.decode() if isinstance(text, bytes) else str(text)).splitlines()
+    return (text.decode() if isinstance(text, bytes) else str(text)).split("\n")
 
 
 def _published_order(split, n) -> list[int]:

@@ -22,9 +22,8 @@ LEVELS = ("word", "character")
 SPLIT_SEED = 0
 HELD_OUT = 20  # one distinct sentence of so many is for validation, one for test
 
-_WORD = re.compile(
-    r"<unk>|\w+(?:['’-]\w+)*|[^\w\s]"
-)  # well-beloved, john's; a mark of punctuation is a word of its own
+# well-beloved, john's; a mark of punctuation is a word of its own
+_WORD = re.compile(r"<unk>|\w+(?:['’-]\w+)*|[^\w\s]")
 _CLOSING = re.compile(r" (?=[.,;:?!)])")
 
 

@@ -44,7 +44,11 @@ class Sentence:
         return cls(given, *functions, length, vocabulary_size, conditionals)
 
     def uncached(self):
-        """The same sentence, of which every word is drawn by a pass over the whole row: to test and measure against."""
+        """The same sentence, of which every word is drawn by a pass over the whole row: to test and measure against.
+        Raises `ValueError` where there are no `conditionals`: an n-gram looks its words up and keeps no cache.
+        """
+        if self.conditionals is None:
+            raise ValueError("this sentence is of no network: it has no cache to do without")
 
         def start(params):
             return jnp.full(self.length, PAD, jnp.int32), 0

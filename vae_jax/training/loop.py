@@ -227,10 +227,11 @@ def compile_chunk(learner, stream, state, feed, length, mesh=None):
     state's memory is reused. Of a sweep, a third argument `frozen` [M] says which members stand still.
     """
     mesh = mesh or sharding.single()
+    step = stream.without_padding(learner.step)
 
     def run(state, feed, frozen=None):
         def body(state, i):
-            new, metrics = learner.step(state, sharding.cut_batch(mesh, stream.batch(feed, state.step, i)))
+            new, metrics = step(state, sharding.cut_batch(mesh, stream.batch(feed, state.step, i)))
             return (new if frozen is None else _select(frozen, state, new)), metrics
 
         return jax.lax.scan(body, state, jnp.arange(length))
