@@ -1,5 +1,6 @@
 """Every notebook runs from top to bottom, and is kept as its text alone: no outputs, nothing of one machine."""
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -46,8 +47,8 @@ def test_runs(path, tmp_path, monkeypatch):
     # A python3 kernel of this very interpreter, before any other that the machine may have under that name.
     kernelspec.write_kernel_spec(tmp_path / "kernels" / "python3")
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
-    # A reader's kernel has one CPU device, not the eight of the tests; unoptimised code is compiled in half the time.
-    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    # A reader's kernel has one CPU device, not the eight of the tests.
+    monkeypatch.setenv("XLA_FLAGS", os.environ["VAE_JAX_TESTS_XLA_FLAGS"])
     monkeypatch.setenv("JAX_NUMPY_RANK_PROMOTION", "raise")
     monkeypatch.setenv("JAX_DEBUG_KEY_REUSE", "1")
 

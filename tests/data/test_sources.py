@@ -397,19 +397,12 @@ def test_a_tfds_set_of_texts_is_read_line_by_line(make_tfds):
 
     of_text = {"text": tfds.features.Text(), "title": tfds.features.Text()}
     lines = [f"the {n} cats\n\nsat on the {n} mats" for n in range(60)]
-    train, test = (
-        [{"text": text, "title": "?"} for text in part] for part in (lines, ["a 7 dog", "the 3\u2028cats\nsat"])
-    )
-    make_tfds("prose", {"train": train, "test": test}, of_text)
+    prose = {"train": lines, "test": ["a 7 dog", "the 3\u2028cats\nsat"]}  # \n alone ends a line
+    prose = {split: [{"text": text, "title": "?"} for text in part] for split, part in prose.items()}
+    make_tfds("prose", prose, of_text)
     data = load("tfds:prose", tokens={"max_length": 5, "min_count": 2})
-    said = {
-        split: [data.vocabulary.decode(row) for row in getattr(data, split).x] for split in ("train", "valid", "test")
-    }
-    assert sorted(said["test"]) == [
-        "<unk> 7 <unk>",
-        "sat",
-        "the 3 cats",
-    ]  # TFDS's own, of which none is left out
+    said = {split: [data.vocabulary.decode(row) for row in getattr(data, split).x] for split in sources.SPLITS}
+    assert sorted(said["test"]) == ["<unk> 7 <unk>", "sat", "the 3 cats"]  # TFDS's own, of which none is left out
     assert len(said["valid"]) == 6 and len(said["train"]) == 114  # a twentieth of the 120 lines that are not empty
     assert data.name == "prose" and data.train.x.shape[1] == 6
 

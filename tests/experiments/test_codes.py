@@ -9,12 +9,13 @@ import sys
 import numpy as np
 import pytest
 
+ALONE = os.environ | {"XLA_FLAGS": os.environ["VAE_JAX_TESTS_XLA_FLAGS"]}  # a process with one device
 CONFIG = "--config=experiments/configs/autoencoder_digits.py:bottleneck,smoke"
 
 
 def launch(module, *arguments):
     command = [sys.executable, "-m", module, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "XLA_FLAGS": ""})
+    return subprocess.run(command, capture_output=True, text=True, env=ALONE)
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,8 @@ app.run(main, flags_parser=setup.parse_flags)
 
 
 def start(*arguments, devices=4):
-    flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu"}
+    quickly = os.environ["VAE_JAX_TESTS_XLA_FLAGS"]
+    flags = {"XLA_FLAGS": f"{quickly} --xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu"}
     flags |= {"JAX_COMPILATION_CACHE_DIR": str(arguments[0]) + "-cache"}  # of two starts, one compiles
     flags |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     command = [sys.executable, "-c", TRAIN, *map(str, arguments)]

@@ -103,7 +103,8 @@ def slurm():
     munge = {name: f"--{name}={root}/munged.{name.split('-')[0]}" for name in ("pid-file", "log-file", "seed-file")}
     old = {name: os.environ.get(name) for name in ("SLURM_CONF", "PATH", "PYTHONPATH", "XLA_FLAGS")}
     path = f"{old['PATH']}:/usr/sbin"
-    os.environ |= {"SLURM_CONF": str(conf), "PATH": path, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
+    flags = os.environ["VAE_JAX_TESTS_XLA_FLAGS"]
+    os.environ |= {"SLURM_CONF": str(conf), "PATH": path, "PYTHONPATH": str(ROOT), "XLA_FLAGS": flags}
     daemons = []
 
     def daemon(*command):

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+ALONE = os.environ | {"XLA_FLAGS": os.environ["VAE_JAX_TESTS_XLA_FLAGS"]}  # a process with one device
 SMOKE = "--config=experiments/configs/vae_digits.py:smoke"
 KEYS = (
     "test/elbo test/rate test/distortion test/log_prob test/log_prob_se test/num_samples test/bits_per_dim "
@@ -32,7 +33,7 @@ print("steps", int(run.train(setup.build(config.to_dict()), workdir).state.step)
 
 def launch(*arguments, module="experiments.train"):
     command = [sys.executable, "-m", module, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "XLA_FLAGS": ""})
+    return subprocess.run(command, capture_output=True, text=True, env=ALONE)
 
 
 def metrics(workdir):
@@ -131,13 +132,12 @@ def test_a_divergent_learning_rate_stops_with_one_line(tmp_path):
 @pytest.mark.slow
 def test_kill_9_at_any_moment_and_run_again_is_the_uninterrupted_run(tmp_path):
     command = [sys.executable, "-c", TRAIN_ONLY]
-    environment = {**os.environ, "XLA_FLAGS": ""}
-    whole = subprocess.run([*command, str(tmp_path / "whole")], capture_output=True, text=True, env=environment)
+    whole = subprocess.run([*command, str(tmp_path / "whole")], capture_output=True, text=True, env=ALONE)
     assert whole.stdout.strip() == "steps 3000", whole.stderr[-2000:]
     killed = tmp_path / "killed"
     kills = 0
     for delay in (0.1, 0.4):
-        process = subprocess.Popen([*command, str(killed)], stderr=subprocess.DEVNULL, env=environment)
+        process = subprocess.Popen([*command, str(killed)], stderr=subprocess.DEVNULL, env=ALONE)
         reached = len(list((killed / "checkpoints").glob("[0-9]*"))) if killed.exists() else 0
         while process.poll() is None and reached < 1:  # until there is something to lose
             time.sleep(0.02)
@@ -146,6 +146,6 @@ def test_kill_9_at_any_moment_and_run_again_is_the_uninterrupted_run(tmp_path):
         process.send_signal(signal.SIGKILL)
         kills += process.wait() == -signal.SIGKILL
     assert kills >= 1
-    again = subprocess.run([*command, str(killed)], capture_output=True, text=True, env=environment)
+    again = subprocess.run([*command, str(killed)], capture_output=True, text=True, env=ALONE)
     assert again.stdout.strip() == "steps 3000", again.stderr[-2000:]
     assert metrics(killed) == metrics(tmp_path / "whole")
