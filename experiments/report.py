@@ -1,6 +1,7 @@
 """What a trained model is worth: numbers for `results.json`, and as lines for a person."""
 
 import contextlib
+import statistics
 import time
 
 import jax
@@ -103,7 +104,10 @@ def training(experiment, record, members=1) -> dict:
     seconds, steps, batch_size = record["seconds"], record["steps"], experiment.stream.batch_size
     batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct((batch_size, *a.shape[1:]), a.dtype), experiment.split("valid"))
     state = loop.state_shapes(experiment.learner, experiment.stream)
-    rate = cost.step_flop(experiment.learner, state, batch) * steps * members / seconds
+    x = batch["x"]
+    cut = [jax.ShapeDtypeStruct((batch_size, length), x.dtype) for length in experiment.stream.lengths] or [x]
+    flop = statistics.mean(cost.step_flop(experiment.learner, state, batch | {"x": x}) for x in cut)
+    rate = flop * steps * members / seconds
     return {
         "train/steps": steps,
         "train/seconds": seconds,
