@@ -100,16 +100,9 @@ def stream(
     key = data_key(seed)
 
     def positions(key, step):
-        """The elements of the batch of `step`; each epoch leaves out its own random remainder."""
         epoch, index = step // steps_per_epoch, step % steps_per_epoch
         order = jax.random.fold_in(jax.random.wrap_key_data(key[0]), epoch)
-        if buckets == 1:
-            return shuffled(order, index * batch_size + jnp.arange(batch_size), size)
-        index = shuffled(jax.random.fold_in(order, buckets), index, steps_per_epoch)
-        bucket, index = index % buckets, index // buckets
-        first, end = jnp.asarray(ends)[bucket], jnp.asarray(ends)[bucket + 1]
-        place = index * batch_size + jnp.arange(batch_size)
-        return first + shuffled(jax.random.fold_in(order, bucket), place, end - first)
+        return _of_epoch(order, index, batch_size, ends)
 
     def finish(key, stored, step):
         draw = jax.random.fold_in(jax.random.wrap_key_data(key[1]), step)
@@ -144,6 +137,20 @@ def stream(
         steps_per_epoch,
         streamed=True,
     )
+
+
+def _of_epoch(order, index, batch_size, ends):
+    """The elements of the batch at `index` of an epoch, which leaves out its own random remainder: those of one bucket,
+    [ends[k], ends[k+1]), of which each has as many batches.
+    """
+    buckets, size = len(ends) - 1, int(ends[-1])
+    places = lambda index: index * batch_size + jnp.arange(batch_size)  # noqa: E731
+    if buckets == 1:
+        return shuffled(order, places(index), size)
+    index = shuffled(jax.random.fold_in(order, buckets), index, buckets * (size // buckets // batch_size))
+    bucket, index = index % buckets, index // buckets
+    first, end = jnp.asarray(ends)[bucket], jnp.asarray(ends)[bucket + 1]
+    return first + shuffled(jax.random.fold_in(order, bucket), places(index), end - first)
 
 
 def _by_length(images, ends, transform, memory_limit):
