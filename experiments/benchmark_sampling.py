@@ -55,7 +55,7 @@ def densities(config, event_shape, vocabulary_size=0):
     name, _, argument = config.partition(":")
     built = importlib.import_module(f"experiments.configs.{name}").get_config(argument).to_dict()
     if (built["data"]["transform"] == "tokens") != bool(vocabulary_size):
-        raise ValueError(f"{config}: --vocabulary={vocabulary_size}, which says of how many words a text is, 0 of none")
+        raise ValueError(f"{config}: --vocabulary={vocabulary_size}; of text alone it is the number of words, else 0")
     given = {"vocabulary_size": vocabulary_size} if vocabulary_size else {}
     model = models.from_config(built["family"], built["model"], event_shape=event_shape, num_classes=0, **given)
     x = jnp.zeros((1, *event_shape), jnp.int32 if vocabulary_size else jnp.float32)

@@ -104,9 +104,9 @@ def training(experiment, record, members=1) -> dict:
     seconds, steps, batch_size = record["seconds"], record["steps"], experiment.stream.batch_size
     batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct((batch_size, *a.shape[1:]), a.dtype), experiment.split("valid"))
     state = loop.state_shapes(experiment.learner, experiment.stream)
-    x = batch["x"]
-    cut = [jax.ShapeDtypeStruct((batch_size, length), x.dtype) for length in experiment.stream.lengths] or [x]
-    flop = statistics.mean(cost.step_flop(experiment.learner, state, batch | {"x": x}) for x in cut)
+    cut = lambda length: batch | {"x": jax.ShapeDtypeStruct((batch_size, length), batch["x"].dtype)}  # noqa: E731
+    batches = [cut(length) for length in experiment.stream.lengths] or [batch]
+    flop = statistics.mean(cost.step_flop(experiment.learner, state, shapes) for shapes in batches)
     rate = flop * steps * members / seconds
     return {
         "train/steps": steps,

@@ -1,6 +1,7 @@
 """One run, from its config to a complete workdir: config.json, metrics.jsonl, checkpoints/, figures/, results.json."""
 
 import json
+from pathlib import Path
 
 import jax
 from absl import logging
@@ -16,12 +17,12 @@ def complete(config, workdir, *, profile=False, figures=True) -> dict:
 
     Raises `ValueError` where `workdir` holds a run of another config.
     """
+    results_file = Path(workdir) / "results.json"
+    experiment = None if results_file.exists() else setup.build(config)  # what is refused leaves no folder to be undone
     workdir = writers.open_workdir(workdir, config)
-    results_file = workdir / "results.json"
-    if results_file.exists():
+    if experiment is None:
         logging.info("%s is complete; remove it to train anew", workdir)
         return json.loads(results_file.read_text())
-    experiment = setup.build(config)
     fitted = train(experiment, workdir, profile=profile)
     params = jax.device_put(fitted.params, sharding.replicated(experiment.mesh))
     results = report.evaluate(experiment, params, **experiment.config["eval"], progress=processes.is_first())

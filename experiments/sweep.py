@@ -38,8 +38,8 @@ def main(argv):
     config, axes = CONFIG.value.to_dict(), sweep.parse(SWEEP.value)
     axes = {path: [setup.as_in_config(config, path, v) for v in values] for path, values in axes.items()}
     name = setup.run_name(config_flags.get_config_filename(flags.FLAGS["config"]))
+    experiment = setup.build(config)  # what is refused leaves no folder to be undone
     workdir = writers.open_workdir(WORKDIR.value or Path("runs") / f"{name}-sweep", config | {"sweep": axes})
-    experiment = setup.build(config)
     traced = {path for path, values in axes.items() if path == "seed" or _is_traceable(experiment, path, values)}
     most = MEMBERS.value or sweep.members_that_pay(loop.state_shapes(experiment.learner, experiment.stream))
     programs = sweep.programs(axes, traced, most)

@@ -23,3 +23,14 @@ def test_both_ways_draw_the_same_and_take_time(config, shape, vocabulary):
 def test_what_keeps_nothing_is_refused(config):
     with pytest.raises(ValueError, match=f"{config}: no density of .* has cached draws; take pixel_cnn"):
         densities(config, (3, 2, 1))
+
+
+@pytest.mark.parametrize(("config", "vocabulary"), [("language_model_text", 0), ("pixel_cnn_digits", 7)])
+def test_a_vocabulary_is_of_text_alone(config, vocabulary):
+    with pytest.raises(ValueError, match=f"{config}: --vocabulary={vocabulary}; of text alone"):
+        densities(config, (6,), vocabulary)
+
+
+def test_an_ngram_has_no_cache_to_do_without():
+    with pytest.raises(ValueError, match="no cache to do without"):
+        measure("ngram_text", (6,), draws=1, pixels=1, rounds=1, vocabulary_size=7)

@@ -164,8 +164,8 @@ def _by_length(images, ends, transform, memory_limit):
         )
     lengths = np.count_nonzero(images.x != text.PAD, axis=1)
     order = np.argsort(lengths, kind="stable")
-    label = None if images.label is None else images.label[order]
-    return sources.Images(images.x[order], label), tuple(sorted(set(lengths[order[ends[1:] - 1]].tolist())))
+    longest = np.unique(lengths[order[ends[1:] - 1]])
+    return jax.tree.map(lambda a: a[order], images), tuple(longest.tolist())
 
 
 def data_key(seed):

@@ -9,8 +9,7 @@ import numpy as np
 
 
 def open_workdir(path, config: dict) -> Path:
-    """Make `path` the folder of `config`, or find it so. Of a run that never began there is nothing but its config,
-    which may be corrected.
+    """Make `path` the folder of `config`, or find it so.
 
     Raises `ValueError` where it holds another config (with every difference), or cannot be written.
     """
@@ -31,10 +30,7 @@ def open_workdir(path, config: dict) -> Path:
     except ValueError as error:
         raise ValueError(f"{stored} is not readable as JSON ({error}); remove the workdir or give another") from error
     differences = list(_differences(found, config))
-    begun = any(item != stored and not item.name.startswith(".") for item in path.iterdir())
-    if differences and not begun:
-        write_json(stored, config)
-    elif differences:
+    if differences:
         listing = "\n  ".join(differences)
         raise ValueError(
             f"--workdir {path} holds a run of another config, which is left as it is. Give another --workdir, or undo:"
