@@ -10,7 +10,7 @@ from pathlib import Path
 from absl import app, flags
 
 from experiments import pictures, report, setup
-from vae_jax.training import sharding, writers
+from vae_jax.training import sharding, workdir
 
 WORKDIR = flags.DEFINE_string("workdir", None, "A folder that experiments.train has written.", required=True)
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A step, or best: of the validation bound; default: the last.")
@@ -22,20 +22,19 @@ FIGURES = flags.DEFINE_bool("figures", True, "Whether to draw the figures.")
 @setup.launched
 def main(argv):
     del argv
-    workdir = Path(WORKDIR.value)
-    experiment = setup.build(setup.load_config(workdir))
-    if CHECKPOINT.value not in (None, "best") and not CHECKPOINT.value.isdigit():
-        raise ValueError(f"--checkpoint={CHECKPOINT.value}: want a step, or best")
-    what = (experiment.config, experiment.learner, experiment.stream)
-    fitted = setup.restore(workdir, *what, step=CHECKPOINT.value, mesh=experiment.mesh)
+    folder = Path(WORKDIR.value).expanduser()
+    if CHECKPOINT.value not in (None, "best") and not CHECKPOINT.value.isdecimal():
+        raise ValueError(f"--checkpoint={CHECKPOINT.value}: give a step, or best")
+    experiment = setup.build_trained(folder)
+    fitted = setup.restore(folder, experiment, step=CHECKPOINT.value, mesh=experiment.mesh)
     options = dict(experiment.config["eval"])
     for name, flag in (("num_samples", NUM_SAMPLES), ("num_test", NUM_TEST)):
         options[name] = options[name] if flag.value is None else flag.value
     results = report.evaluate(experiment, fitted.params, **options)
-    writers.write_json(workdir / "evaluation.json", results)
-    print(f"\nstep {int(fitted.state.step)} of {workdir}\n{report.table(results)}")
+    workdir.write_json(folder / "evaluation.json", results)
+    print(f"\nstep {int(fitted.state.step)} of {folder}\n{report.table(results)}")
     if FIGURES.value:
-        print(f"figures in {pictures.figures(experiment, sharding.on_host(fitted.params), workdir)}")
+        print(f"figures in {pictures.figures(experiment, sharding.on_host(fitted.params), folder)}")
 
 
 if __name__ == "__main__":

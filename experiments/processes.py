@@ -9,6 +9,8 @@ import threading
 import jax
 from absl import flags, logging
 
+from experiments import streams
+
 HEARTBEAT_S = 20  # a process that is silent for so long has gone: the others end
 START_AGAIN = "Start all again: they go on from the last checkpoint"
 
@@ -26,7 +28,7 @@ def join(address: str | None):
         match = re.fullmatch(r"([^,]+:\d+),(\d+),(\d+)", address)
         if not match or int(match[3]) >= int(match[2]):
             raise ValueError(
-                f"--distributed={address}: want auto or HOST:PORT,NUM_PROCESSES,PROCESS_ID, the last from 0"
+                f"--distributed={address}: give auto or HOST:PORT,NUM_PROCESSES,PROCESS_ID, the last from 0"
             )
         options |= {
             "coordinator_address": match[1],
@@ -34,6 +36,8 @@ def join(address: str | None):
             "process_id": int(match[3]),
             "cluster_detection_method": "deactivate",
         }
+        if re.match(r"(localhost|127\.\d+\.\d+\.\d+):", address):
+            options["coordinator_bind_address"] = match[1]  # of this machine alone: by default it listens to all
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
     _replace_the_page_of_the_service()
     try:
@@ -109,7 +113,7 @@ def _replace_the_page_of_the_service():
     """
     line = f"\nerror: another process has gone, or the network has failed. {START_AGAIN}"
     command = [sys.executable, "-S", "-c", _FILTER, line]
-    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
+    sys.stderr = streams.lasting(os.dup(2), sys.stderr.encoding)
     logging.get_absl_handler().python_handler.setStream(sys.stderr)
     # A session of its own: it outlives this process by the line it has to say, whatever signal ends the group.
     pipe = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True).stdin

@@ -1,6 +1,6 @@
 """One run, from its config to a complete workdir: config.json, metrics.jsonl, checkpoints/, figures/, results.json."""
 
-import json
+import contextlib
 from pathlib import Path
 
 import jax
@@ -8,38 +8,59 @@ from absl import logging
 
 from experiments import pictures, processes, report, setup
 from vae_jax.evaluation import likelihood
-from vae_jax.training import loop, sharding, writers
+from vae_jax.training import loop, sharding, workdir, writers
 from vae_jax.training.checkpoint import Checkpoints
 
 
-def complete(config, workdir, *, profile=False, figures=True) -> dict:
+def complete(config, folder, *, profile=False, figures=True) -> dict:
     """Train, measure on the test set, draw; what an earlier start has done is not done again. Returns the results.
 
-    Raises `ValueError` where `workdir` holds a run of another config.
+    Raises `ValueError` where `folder` holds a run of another config, or where another process is training in it.
     """
-    results_file = Path(workdir) / "results.json"
-    experiment = None if results_file.exists() else setup.build(config)  # what is refused leaves no folder to be undone
-    workdir = writers.open_workdir(workdir, config)
-    if experiment is None:
-        logging.info("%s is complete; remove it to train anew", workdir)
-        return json.loads(results_file.read_text())
-    fitted = train(experiment, workdir, profile=profile)
-    params = jax.device_put(fitted.params, sharding.replicated(experiment.mesh))
-    results = report.evaluate(experiment, params, **experiment.config["eval"], progress=processes.is_first())
-    results |= report.training(experiment, fitted.record)
-    if processes.is_first():
-        if figures:
-            pictures.figures(experiment, sharding.on_host(params), workdir)
-        writers.write_json(results_file, results)
+    folder = Path(folder).expanduser()
+    results_file = folder / "results.json"
+    if results_file.exists():
+        return _completed(config, workdir.open_workdir(folder, config))
+    experiment = setup.build(config)  # what is refused leaves no folder to be undone
+    if config.get("start_from") and Path(config["start_from"]).expanduser().resolve() == folder.resolve():
+        raise ValueError(f"config.start_from: {config['start_from']} is the workdir of this very run; give another")
+    folder = workdir.open_workdir(folder, config)
+    with workdir.locked(folder) if processes.is_first() else contextlib.nullcontext():
+        if results_file.exists():  # a run that was at its end when this one began
+            return _completed(config, folder)
+        if processes.is_first():
+            workdir.record_environment(folder)
+        fitted = train(experiment, folder, profile=profile)
+        params = jax.device_put(fitted.params, sharding.replicated(experiment.mesh))
+        results = report.evaluate(experiment, params, **experiment.config["eval"], progress=processes.is_first())
+        results |= report.training(experiment, fitted.record)
+        if processes.is_first():
+            workdir.write_json(results_file, results)
+            if figures:
+                pictures.figures(experiment, sharding.on_host(params), folder)
     return results
 
 
-def train(experiment, workdir, *, profile=False) -> loop.Fit:
+def _completed(config, folder):
+    """The results that are there. The options of `eval` may have changed since: the log says what to do then."""
+    logging.info("%s is complete; remove it to train anew", folder)
+    measured = workdir.read_config(folder).get("eval", {})
+    if changed := [f"--{name}={value}" for name, value in config["eval"].items() if measured.get(name) != value]:
+        logging.warning(
+            "these results were measured with other options of config.eval; for new ones run "
+            "python -m experiments.evaluate --workdir=%s %s",
+            *(folder, " ".join(changed)),
+        )
+    return workdir.read_json(folder / "results.json")
+
+
+def train(experiment, folder, *, profile=False) -> loop.Fit:
     """Drive the learner to its last step, from the newest checkpoint where there is one."""
     options = dict(experiment.config["train"])
     tensorboard, keep = options.pop("tensorboard"), options.pop("keep")
-    writer = writers.Writer(workdir, tensorboard=tensorboard) if processes.is_first() else None
-    checkpoints = Checkpoints(workdir / "checkpoints", keep=keep)
+    writer = writers.Writer(folder, tensorboard=tensorboard) if processes.is_first() else None
+    origin = setup.made_by(workdir.read_config(folder), experiment.dataset)
+    checkpoints = Checkpoints(folder / "checkpoints", keep=keep, made_by=origin)
     logging.info("training %s on %s, %s", experiment.config["family"], experiment.dataset.name, jax.devices())
     try:
         return setup.call(
@@ -56,7 +77,7 @@ def train(experiment, workdir, *, profile=False) -> loop.Fit:
             checkpoints=checkpoints,
             writer=writer,
             progress=processes.is_first(),
-            profile=workdir / "profile" if profile else None,
+            profile=folder / "profile" if profile else None,
         )
     except jax.errors.JaxRuntimeError as error:
         processes.leave_if_lost(error)  # before `close` waits for one that has gone

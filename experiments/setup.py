@@ -1,32 +1,26 @@
-"""From a config to the things it names, and from an error to one line."""
+"""From a config to the things it names."""
 
-import contextlib
 import functools
 import json
+import math
 import os
-import re
-import signal
-import sys
 import time
-import traceback
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from absl import app, logging
 
-from experiments import processes
+from experiments.launching import launched, parse_flags  # noqa: F401
 from vae_jax import core, models
 from vae_jax.core import Learner, Model, call, check_options, nearest
 from vae_jax.data import audio, pipeline, sources, text, transforms
-from vae_jax.distributions import check_support, num_levels
+from vae_jax.data.fingerprint import fingerprint
+from vae_jax.distributions import check_continuous, check_support, num_levels
 from vae_jax.evaluation import latents
-from vae_jax.training import gradient, learners, loop, sharding
+from vae_jax.training import gradient, learners, loop, sharding, workdir
 from vae_jax.training.checkpoint import Checkpoints
-from vae_jax.training.loop import PREEMPTED, Diverged, Preempted
 
-_OUR_FOLDERS = ("experiments", "training", "data", "evaluation")
 _IMPORTED_AT = time.time()
 
 
@@ -73,6 +67,8 @@ def build(config: dict) -> Experiment:
     experiment = Experiment(config, dataset, transform, model, learner, stream, key, mesh)
     if (likelihood := likelihood_shapes(experiment)) is not None:
         check_support(likelihood, experiment.split("valid")["x"])
+        if not is_mass(experiment) and not (model.latent and model.latent.prior is None):
+            check_continuous(likelihood, experiment.split("valid")["x"])
     return experiment
 
 
@@ -148,9 +144,9 @@ def _information(model, params, key, batch):
     return latents.mutual_information(latents.posteriors(model, params, batch), key)
 
 
-def _started_from(workdir, model, *, anew) -> Model:
-    """`model` whose parameters begin as those of a trained workdir, but for the parts in `anew`."""
-    trained = _trained(workdir)
+def _started_from(folder, model, *, anew) -> Model:
+    """Return `model` with initial parameters taken from a trained workdir, except the parts in `anew`."""
+    trained = _trained(folder)
 
     def init(key, batch):
         params = model.init(key, batch)
@@ -160,7 +156,7 @@ def _started_from(workdir, model, *, anew) -> Model:
             shapes = [jax.tree.map(jnp.shape, tree.get(part)) for tree in (params, trained)]
             if shapes[0] != shapes[1]:
                 raise ValueError(
-                    f"config.start_from: {part!r} of {workdir} is not that of this model; build both alike, or let it "
+                    f"config.start_from: {part!r} of {folder} is not that of this model; build both alike, or let it "
                     f"be learned anew (config.learner.only)"
                 )
         return {part: own if part in anew else trained[part] for part, own in params.items()}
@@ -169,19 +165,34 @@ def _started_from(workdir, model, *, anew) -> Model:
 
 
 @functools.cache  # a sweep asks for it with every member
-def _trained(workdir) -> dict:
+def _trained(folder) -> dict:
     """The parameters that a workdir would be evaluated with."""
-    experiment = build(load_config(workdir))
-    return restore(workdir, experiment.config, experiment.learner, experiment.stream).params
+    experiment = build_trained(folder)
+    return restore(folder, experiment).params
 
 
-def restore(workdir, config, learner, stream, *, step=None, mesh=None) -> loop.Fit:
-    """What a workdir's newest checkpoint holds, or that of `step` (`loop.restore`). Raises `ValueError` without one."""
-    checkpoints = Checkpoints(Path(workdir) / "checkpoints")
-    fitted = loop.restore(learner, stream, checkpoints, patience=config["train"]["patience"], step=step, mesh=mesh)
+def build_trained(folder) -> Experiment:
+    """Build the experiment that a workdir was trained as, without the run that it may have started from."""
+    return build(load_config(folder) | {"start_from": ""})
+
+
+def made_by(config, dataset) -> dict:
+    """What every checkpoint of a run says of its origin, and what a checkpoint is compared with when it is read."""
+    return {"config": json.loads(workdir.strict_json(config)), "data": fingerprint(dataset)}
+
+
+def restore(folder, experiment, *, step=None, mesh=None) -> loop.Fit:
+    """Return what a workdir's newest checkpoint holds, or that of `step` (`loop.restore`). The run may be training.
+
+    Raises `ValueError` where there is no checkpoint, and where it is of another config or of other data.
+    """
+    origin = made_by(load_config(folder), experiment.dataset)
+    checkpoints = Checkpoints(Path(folder).expanduser() / "checkpoints", made_by=origin, read_only=True)
+    patience = experiment.config["train"]["patience"]
+    fitted = loop.restore(experiment.learner, experiment.stream, checkpoints, patience=patience, step=step, mesh=mesh)
     checkpoints.close()
     if fitted is None:
-        raise ValueError(f"{workdir} holds no checkpoint yet: train first")
+        raise ValueError(f"{folder} holds no checkpoint yet: train first")
     return fitted
 
 
@@ -230,86 +241,12 @@ def process_start() -> float:
         return _IMPORTED_AT
 
 
-def load_config(workdir) -> dict:
-    """The config that a workdir was trained with."""
-    path = Path(workdir) / "config.json"
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist: --workdir must be a folder that experiments.train has written")
-    config = json.loads(path.read_text())
+def load_config(folder) -> dict:
+    """The config that a workdir was trained with. Raises `ValueError` where there is none, or that of a sweep."""
+    config = workdir.read_config(folder)
     if "sweep" in config:
-        raise ValueError(f"{workdir} holds a sweep: give one of {Path(workdir) / 'members'}")
+        raise ValueError(f"{folder} holds a sweep: give one of {Path(folder) / 'members'}")
     return config
-
-
-def launched(main):
-    """`main` as one of the processes of a run, which joins the others (`--distributed`) before it touches a device.
-
-    What a user can mend ends in one line and exit code 1; `--verbosity=1` shows where it arose. A run that SIGTERM has
-    ended exits with code 75: the same command goes on. One of several processes that fails leaves at once.
-    """
-
-    @functools.wraps(main)
-    def wrapped(argv):
-        if not logging.level_debug():  # as shown by --verbosity=1
-            logging.get_absl_handler().addFilter(_ours_or_serious)
-        signal.signal(signal.SIGTERM, _stop)
-        try:
-            with _leaving():
-                processes.join(processes.DISTRIBUTED.value)
-                main(argv)
-        except Preempted as stopped:
-            print(stopped.message, file=sys.stderr, flush=True)
-            raise
-        except (ValueError, OSError, Diverged) as error:
-            logging.debug("traceback:", exc_info=True)
-            sys.exit(f"error: {error}")
-
-    return wrapped
-
-
-@contextlib.contextmanager
-def _leaving():
-    """Of several processes, one that fails within says why and leaves; those that stop together do so as they would
-    alone.
-    """
-    try:
-        yield
-    except Preempted:
-        raise
-    except BaseException as error:
-        if not processes.several():
-            raise
-        if isinstance(error, jax.errors.JaxRuntimeError):
-            processes.leave_if_lost(error)
-        expected = isinstance(error, ValueError | OSError | Diverged) and not logging.level_debug()
-        processes.leave(f"error: {error}" if expected else traceback.format_exc())
-
-
-def _stop(*_):
-    """Outside the loop there is nothing to save. No exception: raised within a callback of Python's garbage collector,
-    as happens here, it would be swallowed. No `print`: this may interrupt another.
-    """
-    os.write(2, b"\nSIGTERM: stopped; run the same command again to go on from the last checkpoint\n")
-    os._exit(PREEMPTED)
-
-
-def parse_flags(argv):
-    """absl's parsing, with one line for a key of the config that does not exist (and the nearest that does)."""
-    try:
-        return app.parse_flags_with_usage(argv)
-    except (AttributeError, KeyError) as error:
-        nearest = re.search(r'Did you mean "(.+?)" instead of "(.+?)"', str(error))
-        reason = f"unknown key {nearest[2]!r}; did you mean {nearest[1]!r}?" if nearest else str(error)
-        sys.exit(f"error: --config: {reason}")
-
-
-def _ours_or_serious(record):
-    """Orbax and JAX say a page about every checkpoint: of libraries, errors alone are shown; of Orbax, not even these,
-    for what fails there is raised.
-    """
-    if Path(record.pathname).parent.name in _OUR_FOLDERS:
-        return True
-    return record.levelno >= logging.converter.STANDARD_ERROR and "orbax" not in Path(record.pathname).parts
 
 
 def _transform(name):
@@ -337,11 +274,23 @@ def likelihood_shapes(experiment):
 
 
 def is_mass(experiment) -> bool:
-    """Whether log p(x) is of levels, or bounds that, and not of the points of a grid, where a density has no limit."""
+    """Return True if log p(x) is, or bounds, the log-probability of discrete levels: only then bits/dim mean anything.
+
+    A density of dequantised levels bounds their probability; the density of real numbers has no such meaning.
+    """
     likelihood = likelihood_shapes(experiment)
     if likelihood is None or experiment.transform is transforms.dequantize:
         return True
     return num_levels(likelihood.support) is not None
+
+
+def levels_offset(experiment) -> float:
+    """Nats an example between the log-density of dequantised levels and the bound on their log-probability; else 0.
+
+    log P(x) >= E_u[log p((x + u) / V)] - D log V, with V levels and D dimensions.
+    """
+    dim = math.prod(experiment.dataset.test.x.shape[1:])
+    return dim * transforms.log_levels_per_dim(experiment.transform, experiment.dataset.max_value)
 
 
 def _tuples(value, path="config"):

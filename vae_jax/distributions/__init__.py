@@ -17,7 +17,7 @@ from vae_jax.distributions.reshaped import Reshaped
 from vae_jax.distributions.sentence import Sentence
 from vae_jax.distributions.sequential import Sequential, draw
 from vae_jax.distributions.spherical import UniformSphere, VonMisesFisher
-from vae_jax.distributions.support import check_support, is_discrete, num_levels
+from vae_jax.distributions.support import check_continuous, check_support, is_discrete, num_levels
 from vae_jax.distributions.transformed import Transformed
 from vae_jax.distributions.tree import Tree
 
@@ -46,6 +46,7 @@ __all__ = [
     "Tree",
     "UniformSphere",
     "VonMisesFisher",
+    "check_continuous",
     "check_support",
     "draw",
     "has_closed_form",

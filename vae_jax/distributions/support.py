@@ -31,6 +31,29 @@ def check_support(distribution, x):
             )
 
 
+REPEATED = 0.1  # share of values that occur more than once, from which data are said to lie on a grid
+LOOKED_AT = 50_000  # values: float32 draws of a continuous density hardly ever meet among so many
+
+
+def check_continuous(distribution, x):
+    """Raise `ValueError` where `x` (a batch) lies on a grid of points and `distribution` is a density over the reals.
+
+    Such a density can grow without bound at the points, so its value says nothing: log p(x) of binary pixels under a
+    narrow normal is as large as one likes. What counts is how many values occur more than once.
+    """
+    values = np.asarray(x).ravel()
+    values = values[np.linspace(0, len(values) - 1, min(LOOKED_AT, len(values))).astype(int)]
+    distinct, counts = np.unique(values, return_counts=True)
+    repeated = counts[counts > 1].sum() / len(values)
+    if repeated > REPEATED:
+        raise ValueError(
+            f"a {type(distribution).__name__} likelihood is a density over the reals, and {repeated:.0%} of the values "
+            f"occur more than once ({len(distinct)} distinct ones): on a grid of points a density has no limit. Set "
+            "config.data.transform='dequantize' (stored integers), or choose a likelihood of levels "
+            "(discretized_logistic_mixture, categorical, bernoulli)"
+        )
+
+
 def num_levels(support) -> int | None:
     """V of "integers below V", 2 of "binary"; None where there are no levels, but a density over reals or a sphere."""
     if support == "binary":

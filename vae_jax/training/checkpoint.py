@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import zlib
 from pathlib import Path
 
@@ -9,6 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
+from jax.experimental import multihost_utils
+
+from vae_jax.training.workdir import config_differences
+
+ATTEMPTS = 5  # at reading a folder from which a run that trains removes old checkpoints meanwhile
 
 
 class Checkpoints:
@@ -18,19 +24,35 @@ class Checkpoints:
     Orbax writes a checkpoint to a temporary folder and renames it, so a killed run leaves none half-written; a
     checksum finds one that was damaged later. Arrays may be cut over devices and processes, and may be restored to
     another layout.
+
+    Args:
+      directory: the folder of the checkpoints.
+      keep: how many of the last ones stay.
+      made_by: {"config": dict, "data": str}, what the run is; stored in every checkpoint and compared when one is read.
+      read_only: True to look at a run that may be training at this moment: nothing is created, moved or removed.
+
+    Raises `ValueError` where `directory` is a file.
     """
 
-    def __init__(self, directory, *, keep=2):
+    def __init__(self, directory, *, keep=2, made_by=None, read_only=False):
         import orbax.checkpoint as ocp  # a third of a second: not before it is needed
 
-        self._ocp = ocp
+        self._ocp, self._made_by, self._read_only = ocp, made_by, read_only
         self.directory = Path(directory).absolute()
+        if os.path.lexists(self.directory) and not self.directory.is_dir():
+            raise ValueError(f"{self.directory} is a file, and must be the folder of the checkpoints; move it away")
+        if read_only and not self.directory.is_dir():
+            raise ValueError(f"{self.directory.parent} holds no checkpoint yet: train first")
         best = ocp.checkpoint_managers.BestN(
             get_metric_fn=lambda metrics: metrics["bound"], n=1, keep_checkpoints_without_metrics=False
         )
         policy = ocp.checkpoint_managers.AnyPreservationPolicy([ocp.checkpoint_managers.LatestN(keep), best])
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=policy, create=True, enable_async_checkpointing=True, best_fn=best.get_metric_fn
+            preservation_policy=policy,
+            create=not read_only,
+            read_only=read_only,
+            enable_async_checkpointing=not read_only,
+            best_fn=best.get_metric_fn,
         )
         self._manager = ocp.CheckpointManager(self.directory, options=options)
 
@@ -43,7 +65,7 @@ class Checkpoints:
         arrays = _raw(tree)
         if jax.default_backend() == "cpu":
             arrays = _copied(arrays)  # Orbax would read, later, the very memory that is donated to the next step
-        record = {**record, "checksum": _checksum(arrays)}
+        record = {**record, "checksum": _checksum(arrays), "made_by": self._made_by}
         args = self._ocp.args
         with self._errors_explained():
             self._manager.save(
@@ -57,8 +79,20 @@ class Checkpoints:
 
         `like` is a pytree of the wanted structure, shapes and shardings. A damaged checkpoint is named in the log and
         passed over. `step` asks for that very one; "best" for the one of the highest bound.
-        Raises `ValueError` where there are checkpoints and none can be read, or not the one asked for.
+        Raises `ValueError` where there are checkpoints and all are damaged, where the one asked for is not there, and
+        where one was made with another config or from other data. Raises `OSError` for one whose files cannot be read
+        now (permission, a lost disk): it may be whole.
         """
+        for attempt in range(ATTEMPTS):
+            try:
+                return self._restore(like, step)
+            except _Gone:
+                if attempt == ATTEMPTS - 1:
+                    raise
+                self._manager.reload()
+        raise AssertionError
+
+    def _restore(self, like, step):
         steps = sorted(self._manager.all_steps(), reverse=True)
         if step is not None:
             wanted = self._manager.best_step() if step == "best" else int(step)
@@ -68,22 +102,47 @@ class Checkpoints:
         problems = []
         for number in steps:
             try:
-                return number, *self._read(number, like)
-            except jax.errors.JaxRuntimeError:  # the files may be whole: another process has gone, or memory is short
+                record = self._read_record(number)
+                self._check_made_by(number, record)
+                tree = self._read(number, like, record)
+                return number, tree, {k: v for k, v in record.items() if k not in ("checksum", "made_by")}
+            except (jax.errors.JaxRuntimeError, MemoryError, _Other):  # the files may be whole
                 raise
             except Exception as error:  # Orbax raises as many kinds as there are ways to damage a folder
-                reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+                self._check_readable(number, error)
+                reason = _first_line(error)
                 problems.append(f"step {number}: {reason}")
                 logging.warning("checkpoint of step %d is damaged and is passed over (%s)", number, reason)
         if problems:
-            raise ValueError(f"no checkpoint under {self.directory} can be read; {'; '.join(problems)}")
+            raise ValueError(
+                f"all {len(problems)} checkpoints under {self.directory} are damaged; nothing was removed. Restore one "
+                f"from a copy, or give another --workdir ({problems[0]})"
+            )
         return None
 
-    def forget_after(self, step: int):
-        """Remove what is damaged after `step`: else a run that goes on from there could not write those steps again."""
-        for later in self._manager.all_steps():
-            if later > step:
-                self._manager.delete(later)
+    def set_aside_after(self, step: int):
+        """Move the checkpoints after `step`, which are damaged, to the folder `damaged` beside `directory`.
+
+        A run that goes on from `step` will write those steps again. Nothing is deleted.
+        """
+        later = [number for number in self._manager.all_steps() if number > step]
+        if not later:
+            return
+        if jax.process_index() == 0:
+            aside = self.directory.with_name("damaged")
+            aside.mkdir(exist_ok=True)
+            for number in later:
+                name = next(n for i in range(10**6) if not (aside / (n := f"{number}-{i}")).exists())
+                os.rename(self.directory / str(number), aside / name)
+                logging.warning("the damaged checkpoint of step %d was moved to %s", number, aside / name)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("damaged checkpoints are set aside")
+        self._manager.reload()
+
+    def wait(self):
+        """Wait until everything is on disk. Raises `OSError` where something could not be written."""
+        with self._errors_explained():
+            self._manager.wait_until_finished()
 
     def close(self):
         """Wait until everything is on disk. Raises `OSError` where something could not be written."""
@@ -91,18 +150,54 @@ class Checkpoints:
             self._manager.wait_until_finished()
             self._manager.close()
 
-    def _read(self, step, like):
+    def _read_record(self, step) -> dict:
+        args = self._ocp.args
+        return self._manager.restore(step, args=args.Composite(record=args.JsonRestore())).record
+
+    def _read(self, step, like, record):
         template = jax.tree.map(
             lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=getattr(a, "sharding", None)), _raw(like)
         )
         args = self._ocp.args
-        wanted = args.Composite(tree=args.StandardRestore(template), record=args.JsonRestore())
-        found = self._manager.restore(step, args=wanted)
-        if _checksum(found.tree) != found.record["checksum"]:
+        found = self._manager.restore(step, args=args.Composite(tree=args.StandardRestore(template))).tree
+        if _checksum(found) != record["checksum"]:
             raise ValueError("its checksum does not match its content")
         # A copy: on CPU the device array could otherwise share memory with Orbax's, and be donated.
         wrap = lambda a, b: jax.random.wrap_key_data(a) if _is_key(b) else a  # noqa: E731
-        return jax.tree.map(wrap, _copied(found.tree), like), found.record
+        return jax.tree.map(wrap, _copied(found), like)
+
+    def _check_made_by(self, step, record):
+        """Raise where the checkpoint is of another run. Checkpoints of version 0.1.0 do not say."""
+        there, here = record.get("made_by"), self._made_by
+        if there is None or here is None:
+            return
+        where = f"the checkpoint of step {step} under {self.directory}"
+        if differences := list(config_differences(there["config"], here["config"])):
+            raise _Other(f"{where} was made with another config; give another --workdir, or undo: {differences[0]}")
+        if there["data"] != here["data"]:
+            raise _Other(
+                f"{where} was trained on other data (fingerprint {there['data']}, now {here['data']}); restore the "
+                "files as they were, or give another --workdir"
+            )
+
+    def _check_readable(self, step, error):
+        """Raise `OSError` where a file of the checkpoint cannot be read now: that is no damage.
+
+        A folder that is gone was removed by a run that trains; a file that is gone is damage.
+        """
+        folder = self.directory / str(step)
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) and error.errno:
+            problem = error
+        else:
+            problem = _first_unreadable(folder)
+        if problem is not None:
+            reason = os.strerror(problem.errno) if problem.errno else problem
+            raise OSError(
+                f"the checkpoint of step {step} under {self.directory} cannot be read now: {reason}; nothing was "
+                "changed. Mend that and run the same command again"
+            ) from error
+        if not folder.is_dir():
+            raise _Gone(f"the checkpoint of step {step} under {self.directory} has been removed meanwhile") from error
 
     @contextlib.contextmanager
     def _errors_explained(self):
@@ -115,6 +210,32 @@ class Checkpoints:
                 f"a checkpoint could not be written under {self.directory}: {reason}; the whole ones before it are "
                 "kept. Mend that and run the same command again"
             ) from error
+
+
+class _Other(ValueError):
+    """The checkpoint is of another run."""
+
+
+class _Gone(ValueError):
+    """The checkpoint has been removed since its folder was listed."""
+
+
+def _first_unreadable(folder):
+    """The first `OSError` when every file of `folder` is read, but for what is gone; None where all can be read."""
+    problems = []
+    for root, _, names in os.walk(folder, onerror=problems.append):
+        for name in names:
+            try:
+                with open(os.path.join(root, name), "rb") as file:
+                    while file.read(2**20):
+                        pass
+            except OSError as error:
+                problems.append(error)
+    return next((problem for problem in problems if not isinstance(problem, FileNotFoundError)), None)
+
+
+def _first_line(error):
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 _copied = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))

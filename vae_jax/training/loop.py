@@ -7,7 +7,6 @@ what is written here for numbers holds for vectors.
 import contextlib
 import functools
 import signal
-import threading
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -20,22 +19,15 @@ from absl import logging
 from jax.experimental import multihost_utils
 from jax.sharding import PartitionSpec as P
 
-from vae_jax.training import sharding
+from vae_jax.training import sharding, signals
+from vae_jax.training.signals import Preempted
 
 EXPLODED = 1e3  # a loss that has grown by this factor is not coming back
-PREEMPTED = 75  # exit code: "temporary failure, run me again" (EX_TEMPFAIL of sysexits.h)
+ADVICE = "the last checkpoint is the last good state; lower config.optimizer.learning_rate or set clip_norm"
 
 
 class Diverged(RuntimeError):
     """Training cannot go on: the message names the step, the term and where the last good state is."""
-
-
-class Preempted(SystemExit):
-    """SIGTERM: the state is saved, the process is to end with code 75; the same command again goes on."""
-
-    def __init__(self, message):
-        super().__init__(PREEMPTED)
-        self.message = message
 
 
 class Fit(NamedTuple):
@@ -69,8 +61,9 @@ def fit(
     Between two logs nothing leaves the device; the next chunk's data are read while this one is computed. `mesh`
     (`training.sharding`) says over which devices; `profile` is a folder for a trace of one chunk.
     Raises `Diverged` after `max_skipped` non-finite steps in a row, or when the loss has exploded; nothing is saved
-    from then on. Of a sweep, such a member is frozen and the others go on. Raises `Preempted` after a SIGTERM, at the
-    next log, when the state is saved.
+    from then on, and when no step of the run was accepted. In a sweep, such a member is frozen and the others go on.
+    Raises `Preempted` after SIGTERM, SIGHUP or SIGINT, at the next log, when the state is saved; a second SIGINT ends
+    the process at once. Without `checkpoints` there is nothing to save, and signals are left alone.
     """
     _check_options(validate, patience, num_steps=num_steps, log_every=log_every, eval_every=eval_every)
     mesh = mesh or sharding.single()
@@ -80,7 +73,7 @@ def fit(
     if restored:
         step, (state, best), record = restored
         record = {name: np.asarray(value) for name, value in record.items()}
-        checkpoints.forget_after(step)
+        checkpoints.set_aside_after(step)
         logging.info("resumed from the checkpoint of step %d", step)
     step, bound = int(np.max(state.step)), None
     if writer:
@@ -101,7 +94,7 @@ def fit(
             checkpoints.save(step, (state, best), host, bound=None if np.ndim(bound) else bound)
 
     bar = tqdm.tqdm(total=num_steps, initial=step, unit="step", disable=not progress, dynamic_ncols=True)
-    with bar, _sigterm_noted() as preempted:
+    with bar, signals.noted() if checkpoints else contextlib.nullcontext(lambda: 0) as noted:
         while not finished():
             length, alive, bound = span(step), ~frozen(), None
             state, metrics, seconds = chunks(state, step, length, span(step + length), frozen())
@@ -128,12 +121,19 @@ def fit(
             bar.update(length)
             shown = "bound" if "train/bound" in logged else "loss"
             bar.set_postfix_str(f"{shown} {np.nanmean(logged[f'train/{shown}']):.2f} nats")
-            if preempted():  # at the last step, too: what comes after may take long
+            if number := _of_any_process(noted()):  # at the last step, too: what comes after may take long
                 save()
-                raise Preempted(f"SIGTERM: stopped and saved at step {step}; run the same command again to go on")
+                checkpoints.wait()
+                name = signal.Signals(number).name
+                raise Preempted(number, f"{name}: stopped and saved at step {step}; the same command again goes on")
             if _due(step, length, checkpoint_every) and not finished():
                 save()
+        record["diverged"] = record["diverged"] | (np.asarray(state.skipped) >= np.asarray(state.step))
+        if record["diverged"].all():
+            raise Diverged(f"all {step} steps were skipped: no loss or gradient was finite or small enough; {ADVICE}")
         save()
+        if checkpoints:
+            checkpoints.wait()  # a signal must not end the process before the last state is on disk
     record |= {"steps": np.asarray(state.step), "skipped": np.asarray(state.skipped)}
     record = {name: value.tolist() for name, value in record.items()}
     record |= {"first_step_at": chunks.first_step_at, "compile_s": chunks.compile_s}
@@ -263,23 +263,11 @@ def _select(mask, new, old):
     return jax.tree.map(select, new, old)
 
 
-@contextlib.contextmanager
-def _sigterm_noted():
-    """Within, SIGTERM only makes `preempted()` true, in every process of a run that one of them has reached."""
-    noted = threading.Event()
-    main = threading.current_thread() is threading.main_thread()  # no other may install a handler
-    before = signal.signal(signal.SIGTERM, lambda *_: noted.set()) if main else None
-
-    def preempted():
-        if jax.process_count() == 1:
-            return noted.is_set()
-        return bool(multihost_utils.process_allgather(np.array(noted.is_set())).any())
-
-    try:
-        yield preempted
-    finally:
-        if main:
-            signal.signal(signal.SIGTERM, before)
+def _of_any_process(number):
+    """The signal that one of the processes of a run has noted, 0 where none has."""
+    if jax.process_count() == 1:
+        return number
+    return int(multihost_utils.process_allgather(np.array(number)).max())
 
 
 def _check_options(validate, patience, **at_least_one):
@@ -329,7 +317,6 @@ def _diverged(metrics, step, state, first_loss, max_skipped, alive):
     skipped = metrics["skipped"].astype(bool) & alive
     if skipped.any():
         logging.warning("steps %d to %d: %d skipped", step + 1, step + len(skipped), skipped.sum())
-    advice = "the last checkpoint is the last good state; lower config.optimizer.learning_rate or set clip_norm"
     in_row, loss = np.asarray(state.skipped_in_row), _mean_of_finite(_counted(metrics)["loss"])
     for member in zip(*np.nonzero(alive), strict=True) if in_row.ndim else [()]:
         own = {name: values[(slice(None), *member)] for name, values in metrics.items()}
@@ -338,7 +325,7 @@ def _diverged(metrics, step, state, first_loss, max_skipped, alive):
             bad = [name for name, values in own.items() if not np.isfinite(values[max(since, 0)])]
             yield (
                 member,
-                f"step {step + since + 1}: {', '.join(bad)} not finite, {in_row[member]} steps in a row; {advice}",
+                f"step {step + since + 1}: {', '.join(bad)} not finite, {in_row[member]} steps in a row; {ADVICE}",
             )
         elif loss[member] > EXPLODED * (1.0 + abs(first_loss[member])):
             terms = {name: _mean_of_finite(own[name]) for name in ("rate", "distortion") if name in own}
@@ -346,5 +333,5 @@ def _diverged(metrics, step, state, first_loss, max_skipped, alive):
             yield (
                 member,
                 f"steps {step + 1} to {step + len(skipped)}: the loss has grown from {first_loss[member]:.4g} to "
-                f"{loss[member]:.4g} nats, most of it in {worst!r} ({terms.get(worst, loss[member]):.4g}); {advice}",
+                f"{loss[member]:.4g} nats, most of it in {worst!r} ({terms.get(worst, loss[member]):.4g}); {ADVICE}",
             )

@@ -1,89 +1,40 @@
-"""Where a run's numbers go: a folder of one config, with `metrics.jsonl` always and TensorBoard on request."""
+"""Where a run's numbers go: `metrics.jsonl` always, and TensorBoard on request."""
 
 import json
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
-
-def open_workdir(path, config: dict) -> Path:
-    """Make `path` the folder of `config`, or find it so.
-
-    Raises `ValueError` where it holds another config (with every difference), or cannot be written.
-    """
-    path = Path(path)
-    config = json.loads(json.dumps(config))  # tuples become lists, as in the file
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path) as probe:
-            probe.write(b"\0" * 2**20)  # a full disk should say so now, not at the first checkpoint
-        stored = path / "config.json"
-        if not stored.exists():
-            write_json(stored, config)
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else error
-        raise ValueError(f"--workdir {path} cannot be written: {reason}; give another or make room") from error
-    try:
-        found = json.loads(stored.read_text())
-    except ValueError as error:
-        raise ValueError(f"{stored} is not readable as JSON ({error}); remove the workdir or give another") from error
-    differences = list(_differences(found, config))
-    if differences:
-        listing = "\n  ".join(differences)
-        raise ValueError(
-            f"--workdir {path} holds a run of another config, which is left as it is. Give another --workdir, or undo:"
-            f"\n  {listing}"
-        )
-    return path
-
-
-def _differences(old, new, prefix=""):
-    for key in sorted({**old, **new}):
-        there, here = old.get(key, "(absent)"), new.get(key, "(absent)")
-        if isinstance(there, dict) and isinstance(here, dict):
-            yield from _differences(there, here, f"{prefix}{key}.")
-        elif there != here:
-            yield f"{prefix}{key}: there {there!r}, now {here!r}"
-
-
-def write_json(path, value):
-    """Write all or nothing: a reader never sees half a file."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(value, indent=1) + "\n")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+from vae_jax.training.workdir import finite, write_text
 
 
 class Writer:
-    """One JSON object a logged step in `metrics.jsonl`; with `tensorboard`, event files beside it."""
+    """One JSON object a logged step in `metrics.jsonl`; with `tensorboard`, event files beside it.
+
+    NaN and infinity, which JSON does not have, are written as null.
+    """
 
     def __init__(self, directory, *, tensorboard=False):
         self.path = Path(directory) / "metrics.jsonl"
-        self._file = None
-        self._board = None
+        self._file = self._board = self._summary_writer = None
         if tensorboard:
             try:
                 from tensorboardX import SummaryWriter
             except ImportError as error:
                 raise ValueError("config.train.tensorboard needs: pip install 'vae_jax[tensorboard]'") from error
-            self._board = SummaryWriter(str(directory))
+            self._summary_writer = SummaryWriter
 
     def start(self, step: int):
         """Forget what was logged after `step`: a resumed run writes those lines again, the same."""
         kept = [line for line in read_metrics(self.path) if line["step"] <= int(step)]
-        temporary = self.path.with_suffix(".partial")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        temporary.replace(self.path)
-        self._file = self.path.open("a")
+        write_text(self.path, "".join(_line(line) for line in kept))
+        self._file = self.path.open("a", encoding="utf-8")
+        if self._summary_writer:
+            self._board = self._summary_writer(str(self.path.parent), purge_step=int(step) + 1)
 
     def write(self, step: int, metrics: dict):
         metrics = {name: float(value) for name, value in metrics.items()}
-        self._file.write(json.dumps({"step": int(step), **metrics}) + "\n")
+        self._file.write(_line({"step": int(step), **metrics}))
         self._file.flush()
         for name, value in metrics.items() if self._board else ():
             self._board.add_scalar(name, value, int(step))
@@ -93,6 +44,10 @@ class Writer:
             self._file.close()
         if self._board:
             self._board.close()
+
+
+def _line(metrics):
+    return json.dumps(finite(metrics), allow_nan=False) + "\n"
 
 
 class MemberWriters:
@@ -121,14 +76,18 @@ class MemberWriters:
 
 
 def read_metrics(path) -> list[dict]:
-    """The logged steps, in order; a last line cut short by a kill is left out."""
+    """The logged steps, in order; null is NaN. A last line that a kill has cut short is left out.
+
+    Raises `ValueError` that names the line which is not a step's metrics.
+    """
     path = Path(path)
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
     metrics = []
     for number, line in enumerate(lines, 1):
         try:
-            metrics.append(json.loads(line))
-        except ValueError as error:
+            values = {name: np.nan if value is None else value for name, value in json.loads(line).items()}
+            metrics.append({**values, "step": int(values["step"])})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             if number < len(lines):
-                raise ValueError(f"{path}, line {number}: not JSON ({error})") from error
+                raise ValueError(f"{path}, line {number}: not the metrics of a step ({error})") from error
     return metrics

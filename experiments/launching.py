@@ -1,0 +1,127 @@
+"""What every launcher does around its `main`: flags, signals, streams, and one line for an error."""
+
+import contextlib
+import functools
+import os
+import re
+import signal
+import sys
+import threading
+import traceback
+from pathlib import Path
+
+import jax
+from absl import app, flags, logging
+
+from experiments import processes, streams
+from vae_jax.training import signals
+from vae_jax.training.loop import Diverged
+from vae_jax.training.signals import Preempted
+
+_OUR_FOLDERS = ("experiments", "training", "data", "evaluation")
+SECONDS_TO_LEAVE = 10  # that libraries get for their own ends, once a run has failed
+
+
+def launched(main):
+    """Make `main` one of the processes of a run, which joins the others (`--distributed`) before it uses a device.
+
+    A failure ends in one line and exit code 1; `--verbosity=1` shows where it arose. A run that a signal has ended
+    exits with the code of `signals.EXIT_CODES`: the same command goes on. If one of several processes fails, it leaves.
+    """
+
+    @functools.wraps(main)
+    def wrapped(argv):
+        if not logging.level_debug():  # as shown by --verbosity=1
+            logging.get_absl_handler().addFilter(_ours_or_serious)
+        signals.end_on_signals()
+        streams.make_lasting()
+        logging.get_absl_handler().python_handler.setStream(sys.stderr)
+        try:
+            with _leaving():
+                if len(argv) > 1:
+                    raise ValueError(f"unknown argument {argv[1]!r}: all arguments are flags, as in --config=FILE")
+                processes.join(processes.DISTRIBUTED.value)
+                main(argv)
+        except Preempted as stopped:
+            print(stopped.message, file=sys.stderr, flush=True)
+            _leave_in_time(stopped.code)
+            raise
+        except KeyboardInterrupt:
+            signals.end_at_once(signal.SIGINT, "stopped")
+        except Exception as error:
+            logging.debug("traceback:", exc_info=True)
+            _leave_in_time(1)
+            sys.exit(f"error: {in_words(error)}")
+
+    return wrapped
+
+
+def in_words(error) -> str:
+    """One line for a user: what failed and what to do."""
+    text = str(error).strip() or type(error).__name__
+    if isinstance(error, ValueError | OSError | Diverged):
+        return text
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
+        return (
+            f"out of memory ({text.splitlines()[0][:200]}); lower config.data.batch_size, config.data.memory_limit or "
+            "the size of the model"
+        )
+    if isinstance(error, RuntimeError) and "backend" in text:
+        return f"{text.splitlines()[0][:300]}; set JAX_PLATFORMS to a platform of this machine, or unset it"
+    first = text.splitlines()[0][:300]
+    return f"{type(error).__name__}: {first} (a fault of the program or of a library; --verbosity=1 shows where)"
+
+
+def parse_flags(argv):
+    """Parse flags as absl does. A mistake gets one line: what was given, and the nearest name that exists."""
+    try:
+        return flags.FLAGS(argv)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError) as error:
+        hint = re.search(r'Did you mean "(.+?)" instead of "(.+?)"', str(error))
+        if hint:
+            reason = f"--config: unknown key {hint[2]!r}; did you mean {hint[1]!r}?"
+        else:
+            reason = " ".join(str(error).split()) or type(error).__name__
+        sys.exit(f"error: {reason}")
+
+
+def run_main(main):
+    """Start a launcher: the last line of its file."""
+    app.run(main, flags_parser=parse_flags)
+
+
+# ------------------------------------------------------------------------------------------------------- the end
+
+
+def _leave_in_time(code):
+    """End the process soon with `code`, also where a library's thread keeps it from ending."""
+    timer = threading.Timer(SECONDS_TO_LEAVE, os._exit, (code,))
+    timer.daemon = True
+    timer.start()
+
+
+@contextlib.contextmanager
+def _leaving():
+    """Let one of several processes that fails within say why and leave; those that stop together end as one would."""
+    try:
+        yield
+    except Preempted:
+        raise
+    except BaseException as error:
+        if not processes.several():
+            raise
+        if isinstance(error, jax.errors.JaxRuntimeError):
+            processes.leave_if_lost(error)
+        if logging.level_debug() or not isinstance(error, Exception):
+            processes.leave(traceback.format_exc())
+        processes.leave(f"error: {in_words(error)}")
+
+
+def _ours_or_serious(record):
+    """Return True for what is shown of the log: our own lines, and errors of libraries.
+
+    Orbax and JAX log a page about every checkpoint. What fails in Orbax is raised, so its errors are not shown either.
+    """
+    if Path(record.pathname).parent.name in _OUR_FOLDERS:
+        return True
+    return record.levelno >= logging.converter.STANDARD_ERROR and "orbax" not in Path(record.pathname).parts

@@ -1,0 +1,298 @@
+"""The folder of one run: its config, its lock, and what the run was made with.
+
+A file appears whole or not at all, and no file is written through a link.
+"""
+
+import contextlib
+import errno
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import socket
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+from absl import logging
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None
+
+FOLDERS = ("checkpoints", "figures", "members", "programs", "profile")  # what a run writes, and where
+LOGS = (".log", ".out", ".err")  # what a queue may have put into the folder before the run began
+SAME_RUN = (  # options that change what is measured, shown or kept, but no number of the training
+    "eval",
+    "train.tensorboard",
+    "train.keep",
+    "train.checkpoint_every",
+    "data.memory_limit",
+    "data.num_workers",
+    "data.path",  # the data themselves are compared instead
+)
+RECORDED = ("jax", "jaxlib", "flax", "optax", "numpy", "orbax-checkpoint", "vae_jax")
+RANDOM = ("x64", "prng_impl", "threefry_partitionable")  # settings of JAX that decide which numbers are drawn
+_held = set()  # the folders that this process has locked
+
+
+# -------------------------------------------------------------------------------------------------- the config
+
+
+def open_workdir(path, config: dict) -> Path:
+    """Make `path` the folder of `config`, or check that it is.
+
+    Of two processes that open a new folder at once with different configs, one is refused. Options in `SAME_RUN` may
+    differ: `config.json` then takes the new values. Raises `ValueError` where the folder holds another config (with
+    every difference), holds files that are not of a run, or cannot be written.
+    """
+    path = Path(path).expanduser()
+    config = json.loads(strict_json(config))  # tuples become lists, as in the file
+    stored = path / "config.json"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path) as probe:
+            probe.write(b"\0" * 2**20)  # a full disk should be reported now, not at the first checkpoint
+        if not os.path.lexists(stored):
+            _check_empty(path)
+            _create(stored, strict_json(config))
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error
+        raise ValueError(f"--workdir {path} cannot be written: {reason}; give another or make room") from error
+    for name in FOLDERS:
+        if os.path.lexists(path / name) and not (path / name).is_dir():
+            raise ValueError(f"{path / name} is a file, and a run needs a folder of this name; move it away")
+    found = read_config(path)
+    if differences := list(config_differences(found, config)):
+        raise ValueError(
+            f"--workdir {path} holds a run of another config, which stays as it is. Give another --workdir, or undo: "
+            + "; ".join(differences)
+        )
+    if found != config and not (path / "results.json").exists():
+        write_json(stored, config)
+    return path
+
+
+def read_config(path) -> dict:
+    """The config in the folder `path`. Raises `ValueError` where `config.json` is missing or is not a config."""
+    stored = Path(path).expanduser() / "config.json"
+    if not stored.is_file():
+        raise ValueError(f"{stored} does not exist: --workdir must be a folder that experiments.train has written")
+    config = read_json(stored)
+    if not isinstance(config, dict) or not isinstance(config.get("data"), dict) or "family" not in config:
+        raise ValueError(
+            f"{stored} is not the config of a run: it must be an object with the keys 'family', 'model', 'data' ...; "
+            "give another --workdir"
+        )
+    return config
+
+
+def config_differences(old: dict, new: dict, prefix=""):
+    """Yield a line for each option that makes another run. Options in `SAME_RUN` do not count.
+
+    An option that is absent equals an empty one (0, "", False, ()): later versions may add options.
+    """
+    for key in sorted({**old, **new}):
+        path = f"{prefix}{key}"
+        there, here = old.get(key), new.get(key)
+        if path in SAME_RUN:
+            continue
+        if isinstance(there, dict) and isinstance(here, dict):
+            yield from config_differences(there, here, f"{path}.")
+        elif _plain(there) == _plain(here) or (not (there or here) and not (key in old and key in new)):
+            continue
+        elif path == "train.num_steps":
+            yield (
+                f"{path}: there {there!r}, now {here!r} (a run cannot be extended yet: --extend will come; until then "
+                "train a new run, or begin one with --config.start_from)"
+            )
+        else:
+            shown = [repr(side[key]) if key in side else "(absent)" for side in (old, new)]
+            yield f"{path}: there {shown[0]}, now {shown[1]}"
+
+
+def _plain(value):
+    """`value` with null for NaN and lists for tuples, so that equal configs compare as equal."""
+    return json.loads(strict_json(value))
+
+
+def _check_empty(path):
+    """Raise `ValueError` where a folder without a config holds files: they could be overwritten."""
+    foreign = sorted(p.name for p in path.iterdir() if not p.name.startswith(".") and p.suffix not in LOGS)
+    if foreign and not os.path.lexists(path / "config.json"):  # else another process has just begun here
+        shown = ", ".join(foreign[:3]) + (" ..." if len(foreign) > 3 else "")
+        raise ValueError(
+            f"--workdir {path} holds files but no config.json, so it is not the folder of a run ({shown}); give a new "
+            "or an empty folder"
+        )
+
+
+# ------------------------------------------------------------------------------------------------------ the lock
+
+
+@contextlib.contextmanager
+def locked(path):
+    """Keep other runs out of the folder `path` while the block runs.
+
+    The lock is the kernel's (POSIX record lock on `.lock`): it ends with this process, however that ends. It holds
+    between machines where the file system supports such locks (NFS, Lustre with flock); where it does not, the log
+    says so. Raises `ValueError` that names the other process.
+    """
+    path = Path(path).resolve()
+    if path in _held:
+        raise ValueError(f"--workdir {path} is in use by this very process")
+    descriptor = os.open(path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+    try:
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise ValueError(
+                    f"--workdir {path} is in use by {_holder(descriptor)}; wait for its end, or give another --workdir"
+                ) from None
+            logging.warning("%s: this file system has no locks (%s): start one run at a time here", path, error)
+        except AttributeError:
+            logging.warning("%s: this system has no locks: start one run at a time here", path)
+        else:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(_this_process()).encode(), 0)
+        _held.add(path)
+        yield
+    finally:
+        _held.discard(path)
+        os.close(descriptor)
+
+
+def _this_process():
+    return {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "command": " ".join(sys.orig_argv)[:200],
+    }
+
+
+def _holder(descriptor):
+    """The process that holds the lock, in words."""
+    try:
+        holder = json.loads(os.pread(descriptor, 4096, 0))
+        return f"process {holder['pid']} on {holder['host']}, since {holder['since']} ({holder['command']})"
+    except (ValueError, KeyError, TypeError):  # it has not written its name yet
+        return "another process"
+
+
+# ----------------------------------------------------------------------------------------------- the environment
+
+
+def environment() -> dict:
+    """What can change a run's numbers beside its config: versions, devices, and settings of JAX."""
+    return {
+        "python": platform.python_version(),
+        **{name: _version(name) for name in RECORDED},
+        "platform": jax.default_backend(),
+        "device": jax.local_devices()[0].device_kind,
+        "devices": jax.device_count(),
+        "x64": bool(jax.config.jax_enable_x64),
+        "prng_impl": str(jax.config.jax_default_prng_impl),
+        "threefry_partitionable": bool(jax.config.jax_threefry_partitionable),
+        "matmul_precision": jax.config.jax_default_matmul_precision,
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+    }
+
+
+def record_environment(path):
+    """Append this start's environment to `environment.json` where it is new; log every difference to the start before.
+
+    Raises `ValueError` where `RANDOM` settings differ: the run would go on with other random numbers.
+    """
+    file, here = Path(path) / "environment.json", environment()
+    starts = read_json(file) if file.exists() else []
+    try:
+        there = starts[-1] if starts else here
+        changed = {name: (there.get(name), value) for name, value in here.items() if there.get(name) != value}
+    except (TypeError, AttributeError, KeyError):
+        raise ValueError(f"{file} is not a list of environments; remove it to go on") from None
+    if random := [name for name in RANDOM if name in changed]:
+        name = random[0]
+        raise ValueError(
+            f"{path} was trained with {name}={changed[name][0]} and would go on with {name}={changed[name][1]}, which "
+            "draws other random numbers; set JAX as it was (JAX_ENABLE_X64, JAX_DEFAULT_PRNG_IMPL, "
+            "JAX_THREEFRY_PARTITIONABLE), or give another --workdir"
+        )
+    if changed:
+        told = "; ".join(f"{name} was {before!r}, now {now!r}" for name, (before, now) in changed.items())
+        logging.warning("the environment has changed since the last start, numbers may differ in rounding: %s", told)
+    if changed or not starts:
+        write_json(file, [*starts, here])
+
+
+def _version(name):
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+# --------------------------------------------------------------------------------------------------------- files
+
+
+def strict_json(value) -> str:
+    """`value` as JSON that every reader takes: NaN and infinity, which JSON does not have, become null."""
+    return json.dumps(finite(value), indent=1, allow_nan=False) + "\n"
+
+
+def read_json(path):
+    """The value in a JSON file. Raises `ValueError` that names the file where it is damaged."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not readable as JSON ({error}); restore it, or give another --workdir") from error
+
+
+def finite(value):
+    """`value`, numbers in dicts and lists, with None for NaN and infinity."""
+    if isinstance(value, dict):
+        return {name: finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_json(path, value):
+    """Write `value` as strict JSON, all or nothing: a reader never sees half a file."""
+    write_text(path, strict_json(value))
+
+
+def write_text(path, text):
+    """Write `text` in UTF-8, all or nothing. A link at `path` is replaced and not followed."""
+    path = Path(path)
+    with _temporary(path, text) as temporary:
+        os.replace(temporary, path)
+
+
+def _create(path, text):
+    """Write a new file, all or nothing. A file that another process has created meanwhile stays as it is."""
+    with _temporary(path, text) as temporary:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without hard links
+            os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def _temporary(path, text):
+    """A new file beside `path` that holds `text`; removed at the end where it is still there."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
