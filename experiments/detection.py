@@ -13,7 +13,7 @@ from vae_jax.data import pipeline, sources, transforms
 from vae_jax.distributions import num_levels
 from vae_jax.evaluation import probes
 from vae_jax.tasks import outliers
-from vae_jax.training import writers
+from vae_jax.training import workdir
 
 ELBO_SAMPLES, FIT_SAMPLES = 50, 4
 EXAMPLES_AT_ONCE, SAMPLES_AT_ONCE = 500, 2000
@@ -27,25 +27,25 @@ TITLES = {
 }
 
 
-def measure(workdir, name, path=None, *, num_images, num_samples, num_steps, learning_rate, coder) -> dict:
-    """How well the run in `workdir` tells its test images from `name`, a data set (its files in `path`) or left_out.
+def measure(folder, name, path=None, *, num_images, num_samples, num_steps, learning_rate, coder) -> dict:
+    """How well the run in `folder` tells its test images from `name`, a data set (its files in `path`) or left_out.
 
     At most `num_images` of each, and as many validation images as the reference of typicality; `num_samples` is K of
     -log p(x) where it is not exact, `num_steps` and `learning_rate` (which falls to 0 as a cosine) are those of the
-    regret's fit of q(z|x). Writes outliers.json and figures/outliers.png into the workdir.
+    regret's fit of q(z|x). Writes outliers.json and figures/outliers.png there.
     Raises `ValueError` or `OSError` where there are no such images, and where the model allows no score.
     """
-    began, workdir = time.perf_counter(), Path(workdir)
-    experiment = setup.build(setup.load_config(workdir))
+    began, folder = time.perf_counter(), Path(folder).expanduser()
+    experiment = setup.build_trained(folder)
     title, unlike = _outliers(experiment, name, path)
     sets = {"inliers": experiment.split("test")["x"], "outliers": unlike, "reference": experiment.split("valid")["x"]}
     sets = {role: images[:num_images] for role, images in sets.items()}
-    params = setup.restore(workdir, experiment.config, experiment.learner, experiment.stream).params
+    params = setup.restore(folder, experiment).params
     fit = {"num_steps": num_steps, "optimizer": optax.adam(optax.cosine_decay_schedule(learning_rate, num_steps))}
     key = jax.random.fold_in(experiment.key, 4)
     scores, refused = _scores(experiment, params, key, sets, num_samples=num_samples, fit=fit, coder=coder)
     if not scores:
-        raise ValueError(f"{workdir} allows no score of x alone: {refused['distortion']}")
+        raise ValueError(f"{folder} allows no score of x alone: {refused['distortion']}")
     results = {
         "inliers": {"name": experiment.dataset.name, "num_images": len(sets["inliers"])},
         "outliers": {"name": title, "num_images": len(sets["outliers"])},
@@ -56,9 +56,9 @@ def measure(workdir, name, path=None, *, num_images, num_samples, num_steps, lea
         "coder": coder,
         "seconds": time.perf_counter() - began,
     }
-    writers.write_json(workdir / "outliers.json", results)
+    workdir.write_json(folder / "outliers.json", results)
     if "surprise" in scores:
-        _figure(scores["surprise"], results, workdir / "figures" / "outliers.png")
+        _figure(scores["surprise"], results, folder / "figures" / "outliers.png")
     return results
 
 
@@ -127,6 +127,8 @@ def _scores(experiment, params, key, sets, *, num_samples, fit, coder):
             continue
         together = {"at_once": at_once} if name == "surprise" else {}
         values = outliers.of_data(score, model, params, key, {"x": np.concatenate(some)}, **options, **together)
+        if name != "likelihood_regret":  # a difference
+            values = values + setup.levels_offset(experiment.config, experiment.dataset)
         scores[name] = np.split(values, np.cumsum([len(images) for images in some])[:-1])
     if "surprise" in refused:
         return scores, refused | dict.fromkeys(("typicality", "complexity_corrected"), refused["surprise"])

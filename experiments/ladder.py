@@ -17,7 +17,7 @@ from absl import app, flags
 
 from experiments import setup
 from vae_jax.evaluation import annealed, likelihood
-from vae_jax.training import writers
+from vae_jax.training import workdir
 
 WORKDIR = flags.DEFINE_string("workdir", None, "A folder that experiments.train has written.", required=True)
 NUM_IMAGES = flags.DEFINE_integer("num_images", 1000, "Of the test set, and as many simulated.", lower_bound=2)
@@ -32,10 +32,9 @@ COUNTS = (5, 50, 500)
 @setup.launched
 def main(argv):
     del argv
-    workdir = Path(WORKDIR.value)
-    experiment = setup.build(setup.load_config(workdir))
-    what = (experiment.config, experiment.learner, experiment.stream)
-    params = setup.restore(workdir, *what, mesh=experiment.mesh).params
+    folder = Path(WORKDIR.value).expanduser()
+    experiment = setup.build_trained(folder)
+    params = setup.restore(folder, experiment, mesh=experiment.mesh).params
     test = jax.tree.map(lambda a: a[: NUM_IMAGES.value], experiment.split("test"))
     key_test, key_drawn = jax.random.split(jax.random.fold_in(experiment.key, 3))
     path = {
@@ -59,8 +58,8 @@ def main(argv):
     rungs |= {"AIS": both["lower"], "BDMC, upper": both["upper"]}
     results["simulated"] = _report(f"{len(test['x'])} images drawn from the model", rungs)
     results |= {"path": path, "seconds": time.perf_counter() - began}
-    writers.write_json(workdir / "ladder.json", results)
-    print(f"\n{path}, {results['seconds']:.0f} s; numbers in {workdir / 'ladder.json'}")
+    workdir.write_json(folder / "ladder.json", results)
+    print(f"\n{path}, {results['seconds']:.0f} s; numbers in {folder / 'ladder.json'}")
 
 
 def _importance(model, params, key, data):

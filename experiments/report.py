@@ -21,6 +21,9 @@ def evaluate(experiment, params, *, num_samples, num_test, progress=True) -> dic
     """The flat `test/...` record: nats an image, exact where the model has log p(x), else bounded from below by
     `num_samples` importance weights; bits/dim, or perplexity of text, which are then bounded from above; and what the
     latents carry, where there are such, with a verdict in words on whether they have collapsed.
+
+    Nats are those of the stored levels. For a density of dequantised values they bound the levels' log-probability
+    from below, and `test/log_density` is the density's own mean, before D log(levels) is taken off.
     """
     test = experiment.split("test")
     if num_test:
@@ -32,14 +35,12 @@ def evaluate(experiment, params, *, num_samples, num_test, progress=True) -> dic
     elif not setup.is_mass(experiment):
         units = {}
     else:
-        units = {
-            "event_size": int(np.prod(test["x"].shape[1:])),
-            "offset": transforms.log_levels_per_dim(experiment.transform, experiment.dataset.max_value),
-        }
+        units = {"event_size": int(np.prod(test["x"].shape[1:]))}
+    offset = setup.levels_offset(experiment.config, experiment.dataset)
     if model.latent and model.latent.prior is None:
-        summary = _of_codes(model, params, test)
+        summary = likelihood.of_levels(_of_codes(model, params, test), offset)
     elif model.log_prob:
-        summary = likelihood.summary_of(likelihood.exact(model, params, test), **units)
+        summary = likelihood.summary_of(likelihood.exact(model, params, test) - offset, **units)
         if "context" in test:
             summary |= _as_classifier(model, params, test)
     else:
@@ -47,11 +48,14 @@ def evaluate(experiment, params, *, num_samples, num_test, progress=True) -> dic
         estimate = likelihood.log_likelihood(
             model, params, key_weights, test, num_samples=num_samples, progress=progress
         )
+        terms, estimate = (likelihood.of_levels(part, offset) for part in (terms, estimate))
         summary = likelihood.summary(terms, estimate, num_samples=num_samples, **units)
     if model.latent and model.latent.prior:
         summary |= _codes(model, params, key_information, test)
     if experiment.transform is transforms.dequantize:
         summary["dequantized"] = True
+        if "log_prob" in summary:
+            summary["log_density"] = summary["log_prob"] + offset
     if experiment.dataset.encoding:
         summary["sample_rate"] = experiment.dataset.encoding.sample_rate
     return {f"test/{name}": value for name, value in summary.items()}
@@ -168,6 +172,11 @@ def _density_lines(r):
             f"{r['effective_samples']:.0f} effective samples"
         )
     yield f"log p(x)  {r['log_prob']:10.2f} ± {r['log_prob_se']:.2f} nats   {kind}"
+    if "log_density" in r:
+        yield (
+            f"          {r['log_density']:10.2f} nats, log-density of dequantised values in [0, 1); less D log(levels) "
+            "it is the line above, a lower bound for the levels"
+        )
     bounded = ", at most" if "num_samples" in r or "dequantized" in r else ""
     if "perplexity" in r:
         yield (
@@ -175,7 +184,7 @@ def _density_lines(r):
             f"{r['num_tokens']} tokens, ends included"
         )
     elif "bits_per_dim" not in r:
-        yield "                   - bits/dim: a density of points on a grid is no mass of levels; dequantize them"
+        yield "                   - bits/dim: a density of real values has none"
     elif "sample_rate" in r:
         rate = r["bits_per_dim"] * r["sample_rate"] / 1000
         yield f"          {r['bits_per_dim']:10.4f} bits a sample, {rate:.1f} kbit/s{bounded}"

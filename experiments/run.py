@@ -7,6 +7,7 @@ import jax
 from absl import logging
 
 from experiments import pictures, processes, report, setup
+from vae_jax.data.fingerprint import fingerprint
 from vae_jax.evaluation import likelihood
 from vae_jax.training import loop, sharding, workdir, writers
 from vae_jax.training.checkpoint import Checkpoints
@@ -59,7 +60,7 @@ def train(experiment, folder, *, profile=False) -> loop.Fit:
     options = dict(experiment.config["train"])
     tensorboard, keep = options.pop("tensorboard"), options.pop("keep")
     writer = writers.Writer(folder, tensorboard=tensorboard) if processes.is_first() else None
-    origin = setup.made_by(workdir.read_config(folder), experiment.dataset)
+    origin = setup.made_by(workdir.read_config(folder), fingerprint(experiment.dataset))
     checkpoints = Checkpoints(folder / "checkpoints", keep=keep, made_by=origin)
     logging.info("training %s on %s, %s", experiment.config["family"], experiment.dataset.name, jax.devices())
     try:
@@ -72,7 +73,10 @@ def train(experiment, folder, *, profile=False) -> loop.Fit:
             key=jax.random.fold_in(experiment.key, 0),
             mesh=experiment.mesh,
             validate=likelihood.validation(
-                experiment.model, jax.random.fold_in(experiment.key, 2), experiment.split("valid")
+                experiment.model,
+                jax.random.fold_in(experiment.key, 2),
+                experiment.split("valid"),
+                offset=setup.levels_offset(experiment.config, experiment.dataset),
             ),
             checkpoints=checkpoints,
             writer=writer,

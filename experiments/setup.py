@@ -17,7 +17,7 @@ from vae_jax.core import Learner, Model, call, check_options, nearest
 from vae_jax.data import audio, pipeline, sources, text, transforms
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.distributions import check_continuous, check_support, num_levels
-from vae_jax.evaluation import latents
+from vae_jax.evaluation import latents, likelihood
 from vae_jax.training import gradient, learners, loop, sharding, workdir
 from vae_jax.training.checkpoint import Checkpoints
 
@@ -40,8 +40,11 @@ class Experiment(NamedTuple):
         return pipeline.fixed_split(self.dataset, name, transform=self.transform, context=context)
 
 
-def build(config: dict) -> Experiment:
-    """Everything that `config` (a plain dict) names. Raises `ValueError` that names the key to mend."""
+def build(config: dict, dataset=None) -> Experiment:
+    """Everything that `config` (a plain dict) names; `dataset`, where given, is that of `config.data`, read before.
+
+    Raises `ValueError` that names the key to mend.
+    """
     config = _tuples(config)
     data = config["data"]
     transform = _transform(data["transform"])
@@ -49,7 +52,8 @@ def build(config: dict) -> Experiment:
     check_options(text.load, tokens, where="config.data.tokens", num_args=1)
     windows = data.get("audio", {})
     check_options(audio.load, windows, where="config.data.audio", num_args=1)
-    dataset = load_data(data)
+    is_read = dataset is not None
+    dataset = dataset if is_read else load_data(data)
     if dataset.encoding and transform is transforms.binarize:
         raise ValueError("config.data.transform: a sample of sound is no pixel and has no 'binarize'; take 'levels'")
     if (dataset.vocabulary is not None) != (transform is transforms.tokens):
@@ -58,7 +62,7 @@ def build(config: dict) -> Experiment:
             f"config.data.transform: 'tokens' is for text and for text alone; {dataset.name} is {kind}, got "
             f"{data['transform']!r}"
         )
-    if leave_out := data.get("leave_out"):
+    if (leave_out := data.get("leave_out")) and not is_read:
         dataset = sources.without_classes(dataset, leave_out)
     stream = build_stream(config, dataset)
     model, learner = build_learner(config, dataset)
@@ -96,6 +100,11 @@ def load_data(data: dict) -> sources.Dataset:
 
 def build_learner(config: dict, dataset) -> tuple[Model, Learner]:
     """The model and how it is fitted. Numbers of `config` may be traced: a sweep runs many of them as one program."""
+    model, learner = _model_and_learner(config, dataset)
+    return model, _in_levels(learner, levels_offset(config, dataset))
+
+
+def _model_and_learner(config, dataset):
     model = models.from_config(
         config["family"],
         config["model"],
@@ -176,9 +185,12 @@ def build_trained(folder) -> Experiment:
     return build(load_config(folder) | {"start_from": ""})
 
 
-def made_by(config, dataset) -> dict:
-    """What every checkpoint of a run says of its origin, and what a checkpoint is compared with when it is read."""
-    return {"config": json.loads(workdir.strict_json(config)), "data": fingerprint(dataset)}
+def made_by(config, data) -> dict:
+    """What every checkpoint of a run says of its origin, and what a checkpoint is compared with when it is read.
+
+    `data` is the `fingerprint` of the data set.
+    """
+    return {"config": json.loads(workdir.strict_json(config)), "data": data}
 
 
 def restore(folder, experiment, *, step=None, mesh=None) -> loop.Fit:
@@ -186,7 +198,7 @@ def restore(folder, experiment, *, step=None, mesh=None) -> loop.Fit:
 
     Raises `ValueError` where there is no checkpoint, and where it is of another config or of other data.
     """
-    origin = made_by(load_config(folder), experiment.dataset)
+    origin = made_by(load_config(folder), fingerprint(experiment.dataset))
     checkpoints = Checkpoints(Path(folder).expanduser() / "checkpoints", made_by=origin, read_only=True)
     patience = experiment.config["train"]["patience"]
     fitted = loop.restore(experiment.learner, experiment.stream, checkpoints, patience=patience, step=step, mesh=mesh)
@@ -208,11 +220,14 @@ def value_at(config: dict, path: str):
 
 
 def as_in_config(config: dict, path: str, value):
-    """`value`, as a float where the config holds one at `path`. Raises `ValueError` for another kind of value."""
+    """Return `value` as a float where the config holds one at `path`. Raises `ValueError` for another kind of value."""
     there = value_at(config, path)
-    if isinstance(there, float) and isinstance(value, int | float) and not isinstance(value, bool):
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(there, float) and is_number and abs(value) < 1e300:
         return float(value)
-    if type(there) is not type(value) and not isinstance(value, dict) and not isinstance(there, dict):
+    if isinstance(value, list):
+        value = tuple(value)
+    if type(there) is not type(value):
         raise ValueError(f"config.{path} is a {type(there).__name__} ({there!r}), got {value!r}")
     return value
 
@@ -284,13 +299,25 @@ def is_mass(experiment) -> bool:
     return num_levels(likelihood.support) is not None
 
 
-def levels_offset(experiment) -> float:
+def levels_offset(config, dataset) -> float:
     """Nats an example between the log-density of dequantised levels and the bound on their log-probability; else 0.
 
-    log P(x) >= E_u[log p((x + u) / V)] - D log V, with V levels and D dimensions.
+    log P(x) >= E_u[log p((x + u) / V)] - D log V, with V levels and D dimensions (`likelihood.of_levels`).
     """
-    dim = math.prod(experiment.dataset.test.x.shape[1:])
-    return dim * transforms.log_levels_per_dim(experiment.transform, experiment.dataset.max_value)
+    dim = math.prod(dataset.test.x.shape[1:])
+    return dim * transforms.log_levels_per_dim(_transform(config["data"]["transform"]), dataset.max_value)
+
+
+def _in_levels(learner, offset):
+    """`learner` whose metrics are those of the stored levels: training and test report one kind of number."""
+    if not offset:
+        return learner
+
+    def step(state, batch):
+        state, metrics = learner.step(state, batch)
+        return state, likelihood.of_levels(metrics, offset)
+
+    return learner._replace(step=step)
 
 
 def _tuples(value, path="config"):

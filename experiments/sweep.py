@@ -9,6 +9,7 @@ The workdir gets members/NAME/, each a workdir as experiments.train leaves it (e
 results.json and figures/. The same command again goes on where the last one stopped.
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -19,9 +20,10 @@ import jax.numpy as jnp
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from experiments import processes, report, setup, sweep_table
+from experiments import checking, processes, report, setup, sweep_table
+from vae_jax.data.fingerprint import fingerprint
 from vae_jax.evaluation import likelihood
-from vae_jax.training import loop, sweep, writers
+from vae_jax.training import loop, sweep, workdir, writers
 from vae_jax.training.checkpoint import Checkpoints
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="A file of experiments/configs; ':smoke' shrinks it.")
@@ -36,52 +38,85 @@ def main(argv):
     if processes.several():
         raise ValueError("a sweep is one process: start several with a part of the --sweep and a --workdir each")
     config, axes = CONFIG.value.to_dict(), sweep.parse(SWEEP.value)
+    if MEMBERS.value < 0:
+        raise ValueError(f"--members_per_program must be at least 1, or 0 for as many as pay; got {MEMBERS.value}")
     axes = {path: [setup.as_in_config(config, path, v) for v in values] for path, values in axes.items()}
+    sweep.check_distinct(axes)
     name = setup.run_name(config_flags.get_config_filename(flags.FLAGS["config"]))
-    experiment = setup.build(config)  # what is refused leaves no folder to be undone
-    workdir = writers.open_workdir(WORKDIR.value or Path("runs") / f"{name}-sweep", config | {"sweep": axes})
+    experiment = setup.build(config)
+    _check_members(experiment, config, axes)  # what is refused leaves no folder to be undone
+    folder = workdir.open_workdir(WORKDIR.value or Path("runs") / f"{name}-sweep", config | {"sweep": axes})
+    with workdir.locked(folder):
+        workdir.record_environment(folder)
+        _complete(experiment, config, axes, folder)
+
+
+def _check_members(experiment, config, axes):
+    """Raise `ValueError` that names the first member which is refused: every setting is built once."""
+    same_data = not any(path.startswith("data.") and path != "data.batch_size" for path in axes)
+    for member in sweep.product({path: values for path, values in axes.items() if path != "seed"}):
+        try:
+            setup.build(setup.with_values(config, member), experiment.dataset if same_data else None)
+        except (ValueError, OSError) as error:
+            raise ValueError(f"--sweep, member {sweep.name_of(member)}: {error}") from error
+    for seed in axes.get("seed", ()):
+        checking.check_seed(seed)
+
+
+def _complete(experiment, config, axes, folder):
+    """Train, measure and table all members; what an earlier start has done is not done again."""
     traced = {path for path, values in axes.items() if path == "seed" or _is_traceable(experiment, path, values)}
     most = MEMBERS.value or sweep.members_that_pay(loop.state_shapes(experiment.learner, experiment.stream))
     programs = sweep.programs(axes, traced, most)
     logging.info("%d members in %d programs of at most %d", sum(map(len, programs)), len(programs), most)
     for number, members in enumerate(programs):
-        run_program(config, members, traced, workdir, f"{number + 1} of {len(programs)}")
-    rows = sweep_table.by_setting([_folder(workdir, member) for member in sweep.product(axes)], axes)
-    writers.write_json(workdir / "results.json", rows)
-    drawn = sweep_table.figure(rows, workdir)
-    print(f"\n{sweep_table.table(rows)}\nmembers in {workdir / 'members'}, figure {drawn}, numbers in results.json")
+        run_program(config, members, traced, folder, f"{number + 1} of {len(programs)}")
+    rows = sweep_table.by_setting([_folder(folder, member) for member in sweep.product(axes)], axes)
+    workdir.write_json(folder / "results.json", rows)
+    print(f"\n{sweep_table.table(rows)}\nmembers in {folder / 'members'}, numbers in results.json")
+    print(f"figure {sweep_table.figure(rows, folder)}")
 
 
-def run_program(config, members, traced, workdir, which):
+def run_program(config, members, traced, folder, which):
     """Train `members` side by side, then leave each as if it had been trained alone."""
-    folders = [_folder(workdir, member) for member in members]
+    folders = [_folder(folder, member) for member in members]
     if all((folder / "results.json").exists() for folder in folders):
         return
     configs = [setup.with_values(config, member) for member in members]
-    for own, folder in zip(configs, folders, strict=True):
-        writers.open_workdir(folder, own)
-    logging.info("program %s: %s", which, ", ".join(folder.name for folder in folders))
-    experiment = setup.build(configs[0])
-    temporary = workdir / "programs" / hashlib.sha1(str(members).encode()).hexdigest()[:12]
-    try:
-        fitted = train(experiment, configs, [p for p in members[0] if p in traced and p != "seed"], folders, temporary)
-    except loop.Diverged:  # every one of them
-        fitted = None
-    known = {}  # one compiled evaluation for all members of one model
+    for own, member_folder in zip(configs, folders, strict=True):
+        workdir.open_workdir(member_folder, own)
+    with contextlib.ExitStack() as locks:
+        for member_folder in folders:
+            locks.enter_context(workdir.locked(member_folder))
+        logging.info("program %s: %s", which, ", ".join(folder.name for folder in folders))
+        experiment = setup.build(configs[0])
+        temporary = folder / "programs" / hashlib.sha1(str(members).encode()).hexdigest()[:12]
+        try:
+            paths = [p for p in members[0] if p in traced and p != "seed"]
+            fitted = train(experiment, configs, paths, folders, temporary)
+        except loop.Diverged:  # every one of them
+            fitted = None
+        _leave_members(experiment, configs, folders, fitted)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _leave_members(experiment, configs, folders, fitted):
+    """Write what each member's own run would have left: its last state and its results."""
+    known, data = {}, fingerprint(experiment.dataset)  # one compiled evaluation for all members of one model
     for i, (own, folder) in enumerate(zip(configs, folders, strict=True)):
         if (folder / "results.json").exists():
             continue
+        workdir.record_environment(folder)
         if fitted is None or fitted.record["diverged"][i]:
-            writers.write_json(folder / "results.json", {"train/diverged": True})
+            workdir.write_json(folder / "results.json", {"train/diverged": True})
             continue
         model = known.setdefault(str(own["model"]), setup.build_learner(own, experiment.dataset)[0])
         alone = experiment._replace(config=own, key=jax.random.key(own["seed"]), model=model)
         member = sweep.take(fitted, i)
-        _save(member, own, folder)
+        _save(member, folder, setup.made_by(own, data), best=bool(own["train"]["patience"]))
         results = report.evaluate(alone, member.params, **own["eval"], progress=False)
-        results |= report.training(alone, member.record, len(members)) | {"train/members": len(members)}
-        writers.write_json(folder / "results.json", results)
-    shutil.rmtree(temporary, ignore_errors=True)
+        results |= report.training(alone, member.record, len(configs)) | {"train/members": len(configs)}
+        workdir.write_json(folder / "results.json", results)
 
 
 def train(experiment, configs, paths, folders, temporary) -> loop.Fit:
@@ -95,9 +130,11 @@ def train(experiment, configs, paths, folders, temporary) -> loop.Fit:
     keys = jnp.stack([jax.random.key(own["seed"]) for own in configs])
     branch = lambda i: jax.vmap(lambda key: jax.random.fold_in(key, i))(keys)  # noqa: E731
     valid = experiment.split("valid")
+    offset = setup.levels_offset(experiment.config, experiment.dataset)
     terms = lambda v, params, key, step: likelihood.mean_terms(build(v)[0], params, key, valid, step=step)  # noqa: E731
     means = sweep.over_members(terms, mesh)
-    checkpoints = Checkpoints(temporary / "checkpoints", keep=keep)
+    origin = setup.made_by(experiment.config, fingerprint(experiment.dataset))
+    checkpoints = Checkpoints(temporary / "checkpoints", keep=keep, made_by=origin)
     writer = writers.MemberWriters(folders, tensorboard=tensorboard)
     try:
         return setup.call(
@@ -108,7 +145,9 @@ def train(experiment, configs, paths, folders, temporary) -> loop.Fit:
             where="config.train",
             key=branch(0),
             mesh=mesh,
-            validate=lambda params, step: jax.device_get(means(values, params, branch(2), jnp.full(len(keys), step))),
+            validate=lambda params, step: likelihood.of_levels(
+                jax.device_get(means(values, params, branch(2), jnp.full(len(keys), step))), offset
+            ),
             checkpoints=checkpoints,
             writer=writer,
         )
@@ -117,16 +156,16 @@ def train(experiment, configs, paths, folders, temporary) -> loop.Fit:
         writer.close()
 
 
-def _save(member, config, folder):
-    """The member's last state, as the checkpoint of a lone run."""
-    checkpoints = Checkpoints(folder / "checkpoints")
-    best = member.params if config["train"]["patience"] else None
-    checkpoints.save(member.record["steps"], (member.state, best), member.record, bound=member.record["best_bound"])
+def _save(member, folder, origin, *, best):
+    """Write the member's last state as the checkpoint of a lone run."""
+    checkpoints = Checkpoints(folder / "checkpoints", made_by=origin)
+    tree = (member.state, member.params if best else None)
+    checkpoints.save(member.record["steps"], tree, member.record, bound=member.record["best_bound"])
     checkpoints.close()
 
 
-def _folder(workdir, member):
-    return workdir / "members" / sweep.name_of(member)
+def _folder(folder, member):
+    return folder / "members" / sweep.name_of(member)
 
 
 def _is_traceable(experiment, path, values):

@@ -176,11 +176,13 @@ def test_summary_gives_means_errors_and_bits():
 
 def test_summary_turns_a_density_into_the_mass_of_levels():
     """A uniform density on [0, 1]^D bounds the mass of 256 levels by 8 bits each."""
-    terms = {name: np.zeros(1) for name in ("bound", "rate", "distortion")}
-    given = likelihood.summary(
-        terms, {"log_prob": np.zeros(1), "ess": np.ones(1)}, event_size=64, num_samples=1, offset=np.log(256)
-    )
+    offset = 64 * np.log(256)
+    terms = likelihood.of_levels({name: np.zeros(1) for name in ("bound", "rate", "distortion")}, offset)
+    estimate = likelihood.of_levels({"log_prob": np.zeros(1), "ess": np.ones(1)}, offset)
+    given = likelihood.summary(terms, estimate, event_size=64, num_samples=1)
     np.testing.assert_allclose(given["bits_per_dim"], 8.0)
+    np.testing.assert_allclose([given["log_prob"], given["elbo"], given["distortion"]], [-offset, -offset, offset])
+    assert given["rate"] == 0.0 and given["effective_samples"] == 1.0
     assert np.isnan(given["log_prob_se"])
 
 

@@ -1,10 +1,11 @@
 """The loop with a learner whose every number is known: θ counts the batches it has seen."""
 
+import errno
 import itertools
 import json
 import os
+import shutil
 import signal
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from flax import struct
 
 from vae_jax.core import Learner
 from vae_jax.data.pipeline import Stream
-from vae_jax.training import loop, writers
+from vae_jax.training import checkpoint, loop, signals, writers
 from vae_jax.training.checkpoint import Checkpoints
 
 
@@ -240,8 +241,103 @@ class TestCheckpoints:
         for file in (tmp_path / "1").rglob("*"):
             if file.is_file():
                 file.write_bytes(b"")
-        with pytest.raises(ValueError, match=r"no checkpoint under .* can be read"):
+        with pytest.raises(ValueError, match=r"all 1 checkpoints under .* are damaged; nothing was removed"):
             self.read(tmp_path)
+
+    @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE, errno.EMFILE])
+    @pytest.mark.parametrize("where", ["Orbax", "the files"])
+    def test_what_cannot_be_read_now_is_no_damage(self, tmp_path, monkeypatch, number, where):
+        """Orbax may raise the error itself, or anything, while a plain read of the files raises it."""
+        self.write(tmp_path)
+
+        def fails(*_):
+            raise OSError(number, "") if where == "Orbax" else ValueError("a page of Orbax")
+
+        monkeypatch.setattr(Checkpoints, "_read", fails)
+        if where == "the files":
+            monkeypatch.setattr(checkpoint, "_first_unreadable", lambda folder: OSError(number, ""))
+        with pytest.raises(OSError, match=f"step 3 under .* cannot be read now: {os.strerror(number)}; nothing was ch"):
+            self.read(tmp_path)
+        monkeypatch.undo()
+        assert self.read(tmp_path)[0] == 3  # all of it is still there
+
+    def test_a_plain_read_finds_what_cannot_be_read(self, tmp_path):
+        (tmp_path / "fine").write_text("x")
+        assert checkpoint._first_unreadable(tmp_path) is None
+        (tmp_path / "loop").symlink_to(tmp_path / "loop")  # which root cannot read either
+        assert checkpoint._first_unreadable(tmp_path).errno == errno.ELOOP
+
+    def test_memory_that_runs_out_is_no_damage(self, tmp_path, monkeypatch):
+        def fails(*_):
+            raise MemoryError
+
+        self.write(tmp_path)
+        monkeypatch.setattr(Checkpoints, "_read", fails)
+        with pytest.raises(MemoryError):
+            self.read(tmp_path)
+
+    def test_damaged_ones_are_set_aside_and_none_is_deleted(self, tmp_path):
+        self.write(tmp_path / "checkpoints")
+        for _ in range(2):  # the second time in the same place
+            shutil.copytree(tmp_path / "checkpoints" / "2", tmp_path / "checkpoints" / "9")
+            content = {
+                p.relative_to(tmp_path / "checkpoints" / "9") for p in (tmp_path / "checkpoints" / "9").rglob("*")
+            }
+            checkpoints = Checkpoints(tmp_path / "checkpoints", keep=3)
+            checkpoints.set_aside_after(3)
+            checkpoints.save(9, self.tree(9), {})
+            checkpoints.close()
+            shutil.rmtree(tmp_path / "checkpoints" / "9")
+        assert sorted(p.name for p in (tmp_path / "damaged").iterdir()) == ["9-0", "9-1"]
+        for place in (tmp_path / "damaged").iterdir():
+            assert {p.relative_to(place) for p in place.rglob("*")} == content
+
+    def made_by(self, learning_rate=0.1, data="a", keep=2):
+        return {"config": {"optimizer": {"learning_rate": learning_rate}, "train": {"keep": keep}}, "data": data}
+
+    @pytest.mark.parametrize(
+        ("now", "message"),
+        [
+            ({"learning_rate": 0.2}, "made with another config.*optimizer.learning_rate: there 0.1, now 0.2"),
+            ({"data": "b"}, "trained on other data.*fingerprint a, now b"),
+        ],
+    )
+    def test_a_checkpoint_of_another_run_is_refused_and_left(self, tmp_path, now, message):
+        checkpoints = Checkpoints(tmp_path, made_by=self.made_by())
+        checkpoints.save(1, self.tree(1), {"note": 1})
+        checkpoints.close()
+        checkpoints = Checkpoints(tmp_path, made_by=self.made_by(**now))
+        with pytest.raises(ValueError, match=message):
+            checkpoints.restore(self.tree(0))
+        checkpoints.close()
+        checkpoints = Checkpoints(tmp_path, made_by=self.made_by(keep=5))  # which is no other run
+        assert checkpoints.restore(self.tree(0))[2] == {"note": 1}
+        checkpoints.close()
+
+    def test_a_file_in_the_place_of_the_folder_is_refused(self, tmp_path):
+        (tmp_path / "checkpoints").write_text("mine")
+        with pytest.raises(ValueError, match="checkpoints is a file"):
+            Checkpoints(tmp_path / "checkpoints")
+
+    def test_reading_changes_nothing_and_survives_that_a_run_removes_what_is_read(self, tmp_path, monkeypatch):
+        self.write(tmp_path)
+        (tmp_path / "4.orbax-checkpoint-tmp-0").mkdir()  # being written at this moment
+        before = sorted(tmp_path.rglob("*"))
+        reader, read, removed = Checkpoints(tmp_path, read_only=True), Checkpoints._read, []
+
+        def read_while_trained(self, step, *arguments):
+            if not removed:
+                removed.append(step)
+                shutil.rmtree(self.directory / str(step))
+            return read(self, step, *arguments)
+
+        monkeypatch.setattr(Checkpoints, "_read", read_while_trained)
+        assert reader.restore(self.tree(0))[0] == 2 and removed == [3]
+        reader.close()
+        assert [p for p in before if p.exists()] == sorted(tmp_path.rglob("*"))
+        with pytest.raises(ValueError, match="holds no checkpoint yet"):
+            Checkpoints(tmp_path / "none" / "checkpoints", read_only=True)
+        assert not (tmp_path / "none").exists()
 
     def test_a_half_written_folder_is_not_a_checkpoint(self, tmp_path):
         self.write(tmp_path)
@@ -249,62 +345,60 @@ class TestCheckpoints:
         assert self.read(tmp_path)[0] == 3
 
 
-class TestWorkdir:
-    config: ClassVar = {"seed": 0, "model": {"hidden": (3, 4), "latent_dim": 2}}
+class SignalAt:
+    """A writer during whose writing a signal arrives."""
 
-    def test_the_same_config_may_come_back(self, tmp_path):
-        assert writers.open_workdir(tmp_path / "w", self.config) == tmp_path / "w"
-        assert writers.open_workdir(tmp_path / "w", self.config) == tmp_path / "w"  # tuples and lists alike
-
-    def test_another_config_is_refused_with_the_difference(self, tmp_path):
-        writers.open_workdir(tmp_path, self.config)
-        before = (tmp_path / "config.json").read_bytes()
-        with pytest.raises(ValueError, match=r"model.latent_dim: there 2, now 5"):
-            writers.open_workdir(tmp_path, {"seed": 0, "model": {"hidden": (3, 4), "latent_dim": 5}})
-        assert (tmp_path / "config.json").read_bytes() == before
-
-    def test_a_path_that_is_a_file_is_refused(self, tmp_path):
-        (tmp_path / "w").write_text("mine")
-        with pytest.raises(ValueError, match="cannot be written"):
-            writers.open_workdir(tmp_path / "w", self.config)
-        assert (tmp_path / "w").read_text() == "mine"
-
-    def test_write_json_leaves_the_old_file_when_it_fails(self, tmp_path):
-        writers.write_json(tmp_path / "r.json", {"a": 1})
-        with pytest.raises(TypeError):
-            writers.write_json(tmp_path / "r.json", {"a": object()})
-        assert json.loads((tmp_path / "r.json").read_text()) == {"a": 1}
-        assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
-
-
-class SigtermAt:
-    """A writer during whose writing SIGTERM arrives."""
-
-    def __init__(self, step):
-        self._step = step
+    def __init__(self, step, number=signal.SIGTERM):
+        self._step, self._number = step, number
 
     def start(self, step):
         pass
 
     def write(self, step, metrics):
         if step == self._step:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), self._number)
 
 
-@pytest.mark.parametrize("step", [6, 12])  # 12 is the last: an evaluation that follows may take long
-def test_sigterm_at_any_step_saves_and_ends_and_the_same_call_goes_on(tmp_path, step):
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize(
+    ("number", "step"),
+    [(signal.SIGTERM, 6), (signal.SIGTERM, 12), (signal.SIGHUP, 6), (signal.SIGINT, 6)],  # 12 is the last
+)
+def test_a_signal_at_any_step_saves_and_ends_and_the_same_call_goes_on(tmp_path, number, step):
+    before = {number: signal.getsignal(number) for number in signals.EXIT_CODES}
     checkpoints = Checkpoints(tmp_path)
-    with pytest.raises(loop.Preempted) as stopped:
-        fit(checkpoints=checkpoints, writer=SigtermAt(step))
+    with pytest.raises(signals.Preempted) as stopped:
+        fit(checkpoints=checkpoints, writer=SignalAt(step, number))
+    assert checkpoints._manager.all_steps() == [step]  # on disk when the signal's exception is raised
     checkpoints.close()
-    assert stopped.value.code == 75 and f"saved at step {step}" in stopped.value.message
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert stopped.value.code == (130 if number == signal.SIGINT else 75)
+    assert stopped.value.message.startswith(f"{number.name}: stopped and saved at step {step}")
+    assert {number: signal.getsignal(number) for number in signals.EXIT_CODES} == before
     checkpoints = Checkpoints(tmp_path)
     assert loop.restore(counting(), stream(), checkpoints).state.step == step
     again = fit(checkpoints=checkpoints)
     checkpoints.close()
     np.testing.assert_array_equal(again.params["theta"], fit().params["theta"])
+
+
+def test_a_signal_that_is_ignored_stays_ignored(tmp_path):
+    """As by nohup: the run goes on to its end."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        checkpoints = Checkpoints(tmp_path)
+        assert fit(checkpoints=checkpoints, writer=SignalAt(6, signal.SIGHUP)).record["steps"] == 12
+        checkpoints.close()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_without_checkpoints_ctrl_c_is_an_interrupt_as_ever():
+    with pytest.raises(KeyboardInterrupt):
+        fit(writer=SignalAt(6, signal.SIGINT))
+
+
+def test_a_run_all_of_whose_steps_were_skipped_is_no_result():
+    with pytest.raises(loop.Diverged, match="all 12 steps were skipped"):
+        fit(counting(bad_from=0), max_skipped=100)
 
 
 def test_what_fails_on_the_devices_is_no_damage_to_a_checkpoint(tmp_path, monkeypatch):

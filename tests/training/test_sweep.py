@@ -156,7 +156,7 @@ def test_parse_reads_ranges_lists_and_words():
 @pytest.mark.parametrize(
     ("text", "message"),
     [("", "is empty"), ("seed", "'seed' is not KEY"), ("seed=", "not KEY"), ("seed=3:3", "empty range")]
-    + [("seed=0|0", "a value twice"), ("a=1,a=2", "a is given twice"), ("a=1|", "an empty value")],
+    + [("seed=0|0", "the value 0 twice"), ("a=1,a=2", "a is given twice"), ("a=1|", "an empty value")],
 )
 def test_what_cannot_be_read_is_shown(text, message):
     with pytest.raises(ValueError, match=message):

@@ -56,7 +56,8 @@ def log_levels_per_dim(transform, max_value):
 def _bits16(key, shape):
     """Uniform 16-bit integers as uint32. `jax.random.bits` hashes one counter a number and throws most of it away;
     here every 32-bit word of the hash gives two: a quarter of the work, where drawing is a good part of a small step.
+    Keys of other kinds than threefry's are longer (`rbg` has four words): the hash takes the first two words.
     """
     size = math.prod(shape)
-    words = threefry_2x32(jax.random.key_data(key), jnp.arange((size + 1) // 2, dtype=jnp.uint32))
+    words = threefry_2x32(jax.random.key_data(key)[:2], jnp.arange((size + 1) // 2, dtype=jnp.uint32))
     return jnp.stack([words & 0xFFFF, words >> 16], axis=-1).ravel()[:size].reshape(shape)

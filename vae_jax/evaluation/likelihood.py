@@ -39,15 +39,27 @@ def bound_terms(model, params, key, data, *, step=0) -> dict:
     return jax.tree.map(np.asarray, terms)
 
 
-def validation(model, key, data):
-    """(params, step) -> the means of `bound_terms` over `data`, as the training loop asks for them. The noise is the
-    same every time, so that differences are the model's.
+def validation(model, key, data, *, offset=0.0):
+    """Return (params, step) -> the means of `bound_terms` over `data`, as the training loop asks for them.
+
+    The noise is the same every time, so that differences are the model's. `offset`: see `of_levels`.
     """
 
     def validate(params, step):
-        return {name: float(values.mean()) for name, values in bound_terms(model, params, key, data, step=step).items()}
+        terms = bound_terms(model, params, key, data, step=step)
+        return of_levels({name: float(values.mean()) for name, values in terms.items()}, offset)
 
     return validate
+
+
+def of_levels(terms, offset):
+    """Turn terms of a density of dequantised values, in nats, into those of the bound on the mass of the levels.
+
+    log P(x) >= E_u[log p((x + u) / V)] - D log V, arXiv:1511.01844 sec. 3.1. `offset` is D log V, or 0 where there is
+    nothing to turn; `terms` {name: nats} may hold other names, which stay as they are.
+    """
+    signs = {"bound": -1, "elbo": -1, "log_prob": -1, "distortion": 1, "loss": 1}
+    return {name: value + signs[name] * offset if name in signs else value for name, value in terms.items()}
 
 
 def elbo_terms(model, params, key, data) -> dict:
@@ -203,13 +215,12 @@ def summary(terms, estimate, *, num_samples, **units) -> dict:
     }
 
 
-def summary_of(log_prob, *, event_size=None, offset=0.0, num_tokens=None) -> dict:
+def summary_of(log_prob, *, event_size=None, num_tokens=None) -> dict:
     """The mean of log p(x) [N], nats an example, its standard error over examples, and bits/dim where there is an
     `event_size`.
 
-    `offset` (nats a dimension) turns the density of dequantised data into a bound on the mass of its levels, in
-    `bits_per_dim` alone (`data.transforms.log_levels_per_dim`). Of text, whose N sentences have `num_tokens` predicted
-    tokens, ends included, instead: perplexity exp(-Σ log p(x) / num_tokens), and the same as bits a token.
+    Text, whose N sentences have `num_tokens` predicted tokens (ends included), has instead the perplexity
+    exp(-Σ log p(x) / num_tokens), and the same as bits a token.
     """
     log_prob = np.asarray(log_prob, np.float64)
     summary = {
@@ -220,7 +231,7 @@ def summary_of(log_prob, *, event_size=None, offset=0.0, num_tokens=None) -> dic
     if event_size is None and num_tokens is None:
         return summary
     if num_tokens is None:
-        return summary | {"bits_per_dim": bits_per_dim(summary["log_prob"] - offset * event_size, event_size)}
+        return summary | {"bits_per_dim": bits_per_dim(summary["log_prob"], event_size)}
     bits = bits_per_dim(float(log_prob.sum()), num_tokens)
     return summary | {"num_tokens": num_tokens, "perplexity": 2.0**bits, "bits_per_token": bits}
 

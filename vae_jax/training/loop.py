@@ -120,7 +120,7 @@ def fit(
                 writer.write(np.asarray(state.step), logged)
             bar.update(length)
             shown = "bound" if "train/bound" in logged else "loss"
-            bar.set_postfix_str(f"{shown} {np.nanmean(logged[f'train/{shown}']):.2f} nats")
+            bar.set_postfix_str(f"{shown} {_mean_of_finite(np.ravel(logged[f'train/{shown}'])):.2f} nats")
             if number := _of_any_process(noted()):  # at the last step, too: what comes after may take long
                 save()
                 checkpoints.wait()

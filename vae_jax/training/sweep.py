@@ -6,7 +6,11 @@ Every member is the run that it would be alone: same keys, same data, the same n
 """
 
 import ast
+import hashlib
 import itertools
+import math
+import re
+import urllib.parse
 from typing import Any
 
 import jax
@@ -18,6 +22,8 @@ from jax.sharding import PartitionSpec as P
 from vae_jax.core import Learner
 from vae_jax.training import sharding
 
+MOST = 10_000  # members of a sweep
+LONGEST = 200  # letters of a folder's name: file systems take 255 bytes
 CPU_BYTES = 2**26  # of states side by side on a core: up to there members have not stopped paying (benchmark_sweep)
 MEMORY_SHARE = 0.2  # of an accelerator's memory that the states may take: gradients and activations want as much again
 
@@ -88,7 +94,7 @@ def over_members(function, mesh):
 def parse(text: str) -> dict:
     """ "seed=0:8,optimizer.learning_rate=1e-3|3e-4" -> {path: values}; a:b is a range, words stay words.
 
-    Raises `ValueError` that shows the part which cannot be read.
+    Raises `ValueError` that shows the part which cannot be read, and where there are more than `MOST` members.
     """
     axes = {}
     for part in filter(None, (part.strip() for part in _outside_brackets(text))):
@@ -99,11 +105,20 @@ def parse(text: str) -> dict:
         if path in axes:
             raise ValueError(f"--sweep: {path} is given twice")
         axes[path] = [value for item in listed.split("|") for value in _values(item.strip(), part)]
-        if len(set(map(str, axes[path]))) < len(axes[path]):
-            raise ValueError(f"--sweep: {part!r} holds a value twice")
     if not axes:
         raise ValueError("--sweep is empty: give for example seed=0:8,optimizer.learning_rate=1e-3|3e-4")
+    check_distinct(axes)
+    if (number := math.prod(map(len, axes.values()))) > MOST:
+        raise ValueError(f"--sweep: {number:,} members are too many for one sweep, at most {MOST:,}: split it")
     return axes
+
+
+def check_distinct(axes: dict):
+    """Raise `ValueError` where an axis holds a value twice: its members would be one run, counted as several."""
+    for path, values in axes.items():
+        for i, value in enumerate(values):
+            if any(value == other and type(value) is type(other) for other in values[:i]):
+                raise ValueError(f"--sweep: {path} holds the value {value!r} twice")
 
 
 def product(axes: dict) -> list[dict]:
@@ -117,13 +132,24 @@ def programs(axes: dict, traceable, members_per_program: int) -> list[list[dict]
     """
     groups = {}
     for member in product(axes):
-        groups.setdefault(tuple(str(v) for path, v in member.items() if path not in traceable), []).append(member)
+        groups.setdefault(tuple(repr(v) for path, v in member.items() if path not in traceable), []).append(member)
     return [list(part) for group in groups.values() for part in _evenly(group, members_per_program)]
 
 
 def name_of(member: dict) -> str:
-    """A folder's name for a member: seed=0,optimizer.learning_rate=0.001."""
-    return ",".join(f"{path}={value}" for path, value in member.items()).replace("/", "_").replace(" ", "")
+    """A folder's name for a member: seed=0,optimizer.learning_rate=0.001. Different members have different names.
+
+    Letters that a path cannot hold are written as %XX. A long name ends in a hash of the whole.
+    """
+    name = ",".join(f"{path}={_in_path(value)}" for path, value in member.items())
+    if len(name) <= LONGEST:
+        return name
+    return f"{name[: LONGEST - 13]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+
+
+def _in_path(value):
+    text = value if isinstance(value, str) else str(value).replace(" ", "")
+    return urllib.parse.quote(text, safe="()[]{}:'+,")
 
 
 def mesh_for(num_members: int):
@@ -192,15 +218,16 @@ def _outside_brackets(text):
 
 
 def _values(item, part):
-    bounds = item.split(":")
-    if len(bounds) == 2 and all(bound.strip().lstrip("-").isdigit() for bound in bounds):
-        values = list(range(*map(int, bounds)))
-        if not values:
+    if bounds := re.fullmatch(r"\s*(-?[0-9]{1,30})\s*:\s*(-?[0-9]{1,30})\s*", item):
+        first, end = int(bounds[1]), int(bounds[2])
+        if end <= first:
             raise ValueError(f"--sweep: {part!r}: {item} is an empty range")
-        return values
+        if end - first > MOST:
+            raise ValueError(f"--sweep: {part!r} has {end - first:,} values, at most {MOST:,} are allowed: split it")
+        return list(range(first, end))
     if not item:
         raise ValueError(f"--sweep: {part!r} has an empty value")
     try:
         return [ast.literal_eval(item)]
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return [item]  # a word, such as relu

@@ -211,11 +211,10 @@ def record_environment(path):
     """
     file, here = Path(path) / "environment.json", environment()
     starts = read_json(file) if file.exists() else []
-    try:
-        there = starts[-1] if starts else here
-        changed = {name: (there.get(name), value) for name, value in here.items() if there.get(name) != value}
-    except (TypeError, AttributeError, KeyError):
-        raise ValueError(f"{file} is not a list of environments; remove it to go on") from None
+    if not isinstance(starts, list) or not all(isinstance(start, dict) for start in starts):
+        raise ValueError(f"{file} is not a list of environments; remove it to go on")
+    there = starts[-1] if starts else here
+    changed = {name: (there.get(name), value) for name, value in here.items() if there.get(name) != value}
     if random := [name for name in RANDOM if name in changed]:
         name = random[0]
         raise ValueError(
