@@ -1,6 +1,6 @@
 """Break runs in the ways they break in practice, and measure what they survive.
 
-    python -m experiments.faults [--kills=20] [--only=kill,sigterm,sweep,disk,damage,processes] [--seed=0]
+    python -m experiments.faults [--kills=20] [--only=kill,stop,streams,lock,sweep,disk,damage,hostile,processes]
 
 Every fault is put to `experiments.train` (or sweep) in processes of its own, and the same command is run again: it must
 go on from the last whole checkpoint and end with the numbers of a run that nothing has disturbed. Prints a Markdown
@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from absl import app, flags
 
-from vae_jax.training import writers
+from vae_jax.training import signals, writers
 
 KILLS = flags.DEFINE_integer("kills", 20, "How often to kill -9.")
 SEED = flags.DEFINE_integer("seed", 0, "Of the random moments.")
@@ -77,7 +77,9 @@ def _range(values, form):
 class Launched:
     """One process of a run on `workdir`, its words kept in a file beside it."""
 
-    def __init__(self, workdir, *arguments, module="experiments.train", devices=1, code=None, cache=True):
+    def __init__(
+        self, workdir, *arguments, module="experiments.train", devices=1, code=None, cache=True, stderr=None, before=()
+    ):
         self.workdir = Path(workdir)
         self.workdir.parent.mkdir(parents=True, exist_ok=True)
         self._log = tempfile.NamedTemporaryFile("w", suffix=".log", delete=False)
@@ -86,9 +88,9 @@ class Launched:
             environment["JAX_COMPILATION_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / "cache")
             environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
         self.process = subprocess.Popen(
-            [sys.executable, *(["-c", code] if code else ["-m", module]), f"--workdir={workdir}", *arguments],
+            [*before, sys.executable, *(["-c", code] if code else ["-m", module]), f"--workdir={workdir}", *arguments],
             stdout=subprocess.DEVNULL,
-            stderr=self._log,
+            stderr=stderr or self._log,
             env={**os.environ, **environment},
         )
         self.started = time.time()
@@ -141,7 +143,7 @@ class Launched:
     def message(self) -> str:
         """What a user reads last: one line, or how many there are."""
         lines = [line for line in self.words().splitlines() if line.strip() and not re.search(r"\d+%\|", line)]
-        said = [line for line in lines if line.startswith(("error:", "SIGTERM"))]
+        said = [line for line in lines if line.startswith(("error:", "SIG"))]
         said = said[-1] if said else (lines[-1] if lines else "")
         return re.sub(r"/\S*/", ".../", said).replace("|", "/")[:160]
 
@@ -234,25 +236,72 @@ def kill(root, whole, rng):
             )
 
 
-def sigterm(root, whole, rng):
-    """SIGTERM at every stage; one run goes through all of them."""
-    workdir, rows = root / "term", []
-    stages = {
-        "start-up": (lambda run: (workdir / "config.json").exists(), 3.0),
-        "compilation": (lambda run: "training vae" in run.words(), 1.5),
-        "training": (lambda run: last_logged(workdir) > last_saved(workdir), 1.0),
-        "evaluation": (lambda run: "IW-" in run.words(), 0.0),
-    }
-    for stage, (reached, more) in stages.items():
-        run = Launched(workdir, *JOB, cache=stage != "compilation")
-        if run.until(lambda run=run, reached=reached: reached(run)):
-            time.sleep(rng.uniform(0, more))
-        code, seconds = run.hit(signal.SIGTERM)
-        lost = last_logged(workdir) - last_saved(workdir)
-        broken = "" if (code, lost) == (75, 0) else f"exit code {code}, {lost} steps lost"
-        rows.append(Row(f"SIGTERM during {stage}", [code], [seconds], [lost], "", run.message, broken))
-    _, same, broken = finish(workdir, whole)
-    yield from (row._replace(same=same, broken="; ".join(filter(None, [row.broken, broken]))) for row in rows)
+def stop(root, whole, rng):
+    """Each signal that stops a run, at every stage; one run goes through all stages."""
+    for number, expected in signals.EXIT_CODES.items():
+        workdir, rows = root / number.name, []
+        stages = {
+            "the imports": (lambda run: time.time() > run.started + 0.4, 0.5),
+            "start-up": (lambda run, w=workdir: (w / "config.json").exists(), 3.0),
+            "compilation": (lambda run: "training vae" in run.words(), 1.5),
+            "training": (lambda run, w=workdir: last_logged(w) > last_saved(w), 1.0),
+            "evaluation": (lambda run: "IW-" in run.words(), 0.0),
+            "drawing": (lambda run, w=workdir: (w / "results.json").exists(), 0.0),
+        }
+        for stage, (reached, more) in stages.items():
+            run = Launched(workdir, *JOB, cache=stage != "compilation")
+            if run.until(lambda run=run, reached=reached: reached(run)):
+                time.sleep(rng.uniform(0, more))
+            code, seconds = run.hit(number)
+            lost = last_logged(workdir) - last_saved(workdir)
+            lines = len([line for line in run.words().splitlines() if line.startswith(number.name)])
+            broken = "" if (code, lost, lines) == (expected, 0, 1) else f"exit code {code}, {lost} lost, {lines} lines"
+            broken += " with a traceback" * ("Traceback" in run.words())
+            rows.append(Row(f"{number.name} during {stage}", [code], [seconds], [lost], "", run.message, broken))
+        _, same, broken = finish(workdir, whole)
+        yield from (row._replace(same=same, broken="; ".join(filter(None, [row.broken, broken]))) for row in rows)
+
+
+def streams(root, whole, rng):
+    """Standard error that cannot be written to: a closed pipe, as by `2>&1 | head`, and a full disk."""
+    del rng
+    reader, writer = os.pipe()
+    full = os.open("/dev/full", os.O_WRONLY)
+    for fault, stream in (("standard error is a closed pipe", writer), ("standard error is on a full disk", full)):
+        run = Launched(root / fault.replace(" ", "-"), *JOB, stderr=stream)
+        os.close(stream)
+        if stream == writer:
+            os.close(reader)
+        code, seconds = run.end()
+        same = code == 0 and curve(run.workdir) == curve(whole)
+        broken = "" if same else f"exit code {code}"
+        yield Row(fault, [code], [seconds], [0], "yes" if same else "NO", "goes on to its end, in silence", broken)
+
+
+def lock(root, whole, rng):
+    """A second run in the workdir of one that trains, and evaluations of it."""
+    del rng
+    workdir = root / "locked"
+    first = Launched(workdir, *JOB, "--config.train.num_steps=20000")
+    first.until(lambda: last_saved(workdir) > 0)
+    began = time.time()
+    second = Launched(workdir, *JOB, "--config.train.num_steps=20000")
+    code, _ = second.end()
+    told = f"in use by process {first.process.pid} " in second.words()
+    broken = "" if code == 1 and told else f"exit code {code}"
+    yield Row("a second run in the same workdir", [code], [time.time() - began], [], "", second.message, broken)
+    codes = []
+    while first.process.poll() is None and len(codes) < 10:
+        codes.append(Launched(workdir, "--nofigures", module="experiments.evaluate").end()[0])
+    first.hit(signal.SIGTERM)
+    broken = "" if codes and not any(codes) else f"exit codes {codes}"
+    yield Row("evaluate while another process trains", codes, [], [], "", "the newest checkpoint is measured", broken)
+    pair = [Launched(root / "pair", *JOB) for _ in range(2)]
+    codes = sorted(run.end()[0] for run in pair)
+    same = curve(root / "pair") == curve(whole)
+    broken = "" if same and codes in ([0, 1], [0, 0]) else f"exit codes {codes}, curve equal: {same}"
+    message = next((run.message for run in pair if run.process.returncode), "")
+    yield Row("two equal runs at once", codes, [], [0], "yes" if same else "NO", message, broken)
 
 
 def sweep(root, whole, rng):
@@ -348,14 +397,36 @@ def damage(root, whole, rng):
         said = next((line for line in again.words().splitlines() if "damaged" in line), "")
         message = re.sub(r"^.*?\] ", "", re.sub(r"/\S*/", ".../", said))[:120].replace("|", "/")
         yield Row(f"newest checkpoint, {how}", [again.process.returncode], [], [lost], same, message, broken)
+    yield _unreadable(root, whole)
     for step in saved(root / "stopped"):
         spoil(step, "a file cut in half", root / "stopped")
     there = files(root / "stopped")
     run = Launched(root / "stopped", *JOB)
     code, seconds = run.end()
     kept = files(root / "stopped") == there
-    broken = "" if code == 1 and kept else f"exit code {code}, files kept: {kept}"
+    lines = len([line for line in run.words().splitlines() if "damaged" in line])
+    broken = "" if code == 1 and kept and lines <= 3 else f"exit code {code}, files kept: {kept}, {lines} lines"
     yield Row("all checkpoints damaged", [code], [seconds], [], "", run.message, broken)
+
+
+def _unreadable(root, whole):
+    """The newest checkpoint may not be read for the moment; then it may. The run must not touch it."""
+    fault, workdir = "newest checkpoint unreadable for the moment", root / "unreadable"
+    if not (shutil.which("setpriv") and os.getuid() == 0):
+        return Row(fault, [], [], [], "", "skipped: needs root and setpriv")
+    shutil.copytree(root / "stopped", workdir)
+    newest = workdir / "checkpoints" / str(last_saved(workdir))
+    there, lost = files(workdir), last_logged(workdir) - last_saved(workdir)
+    newest.chmod(0)
+    drop = "-dac_override,-dac_read_search"  # root without the right to read everything
+    run = Launched(workdir, *JOB, before=("setpriv", f"--inh-caps={drop}", f"--bounding-set={drop}"))
+    code, seconds = run.end()
+    newest.chmod(0o755)
+    kept = files(workdir) == there
+    again, same, broken = finish(workdir, whole)
+    if (code, kept, again.resumed) != (1, True, int(newest.name)):
+        broken = f"exit code {code}, files kept: {kept}, resumed from {again.resumed}; {broken}"
+    return Row(fault, [code], [seconds], [lost], same, run.message, broken)
 
 
 def processes(root, whole, rng):
@@ -424,7 +495,7 @@ def processes(root, whole, rng):
     yield Row("an exception in one of two processes", [crashed, code], [seconds], [], "", runs[0].message, broken)
 
 
-FAULTS = {f.__name__: f for f in (kill, sigterm, sweep, disk, damage, processes)}
+FAULTS = {f.__name__: f for f in (kill, stop, streams, lock, sweep, disk, damage, processes)}
 ONLY = flags.DEFINE_list("only", list(FAULTS), f"Which of {', '.join(FAULTS)}.")
 
 

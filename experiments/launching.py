@@ -41,6 +41,7 @@ def launched(main):
                 if len(argv) > 1:
                     raise ValueError(f"unknown argument {argv[1]!r}: all arguments are flags, as in --config=FILE")
                 processes.join(processes.DISTRIBUTED.value)
+                _check_devices()
                 main(argv)
         except Preempted as stopped:
             print(stopped.message, file=sys.stderr, flush=True)
@@ -66,10 +67,20 @@ def in_words(error) -> str:
             f"out of memory ({text.splitlines()[0][:200]}); lower config.data.batch_size, config.data.memory_limit or "
             "the size of the model"
         )
-    if isinstance(error, RuntimeError) and "backend" in text:
-        return f"{text.splitlines()[0][:300]}; set JAX_PLATFORMS to a platform of this machine, or unset it"
     first = text.splitlines()[0][:300]
     return f"{type(error).__name__}: {first} (a fault of the program or of a library; --verbosity=1 shows where)"
+
+
+def _check_devices():
+    """Raise `ValueError` where JAX has no device for what `JAX_PLATFORMS` asks for."""
+    try:
+        jax.devices()
+    except Exception as error:  # JAX raises RuntimeError or AssertionError
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise ValueError(
+            f"JAX has no device for JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS')!r} ({reason}); set it to a platform of "
+            "this machine, or unset it"
+        ) from error
 
 
 def parse_flags(argv):

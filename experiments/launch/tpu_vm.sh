@@ -25,6 +25,8 @@ where=(--project="$PROJECT" --zone="$ZONE")
 poll=${POLL:-30} # seconds
 log=$(mktemp)
 printf -v command '%q ' "$@" --distributed=auto
+printf -v mount '%q' "$NFS"             # a word of the remote shell, whatever it holds
+said="vae_jax-$$-$RANDOM-$RANDOM: code" # before a worker's exit code: no program prints this by chance
 
 tpu() {
     gcloud compute tpus "$@" "${where[@]}" --quiet
@@ -65,7 +67,7 @@ prepare() {
         tpu tpu-vm scp "$log.tar.gz" "$name:vae_jax.tar.gz" --worker=all &&
         everywhere "set -e
             mountpoint -q /shared || sudo apt-get install -y -qq nfs-common
-            mountpoint -q /shared || { sudo mkdir -p /shared && sudo mount -t nfs $NFS /shared; }
+            mountpoint -q /shared || { sudo mkdir -p /shared && sudo mount -t nfs $mount /shared; }
             mkdir -p vae_jax && tar -xzf vae_jax.tar.gz -C vae_jax && pip install -q -e 'vae_jax[tpu]'"
 }
 
@@ -83,8 +85,8 @@ while :; do
             failures=0
             # Each worker says its code: gcloud's own does not tell a lost connection from a failed run. The lock: where
             # only the connection was lost, the run goes on, and this waits for its end.
-            everywhere "cd vae_jax && { flock ~/run.lock $command; echo \"exit code \$?\"; }" 2>&1 | tee "$log" || true
-            codes=$(sed -n 's/.*exit code \([0-9][0-9]*\)$/\1/p' "$log" | sort -un | xargs)
+            everywhere "cd vae_jax && { flock ~/run.lock $command; echo \"$said \$?\"; }" 2>&1 | tee "$log" || true
+            codes=$(sed -n "s/.*$said \\([0-9][0-9]*\\)\$/\\1/p" "$log" | sort -un | xargs)
             [ "$codes" != 0 ] || finish
             sleep "$poll" # until the state tells of a pre-emption
             case " $codes " in

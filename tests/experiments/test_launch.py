@@ -22,6 +22,7 @@ case "$*" in
 *mountpoint*) echo prepare >>calls ;;
 *flock*)
     echo run >>calls
+    said=$(grep -o 'vae_jax-[-0-9]*: code' <<<"$*")
     eval "$(sed -n "$(grep -c run calls)p" runs)"
     ;;
 esac
@@ -91,19 +92,25 @@ def tpu_vm(folder, *runs):
 
 def test_a_tpu_is_made_anew_after_a_pre_emption_and_the_run_goes_on_to_its_end(tmp_path):
     done, calls = tpu_vm(
-        tmp_path, "echo SUSPENDED >state; exit 255", "echo 'exit code 75'", "echo 'exit code 0'; echo 'exit code 0'"
+        tmp_path, "echo SUSPENDED >state; exit 255", 'echo "$said 75"', 'echo "$said 0"; echo "$said 0"'
     )
     assert done.returncode == 0, done.stderr
     assert calls == "create prepare run delete create prepare run prepare run delete".split()
 
 
 def test_a_peer_that_fails_because_of_a_pre_emption_is_no_error(tmp_path):
-    done, calls = tpu_vm(tmp_path, "echo 'exit code 1'; echo SUSPENDING >state; exit 1", "echo 'exit code 0'")
+    done, calls = tpu_vm(tmp_path, 'echo "$said 1"; echo SUSPENDING >state; exit 1', 'echo "$said 0"')
     assert done.returncode == 0, done.stderr
     assert calls == "create prepare run delete create prepare run delete".split()
 
 
+def test_what_a_program_prints_is_not_its_exit_code(tmp_path):
+    done, calls = tpu_vm(tmp_path, "echo 'exit code 75'; echo 'vae_jax-1-2-3: code 75'; echo \"$said 1\"; exit 1")
+    assert done.returncode == 1 and "ended with code(s) 1," in done.stderr
+    assert calls == "create prepare run delete".split()
+
+
 def test_an_error_ends_the_loop_and_the_tpu(tmp_path):
-    done, calls = tpu_vm(tmp_path, "echo 'exit code 0'; echo 'exit code 1'; exit 1")
+    done, calls = tpu_vm(tmp_path, 'echo "$said 0"; echo "$said 1"; exit 1')
     assert done.returncode == 1 and "ended with code(s) 0 1" in done.stderr
     assert calls == "create prepare run delete".split()

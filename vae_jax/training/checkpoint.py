@@ -65,7 +65,7 @@ class Checkpoints:
         arrays = _raw(tree)
         if jax.default_backend() == "cpu":
             arrays = _copied(arrays)  # Orbax would read, later, the very memory that is donated to the next step
-        record = {**record, "checksum": _checksum(arrays), "made_by": self._made_by}
+        record = {**record, "checksum": _checksum(arrays), "made_by": self._made_by, "layout": _layout()}
         args = self._ocp.args
         with self._errors_explained():
             self._manager.save(
@@ -105,7 +105,7 @@ class Checkpoints:
                 record = self._read_record(number)
                 self._check_made_by(number, record)
                 tree = self._read(number, like, record)
-                return number, tree, {k: v for k, v in record.items() if k not in ("checksum", "made_by")}
+                return number, tree, {k: v for k, v in record.items() if k not in ("checksum", "made_by", "layout")}
             except (jax.errors.JaxRuntimeError, MemoryError, _Other):  # the files may be whole
                 raise
             except Exception as error:  # Orbax raises as many kinds as there are ways to damage a folder
@@ -168,10 +168,15 @@ class Checkpoints:
 
     def _check_made_by(self, step, record):
         """Raise where the checkpoint is of another run. Checkpoints of version 0.1.0 do not say."""
+        where = f"the checkpoint of step {step} under {self.directory}"
+        if (layout := record.get("layout", _layout())) != _layout():
+            raise _Other(
+                f"{where} was written with {layout} and JAX is set to {_layout()}; set JAX_ENABLE_X64 and "
+                "JAX_DEFAULT_PRNG_IMPL as they were"
+            )
         there, here = record.get("made_by"), self._made_by
         if there is None or here is None:
             return
-        where = f"the checkpoint of step {step} under {self.directory}"
         if differences := list(config_differences(there["config"], here["config"])):
             raise _Other(f"{where} was made with another config; give another --workdir, or undo: {differences[0]}")
         if there["data"] != here["data"]:
@@ -232,6 +237,11 @@ def _first_unreadable(folder):
             except OSError as error:
                 problems.append(error)
     return next((problem for problem in problems if not isinstance(problem, FileNotFoundError)), None)
+
+
+def _layout():
+    """Settings of JAX that decide of which types a state is."""
+    return {"x64": bool(jax.config.jax_enable_x64), "prng_impl": str(jax.config.jax_default_prng_impl)}
 
 
 def _first_line(error):
