@@ -60,8 +60,10 @@ def launched(main):
 def in_words(error) -> str:
     """One line for a user: what failed and what to do."""
     text = str(error).strip() or type(error).__name__
+    if "Failed loading config file" in text:  # a page of ml_collections, whose last line says why
+        return f"--config: {text.splitlines()[-1].strip()}"
     if isinstance(error, ValueError | OSError | Diverged):
-        return text
+        return " ".join(text.split())
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
         return (
             f"out of memory ({text.splitlines()[0][:200]}); lower config.data.batch_size, config.data.memory_limit or "
@@ -78,8 +80,8 @@ def _check_devices():
     except Exception as error:  # JAX raises RuntimeError or AssertionError
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise ValueError(
-            f"JAX has no device for JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS')!r} ({reason}); set it to a platform of "
-            "this machine, or unset it"
+            f"JAX has no device for JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS')!r} ({reason}); set it to a platform "
+            "of this machine, or unset it"
         ) from error
 
 

@@ -22,9 +22,9 @@ def complete(config, folder, *, profile=False, figures=True) -> dict:
     results_file = folder / "results.json"
     if results_file.exists():
         return _completed(config, workdir.open_workdir(folder, config))
-    experiment = setup.build(config)  # what is refused leaves no folder to be undone
     if config.get("start_from") and Path(config["start_from"]).expanduser().resolve() == folder.resolve():
         raise ValueError(f"config.start_from: {config['start_from']} is the workdir of this very run; give another")
+    experiment = setup.build(config)  # what is refused leaves no folder to be undone
     folder = workdir.open_workdir(folder, config)
     with workdir.locked(folder) if processes.is_first() else contextlib.nullcontext():
         if results_file.exists():  # a run that was at its end when this one began

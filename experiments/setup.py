@@ -155,7 +155,10 @@ def _information(model, params, key, batch):
 
 def _started_from(folder, model, *, anew) -> Model:
     """Return `model` with initial parameters taken from a trained workdir, except the parts in `anew`."""
-    trained = _trained(folder)
+    try:
+        trained = _trained(folder)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"config.start_from: {error}") from error
 
     def init(key, batch):
         params = model.init(key, batch)

@@ -4,9 +4,10 @@
         python -m experiments.train --config=experiments/configs/vae_digits.py
 
 Starts the command N times, each with `--distributed=127.0.0.1:PORT,N,INDEX` appended. Process 0 prints as if it were
-alone; the others' lines go to stderr behind "[INDEX] ". SIGTERM and SIGINT are passed on to all. When one process dies,
-the others, which would wait for it for ever, are ended. Exit code: 0 when all are done; 75 after a pre-emption (the
-same command again resumes); 124 on --timeout; else that of the first to fail, 128 + n where signal n killed it.
+alone; the others' lines go to stderr behind "[INDEX] ". SIGTERM, SIGHUP and SIGINT are passed on to all. When one
+process dies, the others, which would wait for it for ever, are ended. Exit code: 0 when all are done; 75 after SIGTERM
+or SIGHUP and 130 after Ctrl-C (the same command again resumes); 124 on --timeout; else that of the first to fail, 128 +
+n where signal n killed it.
 """
 
 import argparse
@@ -19,7 +20,8 @@ import sys
 import threading
 import time
 
-PREEMPTED = 75  # EX_TEMPFAIL
+from vae_jax.training.signals import EXIT_CODES, PREEMPTED
+
 TIMED_OUT = 124
 AFTERMATH = 5.0  # seconds between the death of one, SIGTERM to the others, and SIGKILL
 POLL = 0.05
@@ -30,7 +32,7 @@ PR_SET_PDEATHSIG = 1
 def main(argv=None) -> int:
     options = _parse(argv)
     processes, received = [], []
-    for signum in (signal.SIGTERM, signal.SIGINT):
+    for signum in EXIT_CODES:
         signal.signal(signum, lambda signum, frame: received.append(signum))
     try:
         port = free_port()
@@ -97,9 +99,9 @@ def watch(processes, received, *, timeout, grace) -> int:
         passed_on = len(received)
         time.sleep(POLL)
     code = TIMED_OUT if timed_out else 0 if first is None else codes[first]
-    if signal.SIGTERM in received and not timed_out and (code < 0 or PREEMPTED in codes):
-        code = PREEMPTED
-    if code == PREEMPTED or code < 0 or timed_out:
+    if received and not timed_out and (code < 0 or EXIT_CODES[received[0]] in codes):
+        code = EXIT_CODES[received[0]]
+    if code in EXIT_CODES.values() or code < 0 or timed_out:
         say("run the same command again: it resumes from the last checkpoint")
     return 128 - code if code < 0 else code
 
@@ -127,6 +129,8 @@ def _describe(index, codes):
     code, name = codes[index], f"process {index} of {len(codes)}"
     if code == PREEMPTED:
         return f"{name} was pre-empted (code {PREEMPTED})"
+    if code == EXIT_CODES[signal.SIGINT]:
+        return f"{name} was interrupted"
     return f"{name} was killed by signal {-code}" if code < 0 else f"{name} ended with code {code}, see above for why"
 
 

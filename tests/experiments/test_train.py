@@ -22,11 +22,11 @@ from pathlib import Path
 from absl import flags
 from experiments import run, setup
 from experiments.configs import vae_digits
-from vae_jax.training import writers
+from vae_jax.training.workdir import open_workdir
 flags.FLAGS(sys.argv[:1])
 config = vae_digits.get_config("smoke")
 config.train.update({"num_steps": 3000, "log_every": 10, "eval_every": 100, "checkpoint_every": 50})
-workdir = writers.open_workdir(sys.argv[1], config.to_dict())
+workdir = open_workdir(sys.argv[1], config.to_dict())
 print("steps", int(run.train(setup.build(config.to_dict()), workdir).state.step))
 """
 
