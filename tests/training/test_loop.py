@@ -234,7 +234,7 @@ class TestCheckpoints:
         step, tree, _ = self.read(tmp_path)
         assert step == 2
         np.testing.assert_array_equal(tree["a"], 2.0)
-        assert "checkpoint of step 3 is damaged" in caplog.text
+        assert "a damaged checkpoint is passed over: step 3" in caplog.text
 
     def test_where_none_can_be_read_the_run_does_not_start_over_unasked(self, tmp_path):
         self.write(tmp_path, steps=(1,))
@@ -313,6 +313,21 @@ class TestCheckpoints:
         checkpoints = Checkpoints(tmp_path, made_by=self.made_by(keep=5))  # which is no other run
         assert checkpoints.restore(self.tree(0))[2] == {"note": 1}
         checkpoints.close()
+
+    @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe"])
+    def test_damaged_metrics_do_not_hide_the_others(self, tmp_path, content):
+        """Orbax reads the metrics of all checkpoints before anything else."""
+        checkpoints = Checkpoints(tmp_path / "checkpoints", keep=3)
+        for step in (1, 2):
+            checkpoints.save(step, self.tree(step), {"note": step}, bound=-step)
+        checkpoints.close()
+        (tmp_path / "checkpoints" / "2" / "metrics" / "metrics").write_bytes(content)
+        reader = Checkpoints(tmp_path / "checkpoints", read_only=True)
+        assert reader.restore(self.tree(0), step=1)[2] == {"note": 1}
+        reader.close()
+        assert not (tmp_path / "damaged").exists()
+        assert self.read(tmp_path / "checkpoints")[0] == 1
+        assert [p.name for p in (tmp_path / "damaged").iterdir()] == ["2-0"]
 
     def test_a_file_in_the_place_of_the_folder_is_refused(self, tmp_path):
         (tmp_path / "checkpoints").write_text("mine")

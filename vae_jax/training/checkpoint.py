@@ -43,18 +43,50 @@ class Checkpoints:
             raise ValueError(f"{self.directory} is a file, and must be the folder of the checkpoints; move it away")
         if read_only and not self.directory.is_dir():
             raise ValueError(f"{self.directory.parent} holds no checkpoint yet: train first")
+        self._manager = self._open(keep)
+
+    def _open(self, keep):
+        """Orbax's manager. It reads the metrics of every checkpoint at once, and one that is damaged ends it."""
+        ocp = self._ocp
         best = ocp.checkpoint_managers.BestN(
             get_metric_fn=lambda metrics: metrics["bound"], n=1, keep_checkpoints_without_metrics=False
         )
         policy = ocp.checkpoint_managers.AnyPreservationPolicy([ocp.checkpoint_managers.LatestN(keep), best])
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policy,
-            create=not read_only,
-            read_only=read_only,
-            enable_async_checkpointing=not read_only,
+            create=not self._read_only,
+            read_only=self._read_only,
+            enable_async_checkpointing=not self._read_only,
             best_fn=best.get_metric_fn,
         )
-        self._manager = ocp.CheckpointManager(self.directory, options=options)
+        try:
+            return ocp.CheckpointManager(self.directory, options=options)
+        except (jax.errors.JaxRuntimeError, MemoryError):
+            raise
+        except Exception as error:
+            damaged = [step for step in self._steps() if not self._has_whole_metrics(step, error)]
+            if not damaged:
+                reason = _first_line(error)
+                raise ValueError(f"the checkpoints under {self.directory} cannot be listed ({reason})") from error
+            if self._read_only:
+                logging.warning("damaged checkpoints under %s: steps %s", self.directory, damaged)
+                options.lightweight_initialize = True  # without the metrics: no step is then known to be the best
+                return ocp.CheckpointManager(self.directory, options=options)
+            self._set_aside(damaged)
+            return ocp.CheckpointManager(self.directory, options=options)
+
+    def _steps(self):
+        return sorted(int(path.name) for path in self.directory.iterdir() if path.name.isdecimal())
+
+    def _has_whole_metrics(self, step, error):
+        file = self.directory / str(step) / "metrics" / "metrics"
+        try:
+            return not file.exists() or isinstance(json.loads(file.read_text()), dict)
+        except ValueError:
+            return False
+        except OSError:
+            self._check_readable(step, error)
+            raise
 
     def save(self, step: int, tree, record: dict, *, bound=None):
         """Write `tree` and `record` under `step`, in the background; `bound` (nats) ranks it among the others. A step
@@ -105,14 +137,14 @@ class Checkpoints:
                 record = self._read_record(number)
                 self._check_made_by(number, record)
                 tree = self._read(number, like, record)
+                for problem in problems:
+                    logging.warning("a damaged checkpoint is passed over: %s", problem)
                 return number, tree, {k: v for k, v in record.items() if k not in ("checksum", "made_by", "layout")}
             except (jax.errors.JaxRuntimeError, MemoryError, _Other):  # the files may be whole
                 raise
             except Exception as error:  # Orbax raises as many kinds as there are ways to damage a folder
                 self._check_readable(number, error)
-                reason = _first_line(error)
-                problems.append(f"step {number}: {reason}")
-                logging.warning("checkpoint of step %d is damaged and is passed over (%s)", number, reason)
+                problems.append(f"step {number}: {_first_line(error)}")
         if problems:
             raise ValueError(
                 f"all {len(problems)} checkpoints under {self.directory} are damaged; nothing was removed. Restore one "
@@ -125,19 +157,20 @@ class Checkpoints:
 
         A run that goes on from `step` will write those steps again. Nothing is deleted.
         """
-        later = [number for number in self._manager.all_steps() if number > step]
-        if not later:
-            return
+        if later := [number for number in self._manager.all_steps() if number > step]:
+            self._set_aside(later)
+            self._manager.reload()
+
+    def _set_aside(self, steps):
         if jax.process_index() == 0:
             aside = self.directory.with_name("damaged")
             aside.mkdir(exist_ok=True)
-            for number in later:
+            for number in steps:
                 name = next(n for i in range(10**6) if not (aside / (n := f"{number}-{i}")).exists())
                 os.rename(self.directory / str(number), aside / name)
                 logging.warning("the damaged checkpoint of step %d was moved to %s", number, aside / name)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("damaged checkpoints are set aside")
-        self._manager.reload()
 
     def wait(self):
         """Wait until everything is on disk. Raises `OSError` where something could not be written."""

@@ -24,7 +24,7 @@ try:
 except ImportError:  # not on Windows
     fcntl = None
 
-FOLDERS = ("checkpoints", "figures", "members", "programs", "profile")  # what a run writes, and where
+FOLDERS = ("checkpoints", "damaged", "figures", "members", "programs", "profile")  # what a run writes, and where
 LOGS = (".log", ".out", ".err")  # what a queue may have put into the folder before the run began
 SAME_RUN = (  # options that change what is measured, shown or kept, but no number of the training
     "eval",
