@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 
 from experiments import pictures, report, setup
 from vae_jax.data import idx
+from vae_jax.distributions import Deterministic
 from vae_jax.evaluation import likelihood
 from vae_jax.training import loop, sharding
 
@@ -180,3 +181,38 @@ def test_a_mistake_in_the_config_gets_one_clear_error(change, message, images):
         experiment = setup.build(config)
         state, _, _ = loop.start(experiment.learner, experiment.stream, experiment.key)
         jax.eval_shape(experiment.learner.step, state, experiment.split("valid"))
+
+
+def everything(model, params, key, x, context):
+    """All that a model draws, and every density and mean of it."""
+    keys = iter(jax.random.split(key, 8))
+
+    def of(distribution, x=None):
+        z = distribution.sample(next(keys))
+        point = isinstance(distribution, Deterministic)
+        log_prob = () if point else distribution.log_prob(z if x is None else x)
+        return z, log_prob, distribution.mean() if hasattr(distribution, "mean") else ()
+
+    values = [model.sample(params, next(keys), context)] if model.sample else []
+    values += [model.log_prob(params, x, context)] if model.log_prob else []
+    values += [model.bound(params, next(keys), x, context)] if model.bound else []
+    values += [of(model.density(params, context), x)] if model.density else []
+    if model.latent:
+        posterior = model.latent.posterior(params, x, context)
+        values += [of(posterior), of(model.latent.likelihood(params, posterior.mean(), context), x)]
+        values += [of(model.latent.prior(params, context))] if model.latent.prior else []
+    return values
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_parameters_may_be_numpy_arrays(name, images):
+    """As a file or `jax.device_get` gives them, while a key or an image is traced; and the other way round."""
+    experiment = setup.build(smoke(name, images))
+    model, batch = experiment.model, jax.tree.map(np.asarray, experiment.split("valid"))
+    batch = jax.tree.map(lambda a: a[: experiment.stream.batch_size], batch)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), batch)
+    params = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes)
+    x, context, key = batch["x"][0], batch.get("context", [None])[0], jax.random.key(0)
+    held = jax.eval_shape(lambda key, x, context: everything(model, params, key, x, context), key, x, context)
+    traced = jax.eval_shape(lambda params: everything(model, params, key, x, context), params)
+    assert held == traced and held
