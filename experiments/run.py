@@ -21,16 +21,16 @@ def complete(config, workdir, *, profile=False, figures=True) -> dict:
     experiment = None if results_file.exists() else setup.build(config)  # what is refused leaves no folder to be undone
     workdir = writers.open_workdir(workdir, config)
     if experiment is None:
-        logging.info("%s is complete; remove it to train anew", workdir)
+        logging.info("%s is complete; remove it to train anew, or draw it with experiments.evaluate", workdir)
         return json.loads(results_file.read_text())
     fitted = train(experiment, workdir, profile=profile)
     params = jax.device_put(fitted.params, sharding.replicated(experiment.mesh))
     results = report.evaluate(experiment, params, **experiment.config["eval"], progress=processes.is_first())
     results |= report.training(experiment, fitted.record)
     if processes.is_first():
+        writers.write_json(results_file, results)
         if figures:
             pictures.figures(experiment, sharding.on_host(params), workdir)
-        writers.write_json(results_file, results)
     return results
 
 

@@ -115,7 +115,16 @@ EXAMPLES = {  # one of each, all its arrays NumPy's
 
 
 def test_every_distribution_and_every_bijector_has_an_example():
-    functions = {"Cached", "check_support", "draw", "has_closed_form", "is_discrete", "kl_divergence", "kl_per_dim"}
+    functions = {
+        "Cached",
+        "check_support",
+        "draw",
+        "has_closed_form",
+        "is_discrete",
+        "is_standard_normal",
+        "kl_divergence",
+        "kl_per_dim",
+    }
     functions |= {"num_levels", "relax"}
     missing = set(distributions.__all__) - functions - {name.partition(",")[0] for name in EXAMPLES}
     parts = jax.tree.leaves(list(EXAMPLES.values()), is_leaf=lambda d: hasattr(d, "forward_and_log_det"))

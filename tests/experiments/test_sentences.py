@@ -15,7 +15,8 @@ def pages(tmp_path_factory):
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda a: rng.normal(scale=0.5, size=a.shape).astype(a.dtype), shapes)  # the host's
     folder = tmp_path_factory.mktemp("figures")
-    sentences.write(experiment, params, folder, jax.random.key(1))
+    for write in sentences.pages(experiment, params, jax.random.key(1), folder).values():
+        write()
     decode, x = experiment.dataset.vocabulary.decode, experiment.split("test")["x"]
     lines = {path.stem: path.read_text().splitlines() for path in folder.iterdir()}
     return lines, [decode(row) for row in x[: sentences.EXAMPLES]]
