@@ -1,8 +1,8 @@
 """What a model shows in pixels: samples, reconstructions, the manifold, interpolations.
 
 Images are `[..., H, W, C]`, uint8 in 0..255 or floats (probabilities, means) in [0, 1], which are clipped there; grey
-for C = 1, RGB for C = 3, and with any other C each channel in grey, side by side. Figures are laid out in device pixels,
-a whole number of them to each image pixel, so that nothing is blurred and all gutters are the same hairline.
+for C = 1, RGB for C = 3, and with any other C each channel in grey, side by side. Figures are laid out in device
+pixels, a whole number of them to each image pixel, so that nothing is blurred and all gutters are the same hairline.
 """
 
 import math
