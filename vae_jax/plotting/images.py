@@ -78,9 +78,11 @@ def reconstructions(x, mean):
         sheets.append((_sheet(np.stack(pair), None, scale), 0, y))
         y += len(sheets[-1][0]) + SPACE
     figure, blocks = _page(sheets, left=3 * LINE)
+    low = scale * x.shape[1] < LINE  # too low for a line of text
     for axes in blocks:
-        _ticks(axes.yaxis, [0.25, 0.75], ["$x$", "$\\hat{x}$"])
-    _ticks(blocks[0].yaxis, [0.25, 0.75], ["$x$", "$\\hat{x}$ from the\nposterior mean"])
+        _ticks(axes.yaxis, [0.5] if low else [0.25, 0.75], ["$x$, $\\hat{x}$"] if low else ["$x$", "$\\hat{x}$"])
+    if not low:
+        _ticks(blocks[0].yaxis, [0.25, 0.75], ["$x$", "$\\hat{x}$ from the\nposterior mean"])
     return figure
 
 
@@ -227,12 +229,15 @@ def _unit(z):
 
 
 def pixels(images):
-    """Images [..., H, W, C] as uint8 with 1 or 3 channels; of another number, grey images [..., H, C W, 1] of the
-    channels side by side. What is not a number is black. Raises `ValueError` for values beyond [0, 1].
+    """Images [..., H, W, C] as uint8 with 1 or 3 channels; of another number, grey images [..., H, C (W + 1) - 1, 1] of
+    the channels side by side, a grey line between them. What is not a number is black. Raises `ValueError` for values
+    beyond [0, 1].
     """
     if images.shape[-1] not in (1, 3):
         beside = np.moveaxis(images, -1, -2)  # [..., H, C, W]
-        images = beside.reshape(*beside.shape[:-2], -1, 1)
+        line = [(0, 0)] * (beside.ndim - 1) + [(0, 1)]
+        beside = np.pad(beside, line, constant_values=128 if images.dtype == np.uint8 else 0.5)
+        images = beside.reshape(*beside.shape[:-2], -1, 1)[..., :-1, :]
     if images.dtype == np.uint8:
         return images
     if images.max() > 2:
