@@ -28,10 +28,10 @@ def scatter(z, label=None, *, class_names=None, axes=("$z_1$", "$z_2$"), radii=(
 
 
 @styled
-def planes(codes, label=None, *, class_names=None, radii=(1, 2), ncols=4):
+def planes(codes, label=None, *, class_names=None, radii=(), ncols=4):
     """Do the classes lie apart, and where? `scatter`s of several models side by side, each on the scale of its codes,
     beyond which circles are cut: `codes` maps a title to z [N, 2], of the same examples, coloured by one `label` [N].
-    `radii` are those of every panel, or a dict {title: radii} where models differ in p(z).
+    `radii` are those of the circles of N(0, I) in every panel, or a dict {title: radii} where models differ in p(z).
     """
     ncols = min(ncols, len(codes))
     nrows = -(-len(codes) // ncols)
