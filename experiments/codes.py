@@ -8,6 +8,7 @@ first seed of each row, samples/ what is drawn from a mixture of --draw=10 Gauss
 """
 
 import csv
+import functools
 import glob
 import json
 from pathlib import Path
@@ -47,8 +48,9 @@ COLUMNS = {  # title: digits
 @setup.launched
 def main(argv):
     del argv
-    out, rows, planes, first = Path(OUT.value), [], {}, None
-    for name, folders in groups(WORKDIRS.value).items():
+    out, rows, planes, radii, first = Path(OUT.value), [], {}, {}, None
+    named = groups(WORKDIRS.value)
+    for name, folders in named.items():
         experiment = setup.build(setup.load_config(folders[0]))  # but for the seed that of all
         first = first or experiment
         check(experiment, first, folders[0])
@@ -65,19 +67,20 @@ def main(argv):
             measured.append(measure(dataset, train_codes, codes, kept))
             if n == 0:
                 size = codes.shape[1]
-                title = name if size == 2 else f"{name}\n2 principal components of {size}"
-                planes[title] = pictures.to_plane(codes)[0]
-                try:
-                    figure = samples(experiment, params, train, name) if DRAW.value else None
-                except ValueError as error:  # a hierarchy, or a model that is told the class
-                    logging.info("%s: no samples: %s", name, error)
-                    figure = None
-                if figure:
-                    plotting.save(figure, out / "samples" / f"{name}.png")
+                title = plotting.plain(name) + ("" if size == 2 else f"\n2 principal components of {size}")
+                planes[title], label = codes, dataset.test.label[: len(codes)]
+                radii[title] = () if pictures.standard_normal_prior(experiment, params) is None else (2,)
         rows.append(summary(name, size, measured))
     write(rows, out)
-    plotting.save(latent_plots.planes(planes, dataset.test.label[: len(codes)], radii=(2,)), out / "planes.png")
-    print(f"\n{(out / 'codes.md').read_text()}\ntables and figures in {out}")
+    print(f"\n{(out / 'codes.md').read_text(encoding='utf-8')}\ntables and figures in {out}")
+    pictures.drawn("planes", lambda: _planes(planes, label, radii), out / "planes.png")
+    for name, folders in named.items() if DRAW.value else ():
+        path = out / "samples" / f"{plotting.file_name(name)}.png"
+        pictures.drawn(f"samples of {name}", functools.partial(samples, folders[0], name), path)
+
+
+def _planes(planes, label, radii):
+    return latent_plots.planes({title: pictures.to_plane(z)[0] for title, z in planes.items()}, label, radii=radii)
 
 
 def check(experiment, first, folder):
@@ -113,7 +116,7 @@ def groups(patterns) -> dict:
         first = folders[0].resolve()
         parts = [part for part in first.name.split(",") if not part.startswith("seed=")]
         name = ",".join([first.parent.parent.name, *parts] if first.parent.name == "members" else [first.name])
-        named[name if name not in named else str(folders[0]).replace("/", "_")] = folders
+        named[name if name not in named else str(folders[0])] = folders
     return named
 
 
@@ -154,7 +157,7 @@ def summary(name, size, measured) -> dict:
 def write(rows, out):
     """codes.csv, and codes.md for a person."""
     out.mkdir(parents=True, exist_ok=True)
-    with open(out / "codes.csv", "w", newline="") as file:
+    with open(out / "codes.csv", "w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, rows[0])
         table.writeheader()
         table.writerows(rows)
@@ -164,21 +167,29 @@ def write(rows, out):
         return "-" if mean is None else f"{mean:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
 
     lines = [["model", "D", "seeds", *COLUMNS], ["---"] * (3 + len(COLUMNS))]
-    lines += [[row["model"], row["D"], row["seeds"], *(cell(row, column) for column in COLUMNS)] for row in rows]
+    lines += [
+        [row["model"].replace("|", "\\|"), row["D"], row["seeds"], *(cell(row, column) for column in COLUMNS)]
+        for row in rows
+    ]
     text = "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
     note = f"{NUM_TRAIN.value} training, {NUM_TEST.value} test images at most; distortion and KL in nats"
-    (out / "codes.md").write_text(f"{text}\n\n{note}.\n")
+    (out / "codes.md").write_text(f"{text}\n\n{note}.\n", encoding="utf-8")
 
 
-def samples(experiment, params, train, name):
-    """Means of p(x|z) for z from a mixture fitted to the codes of `train`."""
+def samples(folder, name):
+    """Means of p(x|z) for z from a mixture fitted to the codes of the training images of the run in `folder`."""
+    experiment = setup.build(setup.load_config(folder))
+    params = setup.restore(folder, experiment.config, experiment.learner, experiment.stream).params
+    train = jax.tree.map(lambda a: a[: NUM_TRAIN.value], experiment.split("train"))
     key_fit, key_draw = jax.random.split(jax.random.fold_in(experiment.key, 4))
     density = generate.code_density(experiment.model, params, train, key_fit, DRAW.value)
     latent = with_code_density(experiment.model, density).latent
     draw = lambda key: latent.likelihood(params, latent.prior(params).sample(key)).mean()  # noqa: E731
     drawn = jax.jit(jax.vmap(draw))(jax.random.split(key_draw, 60))
     return images.grid(
-        pictures.to_unit(experiment)(drawn), ncols=12, title=f"{name}: {DRAW.value} Gaussians for its codes"
+        pictures.to_unit(experiment)(drawn),
+        ncols=12,
+        title=f"{plotting.plain(name)}: {DRAW.value} Gaussians for its codes",
     )
 
 

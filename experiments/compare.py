@@ -11,9 +11,14 @@ Nats an image are those of the mass of the stored levels, on the test set in its
 number it is: `=` log p(x) is exact; `≥ IW-K` an importance-weighted bound of K samples; `≥` in front of either, a
 density of dequantised pixels, whose log less D log(levels) bounds the mass; `-` there is no p(x). An auto-encoder draws
 from a mixture of Gaussians fitted to its codes.
+
+Bold are the largest number and all that two standard errors do not tell from it, those of the mean difference over the
+test images. That compares numbers: a model whose number is a bound may have a larger log p(x) than it says. The
+log p(x) of every image are kept in the run's workdir, as log_prob.npy, for the next table.
 """
 
 import csv
+import functools
 import glob
 import io
 import json
@@ -22,11 +27,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import numpy as np
 from absl import app, flags, logging
 
 from experiments import comparisons, pictures, run, setup
 from vae_jax.core import RUNNING, with_code_density
 from vae_jax.data import pipeline, transforms
+from vae_jax.evaluation import likelihood
 from vae_jax.tasks import generate
 
 TABLES = flags.DEFINE_list("tables", list(comparisons.TABLES), "Which of experiments/comparisons.py.")
@@ -36,6 +43,10 @@ RUNS = flags.DEFINE_multi_string(  # a member's name may hold a comma
 PATH = flags.DEFINE_string("path", "", "A folder with a folder of files for each set; default: $VAE_JAX_DATA.")
 WORKDIR = flags.DEFINE_string("workdir", "runs/compare", "Where everything goes.")
 NUM_DRAWN = 16  # samples of a model
+NOTE = (
+    "Bold: the largest number, and those that are not smaller by two standard errors of the mean difference over the "
+    "images. Where a number is a bound (≥), log p(x) may be larger."
+)
 CODE_COMPONENTS = 10  # of the density fitted to the codes of a model without p(z)
 
 
@@ -55,9 +66,7 @@ def main(argv):
     del argv
     workdir = Path(WORKDIR.value)
     if RUNS.value:
-        folders = [Path(path) for pattern in RUNS.value for path in sorted(glob.glob(pattern)) or [pattern]]
-        names = [folder.name for folder in folders]
-        compare({f.name if names.count(f.name) == 1 else str(f): f for f in folders}, workdir)
+        compare(named(RUNS.value), workdir)
         return
     for name in TABLES.value:
         if name not in comparisons.TABLES:
@@ -72,31 +81,118 @@ def main(argv):
         compare(folders, workdir / name)
 
 
+def named(patterns) -> dict:
+    """{name: workdir} of all that `patterns` match, each workdir once, by the last part of its path where no other has
+    the same, else by the whole of it.
+    """
+    paths = [Path(path) for pattern in patterns for path in sorted(glob.glob(pattern)) or [pattern]]
+    folders = {}
+    for path in paths:
+        folders.setdefault(path.resolve(), path)
+    names = [folder.name for folder in folders]
+    return {folder.name if names.count(folder.name) == 1 else str(path): path for folder, path in folders.items()}
+
+
 def compare(folders, workdir):
     """The table and the sheet of the runs in `folders` {name: workdir}. Raises `ValueError` where their numbers are
     not of one kind.
     """
-    from vae_jax import plotting  # matplotlib: not before it is needed
-    from vae_jax.plotting import images
-
     check_comparable({name: setup.load_config(folder) for name, folder in folders.items()})
-    rows, sheet = [], {}
+    rows, each = [], {}
     for name, folder in folders.items():
         results = results_of(folder)
         experiment = setup.build(setup.load_config(folder))
         check_mass(name, experiment)
-        fitted = setup.restore(folder, experiment.config, experiment.learner, experiment.stream, mesh=experiment.mesh)
-        rows.append(row_of(name, experiment, fitted.params, results))
-        sheet.setdefault("test images", pictures.to_unit(experiment)(experiment.split("test")["x"][:NUM_DRAWN]))
-        experiment = experiment._replace(model=able_to_draw(experiment, fitted.params))
-        sheet[name] = pictures.draws(experiment, fitted.params, jax.random.key(0), NUM_DRAWN)
+        params = restored(folder, experiment)
+        rows.append(row_of(name, experiment, params, results))
+        if rows[-1].log_prob is not None:
+            each[name] = log_prob_of_images(folder, experiment, params, results)
     num_test = experiment.config["eval"]["num_test"] or len(experiment.dataset.test.x)
     test = f"{experiment.dataset.name}, {num_test} test images"
     workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / "table.md").write_text(markdown(rows) + "\n")
-    (workdir / "table.csv").write_text(comma_separated(rows))
-    plotting.save(images.named_rows(sheet), workdir / "samples.png")
-    print(f"\n{test}\n\n{markdown(rows)}\n\ntable.md, table.csv and samples.png in {workdir}")
+    table = markdown(rows, not_worse(rows, each))
+    (workdir / "table.md").write_text(table + "\n", encoding="utf-8")
+    (workdir / "table.csv").write_text(comma_separated(rows), encoding="utf-8")
+    print(f"\n{test}\n\n{table}\n\ntable.md, table.csv and samples.png in {workdir}")
+    pictures.drawn("samples", lambda: sheet(folders), workdir / "samples.png")
+
+
+def restored(folder, experiment):
+    """The parameters that a workdir would be evaluated with."""
+    return setup.restore(folder, experiment.config, experiment.learner, experiment.stream, mesh=experiment.mesh).params
+
+
+def sheet(folders):
+    """The figure of samples, a row for each run in `folders` {name: workdir}, below the test images. A model that
+    cannot draw is one line in the log, and has no row.
+    """
+    from vae_jax import plotting  # matplotlib: not before it is needed
+    from vae_jax.plotting import images
+
+    rows = {}
+
+    def draw(name, folder):
+        experiment = setup.build(setup.load_config(folder))
+        rows.setdefault("test images", pictures.to_unit(experiment)(experiment.split("test")["x"][:NUM_DRAWN]))
+        params = restored(folder, experiment)
+        experiment = experiment._replace(model=able_to_draw(experiment, params))
+        rows[plotting.plain(name)] = pictures.draws(experiment, params, jax.random.key(0), NUM_DRAWN)
+
+    for name, folder in folders.items():
+        pictures.drawn(f"samples, row {name}", functools.partial(draw, name, folder), None)
+    return images.named_rows(rows)
+
+
+def log_prob_of_images(folder, experiment, params, results) -> np.ndarray:
+    """log p(x) of every test image [N], nats, as `report.evaluate` has it: from `folder`/log_prob.npy where its mean is
+    that of results.json, else computed and written there.
+    """
+    path = folder / "log_prob.npy"
+    try:
+        values = np.load(path, allow_pickle=False)
+        mean, shape = results["test/log_prob"], (results["test/num_examples"],)
+        if values.shape == shape and np.isclose(values.mean(), mean, rtol=1e-5):
+            return values
+    except (OSError, ValueError):
+        pass
+    logging.info("%s: log p(x) of every test image", folder)
+    options, model, test = experiment.config["eval"], experiment.model, experiment.split("test")
+    test = jax.tree.map(lambda a: a[: options["num_test"] or None], test)
+    if model.log_prob:
+        values = likelihood.exact(model, params, test)
+    else:
+        key = jax.random.split(jax.random.fold_in(experiment.key, 1), 3)[1]  # that of `report.evaluate`
+        estimate = likelihood.log_likelihood(model, params, key, test, num_samples=options["num_samples"])
+        values = estimate["log_prob"]
+    values = np.asarray(values, np.float64)
+    try:
+        np.save(path, values)
+    except OSError as error:
+        logging.info("%s cannot be written: %s", path, error)
+    return values
+
+
+def not_worse(rows, each) -> set[str]:
+    """Names of the models in bold: that with the largest number, and those whose number is not smaller by more than two
+    standard errors of the mean difference over images. `each` {name: log p(x) of every image}. One model or one image
+    has no such difference: then there are none.
+
+    Raises `ValueError` where the models have numbers of images that differ.
+    """
+    measured = [row for row in rows if row.log_prob is not None and math.isfinite(row.log_prob)]
+    sizes = {row.model: len(each[row.model]) for row in measured}
+    if len(set(sizes.values())) > 1:
+        raise ValueError(f"these runs are not of the same test images: {sizes}")
+    if len(measured) < 2 or min(sizes.values()) < 2:
+        return set()
+    best = max(measured, key=lambda row: row.log_prob)
+    bold = set()
+    for row in measured:
+        lost = each[best.model] - each[row.model]  # but for a constant: an offset of dequantisation
+        error = lost.std(ddof=1) / math.sqrt(len(lost))
+        if best.log_prob - row.log_prob <= 2.0 * error:
+            bold.add(row.model)
+    return bold
 
 
 def able_to_draw(experiment, params):
@@ -144,7 +240,7 @@ def check_mass(name, experiment):
 def results_of(folder) -> dict:
     """results.json. Raises `ValueError` for a run that has not come to its end."""
     path = folder / "results.json"
-    results = json.loads(path.read_text()) if path.exists() else {}
+    results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if not results or results.get("train/diverged"):
         raise ValueError(f"{folder} is {'diverged' if results else 'not complete: run its experiments.train again'}")
     return results
@@ -155,7 +251,7 @@ def row_of(name, experiment, params, results) -> Row:
     dim = math.prod(experiment.dataset.test.x.shape[1:])
     learned = {part: tree for part, tree in params.items() if part != RUNNING}
     log_prob = error = None
-    if "test/log_prob" in results:
+    if results.get("test/log_prob") is not None:  # null: no finite number
         log_prob, error = -results["test/bits_per_dim"] * dim * math.log(2), results["test/log_prob_se"]
     return Row(
         model=name,
@@ -179,21 +275,24 @@ def kind_of(experiment, results) -> str:
     return sampled or "="
 
 
-def markdown(rows) -> str:
-    """The table for a person; the best number is bold."""
-    best = max((row.log_prob for row in rows if row.log_prob is not None), default=None)
+def markdown(rows, bold=frozenset()) -> str:
+    """The table for a person; the numbers of the models named in `bold` are bold."""
 
     def nats(row):
         if row.log_prob is None:
             return "-"
-        value = f"{row.log_prob:.2f} ± {row.log_prob_se:.2f}".replace("-", "−")
-        return f"**{value}**" if row.log_prob == best else value
+        error = "?" if row.log_prob_se is None else f"{row.log_prob_se:.2f}"  # of one image there is none
+        value = f"{row.log_prob:.2f} ± {error}".replace("-", "−")
+        return f"**{value}**" if row.model in bold else value
 
     lines = ["| model | | log p(x), nats | bits/dim | parameters | seconds to fit |", "|---|---|---|---|---|---|"]
     for row in rows:
         bits = "-" if row.bits_per_dim is None else f"{row.bits_per_dim:.3f}"
-        cells = (row.model, row.kind, nats(row), bits, f"{row.parameters:,}", f"{row.seconds:.1f}")
+        model = " ".join(row.model.replace("|", "\\|").split())
+        cells = (model, row.kind, nats(row), bits, f"{row.parameters:,}", f"{row.seconds:.1f}")
         lines.append(f"| {' | '.join(cells)} |")
+    if bold:
+        lines += ["", NOTE]
     return "\n".join(lines)
 
 

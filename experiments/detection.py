@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import optax
 
-from experiments import setup
+from experiments import pictures, setup
 from vae_jax.data import pipeline, sources, transforms
 from vae_jax.distributions import num_levels
 from vae_jax.evaluation import probes
@@ -58,7 +58,8 @@ def measure(folder, name, path=None, *, num_images, num_samples, num_steps, lear
     }
     workdir.write_json(folder / "outliers.json", results)
     if "surprise" in scores:
-        _figure(scores["surprise"], results, folder / "figures" / "outliers.png")
+        make = functools.partial(_figure, scores["surprise"], results)
+        pictures.drawn("outliers", make, folder / "figures" / "outliers.png")
     return results
 
 
@@ -149,10 +150,10 @@ def _measured(inside, outside) -> dict:
     return means | probes.outlier_detection(inside, outside)
 
 
-def _figure(surprises, results, path):
+def _figure(surprises, results):
     from vae_jax import plotting  # matplotlib: not before it is needed
     from vae_jax.plotting import scores
 
-    names = [results[role]["name"] for role in ("inliers", "outliers")]
+    names = [plotting.plain(results[role]["name"]) for role in ("inliers", "outliers")]
     label = rf"$-\log\, p(x)$, {results['log_prob']}"
-    plotting.save(scores.histograms(*surprises, label=label, names=names), path)
+    return scores.histograms(*surprises, label=label, names=names)

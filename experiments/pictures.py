@@ -1,5 +1,6 @@
 """What a trained model looks like: figures as PNG, pages of text, sounds."""
 
+import functools
 from pathlib import Path
 
 import jax
@@ -9,91 +10,161 @@ from absl import logging
 
 from experiments import sentences, sounds
 from vae_jax.data import transforms
+from vae_jax.distributions import is_standard_normal
 from vae_jax.evaluation import latents
 from vae_jax.tasks import interpolate, manifold, reconstruct
 from vae_jax.training.writers import read_metrics
 
 
 def figures(experiment, params, workdir, *, seed=0):
-    """Draw everything that the model and the data allow into `workdir`/figures; of text, the pages of `sentences`; of
-    sound, .wav files too.
-    """
-    from vae_jax import plotting  # matplotlib: not before it is needed
-    from vae_jax.plotting import curves as curve_plots
+    """Draw everything that the model and the data allow into `workdir`/figures, and return that folder.
 
-    directory = Path(workdir) / "figures"
-    directory.mkdir(exist_ok=True)
-    drawn, key = {}, jax.random.key(seed)
+    Text gets the pages of `sentences`; sound gets .wav files too. A figure that fails is one line in the log, and the
+    others are drawn.
+    """
+    directory, key = Path(workdir) / "figures", jax.random.key(seed)
+    makers = {}
     if experiment.dataset.vocabulary:
-        sentences.write(experiment, params, directory, key)
+        makers |= sentences.pages(experiment, params, key, directory)
     elif experiment.dataset.encoding:
         if experiment.model.sample:
-            drawn["sounds"] = sounds.write(experiment, params, key, directory)
+            makers["sounds"] = functools.partial(sounds.write, experiment, params, key, directory)
     elif experiment.model.latent:
-        drawn |= _image_figures(experiment, params, key)
+        makers |= _image_figures(experiment, params, key)
     elif experiment.model.sample:
-        drawn["samples_of_pixels"] = _pixel_samples(experiment, params, key)
+        makers["samples_of_pixels"] = functools.partial(_pixel_samples, experiment, params, key)
     if experiment.model.latent:
-        drawn |= _code_figures(experiment, params)
-    drawn["training"] = curve_plots.training(*curves(read_metrics(Path(workdir) / "metrics.jsonl")))
-    for name, figure in drawn.items():
-        plotting.save(figure, directory / f"{name}.png")
+        makers["latents"] = functools.partial(_codes, experiment, params)
+        makers["rate_per_dimension"] = functools.partial(_rates, experiment, params)
+    makers["training"] = functools.partial(_training, Path(workdir) / "metrics.jsonl")
+    missing = [name for name, make in makers.items() if not drawn(name, make, directory / f"{name}.png")]
+    if missing:
+        logging.warning("to draw them again: python -m experiments.evaluate --workdir=%s", workdir)
     return directory
 
 
-def _image_figures(experiment, params, key):
-    """Pairs (name, figure) of images: reconstructions, samples, interpolations and, with two latents, the manifold."""
-    from vae_jax.plotting import images
+def drawn(name, make, path) -> bool:
+    """Save the figure that `make()` returns at `path`, as PNG; None is nothing to save. A failure is one line in the
+    log, and the result is False.
+    """
+    try:
+        figure = make()
+        if figure is not None:
+            from vae_jax import plotting  # matplotlib: not before it is needed
 
+            plotting.save(figure, path)
+    except Exception as error:  # whatever it is: the numbers and the other figures do not depend on this one
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
+        kind = "" if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: "
+        logging.warning("figure %s was not drawn: %s%s", name, kind, reason)
+        logging.debug("traceback:", exc_info=True)
+        return False
+    return True
+
+
+def _image_figures(experiment, params, key) -> dict:
+    """{name: function that returns the figure}: reconstructions, samples, interpolations and, where p(z) is a standard
+    normal of two dimensions, the manifold.
+    """
     latent, test = experiment.model.latent, experiment.split("test")
     key_z, key_prior, key_class = jax.random.split(key, 3)
-    show = to_unit(experiment)
     x, context = jnp.asarray(test["x"]), test.get("context")
     c = None if context is None else jnp.asarray(context)
-
-    first = jax.tree.map(lambda a: a[:12], (x, c))
-    mean = jax.jit(jax.vmap(lambda x, c: reconstruct.from_mean(latent, params, x, c)))(*first)
-    yield "reconstructions", images.reconstructions(show(first[0]), show(mean))
-
-    few = jax.tree.map(lambda a: a[:5], (x, c))
-    redraw = jax.vmap(lambda k, x, c: reconstruct.from_samples(latent, params, k, x, c, num_samples=8))
-    samples = jax.jit(redraw)(jax.random.split(key_z, 5), *few)
-    yield "reconstruction_samples", images.reconstruction_samples(show(few[0]), show(samples))
-
-    yield "interpolations", _interpolations(experiment, params, x, c, show)
+    own = (experiment, params)
+    makers = {
+        "reconstructions": functools.partial(_reconstructions, *own, x, c),
+        "reconstruction_samples": functools.partial(_reconstruction_samples, *own, key_z, x, c),
+        "interpolations": functools.partial(_interpolations, *own, x, c),
+    }
     if latent.prior is None:
-        return
+        return makers
+    makers["samples"] = functools.partial(_samples, *own, key_prior)
+    makers["samples_of_pixels"] = functools.partial(_pixel_samples, *own, key_class)
+    prior = standard_normal_prior(experiment, params)
+    if prior is not None and prior.loc.shape == (2,):
+        first = None if c is None else c[0]
+        makers["manifold"] = functools.partial(_manifold, *own, manifold.grid_values, first)
+        makers["manifold_quantiles"] = functools.partial(_manifold, *own, manifold.normal_quantiles, first)
+    return makers
 
-    classes = _classes(experiment)
+
+def standard_normal_prior(experiment, params):
+    """p(z) where it is N(0, I), else None: an auto-encoder has none, a VampPrior and a hierarchy have another."""
+    if experiment.model.latent.prior is None:
+        return None
+    context = experiment.split("test").get("context")
+    prior = experiment.model.latent.prior(params, None if context is None else context[0])
+    return prior if is_standard_normal(prior) else None
+
+
+def _reconstructions(experiment, params, x, context):
+    from vae_jax.plotting import images
+
+    show = to_unit(experiment)
+    first = jax.tree.map(lambda a: a[:12], (x, context))
+    decode = jax.vmap(lambda x, c: reconstruct.from_mean(experiment.model.latent, params, x, c))
+    return images.reconstructions(show(first[0]), show(jax.jit(decode)(*first)))
+
+
+def _reconstruction_samples(experiment, params, key, x, context):
+    from vae_jax.plotting import images
+
+    show, latent = to_unit(experiment), experiment.model.latent
+    few = jax.tree.map(lambda a: a[:5], (x, context))
+    redraw = jax.vmap(lambda k, x, c: reconstruct.from_samples(latent, params, k, x, c, num_samples=8))
+    samples = jax.jit(redraw)(jax.random.split(key, len(few[0])), *few)
+    return images.reconstruction_samples(show(few[0]), show(samples))
+
+
+def _samples(experiment, params, key):
+    """The means of p(x|z), z ~ p(z)."""
+    from vae_jax.plotting import images
+
+    latent = experiment.model.latent
 
     def draw(k, c):
         return latent.likelihood(params, latent.prior(params, c).sample(k), c).mean()
 
-    prior_means = jax.jit(jax.vmap(draw))(jax.random.split(key_prior, 100), classes)
-    yield "samples", images.grid(show(prior_means), ncols=10)
-    yield "samples_of_pixels", _pixel_samples(experiment, params, key_class)
-
-    if jax.tree.map(jnp.shape, latent.prior(params, None if c is None else c[0]).mean()) == (2,):
-        axes = {"manifold": manifold.grid_values(20), "manifold_quantiles": manifold.normal_quantiles(20)}
-        for name, values in axes.items():
-            grid = jax.jit(lambda v: manifold.decode_grid(latent, params, v, None if c is None else c[0]))(values)
-            yield name, images.manifold(show(grid), np.asarray(values))
+    means = jax.jit(jax.vmap(draw))(jax.random.split(key, 100), _classes(experiment))
+    return images.grid(to_unit(experiment)(means), ncols=10)
 
 
-def _code_figures(experiment, params) -> dict:
-    """The codes of the test set."""
+def _manifold(experiment, params, axis, context):
+    """The plane of codes, decoded at `axis(20)`; of a conditional model for the class of the first test image."""
+    from vae_jax.plotting import images
+
+    values, latent = axis(20), experiment.model.latent
+    grid = jax.jit(lambda v: manifold.decode_grid(latent, params, v, context))(values)
+    title = None if context is None else f"class {context}"
+    return images.manifold(to_unit(experiment)(grid), np.asarray(values), title=title)
+
+
+def _codes(experiment, params):
+    """The codes of the test set, of all levels."""
     from vae_jax.plotting import latents as latent_plots
 
-    drawn, test = {}, experiment.split("test")
-    means = latents.posterior_means(experiment.model, params, test)
-    codes, axes = to_plane(np.concatenate(jax.tree.leaves(means), axis=1))  # of all levels
-    drawn["latents"] = latent_plots.scatter(codes, experiment.dataset.test.label, axes=axes)
+    means = latents.posterior_means(experiment.model, params, experiment.split("test"))
+    codes, axes = to_plane(np.concatenate(jax.tree.leaves(means), axis=1))
+    radii = () if standard_normal_prior(experiment, params) is None else (1, 2)
+    return latent_plots.scatter(codes, experiment.dataset.test.label, axes=axes, radii=radii)
+
+
+def _rates(experiment, params):
+    """The rate of every dimension, or None where it does not split by dimension."""
+    from vae_jax.plotting import latents as latent_plots
+
     try:
-        rates = np.asarray(latents.rate_per_dimension(experiment.model, params, test))
-        drawn["rate_per_dimension"] = latent_plots.kl_per_dimension(rates, threshold=0.01)
+        rates = np.asarray(latents.rate_per_dimension(experiment.model, params, experiment.split("test")))
     except TypeError as error:
         logging.info("no figure of the rate by dimension: %s", error)
-    return drawn
+        return None
+    return latent_plots.kl_per_dimension(rates, threshold=0.01)
+
+
+def _training(metrics):
+    from vae_jax.plotting import curves as curve_plots
+
+    return curve_plots.training(*curves(read_metrics(metrics)))
 
 
 def draws(experiment, params, key, number):
@@ -113,12 +184,18 @@ def _classes(experiment, number=100):
     return jnp.arange(number) % experiment.dataset.num_classes if experiment.config["data"]["context"] else None
 
 
-def _interpolations(experiment, params, x, context, show, pairs=4, steps=9):
-    """Between test images of different classes: the codes on a chord and on an arc."""
+def _interpolations(experiment, params, x, context, pairs=4, steps=9):
+    """Between two test images: the codes on a chord and on an arc. The images are of different classes, or, where the
+    model is conditional on the class, of the same one: half a class cannot be decoded.
+    """
     from vae_jax.plotting import images
 
-    latent, t = experiment.model.latent, jnp.linspace(0.0, 1.0, steps)
-    index = _different_classes(experiment.dataset.test.label, pairs, len(x))
+    latent, t, show = experiment.model.latent, jnp.linspace(0.0, 1.0, steps), to_unit(experiment)
+    if context is None:
+        index, names = _different_classes(experiment.dataset.test.label, pairs, len(x)), None
+    else:
+        index = _same_class(context, pairs)
+        names = [f"class {context[i]}" for i in index[0]]
     a, b = (jax.tree.map(lambda v, i=i: v[i], (x, context)) for i in index)
 
     def paths(x_a, c_a, x_b, c_b):
@@ -129,18 +206,43 @@ def _interpolations(experiment, params, x, context, show, pairs=4, steps=9):
 
     (chord, arc), (along_chord, along_arc) = jax.jit(jax.vmap(paths))(*a, *b)
     return images.interpolation(
-        show(a[0]), show(b[0]), show(along_chord), show(along_arc), np.asarray(chord), np.asarray(arc)
+        show(a[0]),
+        show(b[0]),
+        show(along_chord),
+        show(along_arc),
+        np.asarray(chord),
+        np.asarray(arc),
+        names=names,
+        prior=standard_normal_prior(experiment, params) is not None,
     )
 
 
 def _different_classes(label, pairs, size):
-    """Indices of the first images a, b whose classes differ, where there are such, one pair after the other."""
+    """Indices of the first images a, b whose classes differ, where there are such, one pair after the other; as many
+    pairs as the images allow. Raises `ValueError` for fewer than two images.
+    """
+    pairs = min(pairs, size // 2)
+    if pairs == 0:
+        raise ValueError(f"a path needs two test images, and there is {size}")
     left = np.arange(pairs)
     if label is None:
         return left, left + pairs
     own = [range(pairs + a, size, pairs) for a in left]
     right = [next((i for i in of if label[i] != label[a]), of[0]) for a, of in zip(left, own, strict=True)]
     return left, np.asarray(right)
+
+
+def _same_class(label, pairs):
+    """Indices of two images a, b of one class, for each of the first classes that have two. Raises `ValueError` where
+    no class has.
+    """
+    places = {}
+    for index, name in enumerate(np.asarray(label).tolist()):
+        places.setdefault(name, []).append(index)
+    twos = [own[:2] for own in places.values() if len(own) > 1][:pairs]
+    if not twos:
+        raise ValueError("a path of a conditional model needs two test images of one class, and no class has two")
+    return tuple(np.transpose(twos))
 
 
 def to_unit(experiment):
@@ -150,23 +252,32 @@ def to_unit(experiment):
 
 
 def to_plane(means):
-    """Two coordinates of each code: themselves, or their first two principal components."""
+    """Two coordinates of each code: themselves, or their first two principal components. A component that there is not
+    is 0; a code that is not finite has no influence on the components.
+
+    Raises `ValueError` where no code is finite.
+    """
+    means = np.asarray(means)
+    finite = means[np.isfinite(means).all(axis=1)]
+    if not len(finite):
+        raise ValueError("no code is finite")
     if means.shape[1] == 2:
         return means, ("$z_1$", "$z_2$")
-    centred = means - means.mean(0)
     if means.shape[1] == 1:
         return np.concatenate([means, np.zeros_like(means)], 1), ("$z_1$", "")
-    _, _, directions = np.linalg.svd(centred, full_matrices=False)
-    return means @ directions[:2].T, ("first principal component", "second principal component")
+    _, _, directions = np.linalg.svd(finite - finite.mean(0), full_matrices=False)
+    plane = means @ directions[:2].T
+    plane = np.pad(plane, ((0, 0), (0, 2 - plane.shape[1])))  # of one code there is one direction
+    return plane, ("first principal component", "second principal component")
 
 
 def curves(metrics) -> tuple[dict, dict]:
-    """Lines of metrics.jsonl -> {name: (steps, values)} of training, and of validation."""
+    """Lines of metrics.jsonl -> {name: (steps, values)} of training, and of validation; null is no number."""
 
     def series(prefix):
         names = {name for line in metrics for name in line if name.startswith(prefix)}
         return {
-            name.removeprefix(prefix): tuple(np.array([(m["step"], m[name]) for m in metrics if name in m]).T)
+            name.removeprefix(prefix): tuple(np.array([(m["step"], m[name]) for m in metrics if name in m], float).T)
             for name in names
         }
 

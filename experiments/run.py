@@ -44,7 +44,7 @@ def complete(config, folder, *, profile=False, figures=True) -> dict:
 
 def _completed(config, folder):
     """The results that are there. The options of `eval` may have changed since: the log says what to do then."""
-    logging.info("%s is complete; remove it to train anew", folder)
+    logging.info("%s is complete; remove it to train anew, or draw it with experiments.evaluate", folder)
     measured = workdir.read_config(folder).get("eval", {})
     if changed := [f"--{name}={value}" for name, value in config["eval"].items() if measured.get(name) != value]:
         logging.warning(

@@ -1,5 +1,7 @@
 """What a model of text writes: draws, and where it has codes, sentences decoded from them and from between them."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,14 +14,19 @@ EXAMPLES, NEIGHBOURS, STEPS = 20, 5, 7
 TEMPERATURE = 0.5  # of what is drawn along a line: at 1 it is a model's own, but an unlikely word spoils a sentence
 
 
-def write(experiment, params, directory, key):
-    """Every page that the model allows, as NAME.txt in `directory`."""
+def pages(experiment, params, key, directory) -> dict:
+    """{name: function that writes NAME.txt into `directory`}: every page that the model allows."""
     key_draws, key_codes = jax.random.split(key)
-    pages = {"samples": draws(experiment, params, key_draws)}
+    makers = {"samples": functools.partial(draws, experiment, params, key_draws)}
     if experiment.model.latent:
-        pages |= of_codes(experiment, params, key_codes)
-    for name, lines in pages.items():
-        (directory / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        makers |= of_codes(experiment, params, key_codes)
+    return {name: functools.partial(_write, make, directory / f"{name}.txt") for name, make in makers.items()}
+
+
+def _write(make, path):
+    text = "".join(f"{line}\n" for line in make())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
 
 
 def draws(experiment, params, key) -> list[str]:
@@ -28,33 +35,48 @@ def draws(experiment, params, key) -> list[str]:
     return [experiment.dataset.vocabulary.decode(row) for row in np.asarray(drawn)]
 
 
-def of_codes(experiment, params, key) -> dict[str, list[str]]:
-    """Pages of test sentences: what the mean of q(z|x) decodes to, greedily and by beam search (`reconstructions`);
-    greedily, draws of q(z|x) (`neighbours`) and the line from the mean to that of the next one (`interpolations`). The
-    line is drawn as well, with one noise for all of it: what changes is by the code alone (`interpolations_drawn`).
+def of_codes(experiment, params, key) -> dict:
+    """{page of test sentences: function that returns its lines}: what the mean of q(z|x) decodes to, greedily and by
+    beam search (`reconstructions`); greedily, draws of q(z|x) (`neighbours`) and the line from the mean to that of the
+    next one (`interpolations`). The line is drawn as well, with one noise for all of it: what changes is by the code
+    alone (`interpolations_drawn`). A function raises `ValueError` for a line where there is one sentence only.
     """
     model, batch = experiment.model, {"x": experiment.split("test")["x"][:EXAMPLES]}
-    q, means = latents.posteriors(model, params, batch), latents.posterior_means(model, params, batch)
     of_code = lambda z: model.latent.likelihood(params, z)  # noqa: E731
     greedy = jax.jit(jax.vmap(lambda z: decode.greedy(of_code(z))))
-    beam = jax.jit(jax.vmap(lambda z: decode.beam(of_code(z), width=BEAM_WIDTH).x[0]))
-    draw = jax.jit(jax.vmap(lambda q, key: q.sample(key), (latents.axes(q), 0)))
-
+    blocks = functools.partial(_blocks, experiment.dataset.vocabulary)
+    means = functools.cache(lambda: latents.posterior_means(model, params, batch))
     key_near, key_lines = jax.random.split(key)
-    near = [greedy(draw(q, own)) for own in jax.random.split(key_near, (NEIGHBOURS, len(means)))]
-    drawn = jax.jit(jax.vmap(lambda z, key: decode.sampled(of_code(z), key, temperature=TEMPERATURE)))
-    lines = jax.vmap(interpolate.linear, (0, 0, None))(means, jnp.roll(means, -1, axis=0), jnp.linspace(0, 1, STEPS))
-    between = [greedy(lines[:, step]) for step in range(STEPS)]
-    noise = jax.random.split(key_lines, len(means))
-    by_noise = [drawn(lines[:, step], noise) for step in range(STEPS)]
-    pages = {
-        "reconstructions": [("", batch["x"]), ("greedy  ", greedy(means)), ("beam    ", beam(means))],
-        "neighbours": [("", batch["x"]), *(("    ", rows) for rows in near)],
+
+    def reconstructions():
+        beam = jax.jit(jax.vmap(lambda z: decode.beam(of_code(z), width=BEAM_WIDTH).x[0]))
+        return blocks([("", batch["x"]), ("greedy  ", greedy(means())), ("beam    ", beam(means()))])
+
+    def neighbours():
+        q = latents.posteriors(model, params, batch)
+        draw = jax.jit(jax.vmap(lambda q, key: q.sample(key), (latents.axes(q), 0)))
+        near = [greedy(draw(q, own)) for own in jax.random.split(key_near, (NEIGHBOURS, len(batch["x"])))]
+        return blocks([("", batch["x"]), *(("    ", rows) for rows in near)])
+
+    def between(decode_codes):
+        if len(batch["x"]) < 2:
+            raise ValueError("a path needs two test sentences, and there is 1")
+        ends = jnp.roll(means(), -1, axis=0)
+        lines = jax.vmap(interpolate.linear, (0, 0, None))(means(), ends, jnp.linspace(0, 1, STEPS))
+        rows = [("    ", decode_codes(lines[:, step])) for step in range(STEPS)]
+        return blocks([("", batch["x"]), *rows, ("", np.roll(batch["x"], -1, axis=0))])
+
+    def interpolations_drawn():
+        drawn = jax.jit(jax.vmap(lambda z, key: decode.sampled(of_code(z), key, temperature=TEMPERATURE)))
+        noise = jax.random.split(key_lines, len(batch["x"]))
+        return between(lambda codes: drawn(codes, noise))
+
+    return {
+        "reconstructions": reconstructions,
+        "neighbours": neighbours,
+        "interpolations": lambda: between(greedy),
+        "interpolations_drawn": interpolations_drawn,
     }
-    for name, rows_between in (("interpolations", between), ("interpolations_drawn", by_noise)):
-        ends = ("", batch["x"]), ("", np.roll(batch["x"], -1, axis=0))
-        pages[name] = [ends[0], *(("    ", rows) for rows in rows_between), ends[1]]
-    return {name: _blocks(experiment.dataset.vocabulary, parts) for name, parts in pages.items()}
 
 
 def _blocks(vocabulary, parts) -> list[str]:

@@ -21,7 +21,7 @@ def write(experiment, params, key, directory, number=NUMBER):
     draw = jax.jit(jax.vmap(experiment.model.sample, (None, 0, 0)))
     drawn = np.asarray(draw(params, jax.random.split(key, number), context))
     folder = directory / "sounds"
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     shown = {}
     for name, levels in (("test", test.x[:number]), ("draw", to_levels(experiment, drawn))):
         for n, row in enumerate(levels):

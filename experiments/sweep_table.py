@@ -18,8 +18,9 @@ COLUMNS = {  # of the table of a sweep, where a member has them
 
 
 def by_setting(folders, axes) -> list[dict]:
-    """A row for each setting of a sweep, over its seeds: means, their standard errors, and the best by validation, of
-    which there is none where settings differ in their data.
+    """A row for each setting of a sweep, over its seeds: means, their standard errors, and the `best` by validation, of
+    which there is none where settings differ in their data. `supported`: every other setting is worse by more than two
+    standard errors of the difference, √(s_a² + s_b²); one seed has no standard error and supports nothing.
     """
     members = {}
     for folder in folders:
@@ -28,12 +29,19 @@ def by_setting(folders, axes) -> list[dict]:
         members.setdefault(json.dumps(setting), []).append(folder)
     rows = []
     for setting, own in members.items():
-        results = [json.loads((folder / "results.json").read_text()) for folder in own]
+        results = [json.loads((folder / "results.json").read_text(encoding="utf-8")) for folder in own]
         whole = [r for r in results if not r.get("train/diverged")]
-        row = {"setting": json.loads(setting), "members": [folder.name for folder in own], "best": False}
+        row = {
+            "setting": json.loads(setting),
+            "members": [folder.name for folder in own],
+            "best": False,
+            "supported": False,
+        }
         row["diverged"] = len(results) - len(whole)
         for name in (*COLUMNS.values(), "test/active_units"):
-            values = np.array([r[name] for r in whole if name in r], np.float64)  # an auto-encoder has no log p(x)
+            values = np.array(
+                [r[name] for r in whole if r.get(name) is not None], np.float64
+            )  # an auto-encoder has no log p(x)
             row[name] = float(values.mean()) if len(values) else None
             row[f"{name}_se"] = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
         rows.append(row)
@@ -41,12 +49,22 @@ def by_setting(folders, axes) -> list[dict]:
         return rows  # of other data, or units: none is better
     for name, sign in (("valid/best_bound", 1), ("valid/best_loss", -1)):  # one or the other: a sweep has one family
         if finished := [row for row in rows if row[name] is not None]:
-            max(finished, key=lambda row, name=name, sign=sign: sign * row[name])["best"] = True
+            best = max(finished, key=lambda row, name=name, sign=sign: sign * row[name])
+            best["best"] = True
+            best["supported"] = all(_apart(best, row, name) for row in finished if row is not best)
     return rows
 
 
+def _apart(a, b, name) -> bool:
+    """Return True where two rows differ in `name` by more than two standard errors of the difference."""
+    errors = [row[f"{name}_se"] for row in (a, b)]
+    return None not in errors and abs(a[name] - b[name]) > 2.0 * np.hypot(*errors)
+
+
 def table(rows) -> str:
-    """`by_setting` for a person: mean ± standard error over seeds, nats; * marks the best by validation."""
+    """`by_setting` for a person: mean ± standard error over seeds, nats; * marks the best by validation, ~ one that two
+    standard errors over seeds do not support.
+    """
 
     def cell(row, name):
         mean, error = row[name], row[f"{name}_se"]
@@ -56,9 +74,20 @@ def table(rows) -> str:
     lines = [["", "setting", "seeds", "diverged", *columns, "active units"]]
     for row in rows:
         cells = [cell(row, name) for name in (*columns.values(), "test/active_units")]
-        lines.append(["*" * row["best"], setting_name(row), len(row["members"]), row["diverged"], *cells])
+        lines.append(
+            [
+                ("*" if row["supported"] else "~") if row["best"] else "",
+                setting_name(row),
+                len(row["members"]),
+                row["diverged"],
+                *cells,
+            ]
+        )
     widths = [max(len(str(line[i])) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join("  ".join(str(c).ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+    text = "\n".join("  ".join(str(c).ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+    if any(row["best"] and not row["supported"] for row in rows) and len(rows) > 1:
+        text += "\n~ best by validation, but not by two standard errors over seeds"
+    return text
 
 
 def setting_name(row) -> str:
@@ -67,7 +96,14 @@ def setting_name(row) -> str:
 
 
 def figure(rows, workdir):
-    """Validation bounds of a sweep, or losses where there are none, a band for each setting, into figures/."""
+    """Draw validation bounds of a sweep, or losses where there are none, a band for each setting, into figures/. Return
+    the path, or "not drawn" where that failed (`pictures.drawn`).
+    """
+    path = workdir / "figures" / "sweep.png"
+    return path if pictures.drawn("sweep", lambda: _bands(rows, workdir), path) else "not drawn"
+
+
+def _bands(rows, workdir):
     from vae_jax import plotting
     from vae_jax.plotting import curves
 
@@ -80,7 +116,5 @@ def figure(rows, workdir):
             values = np.full((len(runs), len(longest[0])), np.nan)
             for own, run in zip(values, runs, strict=True):
                 own[: 0 if run is None else len(run[1])] = () if run is None else run[1]
-            bands[setting_name(row)] = longest[0], values
-    path = workdir / "figures" / "sweep.png"
-    plotting.save(curves.bands(bands, label=f"validation {judged}, mean and standard error over seeds"), path)
-    return path
+            bands[plotting.plain(setting_name(row))] = longest[0], values
+    return curves.bands(bands, label=f"validation {judged}, mean and standard error over seeds")

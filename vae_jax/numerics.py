@@ -90,3 +90,10 @@ def _scale_gradient_jvp(primals, tangents):
 def bits_per_dim(nats, event_size):
     """Nats of one event, as a code length in bits for each of its `event_size` dimensions."""
     return -nats / (event_size * LOG_2)
+
+
+def as_jax(tree):
+    """`tree` with JAX arrays for NumPy arrays. A traced index cannot read an array of NumPy, which parameters from a
+    file or from `jax.device_get` are.
+    """
+    return jax.tree.map(jnp.asarray, tree)

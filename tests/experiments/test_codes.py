@@ -1,6 +1,7 @@
 """The table of codes as a user meets it, from a sweep of two small auto-encoders."""
 
 import csv
+import glob
 import json
 import os
 import subprocess
@@ -63,3 +64,22 @@ def test_rows_are_means_over_seeds(swept, tmp_path):
 def test_a_pattern_without_folders_is_named(tmp_path):
     done = launch("experiments.codes", f"--workdirs={tmp_path}/none*", f"--out={tmp_path}")
     assert done.returncode == 1 and "none* matches no folder" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_names_of_rows_are_no_paths_and_a_figure_that_fails_costs_no_table(swept, tmp_path):
+    """A folder whose name holds what a table, a formula and a file name cannot; and planes.png cannot be written."""
+    workdir, _ = swept
+    folders = sorted((workdir / "members").iterdir())
+    odd = tmp_path / "a|b $x_{ ..;c"
+    odd.symlink_to(folders[0], target_is_directory=True)
+    (tmp_path / "out" / "planes.png").mkdir(parents=True)
+    patterns = [f"--workdirs={glob.escape(str(odd))}", f"--workdirs={folders[-1]}"]
+    done = launch(
+        "experiments.codes", *patterns, "--num_train=100", "--num_test=20", "--draw=2", f"--out={tmp_path}/out"
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "figure planes was not drawn" in done.stderr and "Traceback" not in done.stderr
+    table = (tmp_path / "out" / "codes.md").read_text(encoding="utf-8")
+    assert table in done.stdout and len({line.replace(r"\|", "").count("|") for line in table.splitlines()[:4]}) == 1
+    assert len(list((tmp_path / "out" / "samples").iterdir())) == 2

@@ -123,3 +123,77 @@ def test_a_run_that_has_not_ended_is_named(tmp_path):
     (tmp_path / "results.json").write_text(json.dumps({"train/diverged": True}))
     with pytest.raises(ValueError, match="is diverged"):
         compare.results_of(tmp_path)
+
+
+def row(model, log_prob, kind="="):
+    return compare.Row(model, kind, log_prob, 0.1, None if log_prob is None else 1.0, 10, 1.0, 1.0)
+
+
+def test_bold_is_what_the_paired_difference_does_not_refute():
+    """The images differ by 20 nats and the models by little: by the errors of the means alone nothing could be told."""
+    rng = np.random.default_rng(0)
+    easy, noise = rng.normal(-90, 20, 1000), rng.normal(size=(3, 1000))
+    noise = (noise - noise.mean(1, keepdims=True)) / noise.std(1, ddof=1, keepdims=True)
+    each = {
+        "best": easy,
+        "equal": easy - 1.9 / np.sqrt(1000) - noise[0],
+        "worse": easy - 2.1 / np.sqrt(1000) - noise[1],
+    }
+    each |= {"bound": easy - 0.5 - noise[2] - 100.0}  # a density, 100 nats below the mass by its offset
+    rows = [row(name, values.mean() + (100.0 if name == "bound" else 0.0)) for name, values in each.items()]
+    rows += [row("autoencoder", None, "-")]
+    assert compare.not_worse(rows, each) == {"best", "equal"}
+    lines = compare.markdown(rows, compare.not_worse(rows, each)).splitlines()
+    assert [line.split("|")[1].strip() for line in lines if "**" in line] == ["best", "equal"]
+    assert lines[-1] == compare.NOTE
+    same = {name: easy for name in ("a", "b")}
+    assert compare.not_worse([row(name, -90.0) for name in same], same) == {"a", "b"}
+
+
+def test_one_model_or_one_image_refutes_nothing():
+    assert compare.not_worse([row("a", -1.0), row("b", None)], {"a": np.ones(5)}) == set()
+    assert compare.not_worse([row("a", -1.0), row("b", -2.0)], {"a": np.ones(1), "b": np.ones(1)}) == set()
+    table = compare.markdown([row("a|b\nc", -1.0)._replace(log_prob_se=None)])
+    assert "**" not in table and r"| a\|b c | = | −1.00 ± ? |" in table
+    with pytest.raises(ValueError, match=r"not of the same test images: \{'a': 2, 'b': 3\}"):
+        compare.not_worse([row("a", -1.0), row("b", -2.0)], {"a": np.ones(2), "b": np.ones(3)})
+
+
+def test_names_of_runs_are_short_where_that_is_clear(tmp_path, monkeypatch):
+    for path in ("x/run", "y/run", "y/other"):
+        (tmp_path / path).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "y")
+    named = compare.named(["../*/run", "other", "../y/other/", "../x/../y/run", "."])
+    assert {name: path.resolve().relative_to(tmp_path).as_posix() for name, path in named.items()} == {
+        "../x/run": "x/run",
+        "../y/run": "y/run",
+        "other": "y/other",
+        "y": "y",
+    }
+
+
+@pytest.mark.slow
+def test_log_p_of_every_image_is_what_the_results_average(runs, tmp_path, monkeypatch):
+    for name in ("gaussian", "softmax"):
+        experiment = setup.build(setup.load_config(runs / name))
+        results, params = compare.results_of(runs / name), compare.restored(runs / name, experiment)
+        (runs / name / "log_prob.npy").unlink(missing_ok=True)
+        values = compare.log_prob_of_images(runs / name, experiment, params, results)
+        assert values.mean() == pytest.approx(results["test/log_prob"], rel=1e-6) and len(values) == 32
+        np.testing.assert_array_equal(np.load(runs / name / "log_prob.npy"), values)
+        monkeypatch.setattr(likelihood, "exact", None)  # the file will do
+        monkeypatch.setattr(likelihood, "log_likelihood", None)
+        again = compare.log_prob_of_images(runs / name, experiment, params, results)
+        np.testing.assert_array_equal(again, values)
+        np.save(runs / name / "log_prob.npy", values + 1.0)  # of another checkpoint: computed again
+        with pytest.raises(TypeError):
+            compare.log_prob_of_images(runs / name, experiment, params, results)
+        monkeypatch.undo()
+
+
+@pytest.mark.slow
+def test_tables_are_written_where_the_sheet_cannot_be_drawn(runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("vae_jax.plotting.images.named_rows", lambda rows: 1 / 0)
+    compare.compare({name: runs / name for name in ("gaussian", "softmax")}, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"table.md", "table.csv"}
+    assert (tmp_path / "table.md").read_text(encoding="utf-8") in capsys.readouterr().out

@@ -7,10 +7,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from absl import logging
 from sklearn.datasets import load_digits
 
-from experiments import pictures, report, setup
+from experiments import pictures, report, run, setup
 from vae_jax.data import idx
+from vae_jax.distributions import Deterministic
 from vae_jax.evaluation import likelihood
 from vae_jax.training import loop, sharding
 
@@ -180,3 +182,91 @@ def test_a_mistake_in_the_config_gets_one_clear_error(change, message, images):
         experiment = setup.build(config)
         state, _, _ = loop.start(experiment.learner, experiment.stream, experiment.key)
         jax.eval_shape(experiment.learner.step, state, experiment.split("valid"))
+
+
+def everything(model, params, key, x, context):
+    """All that a model draws, and every density and mean of it."""
+    keys = iter(jax.random.split(key, 8))
+
+    def of(distribution, x=None):
+        z = distribution.sample(next(keys))
+        point = isinstance(distribution, Deterministic)
+        log_prob = () if point else distribution.log_prob(z if x is None else x)
+        return z, log_prob, distribution.mean() if hasattr(distribution, "mean") else ()
+
+    values = [model.sample(params, next(keys), context)] if model.sample else []
+    values += [model.log_prob(params, x, context)] if model.log_prob else []
+    values += [model.bound(params, next(keys), x, context)] if model.bound else []
+    values += [of(model.density(params, context), x)] if model.density else []
+    if model.latent:
+        posterior = model.latent.posterior(params, x, context)
+        values += [of(posterior), of(model.latent.likelihood(params, posterior.mean(), context), x)]
+        values += [of(model.latent.prior(params, context))] if model.latent.prior else []
+    return values
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_parameters_may_be_numpy_arrays(name, images):
+    """As a file or `jax.device_get` gives them, while a key or an image is traced; and the other way round."""
+    experiment = setup.build(smoke(name, images))
+    model, batch = experiment.model, jax.tree.map(np.asarray, experiment.split("valid"))
+    batch = jax.tree.map(lambda a: a[: experiment.stream.batch_size], batch)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), batch)
+    params = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes)
+    x, context, key = batch["x"][0], batch.get("context", [None])[0], jax.random.key(0)
+    held = jax.eval_shape(lambda key, x, context: everything(model, params, key, x, context), key, x, context)
+    traced = jax.eval_shape(lambda params: everything(model, params, key, x, context), params)
+    assert held == traced and held
+
+
+QUICK = ("multivariate_normal_digits", "ngram_text")  # two that compile little; of the others -m slow
+
+
+@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in CONFIGS])
+def test_every_config_comes_to_its_results_and_all_its_figures(name, images, tmp_path, monkeypatch):
+    """`run.complete`, which draws from NumPy arrays, and what it has measured once more from the checkpoint as such."""
+    failures = []
+    monkeypatch.setattr(logging, "warning", lambda message, *args: failures.append(message % args))
+    config = smoke(name, images)
+    config["eval"].update({"num_samples": 2, "num_test": 8})
+    results = run.complete(config, tmp_path)
+    assert json.loads((tmp_path / "results.json").read_text()) == json.loads(json.dumps(results))
+    figures = {path.name for path in (tmp_path / "figures").iterdir()}
+    experiment = setup.build(setup.load_config(tmp_path))
+    assert figures == expected_figures(experiment, config)
+    fitted = setup.restore(tmp_path, experiment.config, experiment.learner, experiment.stream)
+    params = jax.device_get(fitted.params)
+    again = report.evaluate(experiment, params, **config["eval"], progress=False)
+    measured = {key: value for key, value in results.items() if key.startswith("test/")}
+    assert again.keys() == measured.keys()
+    numbers = {key for key, value in measured.items() if not isinstance(value, str)}
+    for key in numbers:
+        np.testing.assert_allclose(again[key], measured[key], rtol=1e-3, atol=1e-3, err_msg=key)
+    assert not failures
+
+
+def expected_figures(experiment, config):
+    """The names of all files that a config's figures are, by what its model and data have."""
+    model, names = experiment.model, {"training.png"}
+    images = not (experiment.dataset.vocabulary or experiment.dataset.encoding)
+    if experiment.dataset.vocabulary:
+        names |= {"samples.txt"}
+        if model.latent:
+            names |= {f"{page}.txt" for page in ("reconstructions", "neighbours", "interpolations")}
+            names |= {"interpolations_drawn.txt"}
+    elif experiment.dataset.encoding and model.sample:
+        names |= {"sounds", "sounds.png"}
+    if model.latent:
+        names |= {"latents.png"}
+    if images and model.latent:
+        names |= {"reconstructions.png", "reconstruction_samples.png", "interpolations.png"}
+        names |= {"samples.png", "samples_of_pixels.png"} if model.latent.prior else set()
+    elif images:
+        names |= {"samples_of_pixels.png"}
+    diagonal = config["model"].get("posterior", {}).get("name") == "normal" and "levels" not in config["model"]
+    standard = config["model"].get("prior", {"name": "standard"})["name"] == "standard"
+    if model.latent and model.latent.prior and diagonal and standard:
+        names |= {"rate_per_dimension.png"}
+        if images and config["model"]["latent_dim"] == 2:
+            names |= {"manifold.png", "manifold_quantiles.png"}
+    return names

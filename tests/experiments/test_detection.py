@@ -162,3 +162,10 @@ def test_a_class_left_out_is_never_shown():
     assert all(set(labels) == {1, 2, 3, 4, 5, 6, 7, 9} for labels in shown)
     feed = experiment.stream.feed(0, 1)
     assert len(feed["stored"]["x"]) == len(shown[0]) == np.sum(~np.isin(sources.load("digits").train.label, [0, 8]))
+
+
+def test_a_figure_that_fails_costs_no_number(vae, monkeypatch, noise):
+    monkeypatch.setattr("vae_jax.plotting.scores.histograms", lambda *_, **__: 1 / 0)
+    (vae / "figures" / "outliers.png").unlink(missing_ok=True)
+    results = measure(vae, "idx", noise, num_images=4, num_samples=2, num_steps=1)
+    assert "−log p(x)" in detection.table(results) and not (vae / "figures" / "outliers.png").exists()

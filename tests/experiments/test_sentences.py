@@ -3,8 +3,9 @@
 import jax
 import numpy as np
 import pytest
+from absl import logging
 
-from experiments import report, sentences, setup
+from experiments import pictures, report, sentences, setup
 from experiments.configs import text_vae_text
 
 
@@ -15,7 +16,8 @@ def pages(tmp_path_factory):
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda a: rng.normal(scale=0.5, size=a.shape).astype(a.dtype), shapes)  # the host's
     folder = tmp_path_factory.mktemp("figures")
-    sentences.write(experiment, params, folder, jax.random.key(1))
+    for write in sentences.pages(experiment, params, jax.random.key(1), folder).values():
+        write()
     decode, x = experiment.dataset.vocabulary.decode, experiment.split("test")["x"]
     lines = {path.stem: path.read_text().splitlines() for path in folder.iterdir()}
     return lines, [decode(row) for row in x[: sentences.EXAMPLES]]
@@ -51,3 +53,20 @@ def test_a_remedy_that_there_is_not_is_refused():
     with pytest.raises(ValueError, match="unknown value 'cyclic'; did you mean 'cyclical'"):
         text_vae_text.get_config("cyclic")
     assert text_vae_text.get_config("aggressive,smoke").learner.name == "aggressive"
+
+
+def test_one_test_sentence_has_no_path_and_loses_no_other_page(tmp_path, monkeypatch):
+    experiment = setup.build(text_vae_text.get_config("smoke").to_dict())
+    test = experiment.dataset.test
+    experiment = experiment._replace(dataset=experiment.dataset._replace(test=test._replace(x=test.x[:1])))
+    batch = {"x": experiment.split("valid")["x"][:2]}
+    params = jax.device_get(jax.jit(experiment.model.init)(jax.random.key(0), batch))
+    monkeypatch.setattr(sentences, "DRAWS", 3)
+    lines = []
+    monkeypatch.setattr(logging, "warning", lambda message, *args: lines.append(message % args))
+    folder = pictures.figures(experiment, params, tmp_path)
+    reason = "was not drawn: a path needs two test sentences, and there is 1"
+    assert lines[:2] == [f"figure interpolations {reason}", f"figure interpolations_drawn {reason}"]
+    names = {path.name for path in folder.iterdir()}
+    assert names >= {"samples.txt", "reconstructions.txt", "neighbours.txt", "latents.png"}
+    assert len((folder / "reconstructions.txt").read_text(encoding="utf-8").splitlines()) == 4

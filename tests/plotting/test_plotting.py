@@ -1,9 +1,11 @@
+import pathlib
+
 import matplotlib
 import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from vae_jax.plotting import PALETTE, curves, images, latents, save, scores, styled
+from vae_jax.plotting import PALETTE, curves, file_name, images, latents, plain, save, scores, styled
 
 RNG = np.random.default_rng(0)
 
@@ -71,6 +73,35 @@ def test_saved_grid_holds_the_very_pixels(tmp_path, channels):
     np.testing.assert_array_equal(sheet[::scale, ::scale][:28, :28], np.broadcast_to(x[0], (28, 28, 3)))
     places = [(i, j) for i in range(page.shape[0] - height + 1) for j in range(page.shape[1] - width + 1)]
     assert any((page[i : i + height, j : j + width] == sheet).all() for i, j in places)
+
+
+@pytest.mark.parametrize("channels", [2, 4, 5])
+def test_other_numbers_of_channels_stand_side_by_side_in_grey(channels):
+    x = noise(3, 6, 4, channels)
+    shown = images.pixels(x)
+    assert shown.shape == (3, 6, channels * 5 - 1, 1)
+    for channel in range(channels):
+        np.testing.assert_array_equal(shown[:, :, 5 * channel : 5 * channel + 4, 0], x[..., channel])
+    assert (shown[:, :, 4::5] == 128).all()
+    sheet = images.grid(x, ncols=3).axes[0].images[0].get_array()
+    scale = (sheet.shape[1] - 4) // (3 * (channels * 5 - 1))
+    np.testing.assert_array_equal(sheet[::scale, ::scale, 0][:6, : channels * 5 - 1], shown[0, ..., 0])
+    several = images.reconstruction_samples(x, noise(3, 4, 6, 4, channels)), images.reconstructions(x, x)
+    several += (images.interpolation(x[0], x[1], x, x, np.ones((3, 2)), np.ones((3, 2))),)
+    several += (images.manifold(noise(2, 2, 6, 4, channels), np.arange(2)), images.named_rows({"a": x}))
+    assert all(figure.axes for figure in several)
+
+
+def test_a_row_of_fewer_images_ends_in_white():
+    x = noise(5, 4, 4, 1) // 2
+    (axes,) = images.named_rows({"two": x[:2], "five": x}).axes
+    cells = np.array([[centre(axes, row, column, 2, 5) for column in range(5)] for row in (0, 1)])
+    assert (cells[0, 2:] == 255).all() and (cells[1] < 255).all() and (cells[0, :2] < 255).all()
+
+
+def test_rows_lower_than_a_line_of_text_have_one_label():
+    (axes,) = images.reconstructions(noise(3, 1, 40, 1), noise(3, 1, 40, 1)).axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["$x$, $\\hat{x}$"]
 
 
 def test_floats_and_bytes_draw_the_same():
@@ -146,6 +177,16 @@ def test_interpolation_bears_codes_that_span_no_plane():
         assert drawn and all(np.isfinite(points).all() for points in drawn)
 
 
+def test_interpolation_without_a_prior_draws_none_and_names_its_pairs():
+    chord, arc = paths(2, 5, 6)
+    pictures = noise(2, 8, 8, 1), noise(2, 8, 8, 1), noise(2, 5, 8, 8, 1), noise(2, 5, 8, 8, 1)
+    figure = images.interpolation(*pictures, chord, arc, names=["class 3", "class 8"], prior=False)
+    *blocks, plane, norms = figure.axes
+    assert not plane.patches and not norms.patches and len(norms.lines) == 2
+    assert not any("prior" in text or "sqrt" in text for text in names(figure))
+    assert [block.get_ylabel() for block in blocks] == ["class 3", "", "", "class 8", "", ""]
+
+
 # --- latents ----------------------------------------------------------------------------------------------------------
 
 
@@ -181,6 +222,28 @@ def test_planes_are_scatters_side_by_side():
     assert [axes.get_legend() is not None for axes in figure.axes] == [False, True, False]
     tops = [axes.get_position().y1 for axes in figure.axes]
     assert tops[0] == pytest.approx(tops[1]) and tops[2] < figure.axes[0].get_position().y0
+
+
+def test_planes_have_the_circles_of_their_own_prior():
+    codes = {"vae": RNG.standard_normal((40, 2)), "autoencoder": RNG.standard_normal((40, 2))}
+    figure = latents.planes(codes, radii={"vae": (2,), "autoencoder": ()})
+    assert [[circle.radius for circle in axes.patches] for axes in figure.axes] == [[2], []]
+
+
+def test_codes_that_are_not_finite_are_left_out():
+    z = RNG.standard_normal((20, 2))
+    spoiled = np.where(np.arange(20)[:, None] % 4 == 0, [[np.nan, np.inf]], z)
+    for axes in (latents.scatter(spoiled).axes[0], latents.planes({"a": spoiled}).axes[0]):
+        drawn = axes.collections[0].get_offsets()
+        np.testing.assert_array_equal(np.sort(drawn, axis=0), np.sort(z[np.arange(20) % 4 > 0], axis=0))
+        assert np.isfinite([axes.get_xlim(), axes.get_ylim()]).all()
+    with pytest.raises(ValueError, match="no code is finite"):
+        latents.scatter(np.full((3, 2), np.nan))
+
+
+def test_more_classes_than_colours_and_markers_have_no_legend():
+    axes = latents.scatter(RNG.standard_normal((60, 2)), np.arange(60) + 7).axes[0]
+    assert axes.get_legend() is None and axes.get_title(loc="left") == "60 classes: colours repeat"
 
 
 def test_kl_per_dimension_is_sorted_and_counts_active_ones():
@@ -256,6 +319,15 @@ def test_histograms_have_area_one_over_the_same_bins():
     assert {"mnist", "others", "$-\\log p(x)$  (nats)"} <= set(names(figure))
 
 
+def test_scores_that_are_not_finite_are_left_out():
+    spoiled = np.array([np.nan, 1.0, 2.0, np.inf])
+    figure = scores.histograms(spoiled, [3.0, -np.inf], label="score", num_bins=4)
+    edges = next(patch for patch in figure.axes[0].patches if patch.get_label() == "inliers").get_data().edges
+    assert (edges[0], edges[-1]) == (1.0, 3.0)
+    with pytest.raises(ValueError, match="no score of the inliers, or of the outliers, is finite"):
+        scores.histograms([np.nan], [1.0], label="score")
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
@@ -264,7 +336,6 @@ def test_histograms_have_area_one_over_the_same_bins():
     [
         (lambda: images.grid(noise(4, 8, 8)), r"images must have shape \[N, H, W, C\].*found \[4, 8, 8\]"),
         (lambda: images.grid(noise(0, 8, 8, 1)), r"none of it empty; found \[0, 8, 8, 1\]"),
-        (lambda: images.grid(noise(4, 8, 8, 2)), r"1 or 3 channels.*\[4, 8, 8, 2\]"),
         (lambda: images.grid(noise(4, 8, 8, 1) * 1.0), r"uint8 or floats in \[0, 1\]; found float64"),
         (lambda: images.tile(noise(4, 8, 8, 1), ncols=0), r"ncols must be at least 1; found 0"),
         (
@@ -303,6 +374,73 @@ def test_style_is_worn_and_taken_off():
     families = {text.get_fontfamily()[0] for text in figure.findobj(matplotlib.text.Text)}
     assert families == {"STIXGeneral"}
     assert styled(lambda: figure)() is figure
+
+
+HOSTILE = {
+    "text.usetex": True,  # and no LaTeX
+    "text.parse_math": False,
+    "image.origin": "lower",
+    "image.interpolation": "bicubic",
+    "axes.grid": True,
+    "axes.grid.which": "both",
+    "axes.unicode_minus": False,
+    "figure.constrained_layout.use": True,
+    "figure.autolayout": True,
+    "figure.facecolor": "black",
+    "savefig.bbox": "tight",
+    "savefig.transparent": True,
+    "savefig.dpi": 30,
+    "xtick.direction": "in",
+    "xtick.minor.visible": True,
+    "axes.xmargin": 0.4,
+    "legend.loc": "lower left",
+    "font.size": 40.0,
+}
+
+
+@pytest.mark.parametrize("name", ["images", "latents", "curves", "scores", "interpolation"])
+def test_a_users_settings_change_no_figure(name, tmp_path):
+    x, z = noise(4, 8, 8, 1), RNG.standard_normal((30, 2))
+    chord, arc = paths(1, 5, 6)
+    pictures = noise(1, 8, 8, 1), noise(1, 8, 8, 1), noise(1, 5, 8, 8, 1), noise(1, 5, 8, 8, 1)
+    draw = {
+        "images": lambda: images.grid(x, title="$x$"),
+        "latents": lambda: latents.scatter(z, np.arange(30) % 3),
+        "curves": lambda: curves.training({"bound": (np.arange(9.0), -np.arange(9.0))}),
+        "scores": lambda: scores.histograms(z[:, 0], z[:, 1], label=r"$-\log p(x)$"),
+        "interpolation": lambda: images.interpolation(*pictures, chord, arc, names=["class 1"]),
+    }[name]
+    save(draw(), tmp_path / "usual.png")
+    with matplotlib.rc_context(HOSTILE):
+        save(draw(), tmp_path / "hostile.png")
+    assert (tmp_path / "usual.png").read_bytes() == (tmp_path / "hostile.png").read_bytes()
+
+
+def test_names_from_data_are_no_formulas_and_no_paths():
+    assert set(names(images.named_rows({plain("a$b_{$"): noise(2, 4, 4, 1)}))) == {r"a\$b_{\$"}
+    kept = ["vae_digits", "seed=1,learning_rate=0.001", "bits (10)", "Größe", "vae digits-smoke"]
+    assert [file_name(name) for name in kept] == kept
+    odd = [
+        "../up",
+        "/root",
+        "a/b",
+        "a_b",
+        "a\\b",
+        "",
+        ".",
+        "..",
+        ".hidden",
+        "a\0b",
+        "x" * 400,
+        "x" * 401,
+        "ж" * 200,
+        "a\nb",
+    ]
+    given = [file_name(name) for name in odd]
+    assert len(set(given)) == len(odd)
+    for name in given:
+        assert pathlib.PurePath(name).name == name and "\0" not in name and "\n" not in name
+        assert not name.startswith(".") and 0 < len(name.encode()) <= 200
 
 
 def test_save_writes_the_whole_file_again_and_again(tmp_path):

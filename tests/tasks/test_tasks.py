@@ -143,3 +143,8 @@ def test_clusters_are_the_components_of_a_mixture(linear_gaussian):
     for other in (tractable(None, lambda params, context=None: Normal.standard((1,))), model._replace(density=None)):
         with pytest.raises(ValueError, match="this family's density has none"):
             cluster.label(other, None, x)
+
+
+def test_an_autoencoder_has_no_manifold(linear_gaussian):
+    with pytest.raises(ValueError, match="this model has none"):
+        manifold.decode_grid(linear_gaussian.latent._replace(prior=None), None, jnp.arange(3.0))

@@ -12,10 +12,10 @@ class Permutation:
     order: jax.Array
 
     def forward_and_log_det(self, x):
-        return x[self.order], jnp.zeros(())
+        return jnp.asarray(x)[self.order], jnp.zeros(())
 
     def inverse_and_log_det(self, y):
-        return y[jnp.argsort(self.order)], jnp.zeros(())
+        return jnp.asarray(y)[jnp.argsort(self.order)], jnp.zeros(())
 
 
 @struct.dataclass

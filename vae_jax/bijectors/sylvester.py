@@ -34,12 +34,12 @@ class Sylvester:
         """
         r1, r2, slope = self._triangles()
         rotate, rotate_back = self._rotations()
-        w = rotate_back(y)
+        w, b = rotate_back(y), jnp.asarray(self.b)
 
         def substitute(step, carry):
             v, height = carry
             i = w.size - 1 - step
-            target, constant = w[i] - r1[i] @ height, r2[i] @ v + self.b[i]
+            target, constant = w[i] - r1[i] @ height, r2[i] @ v + b[i]
             one = jnp.tanh(ridge_root(slope[i], r2[i, i] * target + constant))
             return v.at[i].set(target - r1[i, i] * one), height.at[i].set(one)
 

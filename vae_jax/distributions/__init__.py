@@ -10,7 +10,7 @@ from vae_jax.distributions.discrete import Bernoulli, Categorical, OneHot
 from vae_jax.distributions.kl import has_closed_form, kl_divergence, kl_per_dim
 from vae_jax.distributions.mixture import Mixture
 from vae_jax.distributions.ngram import BackedOff
-from vae_jax.distributions.normal import LowRankNormal, MultivariateNormal, Normal
+from vae_jax.distributions.normal import LowRankNormal, MultivariateNormal, Normal, is_standard_normal
 from vae_jax.distributions.pixels import DiscretizedLogisticMixture, NormalMixtures
 from vae_jax.distributions.relaxed import RelaxedBernoulli, RelaxedOneHot, relax
 from vae_jax.distributions.reshaped import Reshaped
@@ -51,6 +51,7 @@ __all__ = [
     "draw",
     "has_closed_form",
     "is_discrete",
+    "is_standard_normal",
     "kl_divergence",
     "kl_per_dim",
     "num_levels",

@@ -10,6 +10,7 @@ from flax import struct
 
 from vae_jax.distributions.heads import abstract
 from vae_jax.distributions.transformed import mean_of_draws
+from vae_jax.numerics import as_jax
 
 
 @struct.dataclass
@@ -30,11 +31,12 @@ class Autoregressive:
 
     def complete(self, key, x, num_given):
         """A draw of p(x | its first `num_given` dimensions), these as they are in x; the others may be anything."""
+        params = as_jax(self.params)
         dimension = jnp.arange(len(x)).reshape(-1, *[1] * (x.ndim - 1))
         x = jnp.where(dimension < num_given, x, 0.0)  # zeros times what is not a number would not be zero
 
         def draw(d, x):
-            conditional = jax.tree.map(lambda a: a[d], self.conditionals(self.params, x))
+            conditional = jax.tree.map(lambda a: a[d], as_jax(self.conditionals(params, x)))
             return x.at[d].set(conditional.sample(jax.random.fold_in(key, d)))
 
         return jax.lax.fori_loop(num_given, self.event_shape[0], draw, x)
@@ -76,15 +78,16 @@ class Series:
 
     def complete(self, key, x, num_given):
         """A draw of p(x | its first `num_given` samples), these as they are in x; the same as that of `uncached`."""
+        params = as_jax(self.params)
 
         def draw(state, item):
             (kept, previous), (t, x) = state, item
-            kept, conditional = self.step(self.params, kept, previous, t)
+            kept, conditional = self.step(params, kept, previous, t)
             drawn = conditional.sample(jax.random.fold_in(key, t)).astype(x.dtype)
             x = jnp.where(t < num_given, x, drawn)
             return (kept, x), x
 
-        begin = (self.start(self.params), jnp.zeros((), x.dtype))
+        begin = (self.start(params), jnp.zeros((), x.dtype))
         return jax.lax.scan(draw, begin, (jnp.arange(len(x)), x))[1]
 
     def uncached(self):
@@ -139,17 +142,18 @@ class RasterScan:
     def complete(self, key, x, num_given):
         """A draw of p(x | its first `num_given` pixels), these as they are in x; the same as that of `uncached`."""
         height, width, channels = self.event_shape
-        no_rows, no_pixels = self.cached.start(self.params)
+        params = as_jax(self.params)
+        no_rows, no_pixels = self.cached.start(params)
 
         def draw_row(carry, row):
             kept, above = carry
             i, x = row
-            kept, given = self.cached.row(self.params, kept, above, i)
+            kept, given = self.cached.row(params, kept, above, i)
 
             def draw_pixel(carry, pixel):
                 kept, left = carry
                 j, x, given = pixel
-                kept, conditional = self.cached.pixel(self.params, kept, left, i, j, given)
+                kept, conditional = self.cached.pixel(params, kept, left, i, j, given)
                 t = i * width + j
                 drawn = conditional.sample(jax.random.fold_in(key, t)).astype(x.dtype)
                 x = jnp.where(t < num_given, x, drawn)

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from vae_jax.numerics import as_jax
+
 
 @struct.dataclass
 class BackedOff:
@@ -29,9 +31,10 @@ class BackedOff:
         return f"integers below {self.vocabulary_size}"
 
     def log_prob(self, w):
-        grams = self._grams(jnp.append(self.history, w))
+        levels = as_jax(self.levels)
+        grams = self._grams(levels, jnp.append(self.history, w))
         p = jnp.where(w == 0, 0.0, 1.0 / (self.vocabulary_size - 1))
-        for k, level in enumerate(self.levels):
+        for k, level in enumerate(levels):
             (node, seen), (place, found) = ([a[i] for a in grams[k + j]] for i, j in ((-2, 0), (-1, 1)))
             p = jnp.where(found, level["weight"][place], 0.0) + jnp.where(seen, level["backoff"][node], 1.0) * p
         return jnp.log(p)
@@ -40,10 +43,11 @@ class BackedOff:
         """Exact: p is a mixture over orders. From the highest on, an order answers with probability 1 - backoff(h), by
         the inverse of its cumulative weights; where none does, all words but <pad> are alike.
         """
-        grams = self._grams(self.history)
+        levels = as_jax(self.levels)
+        grams = self._grams(levels, jnp.asarray(self.history))
         word, answered = jax.random.randint(jax.random.fold_in(key, 0), (), 1, self.vocabulary_size), jnp.asarray(False)
-        for k in reversed(range(len(self.levels))):
-            level, (node, seen) = self.levels[k], [a[-1] for a in grams[k]]
+        for k in reversed(range(len(levels))):
+            level, (node, seen) = levels[k], [a[-1] for a in grams[k]]
             low, high = level["first"][node], level["first"][node + 1]
             chosen, u = jax.random.uniform(jax.random.fold_in(key, k + 1), (2,))
             total = level["cumulative"][high - 1]
@@ -53,12 +57,12 @@ class BackedOff:
             answered |= answers
         return word
 
-    def _grams(self, words):
+    def _grams(self, levels, words):
         """For k = 0, 1, ..., of all k-grams of `words`, from the first to the last, the place in level k - 1 and
         whether it is there.
         """
         grams = [(jnp.zeros(len(words) + 1, jnp.int32), jnp.ones(len(words) + 1, bool))]
-        for k, level in enumerate(self.levels[: len(words)]):
+        for k, level in enumerate(levels[: len(words)]):
             node, seen = (a[:-1] for a in grams[k])
             place, found = jax.vmap(_child, (None, 0, 0))(level, node, words[k:])
             grams.append((jnp.where(seen & found, place, 0), seen & found))

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from vae_jax.numerics import LOG_2PI
@@ -120,3 +121,8 @@ class MultivariateNormal:
 
     def mean(self):
         return self.loc
+
+
+def is_standard_normal(distribution) -> bool:
+    """Return True for N(0, I) over one event, by its type and its values."""
+    return isinstance(distribution, Normal) and not np.any(distribution.loc) and not np.any(distribution.log_scale)

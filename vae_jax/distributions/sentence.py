@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from vae_jax.distributions.discrete import Categorical
+from vae_jax.numerics import as_jax
 
 PAD, END = 0, 1  # the ids of `data.text`; PAD is what follows the end, and what stands before the first word
 
@@ -56,7 +57,7 @@ class Sentence:
         def step(params, carry, previous):
             row, t = carry
             row = jnp.where(t > 0, row.at[t - 1].set(previous), row)
-            return (row, t + 1), jax.tree.map(lambda a: a[t], self.conditionals(params, row))
+            return (row, t + 1), jax.tree.map(lambda a: a[t], as_jax(self.conditionals(params, row)))
 
         return self.replace(start=start, step=step)
 
@@ -70,19 +71,20 @@ class Sentence:
 
     def unfold(self, choose):
         """The row of the words `choose(p(w_t | w_<t), t)`, PAD behind the end: one scan over the T places."""
+        params = as_jax(self.params)
 
         def extend(state, t):
             carry, previous, ended = state
-            carry, conditional = self.step(self.params, carry, previous)
+            carry, conditional = self.step(params, carry, previous)
             word = jnp.where(ended, PAD, choose(conditional, t)).astype(jnp.int32)
             return (carry, word, ended | (word == END)), word
 
-        begin = (self.start(self.params), jnp.asarray(PAD, jnp.int32), jnp.asarray(False))
+        begin = (self.start(params), jnp.asarray(PAD, jnp.int32), jnp.asarray(False))
         return jax.lax.scan(extend, begin, jnp.arange(self.length))[1]
 
     def log_prob(self, x):
         """Σ_t log p(x_t | x_<t) up to the end, in nats."""
-        return jnp.sum(jnp.where(predicted(x), self.log_probs(self.params, x), 0.0))
+        return jnp.sum(jnp.where(predicted(x), self.log_probs(as_jax(self.params), jnp.asarray(x)), 0.0))
 
 
 @struct.dataclass

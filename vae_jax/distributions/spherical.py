@@ -58,10 +58,11 @@ class VonMisesFisher:
         _, drop, radius = self._at(self._quantile(jax.random.uniform(key_latitude)))
         around = radius * _unit(jax.random.normal(key_around, (self.direction.size - 1,)))
         # From the pole, of ±e_1, that is further from μ: the reflection is smooth there.
-        pole = jnp.where(self.direction[0] > 0, -1.0, 1.0)
+        direction = jnp.asarray(self.direction)
+        pole = jnp.where(direction[0] > 0, -1.0, 1.0)
         point = jnp.concatenate([(pole * (1.0 - drop))[None], around])
-        mirror = (-self.direction).at[0].add(pole)
-        x = point - mirror * (mirror @ point / (1.0 + jnp.abs(self.direction[0])))
+        mirror = (-direction).at[0].add(pole)
+        x = point - mirror * (mirror @ point / (1.0 + jnp.abs(direction[0])))
         return x, -self.concentration * drop - self.log_normalizer()
 
     def log_prob(self, x):

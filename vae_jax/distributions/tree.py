@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from vae_jax.distributions.discrete import Bernoulli
+from vae_jax.numerics import as_jax
 
 
 @struct.dataclass
@@ -23,25 +24,27 @@ class Tree:
 
     def sample(self, key):
         """Ancestral: x_d = [ε_d < logit], ε_d logistic noise, along `order`."""
-        epsilon = jax.random.logistic(key, self.parent.shape, self.logits.dtype)
+        order, parent, logits = as_jax((self.order, self.parent, self.logits))
+        epsilon = jax.random.logistic(key, parent.shape, logits.dtype)
 
         def draw(x, d):
-            logit = self.logits[d, x[self.parent[d]].astype(jnp.int32)]
+            logit = logits[d, x[parent[d]].astype(jnp.int32)]
             return x.at[d].set((epsilon[d] < logit).astype(x.dtype)), None
 
-        return jax.lax.scan(draw, jnp.zeros_like(epsilon), self.order)[0]
+        return jax.lax.scan(draw, jnp.zeros_like(epsilon), order)[0]
 
     def log_prob(self, x):
         """Σ_d log p(x_d | x_{parent(d)}), in nats."""
-        logits = jnp.where(x[self.parent] > 0.5, self.logits[:, 1], self.logits[:, 0])
+        logits = jnp.where(jnp.asarray(x)[self.parent] > 0.5, self.logits[:, 1], self.logits[:, 0])
         return Bernoulli(logits).log_prob(x)
 
     def mean(self):
         """p(x_d = 1), exact: p_d = (1 - p_parent) σ(l_d0) + p_parent σ(l_d1) along `order`."""
+        order, parent = as_jax((self.order, self.parent))
         bright = jax.nn.sigmoid(self.logits)
 
         def marginal(p, d):
-            above = p[self.parent[d]]
+            above = p[parent[d]]
             return p.at[d].set((1.0 - above) * bright[d, 0] + above * bright[d, 1]), None
 
-        return jax.lax.scan(marginal, jnp.zeros_like(bright[:, 0]), self.order)[0]
+        return jax.lax.scan(marginal, jnp.zeros_like(bright[:, 0]), order)[0]

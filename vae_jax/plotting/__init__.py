@@ -4,11 +4,12 @@ Every function returns a `matplotlib.figure.Figure` that belongs to no window an
 """
 
 import functools
+import hashlib
 import io
 import os
 import pathlib
 
-import matplotlib
+import matplotlib.style
 import numpy as np
 from matplotlib.transforms import Bbox
 
@@ -24,8 +25,6 @@ MARKERS = "os^Dv"
 
 STYLE = {
     "figure.dpi": DPI,
-    "figure.constrained_layout.use": False,  # whatever the caller's settings: these pages are laid out by hand
-    "figure.autolayout": False,
     "savefig.facecolor": "white",
     "font.family": "STIXGeneral",
     "mathtext.fontset": "stix",
@@ -55,12 +54,33 @@ STYLE = {
 }
 
 
+def in_style():
+    """The common style on matplotlib's defaults: nothing of a user's settings (TeX, a layout, an origin) is left."""
+    return matplotlib.style.context(["default", STYLE])
+
+
+def plain(text) -> str:
+    """`text` that comes from data or from a user, as a figure shows it: a dollar sign begins no formula."""
+    return str(text).replace("$", r"\$")
+
+
+def file_name(name) -> str:
+    """`name`, which comes from data or from a user, as the name of one file: letters, digits and a few signs are kept,
+    any other is an underscore. A name that this changes, or that is long, ends in a digest, so that no two are alike.
+    """
+    safe = "".join(c if c.isalnum() or c in " ,.=+-_()" else "_" for c in str(name)).lstrip(".")
+    short = safe.encode()[:150].decode(errors="ignore")
+    if short == str(name) and short:
+        return short
+    return f"{short}-{hashlib.sha256(str(name).encode(errors='replace')).hexdigest()[:8]}"
+
+
 def styled(draw):
     """Lets `draw(...) -> Figure` draw in the common style, and leaves matplotlib's own settings as they were."""
 
     @functools.wraps(draw)
     def figure_in_style(*args, **kwargs):
-        with matplotlib.rc_context(STYLE):
+        with in_style():
             figure = draw(*args, **kwargs)
             figure.draw_without_rendering()  # ticks and layout are made late: make them while the style holds
             figure.set_layout_engine("none")
@@ -72,7 +92,7 @@ def styled(draw):
 def save(figure, path):
     """Writes `figure` as a PNG at 200 dpi, trimmed to its ink: the whole file under its name, or none of it."""
     path, buffer, pad = pathlib.Path(path), io.BytesIO(), 0.04
-    with matplotlib.rc_context(STYLE):
+    with in_style():
         figure.draw_without_rendering()  # the layout moves labels, and the ink is where they end
         box = figure.get_tightbbox().padded(pad).get_points() * DPI
         box = Bbox(np.stack([np.floor(box[0]), np.ceil(box[1])]) / DPI)  # whole device pixels keep images crisp

@@ -1,8 +1,8 @@
 """What a model shows in pixels: samples, reconstructions, the manifold, interpolations.
 
 Images are `[..., H, W, C]`, uint8 in 0..255 or floats (probabilities, means) in [0, 1], which are clipped there; grey
-for C = 1, RGB for C = 3. Figures are laid out in device pixels, a whole number of them to each image pixel, so that
-nothing is blurred and all gutters are the same hairline.
+for C = 1, RGB for C = 3, and with any other C each channel in grey, side by side. Figures are laid out in device
+pixels, a whole number of them to each image pixel, so that nothing is blurred and all gutters are the same hairline.
 """
 
 import math
@@ -40,9 +40,9 @@ def tile(images, *, ncols=None, gap=1):
 @styled
 def grid(images, *, ncols=None, title=None):
     """Samples from the prior, decoded: images [N, H, W, C], row by row."""
-    (images,) = shaped(images=(images, "N H W C"))
+    images = pixels(*shaped(images=(images, "N H W C")))
     ncols = _columns(len(images), ncols)
-    sheet = _sheet(_pixels(images), ncols, _scale(images, ncols))
+    sheet = _sheet(images, ncols, _scale(images, ncols))
     figure, (axes,) = _page([(sheet, 0, 0)], top=LINE if title else 0)
     axes.set_title(title)
     return figure
@@ -50,13 +50,15 @@ def grid(images, *, ncols=None, title=None):
 
 @styled
 def named_rows(rows):
-    """Draws of several models side by side: {name: images [N, H, W, C]}, a row each, its name beside it.
+    """Draws of several models side by side: {name: images [N, H, W, C]}, a row each, its name beside it. A row of
+    fewer images ends in white.
 
-    Raises `ValueError` where the rows differ in shape.
+    Raises `ValueError` where the images differ in shape.
     """
-    names, arrays = list(rows), shaped(**{name: (images, "N H W C") for name, images in rows.items()})
-    scale = _scale(arrays[0], len(arrays[0]))
-    sheet = _sheet(np.stack([_pixels(images) for images in arrays]), None, scale)
+    names, longest = list(rows), max(map(len, rows.values()))
+    arrays = shaped(**{name: (images, f"N{n} H W C") for n, (name, images) in enumerate(rows.items())})
+    arrays = [np.pad(a, [(0, longest - len(a)), *[(0, 0)] * 3], constant_values=255) for a in map(pixels, arrays)]
+    sheet = _sheet(np.stack(arrays), None, _scale(arrays[0], longest))
     figure, (axes,) = _page([(sheet, 0, 0)], left=6 * LINE)
     _ticks(axes.yaxis, (np.arange(len(names)) + 0.5) / len(names), names)
     return figure
@@ -68,7 +70,7 @@ def reconstructions(x, mean):
 
     Beyond twelve images the pair of rows is repeated.
     """
-    x, mean = map(_pixels, shaped(x=(x, "N H W C"), mean=(mean, "N H W C")))
+    x, mean = map(pixels, shaped(x=(x, "N H W C"), mean=(mean, "N H W C")))
     ncols = math.ceil(len(x) / math.ceil(len(x) / 12))
     scale, sheets, y = _scale(x, ncols), [], 0
     for first in range(0, len(x), ncols):
@@ -76,9 +78,11 @@ def reconstructions(x, mean):
         sheets.append((_sheet(np.stack(pair), None, scale), 0, y))
         y += len(sheets[-1][0]) + SPACE
     figure, blocks = _page(sheets, left=3 * LINE)
+    low = scale * x.shape[1] < LINE  # too low for a line of text
     for axes in blocks:
-        _ticks(axes.yaxis, [0.25, 0.75], ["$x$", "$\\hat{x}$"])
-    _ticks(blocks[0].yaxis, [0.25, 0.75], ["$x$", "$\\hat{x}$ from the\nposterior mean"])
+        _ticks(axes.yaxis, [0.5] if low else [0.25, 0.75], ["$x$, $\\hat{x}$"] if low else ["$x$", "$\\hat{x}$"])
+    if not low:
+        _ticks(blocks[0].yaxis, [0.25, 0.75], ["$x$", "$\\hat{x}$ from the\nposterior mean"])
     return figure
 
 
@@ -88,9 +92,8 @@ def reconstruction_samples(x, samples, *, std=True):
 
     `std` adds the standard deviation of every pixel over the S draws (over colours, its mean).
     """
-    x, samples = shaped(x=(x, "N H W C"), samples=(samples, "N S H W C"))
+    x, samples = map(pixels, shaped(x=(x, "N H W C"), samples=(samples, "N S H W C")))
     scale = _scale(x, samples.shape[1] + 2)
-    x, samples = _pixels(x), _pixels(samples)
     sheets = [(_sheet(x, 1, scale), 0, 0)]
     sheets.append((_sheet(samples, None, scale), _right(sheets) + SPACE, 0))
     if std:
@@ -120,8 +123,8 @@ def manifold(images, values, *, title=None, axes=("$z_1$", "$z_2$")):
     images, values = shaped(images=(images, "n n H W C"), values=(values, "n"))
     if np.any(np.diff(values) <= 0):
         raise ValueError(f"values must increase; found {values.tolist()}")
-    n = len(values)
-    sheet = _sheet(_pixels(images[::-1]), None, _scale(images, n))
+    n, images = len(values), pixels(images)
+    sheet = _sheet(images[::-1], None, _scale(images, n))
     figure, (picture,) = _page([(sheet, 0, 0)], left=2 * LINE, bottom=2 * LINE, top=LINE if title else 0)
     shown = [
         v
@@ -138,14 +141,16 @@ def manifold(images, values, *, title=None, axes=("$z_1$", "$z_2$")):
 
 
 @styled
-def interpolation(x_a, x_b, linear, spherical, z_linear, z_spherical):
+def interpolation(x_a, x_b, linear, spherical, z_linear, z_spherical, *, names=None, prior=True):
     """From one image to another through codes: straight (the upper row) and along the sphere (the lower one).
 
     Images x_a, x_b [H, W, C]; decoded paths [T, H, W, C] and their codes [T, D], from z_a to z_b at T even steps of t
-    in [0, 1]. Below, the codes on the plane through 0, z_a and z_b, where lengths are true, and |z| against t beside
-    the middle 90 % of |z| under the prior: the chord leaves the shell that holds the prior's mass, the arc does not.
+    in [0, 1]. Below, the codes on the plane through 0, z_a and z_b, where lengths are true, and |z| against t. With
+    `prior`, p(z) = N(0, I), they stand beside the middle 90 % of |z| under it: the chord leaves the shell that holds
+    the prior's mass, the arc does not. Without, nothing of a prior is drawn.
 
-    With a leading axis P on every array, each pair has its block of images; the panels show the first pair.
+    With a leading axis P on every array, each pair has its block of images; the panels show the first pair. `names`,
+    one a pair, stand on the left of the blocks: the class, say, that a conditional model decodes both paths with.
     """
     pairs = "P " if np.ndim(x_a) == 4 else ""
     arrays = shaped(
@@ -157,16 +162,18 @@ def interpolation(x_a, x_b, linear, spherical, z_linear, z_spherical):
         z_spherical=(z_spherical, pairs + "T D"),
     )
     *pictures, chord, arc = arrays if pairs else [array[None] for array in arrays]
-    panels = 2 * DPI
-    figure, blocks = _page(_framed(*map(_pixels, pictures)), top=LINE, bottom=panels + 3 * LINE)
+    panels, left = 2 * DPI, LINE if names else 0
+    figure, blocks = _page(_framed(*map(pixels, pictures)), left=left, top=LINE, bottom=panels + 3 * LINE)
+    for block, name in zip(blocks[::3], names or (), strict=bool(names)):
+        block.set_ylabel(name)
     blocks[0].set_title("$x_a$")
     blocks[1].set_title("linear: along the chord from $z_a$ to $z_b$", color=LINEAR)
     blocks[2].set_title("$x_b$")
     blocks[-2].set_xlabel("spherical: along the arc from $z_a$ to $z_b$", color=SPHERICAL)
     height = figure.get_figheight() * DPI
     low, tall = LINE / height, panels / height
-    _plane(figure.add_axes((0, low, 0.42, tall)), chord[0], arc[0])
-    _norms(figure.add_axes((0.52, low, 0.48, tall)), chord[0], arc[0])
+    _plane(figure.add_axes((0, low, 0.42, tall)), chord[0], arc[0], prior)
+    _norms(figure.add_axes((0.52, low, 0.48, tall)), chord[0], arc[0], prior)
     return figure
 
 
@@ -182,32 +189,34 @@ def _framed(x_a, x_b, linear, spherical):
     return sheets
 
 
-def _plane(axes, chord, arc):
+def _plane(axes, chord, arc, prior):
     """Codes [T, D] on the plane through 0 and the two ends, turned so that the ends lie level where they can."""
     z_a, z_b = map(_unit, chord[[0, -1]])
     basis = np.stack([_unit(z_b - z_a), _unit(z_b + z_a)], axis=-1)  # [D, 2], orthogonal
-    radius = math.sqrt(chord.shape[-1])
-    axes.add_patch(Circle((0, 0), radius, fill=False, edgecolor=QUIET, linewidth=0.6, linestyle=(0, (4, 3))))
     for codes, colour in (chord, LINEAR), (arc, SPHERICAL):
         axes.plot(*(codes @ basis).T, "o-", color=colour, markersize=3)
     for end, name in zip(chord[[0, -1]] @ basis, ("$z_a$", "$z_b$"), strict=True):
         axes.plot(*np.stack([0 * end, end]).T, color=QUIET, linewidth=0.6, zorder=1)
         axes.plot(*end, "o", color=INK, markersize=4, zorder=4)
         axes.annotate(name, end, 10 * _unit(end), textcoords="offset points", ha="center", va="center")
-    axes.annotate(r"radius $\sqrt{D}$", (0, -radius), (0, 8), textcoords="offset points", ha="center", color=QUIET)
+    if prior:
+        radius = math.sqrt(chord.shape[-1])
+        axes.add_patch(Circle((0, 0), radius, fill=False, edgecolor=QUIET, linewidth=0.6, linestyle=(0, (4, 3))))
+        axes.annotate(r"radius $\sqrt{D}$", (0, -radius), (0, 8), textcoords="offset points", ha="center", color=QUIET)
     axes.plot(0, 0, "+", color=INK, markersize=5, markeredgewidth=0.6)
     axes.annotate("$0$", (0, 0), (0, -8), textcoords="offset points", ha="center", va="center")
     axes.set_aspect("equal")
     axes.set_axis_off()
 
 
-def _norms(axes, chord, arc):
-    """|z| of codes [T, D] against t, and where |z| lies under the prior (the chi distribution, Wilson-Hilferty)."""
+def _norms(axes, chord, arc, prior):
+    """|z| of codes [T, D] against t, and where |z| lies under N(0, I) (the chi distribution, Wilson-Hilferty)."""
     dim, t = chord.shape[-1], np.linspace(0, 1, len(chord))
-    spread = 2 / (9 * dim)
-    low, high = (math.sqrt(dim * max(0, 1 - spread + q * math.sqrt(spread)) ** 3) for q in (-1.645, 1.645))
-    axes.axhspan(low, high, color="#efefef", linewidth=0, label="prior, middle 90 %")
-    axes.axhline(math.sqrt(dim), color=QUIET, linewidth=0.6, linestyle=(0, (4, 3)), label=r"$\sqrt{D}$")
+    if prior:
+        spread = 2 / (9 * dim)
+        low, high = (math.sqrt(dim * max(0, 1 - spread + q * math.sqrt(spread)) ** 3) for q in (-1.645, 1.645))
+        axes.axhspan(low, high, color="#efefef", linewidth=0, label="prior, middle 90 %")
+        axes.axhline(math.sqrt(dim), color=QUIET, linewidth=0.6, linestyle=(0, (4, 3)), label=r"$\sqrt{D}$")
     for codes, colour, name in (chord, LINEAR, "linear"), (arc, SPHERICAL, "spherical"):
         axes.plot(t, np.linalg.norm(codes, axis=-1), "o-", color=colour, markersize=3, label=name)
     axes.set(xlim=(-0.02, 1.02), xlabel="$t$", ylabel="length of $z_t$")
@@ -219,10 +228,16 @@ def _unit(z):
     return z / max(np.linalg.norm(z), 1e-12)
 
 
-def _pixels(images):
-    """Images as uint8, or `ValueError` where they can be no image."""
+def pixels(images):
+    """Images [..., H, W, C] as uint8 with 1 or 3 channels; of another number, grey images [..., H, C (W + 1) - 1, 1] of
+    the channels side by side, a grey line between them. What is not a number is black. Raises `ValueError` for values
+    beyond [0, 1].
+    """
     if images.shape[-1] not in (1, 3):
-        raise ValueError(f"images must have 1 or 3 channels in their last axis; found shape {list(images.shape)}")
+        beside = np.moveaxis(images, -1, -2)  # [..., H, C, W]
+        line = [(0, 0)] * (beside.ndim - 1) + [(0, 1)]
+        beside = np.pad(beside, line, constant_values=128 if images.dtype == np.uint8 else 0.5)
+        images = beside.reshape(*beside.shape[:-2], -1, 1)[..., :-1, :]
     if images.dtype == np.uint8:
         return images
     if images.max() > 2:

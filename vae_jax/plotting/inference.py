@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from vae_jax.plotting import INK, PALETTE, QUIET, shaped, styled
+from vae_jax.plotting.images import pixels
 
 PRIOR, JOINT, POSTERIOR, GUESS = QUIET, PALETTE[0], PALETTE[6], PALETTE[4]
 DASHES = (0, (4, 3))
@@ -183,7 +184,8 @@ def tightening(counts, bounds, exact):
 
 
 def _picture(axes, image):
-    picture = np.broadcast_to(np.clip(image, 0, 1), (*image.shape[:2], 3))
+    image = pixels(image)
+    picture = np.broadcast_to(image, (*image.shape[:2], 3))
     axes.imshow(picture, interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)

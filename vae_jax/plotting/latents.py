@@ -14,7 +14,8 @@ HALO = [withStroke(linewidth=2, foreground="white")]
 @styled
 def scatter(z, label=None, *, class_names=None, axes=("$z_1$", "$z_2$"), radii=(1, 2)):
     """The codes of the data: z [N, 2], coloured by label [N] (integers from 0), with circles at `radii` standard
-    deviations of the prior N(0, I).
+    deviations of the prior N(0, I): where p(z) is another, or there is none, pass `()`. Codes that are not finite are
+    left out.
 
     A VAE's codes fill the prior; a plain auto-encoder's go where they like. For D > 2 pass an orthonormal projection
     of the codes, under which the circles still hold, and name its `axes`, say `("PC 1", "PC 2")`.
@@ -27,16 +28,19 @@ def scatter(z, label=None, *, class_names=None, axes=("$z_1$", "$z_2$"), radii=(
 
 
 @styled
-def planes(codes, label=None, *, class_names=None, radii=(1, 2), ncols=4):
+def planes(codes, label=None, *, class_names=None, radii=(), ncols=4):
     """Do the classes lie apart, and where? `scatter`s of several models side by side, each on the scale of its codes,
     beyond which circles are cut: `codes` maps a title to z [N, 2], of the same examples, coloured by one `label` [N].
+    `radii` are those of the circles of N(0, I) in every panel, or a dict {title: radii} where models differ in p(z).
     """
     ncols = min(ncols, len(codes))
     nrows = -(-len(codes) // ncols)
     figure = Figure(figsize=(min(2.2, 6.3 / ncols) * ncols + 0.5, 2.2 * nrows), layout="constrained")
     for n, (title, z) in enumerate(codes.items()):
         panel = figure.add_subplot(nrows, ncols, n + 1, title=title)
-        names, present = _codes(panel, z, label, class_names, radii)
+        circles = radii[title] if isinstance(radii, dict) else radii
+        names, present = _codes(panel, z, label, class_names, circles)
+        z = np.asarray(z)[np.isfinite(z).all(axis=1)]
         low, high = np.min(z, axis=0), np.max(z, axis=0)
         half = 0.55 * max(np.max(high - low), 1e-6)
         sides = np.stack([(low + high) / 2 - half, (low + high) / 2 + half], axis=-1)
@@ -50,6 +54,10 @@ def _codes(panel, z, label, class_names, radii):
     """Draws codes and circles, and returns the names of all classes and the classes that there are."""
     z, classes = shaped(z=(z, "N 2"), label=(np.zeros(len(z)) if label is None else label, "N"))
     classes = classes.astype(int)
+    finite = np.isfinite(z).all(axis=1)
+    if not finite.any():
+        raise ValueError("no code is finite")
+    z, classes = z[finite], classes[finite]
     names = range(classes.max() + 1) if class_names is None else class_names
     if classes.min() < 0 or classes.max() >= len(names):
         raise ValueError(f"label must lie in 0..{len(names) - 1}; found {classes.min()}..{classes.max()}")
@@ -69,7 +77,9 @@ def _codes(panel, z, label, class_names, radii):
 
 
 def _legend(panel, label, names, present):
-    if label is not None:
+    if len(present) > len(PALETTE) * len(MARKERS):
+        panel.set_title(f"{len(present)} classes: colours repeat", loc="left")
+    elif label is not None:
         keys = [_key(k, names[k]) for k in present]
         columns = 1 + (len(keys) - 1) // 16
         panel.legend(handles=keys, loc="center left", bbox_to_anchor=(1, 0.5), handlelength=1, ncols=columns)

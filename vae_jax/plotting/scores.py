@@ -8,8 +8,13 @@ from vae_jax.plotting import PALETTE, shaped, styled
 
 @styled
 def histograms(inliers, outliers, *, label, names=("inliers", "outliers"), num_bins=50):
-    """Scores of inliers [N] and of outliers [M], in nats, as two histograms of area one over the same bins."""
+    """Scores of inliers [N] and of outliers [M], in nats, as two histograms of area one over the same bins.
+    Scores that are not finite are left out. Raises `ValueError` where a set has no other.
+    """
     inliers, outliers = shaped(inliers=(inliers, "N"), outliers=(outliers, "M"))
+    inliers, outliers = (values[np.isfinite(values)] for values in (inliers, outliers))
+    if not inliers.size or not outliers.size:
+        raise ValueError("no score of the inliers, or of the outliers, is finite")
     edges = np.histogram_bin_edges(np.concatenate([inliers, outliers]), num_bins)
     figure = Figure(figsize=(4.2, 2.2), layout="constrained")
     panel = figure.add_subplot(xlabel=f"{label}  (nats)", yticks=[])

@@ -28,5 +28,7 @@ def by_level(path, z_a, z_b, t):
 
 
 def decode_path(latent, params, path, context=None):
-    """The mean of p(x|z) along a path of codes [T, D] (or a tuple of such): [T, *event]."""
+    """The mean of p(x|z) along a path of codes [T, D] (or a tuple of such): [T, *event]. `context` is one for the whole
+    path: give a conditional model a path between two examples of one class.
+    """
     return jax.vmap(lambda z: latent.likelihood(params, z, context).mean())(path)

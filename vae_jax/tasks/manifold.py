@@ -17,8 +17,10 @@ def normal_quantiles(n):
 def decode_grid(latent, params, values, context=None):
     """[n, n, *event]: entry [i, j] is the mean of p(x | z = (values[j], values[i])), so z1 runs along a row.
 
-    Raises `ValueError` for a prior that is not two-dimensional.
+    Raises `ValueError` for a prior that is not two-dimensional, and where there is none.
     """
+    if latent.prior is None:
+        raise ValueError("the manifold needs a prior of two latent dimensions, this model has none")
     shape = jax.tree.map(jnp.shape, latent.prior(params, context).mean())
     if shape != (2,):
         raise ValueError(f"the manifold needs two latent dimensions, this prior has shape {shape}")

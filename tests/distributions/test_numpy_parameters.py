@@ -1,0 +1,166 @@
+"""Parameters that come from a file or from `jax.device_get` are NumPy arrays: every distribution must take them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vae_jax import bijectors, distributions
+from vae_jax.distributions import (
+    Autoregressive,
+    BackedOff,
+    Bernoulli,
+    Categorical,
+    Deterministic,
+    DiscretizedLogisticMixture,
+    LowRankNormal,
+    Mixture,
+    MultivariateNormal,
+    Normal,
+    NormalMixtures,
+    OneHot,
+    RasterScan,
+    RelaxedBernoulli,
+    RelaxedOneHot,
+    Reshaped,
+    Sentence,
+    Sequential,
+    Series,
+    Transformed,
+    Tree,
+    UniformSphere,
+    VonMisesFisher,
+)
+from vae_jax.distributions.sentence import Levels
+from vae_jax.models.ngram import levels, modified
+
+RNG = np.random.default_rng(0)
+D, V = 4, 3
+
+
+def reals(*shape):
+    return RNG.normal(scale=0.5, size=shape).astype(np.float32)
+
+
+def bits(params, x):
+    """Conditionals that are parameters themselves: what a caller may hand over without any operation of JAX."""
+    return Bernoulli(params)
+
+
+SENTENCES = RNG.integers(2, 5, size=(20, 6)).astype(np.int32)
+GRAMS = levels(SENTENCES, order=3, discounts=modified)
+UNIT = np.array([0.6, 0.0, -0.8, 0.0], np.float32)
+ORDER = np.array([2, 0, 3, 1])
+
+
+def words(length=6):
+    def log_probs(params, x):
+        histories = jnp.concatenate([jnp.zeros(2, x.dtype), x])[jnp.arange(len(x))[:, None] + jnp.arange(2)[None]]
+        return jax.vmap(lambda h, w: BackedOff(params, h, 5).log_prob(w))(histories, x)
+
+    step = lambda params, seen, w: (jnp.append(seen[1:], w), BackedOff(params, jnp.append(seen[1:], w), 5))  # noqa: E731
+    return Sentence(GRAMS, log_probs, lambda params: jnp.zeros(2, jnp.int32), step, length, 5)
+
+
+def flow(bijector):
+    return Transformed(Normal(reals(D), reals(D)), bijector)
+
+
+def scan():
+    pixel = lambda params, kept, left, i, j, given: (kept, Bernoulli(params[i, j]))  # noqa: E731
+    cached = distributions.Cached(lambda p: (jnp.zeros(()),) * 2, lambda p, kept, above, i: (kept, above), pixel)
+    return RasterScan(reals(2, 2, 1), bits, cached, (2, 2, 1), "binary")
+
+
+def series():
+    step = lambda params, kept, previous, t: (kept, Bernoulli(params[t]))  # noqa: E731
+    return Series(reals(D), bits, lambda params: jnp.zeros(()), step, (D,), "binary")
+
+
+EXAMPLES = {  # one of each, all its arrays NumPy's
+    "Autoregressive": Autoregressive(reals(D), bits, (D,), "binary"),
+    "BackedOff": BackedOff(GRAMS, np.array([2, 3], np.int32), 5),
+    "Bernoulli": Bernoulli(reals(D)),
+    "Categorical": Categorical(reals(D, V)),
+    "Deterministic": Deterministic(reals(D)),
+    "DiscretizedLogisticMixture": DiscretizedLogisticMixture(reals(D, 2), reals(D, 2), reals(D, 2), 8),
+    "Levels": Levels(words(), 3),
+    "LowRankNormal": LowRankNormal(reals(D), reals(D), reals(D, 2)),
+    "Mixture": Mixture(reals(V), Normal(reals(V, D), reals(V, D))),
+    "Mixture of mixtures": Mixture(reals(2), Mixture(reals(2, V), Normal(reals(2, V, D), reals(2, V, D)))),
+    "MultivariateNormal": MultivariateNormal(reals(D), np.eye(D, dtype=np.float32)),
+    "Normal": Normal(reals(D), reals(D)),
+    "NormalMixtures": NormalMixtures(reals(D, 2), reals(D, 2), reals(D, 2)),
+    "OneHot": OneHot(reals(D, V)),
+    "RasterScan": scan(),
+    "RelaxedBernoulli": RelaxedBernoulli(reals(D), np.float32(0.5)),
+    "RelaxedOneHot": RelaxedOneHot(reals(D, V), np.float32(0.5)),
+    "Reshaped": Reshaped(Bernoulli(reals(D)), (2, 2)),
+    "Sentence": words(),
+    "Sequential": Sequential(Normal(reals(D), reals(D)), reals(D), None, (lambda p, _, z: Normal(z[0] + p, p),)),
+    "Series": series(),
+    "Transformed, coupling": flow(
+        bijectors.AffineCoupling(reals(2, 2), lambda params, x: (params[0] + x, params[1] * x))
+    ),
+    "Transformed, autoregressive": flow(
+        bijectors.InverseAutoregressive(reals(D), reals(D), lambda p, x, h: (p + h, jnp.cumsum(x) - x))
+    ),
+    "Transformed, permutation": flow(bijectors.Chain((bijectors.Permutation(ORDER), bijectors.Flip()))),
+    "Transformed, planar": flow(bijectors.Planar(reals(D), reals(D), np.float32(0.1))),
+    "Transformed, Sylvester": flow(bijectors.Sylvester(reals(2, D), reals(2, D, D), reals(2, D), reals(D))),
+    "Tree": Tree(np.arange(D), np.array([0, 0, 1, 1]), reals(D, 2)),
+    "UniformSphere": UniformSphere(D),
+    "VonMisesFisher": VonMisesFisher(UNIT, np.float32(3.0)),
+}
+
+
+def test_every_distribution_and_every_bijector_has_an_example():
+    functions = {
+        "Cached",
+        "check_support",
+        "draw",
+        "has_closed_form",
+        "is_discrete",
+        "is_standard_normal",
+        "kl_divergence",
+        "kl_per_dim",
+    }
+    functions |= {"num_levels", "relax"}
+    missing = set(distributions.__all__) - functions - {name.partition(",")[0] for name in EXAMPLES}
+    parts = jax.tree.leaves(list(EXAMPLES.values()), is_leaf=lambda d: hasattr(d, "forward_and_log_det"))
+    used = {type(part).__name__ for part in parts} | {"Chain", "Flip", "Permutation"}
+    missing |= set(bijectors.__all__) - {"dense_conditioner"} - used
+    assert not missing
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_numpy_parameters_beside_traced_values(name):
+    """Under `jit` the key or x is traced and the parameters are not, or the other way round: either must be read."""
+    held = EXAMPLES[name]
+    key = jax.random.key(0)
+    x = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), jax.eval_shape(held.sample, key))
+    x = UNIT if name in ("VonMisesFisher", "UniformSphere") else x
+    calls = {"sample": key, "log_prob": x, "sample_and_log_prob": key, "hard": x, "soft": x, "log_joint": x}
+    if hasattr(held, "mean"):
+        assert jax.eval_shape(lambda: held.mean()) is not None
+        jax.eval_shape(lambda d: d.mean(), held)
+    for method, argument in calls.items():
+        if hasattr(held, method) and not (name == "Deterministic" and method == "log_prob"):
+            shapes = jax.eval_shape(getattr(held, method), argument)  # parameters NumPy's, the argument traced
+            other = jax.eval_shape(lambda d, m=method, a=argument: getattr(d, m)(a), held)  # and the other way round
+            assert jax.tree.map(lambda s: (s.shape, s.dtype), shapes) == jax.tree.map(
+                lambda s: (s.shape, s.dtype), other
+            ), method
+
+
+@pytest.mark.parametrize("name", ["Tree", "BackedOff", "VonMisesFisher", "Transformed, Sylvester"])
+def test_values_are_those_of_the_same_arrays_on_the_device(name):
+    held, key, same_key = EXAMPLES[name], jax.random.key(1), jax.random.key(1)
+    x = {"Tree": np.array([1.0, 0, 1, 1], np.float32), "BackedOff": np.int32(3)}.get(name, UNIT)
+
+    def everything(d, key, x):
+        return d.sample(key), d.log_prob(x), d.mean() if hasattr(d, "mean") else ()
+
+    given = jax.jit(lambda key, x: everything(held, key, x))(key, x)
+    expected = jax.jit(everything)(held, same_key, x)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), given, expected)
