@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from absl import app, flags, logging
 
-from experiments import pictures, setup
+from experiments import launching, pictures, setup
 from vae_jax import plotting
 from vae_jax.core import with_code_density
 from vae_jax.evaluation import latents, likelihood, probes
@@ -45,23 +45,22 @@ COLUMNS = {  # title: digits
 }
 
 
-@setup.launched
+@launching.launched
 def main(argv):
     del argv
     out, rows, planes, radii, first = Path(OUT.value), [], {}, {}, None
     named = groups(WORKDIRS.value)
     for name, folders in named.items():
-        experiment = setup.build(setup.load_config(folders[0]))  # but for the seed that of all
+        experiment = setup.build_trained(folders[0])  # but for the seed that of all
         first = first or experiment
         check(experiment, first, folders[0])
         dataset = first.dataset
-        own = (experiment.config, experiment.learner, experiment.stream)
         train = jax.tree.map(lambda a: a[: NUM_TRAIN.value], experiment.split("train"))
         test = jax.tree.map(lambda a: a[: NUM_TEST.value], experiment.split("test"))
         measured = []
         for n, folder in enumerate(folders):
             logging.info("codes of %s", folder)
-            params = setup.restore(folder, *own).params
+            params = setup.restore(folder, experiment).params
             train_codes, codes = (of_data(experiment.model, params, data) for data in (train, test))
             kept = likelihood.reconstruction(experiment.model, params, test)
             measured.append(measure(dataset, train_codes, codes, kept))
@@ -178,8 +177,8 @@ def write(rows, out):
 
 def samples(folder, name):
     """Means of p(x|z) for z from a mixture fitted to the codes of the training images of the run in `folder`."""
-    experiment = setup.build(setup.load_config(folder))
-    params = setup.restore(folder, experiment.config, experiment.learner, experiment.stream).params
+    experiment = setup.build_trained(folder)
+    params = setup.restore(folder, experiment).params
     train = jax.tree.map(lambda a: a[: NUM_TRAIN.value], experiment.split("train"))
     key_fit, key_draw = jax.random.split(jax.random.fold_in(experiment.key, 4))
     density = generate.code_density(experiment.model, params, train, key_fit, DRAW.value)
@@ -194,4 +193,4 @@ def samples(folder, name):
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=setup.parse_flags)
+    app.run(main, flags_parser=launching.parse_flags)

@@ -30,7 +30,7 @@ import jax
 import numpy as np
 from absl import app, flags, logging
 
-from experiments import comparisons, pictures, run, setup
+from experiments import comparisons, launching, pictures, run, setup
 from vae_jax.core import RUNNING, with_code_density
 from vae_jax.data import pipeline, transforms
 from vae_jax.evaluation import likelihood
@@ -61,7 +61,7 @@ class Row(NamedTuple):
     compile_seconds: float
 
 
-@setup.launched
+@launching.launched
 def main(argv):
     del argv
     workdir = Path(WORKDIR.value)
@@ -101,9 +101,9 @@ def compare(folders, workdir):
     rows, each = [], {}
     for name, folder in folders.items():
         results = results_of(folder)
-        experiment = setup.build(setup.load_config(folder))
+        experiment = setup.build_trained(folder)
         check_mass(name, experiment)
-        params = restored(folder, experiment)
+        params = setup.restore(folder, experiment, mesh=experiment.mesh).params
         rows.append(row_of(name, experiment, params, results))
         if rows[-1].log_prob is not None:
             each[name] = log_prob_of_images(folder, experiment, params, results)
@@ -117,11 +117,6 @@ def compare(folders, workdir):
     pictures.drawn("samples", lambda: sheet(folders), workdir / "samples.png")
 
 
-def restored(folder, experiment):
-    """The parameters that a workdir would be evaluated with."""
-    return setup.restore(folder, experiment.config, experiment.learner, experiment.stream, mesh=experiment.mesh).params
-
-
 def sheet(folders):
     """The figure of samples, a row for each run in `folders` {name: workdir}, below the test images. A model that
     cannot draw is one line in the log, and has no row.
@@ -132,9 +127,9 @@ def sheet(folders):
     rows = {}
 
     def draw(name, folder):
-        experiment = setup.build(setup.load_config(folder))
+        experiment = setup.build_trained(folder)
         rows.setdefault("test images", pictures.to_unit(experiment)(experiment.split("test")["x"][:NUM_DRAWN]))
-        params = restored(folder, experiment)
+        params = setup.restore(folder, experiment, mesh=experiment.mesh).params
         experiment = experiment._replace(model=able_to_draw(experiment, params))
         rows[plotting.plain(name)] = pictures.draws(experiment, params, jax.random.key(0), NUM_DRAWN)
 
@@ -305,4 +300,4 @@ def comma_separated(rows) -> str:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=setup.parse_flags)
+    app.run(main, flags_parser=launching.parse_flags)

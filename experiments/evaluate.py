@@ -9,7 +9,7 @@ from pathlib import Path
 
 from absl import app, flags
 
-from experiments import pictures, report, setup
+from experiments import launching, pictures, report, setup
 from vae_jax.training import sharding, workdir
 
 WORKDIR = flags.DEFINE_string("workdir", None, "A folder that experiments.train has written.", required=True)
@@ -19,7 +19,7 @@ NUM_TEST = flags.DEFINE_integer("num_test", None, "Test examples, 0 for all; def
 FIGURES = flags.DEFINE_bool("figures", True, "Whether to draw the figures.")
 
 
-@setup.launched
+@launching.launched
 def main(argv):
     del argv
     folder = Path(WORKDIR.value).expanduser()
@@ -38,4 +38,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=setup.parse_flags)
+    app.run(main, flags_parser=launching.parse_flags)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from experiments import setup
+from experiments import launching, setup
 from vae_jax.evaluation import annealed, likelihood
 from vae_jax.training import workdir
 
@@ -29,7 +29,7 @@ INITIAL = flags.DEFINE_enum("initial", "posterior", ["prior", "posterior"], "Whe
 COUNTS = (5, 50, 500)
 
 
-@setup.launched
+@launching.launched
 def main(argv):
     del argv
     folder = Path(WORKDIR.value).expanduser()
@@ -88,4 +88,4 @@ def _mean(values):
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=setup.parse_flags)
+    app.run(main, flags_parser=launching.parse_flags)

@@ -11,7 +11,7 @@ import traceback
 from pathlib import Path
 
 import jax
-from absl import app, flags, logging
+from absl import flags, logging
 
 from experiments import processes, streams
 from vae_jax.training import signals
@@ -96,11 +96,6 @@ def parse_flags(argv):
         else:
             reason = " ".join(str(error).split()) or type(error).__name__
         sys.exit(f"error: {reason}")
-
-
-def run_main(main):
-    """Start a launcher: the last line of its file."""
-    app.run(main, flags_parser=parse_flags)
 
 
 # ------------------------------------------------------------------------------------------------------- the end

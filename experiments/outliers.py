@@ -11,7 +11,7 @@ figures/outliers.png into the workdir.
 
 from absl import app, flags
 
-from experiments import detection, setup
+from experiments import detection, launching
 from vae_jax.tasks.outliers import CODERS
 
 WORKDIR = flags.DEFINE_string("workdir", None, "A folder that experiments.train has written.", required=True)
@@ -24,7 +24,7 @@ LEARNING_RATE = flags.DEFINE_float("learning_rate", 0.05, "Of that fit's Adam at
 CODER = flags.DEFINE_enum("coder", "zlib", sorted(CODERS), "What the complexity of an image is measured by.")
 
 
-@setup.launched
+@launching.launched
 def main(argv):
     del argv
     results = detection.measure(
@@ -41,4 +41,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=setup.parse_flags)
+    app.run(main, flags_parser=launching.parse_flags)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from experiments import checking, processes, report, setup, sweep_table
+from experiments import checking, launching, processes, report, setup, sweep_table
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.evaluation import likelihood
 from vae_jax.training import loop, sweep, workdir, writers
@@ -32,7 +32,7 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Where everything goes; default: 
 MEMBERS = flags.DEFINE_integer("members_per_program", 0, "Members of one program; 0: as many as pay on this machine.")
 
 
-@setup.launched
+@launching.launched
 def main(argv):
     del argv
     if processes.several():
@@ -182,4 +182,4 @@ if __name__ == "__main__":
     # A core each, of those this process may use: XLA's own threads gain less than members do.
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count())
     jax.config.update("jax_num_cpu_devices", len(cores))
-    app.run(main, flags_parser=setup.parse_flags)
+    app.run(main, flags_parser=launching.parse_flags)

@@ -11,14 +11,14 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import config_flags
 
-from experiments import processes, report, run, setup
+from experiments import launching, processes, report, run, setup
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="A file of experiments/configs; ':smoke' shrinks it.")
 PROFILE = flags.DEFINE_bool("profile", False, "Write a trace of one chunk of steps to the workdir's profile/.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where everything goes; default: runs/<name of the config>.")
 
 
-@setup.launched
+@launching.launched
 def main(argv):
     del argv
     name = config_flags.get_config_filename(flags.FLAGS["config"])
@@ -30,4 +30,4 @@ def main(argv):
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
-    app.run(main, flags_parser=setup.parse_flags)
+    app.run(main, flags_parser=launching.parse_flags)

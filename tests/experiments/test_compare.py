@@ -68,8 +68,8 @@ def test_every_kind_of_number_is_told_apart(runs, tmp_path, capsys):
 @pytest.mark.slow
 def test_nats_are_of_the_mass_of_the_levels(runs):
     """log p(levels) >= E_u[log p(levels + u)]: the density of 64 pixels in units of one level."""
-    experiment = setup.build(setup.load_config(runs / "gaussian"))
-    fitted = setup.restore(runs / "gaussian", experiment.config, experiment.learner, experiment.stream)
+    experiment = setup.build_trained(runs / "gaussian")
+    fitted = setup.restore(runs / "gaussian", experiment)
     test = jax.tree.map(lambda a: a[:32], experiment.split("test"))
     density = likelihood.exact(experiment.model, fitted.params, test).mean(dtype=np.float64)
     results = json.loads((runs / "gaussian" / "results.json").read_text())
@@ -175,7 +175,7 @@ def test_names_of_runs_are_short_where_that_is_clear(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_log_p_of_every_image_is_what_the_results_average(runs, tmp_path, monkeypatch):
     for name in ("gaussian", "softmax"):
-        experiment = setup.build(setup.load_config(runs / name))
+        experiment = setup.build_trained(runs / name)
         results, params = compare.results_of(runs / name), compare.restored(runs / name, experiment)
         (runs / name / "log_prob.npy").unlink(missing_ok=True)
         values = compare.log_prob_of_images(runs / name, experiment, params, results)

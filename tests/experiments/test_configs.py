@@ -232,9 +232,9 @@ def test_every_config_comes_to_its_results_and_all_its_figures(name, images, tmp
     results = run.complete(config, tmp_path)
     assert json.loads((tmp_path / "results.json").read_text()) == json.loads(json.dumps(results))
     figures = {path.name for path in (tmp_path / "figures").iterdir()}
-    experiment = setup.build(setup.load_config(tmp_path))
+    experiment = setup.build_trained(tmp_path)
     assert figures == expected_figures(experiment, config)
-    fitted = setup.restore(tmp_path, experiment.config, experiment.learner, experiment.stream)
+    fitted = setup.restore(tmp_path, experiment)
     params = jax.device_get(fitted.params)
     again = report.evaluate(experiment, params, **config["eval"], progress=False)
     measured = {key: value for key, value in results.items() if key.startswith("test/")}

@@ -21,7 +21,7 @@ from experiments.configs import vae_digits
 from vae_jax.evaluation import likelihood
 from vae_jax.training.workdir import open_workdir
 
-@setup.launched
+@launching.launched
 def main(argv):
     config = vae_digits.get_config("smoke")
     config.train.update({"num_steps": 20, "log_every": 5, "eval_every": 10, "checkpoint_every": 5})
@@ -31,7 +31,7 @@ def main(argv):
     run.train(setup.build(config.to_dict()), workdir)
 
 print("here", flush=True)
-app.run(main, flags_parser=setup.parse_flags)
+app.run(main, flags_parser=launching.parse_flags)
 """
 
 
