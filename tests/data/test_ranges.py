@@ -110,7 +110,7 @@ def test_splits_on_two_scales(tmp_path, caplog):
         load("idx", write(tmp_path / "floats", unit, unit * np.float32(0.4)))
 
 
-@pytest.mark.parametrize("max_value", [-1, 256, 2.5, True, 10**12])
+@pytest.mark.parametrize("max_value", [-1, 256, 2.5, 1.0, True, 10**12, "1", float("nan"), (1,)])
 def test_max_values_that_there_are_not(tmp_path, max_value):
     with pytest.raises(ValueError, match=r"config\.data\.max_value must be 0 .* from 1 to 255, got"):
         load("idx", write(tmp_path, integers(255)), max_value=max_value)

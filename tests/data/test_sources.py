@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import json
 import os
 import socket
 import struct
@@ -309,6 +310,12 @@ def test_labels_that_tfds_does_not_publish(make_tfds, tmp_path, caplog):
     np.save(cache / "test_label.npy", np.full(6, 4, np.int32))
     with pytest.raises(ValueError, match=r"a label is 4, and tiny has the classes 0\.\.3"):
         load("tiny")
+    for wrong in (10**9, "4", [4]):
+        (cache / "meta.json").write_text(json.dumps({"num_classes": wrong}))
+        with pytest.raises(
+            ValueError, match=rf"^{cache}: the number of classes is .*, where at most 1,000,000 are read"
+        ):
+            load("tiny")
 
 
 # ------------------------------------------------------------------------------------------------- the named sets
@@ -564,3 +571,15 @@ def test_importing_is_light():
     heavy = "tensorflow_datasets sklearn PIL grain tensorflow"
     code = f"import sys, vae_jax.data.sources; print([m for m in '{heavy}'.split() if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "digests"),
+    [
+        ("digits", ["70c74c32b9875727", "87c3891a0462de17", "ca7684602c04b23c"]),
+        ("text", ["f7b15eb42ccb7ffd", "5e03897b35702a73", "3e533a0aa556fa52"]),
+    ],
+)
+def test_the_sets_behind_recorded_numbers_do_not_drift(name, digests):
+    data = load(name)
+    assert [hashlib.sha256(part.x).hexdigest()[:16] for part in data[1:4]] == digests

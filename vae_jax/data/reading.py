@@ -17,6 +17,8 @@ import threading
 
 import numpy as np
 
+from vae_jax.data import files
+
 EPOCHS = 128  # whose rounds are drawn at once: 25 kB
 ITEM_BYTES = 2**21  # of as many steps' batches as Grain handles in one: its cost, and that of the order, is an item's
 AHEAD_BYTES = 2**25
@@ -210,7 +212,9 @@ def _prefetched(source, item_bytes, num_workers):
         except RuntimeError as error:
             if not num_workers:
                 raise
-            raise ChildProcessError(f"config.data.num_workers: a worker process has failed: {error}") from error
+            raise ChildProcessError(
+                f"config.data.num_workers: a worker process has failed: {files.one_line(error)}"
+            ) from error
 
 
 # --------------------------------------------------------------------------------------- memory maps, worker processes

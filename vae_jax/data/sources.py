@@ -39,6 +39,7 @@ PUBLISHED_ORDER = ("mnist", "fashion_mnist")  # whose validation set is, by cust
 DIGITS_SEED = 0
 STATIC_SEED = 0
 HOLD_OUT_SEED = 0
+MAX_CLASSES = 10**6
 
 # sha256 of the unpacked bits, [N, 784] bytes of 0 and 1. Written as the original text ("0 1 ... 0\n"), the same bits
 # have the sha256 that TFDS registers for the .amat files; `prepare binarized_mnist` proves it anew at every run.
@@ -100,7 +101,8 @@ def load(
         raise ValueError(f"config.data.tokens is of text alone; {name} was given {tokens}")
     if audio and name != "audio":
         raise ValueError(f"config.data.audio is of the set 'audio' alone; {name} was given {audio}")
-    if max_value and (isinstance(max_value, bool) or not 1 <= max_value <= 255 or max_value != int(max_value)):
+    whole = isinstance(max_value, int | np.integer) and not isinstance(max_value, bool)
+    if max_value and not (whole and 1 <= max_value <= 255):
         raise ValueError(
             f"config.data.max_value must be 0 (find it out) or an integer from 1 to 255, got {max_value!r}"
         )
@@ -303,6 +305,8 @@ def _from_idx(name, folder, num_classes=None, max_value=None) -> Dataset:
 def _num_classes(name, where, labels, num_classes, num_images) -> int:
     """`num_classes`, or one more than the largest label. Raises `ValueError` for labels that cannot be classes."""
     largest = max(int(label.max()) for label in labels)
+    if not isinstance(num_classes, int | None) or (num_classes or 0) > MAX_CLASSES:
+        raise ValueError(f"{where}: the number of classes is {num_classes!r}, where at most {MAX_CLASSES:,} are read")
     if num_classes is not None and largest >= num_classes:
         raise ValueError(
             f"{where}: a label is {largest}, and {name} has the classes 0..{num_classes - 1}; these are the files of "
@@ -328,8 +332,10 @@ def _say_classes(dataset) -> None:
 
 
 def _hold_out(name, train: Images) -> tuple[Images, Images]:
-    """What is left of `train`, and min(10000, N // 6) images of it: the last where their published order says so, else
-    a permutation of fixed seed chooses them, because files are often sorted by class. Mapped images stay mapped.
+    """Return the rest of `train` and its min(10000, N // 6) held-out images, both in the order of the file.
+
+    They are the last ones of the sets in `PUBLISHED_ORDER`. Elsewhere a permutation of fixed seed chooses them, because
+    files are often sorted by class. Mapped images stay mapped.
     """
     size = len(train.x)
     held_out = min(10_000, size // 6)
@@ -345,7 +351,7 @@ def _hold_out(name, train: Images) -> tuple[Images, Images]:
 
 
 def _rows(x, chosen):
-    """x[chosen], which stays in its file where x is mapped."""
+    """Return x[chosen], which stays in its file where x is mapped."""
     if isinstance(chosen, slice) or not isinstance(x, np.memmap | reading.Rows):
         return x[chosen]
     return reading.Rows(x.array, x.index[chosen]) if isinstance(x, reading.Rows) else reading.Rows(x, chosen)
