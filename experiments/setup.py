@@ -94,7 +94,8 @@ def build_stream(config: dict, dataset) -> pipeline.Stream:
 
 def load_data(data: dict) -> sources.Dataset:
     """The data set of `config.data`, before any class is left out."""
-    return sources.load(data["name"], data["path"] or None, tokens=data.get("tokens"), audio=data.get("audio"))
+    options = {"tokens": data.get("tokens"), "audio": data.get("audio"), "max_value": data.get("max_value", 0)}
+    return sources.load(data["name"], data["path"] or None, **options)
 
 
 def build_learner(config: dict, dataset) -> tuple[Model, Learner]:

@@ -30,6 +30,7 @@ def get_config(arg: str = "") -> ConfigDict:
         {
             "name": "digits",
             "path": "",  # a folder of files; empty: where the set is usually found
+            "max_value": 0,  # the largest value that a stored pixel can have; 0: find it out, or ask
             "transform": "binarize",  # a function of vae_jax.data.transforms
             "context": False,  # give the model the class label
             "leave_out": (),  # classes that training, validation and test never show

@@ -1,5 +1,9 @@
 """Sound to levels and back, what is mixed, resampled and left out, what is refused."""
 
+import os
+import struct
+import sys
+
 import numpy as np
 import pytest
 from scipy.io import wavfile
@@ -94,6 +98,104 @@ def test_flac_is_read_by_soundfile(tmp_path):
     soundfile, pcm = pytest.importorskip("soundfile"), noise(3000)
     soundfile.write(tmp_path / "one.flac", pcm, RATE)
     np.testing.assert_array_equal(audio.read(tmp_path / "one.flac", RATE), pcm)
+
+
+ENCODINGS = [("ULAW", "µ-law"), ("ALAW", "A-law"), ("IMA_ADPCM", "IMA ADPCM"), ("MS_ADPCM", "ADPCM")]
+
+
+@pytest.mark.parametrize(("subtype", "name"), ENCODINGS)
+def test_wav_of_telephony_is_read_by_soundfile(tmp_path, subtype, name, monkeypatch):
+    soundfile = pytest.importorskip("soundfile")
+    tone = (8000 * np.sin(np.arange(4000) / 5)).astype(np.int16)
+    soundfile.write(tmp_path / "one.wav", tone, RATE, subtype=subtype)
+    samples = audio.read(tmp_path / "one.wav", RATE)[: len(tone)]  # ADPCM is of whole blocks
+    assert np.abs(samples.astype(int) - tone).mean() < 300
+    monkeypatch.setitem(sys.modules, "soundfile", None)  # as where it is not installed
+    with pytest.raises(
+        ValueError, match=rf"one\.wav: .*the format {name} of \.wav is read by soundfile, .*pip install"
+    ):
+        audio.read(tmp_path / "one.wav", RATE)
+
+
+@pytest.mark.parametrize("size", [0, 0x7FFFFFFF, 0x7FFFF000, 0x80000000, 0xFFFFFFFF, 0xFFFFFFFF - 36])
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT", "ULAW"])
+def test_a_wav_whose_writer_did_not_know_its_length(tmp_path, size, subtype, caplog):
+    soundfile = pytest.importorskip("soundfile")
+    soundfile.write(tmp_path / "whole.wav", noise(1000), RATE, subtype=subtype)
+    data = bytearray((tmp_path / "whole.wav").read_bytes())
+    at = data.index(b"data") + 4
+    data[4:8] = struct.pack("<I", min(size + at - 4, 2**32 - 1))
+    data[at : at + 4] = struct.pack("<I", size)
+    (tmp_path / "piped.wav").write_bytes(data)
+    whole = audio.read(tmp_path / "whole.wav", RATE)
+    assert len(whole) == 1000 and "length" not in caplog.text
+    if subtype != "ULAW":  # libsndfile takes 0 as it is
+        np.testing.assert_array_equal(audio.read(tmp_path / "piped.wav", RATE), whole)
+    elif size:
+        np.testing.assert_array_equal(audio.read(tmp_path / "piped.wav", RATE), whole)
+    if size or subtype != "ULAW":
+        assert "piped.wav: its header does not know the length; " in caplog.text
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT", "ULAW", "FLAC"])
+def test_a_recording_that_has_lost_its_end_is_refused(tmp_path, subtype):
+    soundfile = pytest.importorskip("soundfile")
+    name = "one.flac" if subtype == "FLAC" else "one.wav"
+    soundfile.write(tmp_path / name, noise(20_000), RATE, **({} if subtype == "FLAC" else {"subtype": subtype}))
+    data = (tmp_path / name).read_bytes()
+    for left in (len(data) - 1, len(data) // 2, 100, 44, 30, 10, 1, 0):
+        (tmp_path / name).write_bytes(data[:left])
+        with pytest.raises(ValueError, match=rf"{name}: (not a sound file that can be read|no sample in it)") as error:
+            audio.read(tmp_path / name, RATE)
+        assert "\n" not in str(error.value)
+        if subtype == "PCM_16" and left > 44:
+            assert f"truncated: its header promises 40,000 bytes of sound, the file has {left - 44:,}" in str(
+                error.value
+            )
+
+
+def test_pcm_of_every_width_is_read_as_scipy_reads_it(tmp_path):
+    x = noise(500).astype(np.int32)
+    for dtype, scale in ((np.int16, 1), (np.int32, 2**16)):
+        wavfile.write(tmp_path / "one.wav", RATE, (x * scale).astype(dtype))
+        np.testing.assert_array_equal(audio.read(tmp_path / "one.wav", RATE), x)
+    for dtype in (np.float32, np.float64):
+        wavfile.write(tmp_path / "one.wav", RATE, (x / 2**15).astype(dtype))
+        np.testing.assert_array_equal(audio.read(tmp_path / "one.wav", RATE), x)
+
+
+def test_what_is_no_regular_file_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "folder.wav").mkdir()
+    os.mkfifo(tmp_path / "pipe.npz")
+    for path in (tmp_path / "pipe.wav", tmp_path / "pipe.npz", tmp_path):  # the folder holds the pipe
+        with pytest.raises(ValueError, match=r"pipe\.\w+: this is a pipe \(FIFO\)|files are too few"):
+            audio.load(path)
+
+
+@pytest.mark.parametrize("rate", [0, 1, 99, 768_001, 2**31 - 1])
+def test_rates_that_no_recording_has(tmp_path, rate):
+    audio.write_wav(tmp_path / "one.wav", noise(100), RATE)
+    data = bytearray((tmp_path / "one.wav").read_bytes())
+    data[24:32] = struct.pack("<2I", rate, 2 * rate % 2**32)
+    (tmp_path / "one.wav").write_bytes(data)
+    with pytest.raises(ValueError, match=rf"one\.wav: .*{rate} samples a second, where 100 to 768,000 are read"):
+        audio.read(tmp_path / "one.wav", RATE)
+
+
+def test_arrays_that_are_no_windows_or_classes(tmp_path):
+    x, path = np.zeros((30, 10), np.int16), tmp_path / "x.npz"
+    for arrays, words in (
+        ({"x": x.astype(object)}, r"not an \.npz of arrays \(x\.npy: an array of Python objects"),
+        ({"x": x, "label": np.array([None] * 30)}, r"not an \.npz of arrays \(label\.npy: an array of Python objects"),
+        ({"x": x, "label": np.zeros(30)}, r"'label' must be integers or strings, found float64"),
+        ({"x": x, "sample_rate": np.zeros(3)}, r"sample_rate must be one number, found float64 \[3\]"),
+        ({"x": x, "sample_rate": np.array("8k")}, r"sample_rate must be one number, found <U2"),
+    ):
+        np.savez(path, **arrays)
+        with pytest.raises(ValueError, match=rf"x\.npz: {words}") as error:
+            audio.load(path, length=5)
+        assert "\n" not in str(error.value)
 
 
 def test_silence_is_left_out(tmp_path):

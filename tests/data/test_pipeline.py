@@ -327,6 +327,43 @@ def test_a_worker_maps_the_file_anew(tmp_path):
     np.testing.assert_array_equal(source[7]["x"], np.asarray(images.x)[index])
 
 
+@pytest.fixture
+def held_out(mapped):
+    """`mapped` behind rows of another file, as a hold-out leaves them, and the index of the rows."""
+    x = np.asarray(mapped.x)
+    file = str(mapped.x.filename) + ".more.npy"
+    index = np.sort(np.random.default_rng(0).permutation(3 * SIZE)[:SIZE])
+    more = np.full((3 * SIZE, *x.shape[1:]), 99, np.uint8)
+    more[index] = x
+    np.save(file, more)
+    return mapped._replace(x=reading.Rows(np.load(file, mmap_mode="r"), index))
+
+
+def test_rows_of_a_map_are_streamed_as_the_array_is(held_out):
+    assert_equal(streamed(held_out).feed(2, 40)["stored"], streamed(numbered()).feed(2, 40)["stored"])
+    given = {"seed": 0, "batch_size": BATCH, "transform": transforms.levels, "max_value": 255, "context": True}
+    resident = pipeline.stream(held_out, **given)
+    assert not resident.streamed
+    for a, b in zip(batches(resident, 3, 5), batches(stream(context=True), 3, 5), strict=True):
+        jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_worker_processes_read_rows_of_a_map(held_out):
+    workers = streamed(held_out, num_workers=2)
+    for start, length in ((0, 20), (7, 5)):
+        assert_equal(workers.feed(start, length)["stored"], streamed(numbered()).feed(start, length)["stored"])
+
+
+def test_the_rows_of_a_large_set_fit_into_a_workers_pipe(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((10**6, 1), np.uint8))
+    images = np.load(tmp_path / "x.npy", mmap_mode="r")
+    arrays = {"x": images, "rows": np.arange(10**6, dtype=np.int32)}
+    source = reading.Batches(arrays, np.zeros((1, 24, 2), np.uint32), 10**6, BATCH, range(BATCH), 0, 3)
+    source.to_files(tmp_path)
+    assert len(cloudpickle.dumps(source)) < 2000
+    assert source[0]["x"].shape == (3, BATCH, 1) and set(source[0]) == {"x"}
+
+
 def test_workers_would_copy_images_held_in_memory():
     with pytest.raises(ValueError, match=r"config.data.num_workers = 2: these images are not mapped .* unpack the .gz"):
         streamed(numbered(), num_workers=2)
@@ -414,7 +451,7 @@ from vae_jax.data import sources
 peak = lambda: 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 streamed(numbered()).feed(0, 30)
 before = peak()
-images = sources.load("idx", sys.argv[1]).train
+images = sources.load("idx", sys.argv[1], max_value=255).train  # a look at all of them, too
 streamed(images._replace(label=np.zeros(len(images.x), np.int32)), batch_size=64).feed(0, 50)
 print(images.x.nbytes, peak() - before)
 """

@@ -1,10 +1,15 @@
 """Text to ids and back, what is left out, what is refused; the grammar against its own entropy."""
 
 import math
+import os
+import re
+import unicodedata
 
 import jax
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vae_jax.data import pipeline, sources, synthetic, text, transforms
 from vae_jax.data.text import EOS, PAD, UNK
@@ -29,6 +34,63 @@ def written(folder, lines, name="lines.txt"):
 )
 def test_punctuation_is_apart_and_letters_are_small(line, tokens):
     assert text.tokenize(line, level="word") == tokens
+
+
+@pytest.mark.parametrize(
+    ("line", "tokens"),
+    [
+        ("हिन्दी में लिखना", ("हिन्दी", "में", "लिखना")),
+        ("தமிழ் க்ஷ", ("தமிழ்", "க்ஷ")),
+        ("ที่ ดี", ("ที่", "ดี")),
+        ("เด็กที่ดี", ("เด็กที่ดี",)),  # no space, one word
+        ("เด็ก\u200bที่\u200bดี", ("เด็ก", "ที่", "ดี")),  # zero width spaces
+        ("مَدْرَسَةٌ كبيرة", ("مَدْرَسَةٌ", "كبيرة")),
+        ("می\u200cخواهم", ("می\u200cخواهم",)),  # zero width non-joiner
+        ("שָׁלוֹם צה״ל", (unicodedata.normalize("NFC", "שָׁלוֹם"), "צה״ל")),
+        (unicodedata.normalize("NFD", "한국어 말"), ("한국어", "말")),
+        ("cafe\u0301s, n\u0303", ("cafés", ",", "ñ")),
+        ("x\u0304's x\u0304-ray", ("x\u0304's", "x\u0304-ray")),  # no composed form
+        ("👨‍👩‍👧 👍🏽👍 🇩🇪🇫🇷 1️⃣❤️!", ("👨‍👩‍👧", "👍🏽", "👍", "🇩🇪", "🇫🇷", "1️⃣", "❤️", "!")),
+        ("\u200e(a)\u200f b", ("(", "a", ")\u200f", "b")),
+        ("co\u00adoperate col·lecció", ("co\u00adoperate", "col·lecció")),
+    ],
+)
+def test_marks_belong_to_their_letters(line, tokens):
+    assert text.tokenize(line, level="word") == tokens
+
+
+LETTERS = st.text(st.characters(blacklist_categories=("Cs",)), max_size=30) | st.text(
+    "aé e\u0301\u0323한ก็ि'-.️‍🇩👍<", max_size=30
+)
+
+
+@given(LETTERS)
+@settings(max_examples=300, deadline=None, derandomize=True)
+def test_canonically_equal_lines_have_the_same_tokens(line):
+    for level in text.LEVELS:
+        tokens = text.tokenize(line, level=level)
+        for form in ("NFC", "NFD"):
+            assert text.tokenize(unicodedata.normalize(form, line), level=level) == tokens
+    words = text.tokenize(line, level="word")
+    whole = unicodedata.normalize("NFC", unicodedata.normalize("NFC", line).lower())
+    dropped = "".join(c for c in whole if not (c.isspace() or unicodedata.category(c) == "Cf"))
+    assert "".join(c for c in "".join(words) if unicodedata.category(c) != "Cf") == dropped  # and no other is lost
+    for first in words:  # a mark begins a word only where nothing is before it
+        if unicodedata.category(first[0])[0] == "M":
+            before = whole[: whole.index(first)].rstrip("".join(c for c in whole if unicodedata.category(c) == "Cf"))
+            assert not before or before[-1].isspace() or before.endswith(words[max(0, words.index(first) - 1)])
+
+
+@given(st.text(st.characters(max_codepoint=127), max_size=60))
+@settings(max_examples=300, deadline=None, derandomize=True)
+def test_english_is_cut_as_it_always_was(line):
+    before = tuple(re.findall(r"<unk>|\w+(?:['’-]\w+)*|[^\w\s]", line.lower()))
+    assert text.tokenize(line, level="word") == before == tuple(text._word().findall(line.lower()))
+    assert text.tokenize(line, level="character") == tuple(" ".join(line.lower().split()))
+
+
+def test_characters_are_code_points_of_the_normal_form():
+    assert text.tokenize("e\u0301 x\u0304", level="character") == ("é", " ", "x", "\u0304")
 
 
 def test_characters_are_those_of_the_line_with_single_spaces():
@@ -122,7 +184,10 @@ def test_what_is_no_text_is_refused(tmp_path):
         text.load(tmp_path / "zeros")
     with pytest.raises(ValueError, match="none of 2 lines has 1 to 3 tokens"):
         text.load(written(tmp_path, ["", "a b c d"]), max_length=3)
-    with pytest.raises(ValueError, match="2 distinct sentences are too few"):
+    os.mkfifo(tmp_path / "pipe.txt")
+    with pytest.raises(ValueError, match=r"pipe\.txt: this is a pipe \(FIFO\); only regular files are read"):
+        text.load(tmp_path / "pipe.txt")
+    with pytest.raises(ValueError, match=r"lines\.txt: 2 distinct sentences are too few"):
         text.load(written(tmp_path, ["a", "b"] * 30))
 
 

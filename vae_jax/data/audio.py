@@ -6,8 +6,8 @@ them on the soft sounds, or one of 65,536, all of 16 bits.
 """
 
 import dataclasses
+import io
 import struct
-import zipfile
 from math import gcd
 from pathlib import Path
 
@@ -15,13 +15,17 @@ import numpy as np
 from absl import logging
 from scipy.io import wavfile
 
-from vae_jax.data import synthetic
+from vae_jax.data import files, synthetic
 
 LEVELS = {"mu_law": 256, "linear": 2**16}
 SPLIT_SEED = 0
 HELD_OUT = 20  # one file (window of an array, stretch of a single recording) of so many is for validation, one for test
 SILENT = 2**15 / 1000  # 60 dB below the loudest there can be
 SUFFIXES = (".wav", ".flac", ".ogg")
+RATES = (100, 768_000)  # samples a second that a file may have: others are damage, and resampling them takes for ever
+PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE  # formats of .wav
+WAV_FORMATS = {2: "ADPCM", 6: "A-law", 7: "µ-law", 17: "IMA ADPCM"}
+UNKNOWN_LENGTH = 2**31 - 2**16  # and more, for a file that is shorter: its writer did not know the length
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,12 +65,13 @@ def load(path=None, *, sample_rate=8000, length=4000, companding="mu_law", label
 
     `path`: a sound file, whose end is held out; a folder of them, held out by the file, each in a folder that is its
     class, if they lie in more than one; or an .npz with windows `x`, int16 [N, T], at `sample_rate` and perhaps their
-    classes under the name `label`. Without a path, sung vowels (`synthetic.vowels`). .wav is read by SciPy, .flac and
-    .ogg by soundfile (`pip install 'vae_jax[audio]'`). Files of other rates are resampled, channels averaged. A file of
-    a folder that is shorter than a window ends in silence, which a model is asked to predict like everything else; what
-    is left of a longer one behind its last window is dropped; windows that are nothing but silence are left out. The
-    log says how much it is. Raises FileNotFoundError for what is not there, `ValueError` for files that are not sound,
-    for options out of range, and where too little is left for three splits.
+    classes under the name `label`. Without a path, sung vowels (`synthetic.vowels`). .wav of PCM and floats is read by
+    SciPy; .flac, .ogg and .wav of µ-law, A-law and ADPCM by soundfile (`pip install 'vae_jax[audio]'`). Files of other
+    rates are resampled, channels averaged. A file of a folder that is shorter than a window ends in silence, which a
+    model is asked to predict like everything else; what is left of a longer one behind its last window is dropped;
+    windows that are nothing but silence are left out. The log says how much it is. Raises FileNotFoundError for what is
+    not there, `ValueError` for files that are not sound or have lost their end, for options out of range, and where too
+    little is left for three splits.
     """
     if companding not in LEVELS:
         raise ValueError(f"companding: unknown value {companding!r} (allowed: {', '.join(LEVELS)})")
@@ -92,11 +97,13 @@ def write_wav(path, pcm, sample_rate):
 
 def read(path, sample_rate):
     """The samples of a file, int16 [T], as one channel at `sample_rate`. Raises `ValueError` where it is no sound."""
-    path = Path(path)
-    try:
+    path = files.regular(path)
+    with files.reading(path, "not a sound file that can be read"):
         rate, x = _read_wav(path) if path.suffix.lower() == ".wav" else _read_other(path)
-    except (ValueError, RuntimeError, EOFError, struct.error) as error:
-        raise ValueError(f"{path}: not a sound file that can be read ({error})") from error
+        if not RATES[0] <= rate <= RATES[1]:
+            raise ValueError(f"{rate} samples a second, where {RATES[0]} to {RATES[1]:,} are read")
+        if not np.isfinite(x).all():
+            raise ValueError("it holds NaN or infinite samples")
     if not len(x):
         raise ValueError(f"{path}: no sample in it")
     if x.ndim == 2:
@@ -112,32 +119,79 @@ def read(path, sample_rate):
 
 
 def _read_wav(path):
-    """Rate, and samples in [-1, 1]."""
-    rate, x = wavfile.read(path)
+    """Rate, and samples in [-1, 1]. PCM and floats are read by SciPy, µ-law, A-law and ADPCM by soundfile."""
+    with path.open("rb") as file:
+        if (start := file.read(4)) in (b"RIFX", b"RF64"):
+            return _read_other(path, f"the format {start.decode()} of .wav")
+    header, sound = _wav_parts(path)
+    tag, channels, rate, _, frame_bytes, bits = struct.unpack_from("<HHIIHH", header)
+    if tag == EXTENSIBLE and len(header) >= 26:
+        tag = struct.unpack_from("<H", header, 24)[0]
+    if tag not in (PCM, FLOAT):
+        return _read_other(path, f"the format {WAV_FORMATS.get(tag, hex(tag))} of .wav")
+    allowed = (32, 64) if tag == FLOAT else (8, 12, 16, 20, 24, 32, 64)
+    if not channels or bits not in allowed or frame_bytes != channels * -(-bits // 8):
+        raise ValueError(f"damaged header: {channels} channels of {bits} bits in {frame_bytes} bytes")
+    sound = sound[: len(sound) // frame_bytes * frame_bytes]
+    # The file as its header should be, since SciPy believes what is said of the length.
+    chunks = b"fmt " + struct.pack("<I", len(header)) + header + b"data" + struct.pack("<I", len(sound)) + sound
+    rate, x = wavfile.read(io.BytesIO(b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks))
     if np.issubdtype(x.dtype, np.floating):
-        if not np.isfinite(x).all():
-            raise ValueError("it holds NaN or infinite samples")
         return rate, x.astype(np.float64)
     if x.dtype == np.uint8:
         return rate, (x - 128.0) / 2**7
     return rate, x / -float(np.iinfo(x.dtype).min)
 
 
-def _read_other(path):
+def _wav_parts(path):
+    """The chunks `fmt ` and `data` of a .wav file. A length that its writer did not know is the rest of the file.
+
+    Programs that write to a pipe cannot go back to the header: they leave 0 or nearly 2³¹ or 2³² there. Raises
+    `ValueError` where a known length is longer than the file, because such a file has lost its end.
+    """
+    data = path.read_bytes()
+    if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
+        raise ValueError(f"it starts with {data[:12]!r} and not with RIFF, a length and WAVE")
+    whole = struct.unpack_from("<I", data, 4)[0] == len(data) - 8
+    header, start = None, 12
+    while start + 8 <= len(data):
+        name, size = data[start : start + 4], struct.unpack_from("<I", data, start + 4)[0]
+        there = len(data) - start - 8
+        if name == b"data" and header is not None:
+            if size > there or (size == 0 and there and not whole):
+                if 0 < size < UNKNOWN_LENGTH:
+                    raise ValueError(f"truncated: its header promises {size:,} bytes of sound, the file has {there:,}")
+                logging.warning("%s: its header does not know the length; %d bytes of sound are read", path, there)
+                size = there
+            return header, data[start + 8 : start + 8 + size]
+        if name == b"fmt " and 16 <= size <= there:
+            header = data[start + 8 : start + 8 + size]
+        start += 8 + size + size % 2
+    raise ValueError("it has no header 'fmt ' with sound ('data') behind it; cut short?")
+
+
+def _read_other(path, what="a file that is no .wav"):
     try:
         import soundfile
     except ImportError:
-        raise ValueError("only .wav is read without soundfile: pip install 'vae_jax[audio]'") from None
-    x, rate = soundfile.read(path, dtype="float64")
-    return rate, x
+        raise ValueError(f"{what} is read by soundfile, which is not installed: pip install 'vae_jax[audio]'") from None
+    with soundfile.SoundFile(path) as file:
+        parts = []
+        while len(part := file.read(2**20, dtype="float64")):  # what is there, whatever the header promises
+            parts.append(part)
+        number = sum(map(len, parts))
+        if number < file.frames < UNKNOWN_LENGTH:
+            raise ValueError(f"truncated: its header promises {file.frames:,} samples, the file has {number:,}")
+        return file.samplerate, np.concatenate(parts) if parts else np.zeros(0)
 
 
 def _parts(path, sample_rate, length, label):
     """{split: (pcm windows, labels or None)} and the names of the classes."""
     if path.is_dir():
         return _of_folder(path, sample_rate, length)
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"audio: no file and no folder {path}; want {', '.join(SUFFIXES)}, .npz, or a folder")
+    files.regular(path)
     if path.suffix.lower() == ".npz":
         return _of_arrays(path, sample_rate, length, label)
     x = read(path, sample_rate)
@@ -152,16 +206,16 @@ def _parts(path, sample_rate, length, label):
 
 
 def _of_folder(path, sample_rate, length):
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-    if not files:
+    recordings = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and not file.is_dir())
+    if not recordings:
         raise FileNotFoundError(f"audio: no {', '.join(SUFFIXES)} in {path}")
-    classes = tuple(sorted({str(file.parent.relative_to(path)) for file in files}))
+    classes = tuple(sorted({str(file.parent.relative_to(path)) for file in recordings}))
     parts, sizes = {}, []
-    for split, chosen in _split(len(files), path, "files").items():
-        sounds = [read(files[i], sample_rate) for i in chosen]
+    for split, chosen in _split(len(recordings), path, "files").items():
+        sounds = [read(recordings[i], sample_rate) for i in chosen]
         sizes += map(len, sounds)
         windows = [_windows(x, length) for x in sounds]
-        own = [classes.index(str(files[i].parent.relative_to(path))) for i in chosen]
+        own = [classes.index(str(recordings[i].parent.relative_to(path))) for i in chosen]
         parts[split] = np.concatenate(windows), np.repeat(own, [len(w) for w in windows])
     sizes = np.array(sizes)
     added, left = np.maximum(length - sizes, 0).sum(), np.where(sizes > length, sizes % length, 0).sum()
@@ -175,20 +229,21 @@ def _of_folder(path, sample_rate, length):
 
 
 def _of_arrays(path, sample_rate, length, label):
-    try:
-        with np.load(path) as file:
-            arrays = {name: file[name] for name in ("x", "sample_rate", label) if name in file}
-    except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: not an .npz of arrays ({error})") from error
+    arrays = files.load_npz(path, ("x", "sample_rate", label))
     x = arrays.get("x", np.zeros(0))
     if x.ndim != 2 or x.dtype != np.int16:
         raise ValueError(f"{path}: wants an array x, int16 [N, T]; found {x.dtype} {list(x.shape)}")
-    if (rate := int(arrays.get("sample_rate", sample_rate))) != sample_rate:
+    rate = arrays.get("sample_rate", np.array(sample_rate))
+    if rate.ndim or rate.dtype.kind not in "iuf":
+        raise ValueError(f"{path}: sample_rate must be one number, found {rate.dtype} {list(rate.shape)}")
+    if rate != sample_rate:
         raise ValueError(f"{path} is at {rate} samples a second; set config.data.audio.sample_rate={rate}")
     if x.shape[1] < length:
         raise ValueError(f"{path}: its windows have {x.shape[1]} samples; set config.data.audio.length to no more")
     if label in arrays and arrays[label].shape != (len(x),):
         raise ValueError(f"{path}: {len(x)} windows, but {label!r} has the shape {list(arrays[label].shape)}")
+    if label in arrays and arrays[label].dtype.kind not in "biuSU":
+        raise ValueError(f"{path}: {label!r} must be integers or strings, found {arrays[label].dtype}")
     classes, labels = np.unique(arrays[label], return_inverse=True) if label in arrays else ((), None)
     parts = {}
     for split, chosen in _split(len(x), path, "windows").items():

@@ -15,31 +15,55 @@ from pathlib import Path
 
 import numpy as np
 
+from vae_jax.data import files
+
+MAX_RANK = 32  # of a NumPy array in all its versions
 DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
 def read(path) -> np.ndarray:
     """The array in an IDX file, plain (of bytes: a read-only memory map) or gzip, in the machine's byte order.
 
-    Raises ValueError for a wrong magic number and for a file whose length is not the one its header promises.
+    The header is read first. A .gz is then unpacked up to one byte more than its header promises. Raises
+    FileNotFoundError, or `ValueError` for a wrong magic number and for a file whose length is not the promised one.
     """
-    path = Path(path)
-    data, complete = _contents(path)
-    header = bytes(data[: 4 + 4 * 255])
-    rank = header[3] if len(header) > 3 else 0
-    if header[:2] != b"\0\0" or len(header) < 4 + 4 * rank or header[2] not in DTYPES:
+    path = files.regular(path)
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"  # by its first bytes: browsers like to unzip a `.gz` and keep its name
+    with gzip.open(path) if zipped else path.open("rb") as file:
+        header = _unpacked(file, path, 4)
+        rank = header[3] if len(header) == 4 else 0
+        header += _unpacked(file, path, 4 * rank)
+        if header[:2] != b"\0\0" or len(header) < 4 + 4 * rank or header[2] not in DTYPES or rank > MAX_RANK:
+            raise ValueError(
+                f"{path}: wrong magic number 0x{header[:4].hex() or '(empty file)'}: an IDX file starts with 0000, "
+                f"a type ({', '.join(f'{t:02x}' for t in DTYPES)}), its rank, and one dimension per rank"
+            )
+        dtype, shape = np.dtype(DTYPES[header[2]]), struct.unpack_from(f">{rank}I", header, 4)
+        size = math.prod(shape) * dtype.itemsize
+        complete = True
+        if zipped:
+            files.check_memory(path, size, "unpack it on disk: a plain file of bytes is mapped and not read")
+            data = _unpacked(file, path, size + 1)
+            complete = len(data) <= size and _ended(file, path)
+            length, found = len(data), f"{len(header) + len(data):,}" + (" or more" if len(data) > size else "")
+        else:
+            length = path.stat().st_size - len(header)
+            found = f"{len(header) + length:,}"
+    if length != size or not complete:
         raise ValueError(
-            f"{path}: wrong magic number 0x{header[:4].hex() or '(empty file)'}: an IDX file starts with 0000, "
-            f"a type ({', '.join(f'{t:02x}' for t in DTYPES)}), its rank, and one dimension per rank"
+            f"{path}: {'too long' if length > size else 'truncated'}: expected {len(header) + size:,} bytes for "
+            f"{shape} {dtype.name}, found {found}; fetch the file again"
         )
-    dtype, shape = np.dtype(DTYPES[header[2]]), struct.unpack_from(f">{rank}I", header, 4)
-    expected = 4 + 4 * rank + math.prod(shape) * dtype.itemsize
-    if len(data) != expected or not complete:
-        raise ValueError(
-            f"{path}: {'truncated' if len(data) < expected or not complete else 'too long'}: "
-            f"expected {expected:,} bytes for {shape} {dtype.name}, found {len(data):,}; fetch the file again"
-        )
-    return data[4 + 4 * rank :].view(dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+    if not zipped:
+        if dtype.itemsize > 1:
+            files.check_memory(path, size, "store its values as bytes, which are mapped and not read")
+        data = np.memmap(path, np.uint8, "r")[len(header) :]  # of a file that holds no value, none
+    try:
+        array = np.asanyarray(data if not zipped else np.frombuffer(data, np.uint8)).view(dtype).reshape(shape)
+    except ValueError as error:  # as 0 x 2^32 x 2^32
+        raise ValueError(f"{path}: no array has the dimensions {shape} ({files.one_line(error)})") from error
+    return array.astype(dtype.newbyteorder("="), copy=False)
 
 
 def write(path, array) -> None:
@@ -75,10 +99,12 @@ def read_split(folder, *prefixes: str) -> tuple[np.ndarray, np.ndarray | None]:
     if labels is None:
         return x, None
     label = read(labels)
-    if label.ndim != 1 or label.dtype.kind not in "iu" or (label < 0).any():
+    if label.ndim != 1 or label.dtype.kind not in "iu":
         raise ValueError(f"{labels}: labels must be integers >= 0 of shape [N], these are {label.dtype} {label.shape}")
     if len(label) != len(x):
         raise ValueError(f"{folder}: {images.name} has {len(x)} images, {labels.name} has {len(label)} labels")
+    if label.min() < 0:
+        raise ValueError(f"{labels}: labels must be integers >= 0, and the smallest is {label.min()}")
     return x, label.astype(np.int32)
 
 
@@ -92,24 +118,32 @@ def _pixels(x, file) -> np.ndarray:
         if bad.any():
             first = tuple(map(int, np.unravel_index(bad.argmax(), bad.shape)))
             allowed = "floats must lie in [0, 1]" if floating else "integers must lie in 0..255"
-            raise ValueError(f"{file}: value {x[first]} at index {first}, the first of {bad.sum()}: {allowed}")
+            raise ValueError(
+                f"{file}: value {x[first]} at index {first}, the first of {bad.sum()}: {allowed}, and these reach from "
+                f"{x.min():g} to {x.max():g}; shift and scale them, or store levels 0..255 as bytes"
+            )
     x = x.astype(np.float32 if floating else np.uint8, copy=False)
     return x[..., None] if x.ndim == 3 else x
 
 
-def _contents(path: Path) -> tuple[np.ndarray, bool]:
-    """The bytes that the file holds once unzipped, and whether its gzip stream came to its end.
-
-    gzip is recognised by its first bytes: browsers like to unzip a `.gz` and keep its name.
-    """
-    with path.open("rb") as file:
-        start = file.read(2)
-    if start != b"\x1f\x8b":
-        return np.memmap(path, np.uint8, "r") if start else np.zeros(0, np.uint8), True
-    data = path.read_bytes()
+def _unpacked(file, path, size) -> bytearray:
+    """The next `size` bytes, or those that there are."""
+    data = bytearray()
     try:
-        return np.frombuffer(gzip.decompress(data), np.uint8), True
+        while len(data) < size and (part := file.read1(min(size - len(data), 2**20))):
+            data += part
     except EOFError:  # truncated: keep what there is, so that the caller can say how much is missing
-        return np.frombuffer(zlib.decompressobj(wbits=31).decompress(data), np.uint8), False
+        pass
     except (zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path}: damaged gzip ({error}), {len(data):,} bytes; fetch the file again") from error
+        raise ValueError(f"{path}: damaged gzip ({error}), {path.stat().st_size:,} bytes; fetch it again") from error
+    return data
+
+
+def _ended(file, path) -> bool:
+    """True if the gzip stream came to its end, where its checksum is."""
+    try:
+        return not file.read1(1)
+    except EOFError:
+        return False
+    except (zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path}: damaged gzip ({error}), {path.stat().st_size:,} bytes; fetch it again") from error

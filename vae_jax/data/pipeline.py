@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax.data import reading, sources, text, transforms
+from vae_jax.data import ranges, reading, sources, text, transforms
 
 DATA_BRANCH = 0xDA7A
 FIXED_DRAW_SEED = 20131220  # of transforms that draw anything but bits
@@ -78,8 +78,8 @@ def stream(
     pads is its own bucket's.
 
     Raises `ValueError` where a batch is larger than the data, or than a bucket, or not to be shared evenly, where
-    worker processes are asked for images that are not mapped from a file, and for buckets of what is not text or is
-    larger than `memory_limit`.
+    worker processes are asked for images that are not mapped from a file, for buckets of what is not text or is larger
+    than `memory_limit`, and for values that `transform` does not take (`ranges.check`).
     """
     size = len(images.x)
     if not 1 <= batch_size <= size:
@@ -92,6 +92,7 @@ def stream(
             f"config.data.buckets must be between 1 and {size // batch_size}, for {size} examples in batches of "
             f"{batch_size}; got {buckets}"
         )
+    ranges.check(images.x, transform, max_value)
     ends = np.arange(buckets + 1) * size // buckets
     images, lengths = (images, ()) if buckets == 1 else _by_length(images, ends, transform, memory_limit)
     steps_per_epoch = buckets * (size // buckets // batch_size)
@@ -109,6 +110,8 @@ def stream(
         return stored | {"x": transform(draw, stored["x"], max_value)}
 
     if images.x.nbytes <= memory_limit:
+        if isinstance(images.x, reading.Rows):
+            arrays["x"] = np.asarray(images.x)
 
         def batch(feed, step, i):
             index = positions(feed["key"], step)
@@ -179,13 +182,15 @@ def data_key(seed):
 def fixed_split(dataset, split, *, transform, context=False) -> dict:
     """A whole split as one batch, drawn once with a fixed seed: validation and test data, the same for every run.
 
-    Binarised, it is the draw of `sources.fixed_draw`, so `mnist_static` and dynamic MNIST share their test set.
+    Binarised, it is the draw of `sources.fixed_draw`, so `mnist_static` and dynamic MNIST share their test set. Raises
+    `ValueError` for values that `transform` does not take (`ranges.check`).
     """
     images = getattr(dataset, split)
+    ranges.check(images.x, transform, dataset.max_value)
     if transform is transforms.binarize:
         x = sources.fixed_draw(images.x, dataset.max_value, split).astype(np.float32)
     else:
-        x = np.asarray(transform(jax.random.key(FIXED_DRAW_SEED), jnp.asarray(images.x), dataset.max_value))
+        x = np.asarray(transform(jax.random.key(FIXED_DRAW_SEED), jnp.asarray(np.asarray(images.x)), dataset.max_value))
     labels = _labels(images, context)
     return {"x": x} if labels is None else {"x": x, "context": labels}
 

@@ -8,6 +8,9 @@ TensorFlow. The extra `tfds` holds what TFDS needs and does not declare.
 
 Original files count only with the sha256 that TFDS registers: MNIST, Fashion-MNIST and Kuzushiji-MNIST share their
 file names, and nothing else tells them apart.
+
+A prepared folder may come from elsewhere. TFDS imports the modules that its `features.json` names, so the names are
+checked before TFDS sees the folder (`check_folder`).
 """
 
 import argparse
@@ -22,11 +25,13 @@ from pathlib import Path
 
 import numpy as np
 
-from vae_jax.data import idx
+from vae_jax.data import files, idx
 
 # TFDS stores examples in the order of a hash of their keys. In these sets the keys are 0 .. N-1, so the published
 # order, and with it every split and fixed draw that is defined by it, can be had back.
 NUMBERED = ("mnist", "fashion_mnist", "kmnist", "binarized_mnist")
+FEATURE_CLASS = r"tensorflow_datasets\.core\.features(\.[A-Za-z_]\w*)+"  # what features.json may name
+PACKED = ("train", "valid", "test")  # the arrays of binarized_mnist.npz
 
 
 # ------------------------------------------------------------------------------------------------------- reading
@@ -39,6 +44,7 @@ def cached(name: str, data_dir=None) -> Path:
     FileNotFoundError if the set is not prepared, ValueError if TFDS has no such name or its images are of many sizes.
     """
     prepared = prepared_dir(name, data_dir)
+    check_folder(prepared)
     root = Path(os.environ.get("VAE_JAX_CACHE") or "~/.cache/vae_jax").expanduser()
     # The fingerprint: a set prepared anew under the same version must not be read from the cache of the old one.
     fingerprint = hashlib.sha256((prepared / "dataset_info.json").read_bytes()).hexdigest()[:8]
@@ -67,11 +73,12 @@ def prepared_dir(name, data_dir=None) -> Path:
     files that are not array_record.
     """
     root = tfds_root(data_dir)
-    if re.fullmatch(r"\w+(/[\w.+-]+)?", name):
+    if re.fullmatch(r"\w+(/[\w.+-]+)?", name) and name.partition("/")[2] not in (".", ".."):
         if versions := [info.parent for info in (root / name).glob("*/dataset_info.json")]:
             newest = max(versions, key=lambda folder: [int(n) for n in re.findall(r"\d+", folder.name)])
-            info = json.loads((newest / "dataset_info.json").read_text())
-            if "array_record" not in (info.get("fileFormat"), *info.get("alternativeFileFormats", ())):
+            info = read_json(newest / "dataset_info.json")
+            formats = [info.get("fileFormat"), *_as_list(info.get("alternativeFileFormats"))]
+            if "array_record" not in formats:
                 raise ValueError(
                     f"{newest}: stored as {info.get('fileFormat', 'tfrecord')}, which only TensorFlow reads; prepare "
                     f"it elsewhere (python -m vae_jax.data.prepare {name} --data_dir DIR) and set TFDS_DATA_DIR=DIR"
@@ -79,12 +86,81 @@ def prepared_dir(name, data_dir=None) -> Path:
             return newest
         if configs := sorted({info.parent.parent.name for info in (root / name).glob("*/*/dataset_info.json")}):
             raise ValueError(f"{name} has configurations: say {' or '.join(f'{name}/{config}' for config in configs)}")
+        check_name(name)
+        raise FileNotFoundError(
+            f"{name} is not prepared in {root}; prepare it once: python -m vae_jax.data.prepare {name} (downloads), or "
+            f"python -m vae_jax.data.prepare {name} --from DIR (from its original files)"
+        )
     check_name(name)
-    raise FileNotFoundError(
-        f"{name} is not prepared in {root}. Prepare it once:\n"
-        f"  python -m vae_jax.data.prepare {name}             (downloads)\n"
-        f"  python -m vae_jax.data.prepare {name} --from DIR  (from its original files)"
+    raise ValueError(
+        f"no data set {name!r}: a set of TFDS is NAME or NAME/CONFIG, of letters, digits, '_', '.', '+', '-'"
     )
+
+
+def read_json(file) -> dict:
+    """The object in a JSON file. Raises FileNotFoundError, or `ValueError` that names the file."""
+    data = files.regular(file).read_bytes()
+    try:
+        content = json.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file}: damaged JSON ({files.one_line(error)}); prepare the set again") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{file}: a JSON object is required, found {type(content).__name__}; prepare the set again")
+    return content
+
+
+def check_folder(prepared: Path) -> None:
+    """Raise `ValueError` for a prepared folder whose JSON files name a class that is not TFDS's own, or another folder.
+
+    Names of splits and templates of file names in `dataset_info.json` become paths.
+    """
+    _check_classes(prepared)
+    where = prepared / "dataset_info.json"
+    info, splits = read_json(where), read_json(where).get("splits", [])
+    if not isinstance(splits, list) or not all(isinstance(split, dict) for split in splits):
+        raise ValueError(f"{where}: the splits must be a list of objects; prepare the set again")
+    required = [info.get("name"), *(split.get("name") for split in splits)]
+    optional = [info.get(key) for key in ("fileFormat", "file_format", "version", "configName", "config_name")]
+    optional += [split.get(key) for split in splits for key in ("filepathTemplate", "filepath_template")]
+    for name in [*required, *filter(None, optional)]:
+        files.plain_name(name, where)
+
+
+def _check_classes(prepared: Path) -> None:
+    """Raise `ValueError` where TFDS would import a module that is not its own.
+
+    It imports the module of every `pythonClassName` (`type`, in older files), at any depth of `features.json` and in
+    JSON texts within it.
+    """
+    for file in (prepared / "features.json", prepared / "dataset_info.json"):
+        keys = ("pythonclassname", "type") if file.name == "features.json" else ("pythonclassname",)
+        for key, value in _items(read_json(file)) if file.exists() else ():
+            if key in keys and isinstance(value, str) and not re.fullmatch(FEATURE_CLASS, value):
+                raise ValueError(
+                    f"{file}: it names the class {value[:80]!r}, whose module TFDS would import and so run; only "
+                    "classes of tensorflow_datasets.core.features are allowed; prepare the set again from its source"
+                )
+
+
+def _items(content):
+    """Every (key, value) at any depth, also within texts that are JSON; keys as protobuf compares them."""
+    todo = [content]
+    while todo:
+        content = todo.pop()
+        if isinstance(content, dict):
+            yield from ((str(key).replace("_", "").lower(), value) for key, value in content.items())
+            todo += content.values()
+        elif isinstance(content, list):
+            todo += content
+        elif isinstance(content, str) and content.lstrip()[:1] in ("{", "[", '"'):
+            try:
+                todo.append(json.loads(content))
+            except (ValueError, RecursionError):  # which TFDS cannot read either
+                continue
+
+
+def _as_list(value) -> list:
+    return value if isinstance(value, list) else []
 
 
 def check_name(name) -> None:
@@ -108,20 +184,31 @@ def _convert(name, prepared: Path, cache: Path) -> None:
     """Decodes all splits. Read from the folder alone, which needs no code of the set and cannot download."""
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder_from_directory(prepared)
-    features, splits = dict(builder.info.features), set(builder.info.splits)
+    with files.reading(prepared, "TFDS cannot read this folder"):
+        builder = tfds.builder_from_directory(prepared)
+        features, splits = dict(builder.info.features), set(builder.info.splits)
     image, label = features.get("image"), features.get("label")
     if not isinstance(image, tfds.features.Image) or image.np_dtype != np.uint8 or "train" not in splits:
-        raise ValueError(f"{name}: no uint8 'image' or no 'train' split: it has {features} and {sorted(splits)}")
+        raise ValueError(
+            f"{prepared}: no uint8 'image' or no 'train' split: it has {_words(features)} and {sorted(splits)}"
+        )
     num_classes = label.num_classes if isinstance(label, tfds.features.ClassLabel) else None
     cache.mkdir()
     (cache / "meta.json").write_text(json.dumps({"num_classes": num_classes}))
-    for split in splits & {"train", "validation", "test"}:
-        examples = builder.as_data_source(split)
-        keys = _published_order(split, len(examples)) if name in NUMBERED else range(len(examples))
-        labels = _decode(name, examples, keys, cache / f"{split}_x.npy", num_classes is not None)
+    for split in sorted(splits & {"train", "validation", "test"}):
+        with files.reading(prepared, "TFDS cannot read this folder"):
+            examples = builder.as_data_source(split)
+            stored = sum(file.stat().st_size for file in prepared.glob("*array_record*"))
+            if len(examples) > stored:  # an example takes a byte at least
+                raise ValueError(f"{prepared}: {len(examples):,} examples in {stored:,} bytes; prepare the set again")
+            keys = _published_order(split, len(examples)) if name in NUMBERED else range(len(examples))
+            labels = _decode(prepared, examples, keys, cache / f"{split}_x.npy", num_classes is not None)
         if num_classes is not None:
             np.save(cache / f"{split}_label.npy", labels)
+
+
+def _words(features):
+    return files.one_line(features)[:300]
 
 
 def texts(name: str, data_dir=None) -> dict[str, list[str]]:
@@ -130,20 +217,25 @@ def texts(name: str, data_dir=None) -> dict[str, list[str]]:
     """
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder_from_directory(prepared_dir(name, data_dir))
-    features = dict(builder.info.features)
+    prepared = prepared_dir(name, data_dir)
+    check_folder(prepared)
+    with files.reading(prepared, "TFDS cannot read this folder"):
+        builder = tfds.builder_from_directory(prepared)
+        features, splits = dict(builder.info.features), set(builder.info.splits)
     found = [key for key, feature in features.items() if isinstance(feature, tfds.features.Text)]
     if "text" in found:
         found = ["text"]
-    if len(found) != 1 or "train" not in builder.info.splits:
+    if len(found) != 1 or "train" not in splits:
         raise ValueError(
-            f"{name}: want one feature of text and a 'train' split; it has {features} and {sorted(builder.info.splits)}"
+            f"{prepared}: want one feature of text and a 'train' split; it has {_words(features)} and {sorted(splits)}"
         )
     ours = {"train": "train", "validation": "valid", "test": "test"}
-    return {
-        ours[split]: [line for example in builder.as_data_source(split) for line in _lines(example[found[0]])]
-        for split in ours.keys() & builder.info.splits.keys()
-    }
+    with files.reading(prepared, "TFDS cannot read this folder"):
+        return {
+            ours[split]: [line for example in builder.as_data_source(split) for line in _lines(example[found[0]])]
+            for split in ours
+            if split in splits
+        }
 
 
 def _lines(text):
@@ -157,14 +249,14 @@ def _published_order(split, n) -> list[int]:
     return sorted(range(n), key=Hasher(split).hash_key)
 
 
-def _decode(name, examples, keys, file, labelled) -> np.ndarray:
+def _decode(prepared, examples, keys, file, labelled) -> np.ndarray:
     """Writes one split's images to `file`, each in the row of its key, and returns the labels in that order."""
     x = np.lib.format.open_memmap(file, "w+", np.uint8, (len(examples), *examples[0]["image"].shape))
     labels = np.zeros(len(examples), np.int32)
     for key, example in zip(keys, examples, strict=True):
         if example["image"].shape != x.shape[1:]:
             raise ValueError(
-                f"{name}: images vary in size ({x.shape[1:]}, {example['image'].shape}): they must all be of one"
+                f"{prepared}: images vary in size ({x.shape[1:]}, {example['image'].shape}): they must all be of one"
             )
         x[key] = example["image"]
         labels[key] = example["label"] if labelled else 0
@@ -192,6 +284,8 @@ def prepare(name: str, source=None, data_dir=None) -> Path:
         root = tfds_root(data_dir)
     if lacking := [module for module in ("importlib_resources", "PIL") if importlib.util.find_spec(module) is None]:
         raise ImportError(f"preparing a set needs {' and '.join(lacking)}: pip install 'vae_jax[tfds]'")
+    for features in (root / name.partition("/")[0]).rglob("features.json"):  # of a folder that is not whole
+        _check_classes(features.parent)
     if name in NUMBERED:
         builder = builder_cls(name)(data_dir=root)
     elif importlib.util.find_spec("tensorflow") is None:
@@ -276,14 +370,23 @@ def official_files(builder_cls, source, work: Path) -> Path:
 
 def _unpack_to_text(npz: Path, folder: Path) -> Path:
     """The .amat files of the packed bits: a line an image, "0 1 ... 0"."""
-    with np.load(npz) as packed:
-        for split in packed.files:
-            bits = np.unpackbits(packed[split], axis=1)
-            text = np.full((len(bits), 2 * bits.shape[1]), ord(" "), np.uint8)
-            text[:, ::2] = bits + ord("0")
-            text[:, -1] = ord("\n")
-            (folder / f"binarized_mnist_{split}.amat").write_bytes(text.tobytes())
+    for split, bits in packed_bits(npz).items():
+        text = np.full((len(bits), 2 * bits.shape[1]), ord(" "), np.uint8)
+        text[:, ::2] = bits + ord("0")
+        text[:, -1] = ord("\n")
+        (folder / f"binarized_mnist_{split}.amat").write_bytes(text.tobytes())
     return folder
+
+
+def packed_bits(npz) -> dict[str, np.ndarray]:
+    """{split: bits [N, 784]} of binarized_mnist.npz, whose arrays `PACKED` hold eight pixels a byte."""
+    packed = files.load_npz(npz, PACKED)
+    for split in PACKED:
+        found = packed.get(split)
+        if found is None or found.dtype != np.uint8 or found.ndim != 2 or found.shape[1] != 98:
+            what = "is not there" if found is None else f"is {found.dtype} {list(found.shape)}"
+            raise ValueError(f"{npz}: want the packed bits, uint8 [N, 98], of {', '.join(PACKED)}; {split} {what}")
+    return {split: np.unpackbits(packed[split], axis=1) for split in PACKED}
 
 
 def main(argv=None) -> None:
@@ -295,7 +398,7 @@ def main(argv=None) -> None:
     try:
         prepare(args.name, args.source, args.data_dir)
     except (ImportError, OSError, ValueError) as error:
-        raise SystemExit(f"error: {error}") from error
+        raise SystemExit(f"error: {files.one_line(error)}") from error
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ import threading
 
 import numpy as np
 
+from vae_jax.data import files
+
 EPOCHS = 128  # whose rounds are drawn at once: 25 kB
 ITEM_BYTES = 2**21  # of as many steps' batches as Grain handles in one: its cost, and that of the order, is an item's
 AHEAD_BYTES = 2**25
@@ -31,6 +33,8 @@ def reader(arrays, constants, *, size, batch_size, process=(0, 1), num_workers=0
     """
     if num_workers:
         multiprocessing.spawn._check_not_importing_main()  # a script without its guard ends here, and not in Grain
+    if isinstance(arrays["x"], Rows):
+        arrays = arrays | {"x": arrays["x"].array, "rows": arrays["x"].index}
     index, count = process
     rows = range(batch_size)[index * batch_size // count : (index + 1) * batch_size // count]
     steps_per_epoch = size // batch_size
@@ -78,10 +82,37 @@ def reader(arrays, constants, *, size, batch_size, process=(0, 1), num_workers=0
     return read
 
 
+class Rows:
+    """Rows of a memory map in the order of `index`, without a copy: the part of a set that is not held out.
+
+    It has the shape, type and length of an array. Indexing it and `numpy.asarray` read rows into memory.
+    """
+
+    def __init__(self, array, index):
+        self.array, self.index = array, np.asarray(index, np.int32)
+        self.shape, self.dtype, self.ndim = (len(index), *array.shape[1:]), array.dtype, array.ndim
+        self.size = int(np.prod(self.shape, dtype=np.int64))
+        self.nbytes = self.size * self.dtype.itemsize
+
+    def __len__(self):
+        return len(self.index)
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(np.take(self.array, self.index, axis=0), dtype)
+
+    def __getitem__(self, key):
+        first, *rest = key if isinstance(key, tuple) else (key,)
+        if first is None or first is Ellipsis:
+            return np.asarray(self)[key]
+        index = self.index[first]
+        return np.take(self.array, index, axis=0)[(slice(None),) * np.ndim(index) + tuple(rest)]
+
+
 class Batches:
     """A Grain source whose item is the batches of several steps, [together, rows, ...], from step `first` on.
 
-    Of a memory map, the place in its file is pickled: a worker process maps it anew.
+    Of a memory map, the place in its file is pickled: a worker process maps it anew. With `rows` among the arrays,
+    example i is row `rows[i]` of `x`.
     """
 
     def __init__(self, arrays, constants, size, batch_size, rows, first, together):
@@ -113,7 +144,9 @@ class Batches:
         epoch, place = np.divmod(np.arange(step, min(step + self.together, self.end)), self.steps_per_epoch)
         constants = np.moveaxis(self.constants[epoch], 0, -1)[..., None]  # [R, 2, steps, 1]
         index = permuted(constants, place[:, None] * self.batch_size + self.rows, self.size)
-        return {name: np.take(array, index, axis=0) for name, array in self.arrays.items()}
+        arrays = dict(self.arrays)
+        rows = np.take(arrays.pop("rows"), index) if "rows" in arrays else index  # of the file
+        return {name: np.take(array, rows if name == "x" else index, axis=0) for name, array in arrays.items()}
 
 
 def permuted(constants, position, size):
@@ -179,7 +212,9 @@ def _prefetched(source, item_bytes, num_workers):
         except RuntimeError as error:
             if not num_workers:
                 raise
-            raise ChildProcessError(f"config.data.num_workers: a worker process has failed: {error}") from error
+            raise ChildProcessError(
+                f"config.data.num_workers: a worker process has failed: {files.one_line(error)}"
+            ) from error
 
 
 # --------------------------------------------------------------------------------------- memory maps, worker processes

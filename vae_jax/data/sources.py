@@ -8,7 +8,7 @@ are mapped, so they may be larger than memory; an IDX file in .gz is unpacked in
 * `four_by_four`: 4x4 images drawn from a known process (`synthetic`), float32 in [0, 1], 1000 / 500 / 500.
 * `mnist`, `fashion_mnist`: IDX files in `path`, `$VAE_JAX_DATA/NAME`, Debian's folder; else the prepared TFDS set.
   The first 50k of train, its last 10k (validation), the 10k of test, in the published order wherever it is read from.
-* `idx`: any folder of IDX files.
+* `idx`: any folder of IDX files. A sixth of train, at most 10k images, is validation: a permutation of fixed seed.
 * `binarized_mnist`: Larochelle's fixed draw, 50k / 10k / 10k, no labels; nothing else may carry its name.
 * `mnist_static`: our own fixed draw of MNIST, seed `STATIC_SEED`, labels kept.
 * `text`: a file at `path`, a sentence on each line (`text.load`, whose options are `tokens`); without a path 5000 / 500
@@ -16,26 +16,30 @@ are mapped, so they may be larger than memory; an IDX file in .gz is unpacked in
 * `audio`: a sound file, a folder of them or an .npz at `path`, cut into windows (`audio.load`, whose options are
   `audio`); without a path 300 / 60 / 60 sung vowels (`synthetic.vowels`).
 * `NAME`, `NAME/CONFIG` or `tfds:NAME`: an image set of TFDS, prepared beforehand; `path` is then TFDS's data_dir. With
-  `tokens` a set with texts, of which every line is a sentence.
+  `tokens` a set with texts, of which every line is a sentence. Splits that it lacks are held out as those of `idx`.
+
+The log says which values the images have and on which scale they are read (`ranges`).
 """
 
 import hashlib
-import json
 import os
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from absl import logging
 
 from vae_jax.data import audio as sound
-from vae_jax.data import idx, prepare, synthetic, text
+from vae_jax.data import files, idx, prepare, ranges, reading, synthetic, text
 
 NAMES = ("digits", "mnist", "fashion_mnist", "idx", "binarized_mnist", "mnist_static", "four_by_four", "text", "audio")
 DEBIAN = {"fashion_mnist": [Path("/usr/share/datasets/fashion-mnist")]}
 SPLITS = ("train", "valid", "test")
+PUBLISHED_ORDER = ("mnist", "fashion_mnist")  # whose validation set is, by custom, the last 10k of train
 DIGITS_SEED = 0
 STATIC_SEED = 0
+HOLD_OUT_SEED = 0
+MAX_CLASSES = 10**6
 
 # sha256 of the unpacked bits, [N, 784] bytes of 0 and 1. Written as the original text ("0 1 ... 0\n"), the same bits
 # have the sha256 that TFDS registers for the .amat files; `prepare binarized_mnist` proves it anew at every run.
@@ -47,7 +51,8 @@ BINARIZED_MNIST = {
 
 
 class Images(NamedTuple):
-    """One split: x [N, H, W, C], uint8 in 0..max_value or float32 in [0, 1], perhaps a memmap; label int32 [N].
+    """One split: x [N, H, W, C], uint8 in 0..max_value or float32 in [0, 1]; label int32 [N]. An x that is mapped from
+    a file is a memmap, or rows of one (`reading.Rows`).
 
     Of a text, x is int32 [N, T], the ids of every sentence's tokens (`data.text`); of sound, the levels of the samples
     of every window, uint8 or uint16 [N, T] (`data.audio`).
@@ -59,7 +64,7 @@ class Images(NamedTuple):
 
 class Dataset(NamedTuple):
     """Three splits; `max_value` is 1 for binary and float sets, 16 for digits, the last id of a text, the last level of
-    sound, 255 otherwise.
+    sound, otherwise what `ranges.find` says.
     """
 
     name: str
@@ -72,16 +77,46 @@ class Dataset(NamedTuple):
     encoding: sound.Encoding | None = None  # of sound
 
 
-def load(name: str, path: str | None = None, *, tokens: dict | None = None, audio: dict | None = None) -> Dataset:
-    """The data set `name`; `path` says where its files are, and nothing else is then looked at. `tokens` and `audio`
-    are the keyword arguments of `text.load`, or `text.of_lines` of TFDS, and of `audio.load`.
+def load(
+    name: str,
+    path: str | None = None,
+    *,
+    tokens: dict | None = None,
+    audio: dict | None = None,
+    max_value: int | None = None,
+) -> Dataset:
+    """Return the data set `name`, and log how its values are read and which classes a split lacks.
 
-    Raises FileNotFoundError for what is not there, ValueError for unknown names and for files that are not sound.
+    Args:
+      name: one of `NAMES`, or a set of TFDS.
+      path: where its files are; nothing else is then looked at.
+      tokens: keyword arguments of `text.load`, or of `text.of_lines` for TFDS.
+      audio: keyword arguments of `audio.load`.
+      max_value: the largest value that a pixel can have; `None` or 0 to find it out (`ranges.find`).
+
+    Raises FileNotFoundError for what is not there, ValueError for unknown names, for files that are damaged, and for
+    values that can be read in two ways.
     """
     if tokens and name in set(NAMES) - {"text"}:
         raise ValueError(f"config.data.tokens is of text alone; {name} was given {tokens}")
     if audio and name != "audio":
         raise ValueError(f"config.data.audio is of the set 'audio' alone; {name} was given {audio}")
+    whole = isinstance(max_value, int | np.integer) and not isinstance(max_value, bool)
+    if max_value and not (whole and 1 <= max_value <= 255):
+        raise ValueError(
+            f"config.data.max_value must be 0 (find it out) or an integer from 1 to 255, got {max_value!r}"
+        )
+    dataset = _load(name, path, tokens, audio, max_value)
+    if max_value and max_value != dataset.max_value:
+        raise ValueError(
+            f"config.data.max_value={max_value}: the values of {dataset.name} are known to lie in "
+            f"0..{dataset.max_value}; set it to 0"
+        )
+    _say_classes(dataset)
+    return dataset
+
+
+def _load(name, path, tokens, audio, max_value) -> Dataset:
     match name:
         case "audio":
             return _audio(path, **(audio or {}))
@@ -93,9 +128,9 @@ def load(name: str, path: str | None = None, *, tokens: dict | None = None, audi
         case "four_by_four":
             return _four_by_four(path)
         case "idx":
-            return _from_idx(name, _directory(name, path))
+            return _from_idx(name, _directory(name, path), max_value=max_value)
         case "mnist" | "fashion_mnist":
-            return _mnist(name, path)
+            return _mnist(name, path, max_value)
         case "mnist_static":
             return _mnist_static(path)
         case "binarized_mnist":
@@ -104,7 +139,7 @@ def load(name: str, path: str | None = None, *, tokens: dict | None = None, audi
             name = name.removeprefix("tfds:")
             return _of_tokens(name, *text.of_lines(prepare.texts(name, path), name, **tokens))
         case _:
-            return _from_tfds(name.removeprefix("tfds:"), path)
+            return _from_tfds(name.removeprefix("tfds:"), path, max_value)
 
 
 def without_classes(dataset: Dataset, classes) -> Dataset:
@@ -142,9 +177,9 @@ def fixed_draw(x: np.ndarray, max_value: int, split: str) -> np.ndarray:
 
     Exact for integers: with r uniform on 0 .. max_value - 1, P(r < x) = x / max_value.
     """
-    rng = np.random.default_rng([STATIC_SEED, SPLITS.index(split)])
+    x, rng = np.asarray(x), np.random.default_rng([STATIC_SEED, SPLITS.index(split)])
     if np.issubdtype(x.dtype, np.floating):
-        return (rng.random(x.shape, np.float32) < x).astype(np.uint8)
+        return (rng.random(x.shape, np.float32) < x / max_value).astype(np.uint8)
     return (rng.integers(max_value, size=x.shape, dtype=np.uint8) < x).astype(np.uint8)
 
 
@@ -185,20 +220,21 @@ def _audio(path, **options) -> Dataset:
     )
 
 
-def _mnist(name, path) -> Dataset:
+def _mnist(name, path, max_value=None) -> Dataset:
     if path is not None:
         folder = _directory(name, path)
-        return _from_idx(name, folder / name if (folder / name).is_dir() else folder, num_classes=10)
+        folder = folder / name if (folder / name).is_dir() else folder
+        return _from_idx(name, folder, num_classes=10, max_value=max_value)
     candidates = [root / name for root in _environment_dir()] + DEBIAN.get(name, [])
     for folder in candidates:
         if idx.find(folder, "train", "images"):
-            return _from_idx(name, folder, num_classes=10)
+            return _from_idx(name, folder, num_classes=10, max_value=max_value)
     try:
-        return _from_tfds(name)
+        return _from_tfds(name, max_value=max_value)
     except FileNotFoundError as error:
         tried = ", ".join(map(str, candidates)) or "none: $VAE_JAX_DATA is not set"
         raise FileNotFoundError(
-            f"{error}\nOr give the folder of its IDX files as path, or as $VAE_JAX_DATA/{name} (tried: {tried})"
+            f"{error}; or give the folder of its IDX files as path, or as $VAE_JAX_DATA/{name} (tried: {tried})"
         ) from None
 
 
@@ -215,19 +251,14 @@ def _binarized_mnist(path) -> Dataset:
     file = _binarized_file(path)
     if file is None:
         try:
-            stored = _from_tfds("binarized_mnist")
+            stored = _from_tfds("binarized_mnist", max_value=1)
         except FileNotFoundError as error:
             raise FileNotFoundError(
-                f"{error}\nOr give binarized_mnist.npz as path, or put it into $VAE_JAX_DATA"
+                f"{error}; or give binarized_mnist.npz as path, or put it into $VAE_JAX_DATA"
             ) from None
-        where, bits = "the prepared TFDS set", {split: getattr(stored, split).x for split in SPLITS}
+        where, bits = "the prepared TFDS set", {split: np.asarray(getattr(stored, split).x) for split in SPLITS}
     else:
-        where = file
-        try:
-            with np.load(file) as packed:
-                bits = {split: np.unpackbits(packed[split], axis=1) for split in SPLITS}
-        except (KeyError, ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{file}: not an .npz of the packed bits of {', '.join(SPLITS)} ({error})") from error
+        where, bits = file, prepare.packed_bits(file)
     for split, x in bits.items():
         if (found := hashlib.sha256(np.ascontiguousarray(x)).hexdigest()) != BINARIZED_MNIST[split]:
             raise ValueError(
@@ -252,8 +283,8 @@ def _binarized_file(path) -> Path | None:
 # ------------------------------------------------------------------------------------------------- IDX directories
 
 
-def _from_idx(name, folder, num_classes=None) -> Dataset:
-    """`train-*` and `t10k-*` (or `test-*`) files; the validation set is the end of train."""
+def _from_idx(name, folder, num_classes=None, max_value=None) -> Dataset:
+    """`train-*` and `t10k-*` (or `test-*`) files; the validation set is a part of train."""
     train, test = Images(*idx.read_split(folder, "train")), Images(*idx.read_split(folder, "t10k", "test"))
     if (train.x.shape[1:], train.x.dtype) != (test.x.shape[1:], test.x.dtype):
         raise ValueError(
@@ -264,20 +295,66 @@ def _from_idx(name, folder, num_classes=None) -> Dataset:
         raise FileNotFoundError(
             f"{folder}: only the {'test' if train.label is None else 'train'} labels: give both or none"
         )
-    if num_classes is None and train.label is not None:
-        num_classes = 1 + int(max(train.label.max(), test.label.max()))
+    if train.label is not None:
+        num_classes = _num_classes(name, folder, [train.label, test.label], num_classes, len(train.x))
+    max_value = ranges.find(f"{name} in {folder}", {"train": train.x, "test": test.x}, max_value)
     train, valid = _hold_out(name, train)
-    return Dataset(name, train, valid, test, 255 if train.x.dtype == np.uint8 else 1, num_classes)
+    return Dataset(name, train, valid, test, max_value, num_classes)
+
+
+def _num_classes(name, where, labels, num_classes, num_images) -> int:
+    """`num_classes`, or one more than the largest label. Raises `ValueError` for labels that cannot be classes."""
+    largest = max(int(label.max()) for label in labels)
+    if not isinstance(num_classes, int | None) or (num_classes or 0) > MAX_CLASSES:
+        raise ValueError(f"{where}: the number of classes is {num_classes!r}, where at most {MAX_CLASSES:,} are read")
+    if num_classes is not None and largest >= num_classes:
+        raise ValueError(
+            f"{where}: a label is {largest}, and {name} has the classes 0..{num_classes - 1}; these are the files of "
+            "another set, or damaged. Read another set as data.name='idx' (--config.data.name=idx)"
+        )
+    if largest >= max(1000, num_images):
+        raise ValueError(
+            f"{where}: a label is {largest}, which would be {largest + 1} classes for {num_images} training images; "
+            "number the classes 0, 1, 2, ... or remove the label files"
+        )
+    return largest + 1 if num_classes is None else num_classes
+
+
+def _say_classes(dataset) -> None:
+    """Log the classes that a split does not show."""
+    for split in SPLITS:
+        label = getattr(dataset, split).label
+        lacking = [] if label is None else np.setdiff1d(np.arange(dataset.num_classes), label).tolist()
+        if lacking:
+            shown = ", ".join(map(str, lacking[:10])) + (", ..." if len(lacking) > 10 else "")
+            words = "%s: the %s split has no example of %d of %d classes: %s"
+            logging.warning(words, dataset.name, split, len(lacking), dataset.num_classes, shown)
 
 
 def _hold_out(name, train: Images) -> tuple[Images, Images]:
-    """The last min(10000, N // 6) images are kept from training: 10k of MNIST's 60k."""
-    cut = len(train.x) - min(10_000, len(train.x) // 6)
-    if cut == len(train.x):
-        raise ValueError(f"{name}: {cut} training images are too few to hold a sixth of them out")
-    if train.label is None:
-        return Images(train.x[:cut], None), Images(train.x[cut:], None)
-    return Images(train.x[:cut], train.label[:cut]), Images(train.x[cut:], train.label[cut:])
+    """Return the rest of `train` and its min(10000, N // 6) held-out images, both in the order of the file.
+
+    They are the last ones of the sets in `PUBLISHED_ORDER`. Elsewhere a permutation of fixed seed chooses them, because
+    files are often sorted by class. Mapped images stay mapped.
+    """
+    size = len(train.x)
+    held_out = min(10_000, size // 6)
+    if not held_out:
+        raise ValueError(f"{name}: {size} training images are too few to hold a sixth of them out")
+    if name in PUBLISHED_ORDER:
+        chosen = slice(size - held_out), slice(size - held_out, None)
+    else:
+        order = np.random.default_rng(HOLD_OUT_SEED).permutation(size)
+        chosen = np.sort(order[held_out:]), np.sort(order[:held_out])
+    left, out = (Images(_rows(train.x, c), None if train.label is None else train.label[c]) for c in chosen)
+    return left, out
+
+
+def _rows(x, chosen):
+    """Return x[chosen], which stays in its file where x is mapped."""
+    if isinstance(chosen, slice) or not isinstance(x, np.memmap | reading.Rows):
+        return x[chosen]
+    return reading.Rows(x.array, x.index[chosen]) if isinstance(x, reading.Rows) else reading.Rows(x, chosen)
 
 
 def _directory(name, path) -> Path:
@@ -297,26 +374,34 @@ def _environment_dir() -> list[Path]:
 # ------------------------------------------------------------------------------------------------------------ TFDS
 
 
-def _from_tfds(name, data_dir=None) -> Dataset:
+def _from_tfds(name, data_dir=None, max_value=None) -> Dataset:
     """A prepared TFDS set, through a cache of .npy files that are mapped, not read.
 
-    Where TFDS has no validation or no test split, each is held out of the end of train (test first).
+    Where TFDS has no validation or no test split, each is held out of train (test first).
     """
     cache = prepare.cached(name, data_dir)
-    splits = {file.stem.removesuffix("_x") for file in cache.glob("*_x.npy")}
-    train = _mapped(cache, "train")
-    if "test" in splits:
-        test = _mapped(cache, "test")
-    else:
+    num_classes = prepare.read_json(cache / "meta.json").get("num_classes")
+    splits = {split: _mapped(cache, split) for split in ("train", "validation", "test")}
+    splits = {split: images for split, images in splits.items() if images is not None}
+    labels = [images.label for images in splits.values() if images.label is not None]
+    if any((label < 0).any() for label in labels):
+        logging.warning("%s: some labels are negative (not published): the set is read without labels", name)
+        splits = {split: images._replace(label=None) for split, images in splits.items()}
+        num_classes = None
+    elif labels:
+        num_classes = _num_classes(name, cache, labels, num_classes, len(splits["train"].x))
+    max_value = ranges.find(name, {split: images.x for split, images in splits.items()}, max_value)
+    train, test, valid = (splits.get(split) for split in ("train", "test", "validation"))
+    if test is None:
         train, test = _hold_out(name, train)
-    if "validation" in splits:
-        valid = _mapped(cache, "validation")
-    else:
+    if valid is None:
         train, valid = _hold_out(name, train)
-    num_classes = json.loads((cache / "meta.json").read_text())["num_classes"]
-    return Dataset(name, train, valid, test, max_value=255, num_classes=num_classes)
+    return Dataset(name, train, valid, test, max_value, num_classes)
 
 
-def _mapped(cache, split) -> Images:
+def _mapped(cache, split) -> Images | None:
     x, label = cache / f"{split}_x.npy", cache / f"{split}_label.npy"
-    return Images(np.load(x, mmap_mode="r"), np.load(label) if label.exists() else None)
+    if not x.exists():
+        return None
+    with files.reading(cache, "a damaged cache; remove this folder"):
+        return Images(np.load(x, mmap_mode="r"), np.load(label, allow_pickle=False) if label.exists() else None)

@@ -3,18 +3,25 @@
 A sentence of L tokens is the row (w_1, ..., w_L, <eos>, <pad>, ..., <pad>) of max_length + 1 ids. <pad> is 0: nothing
 is ever predicted to be <pad>, so that 0 in front of w_1 can stand for the beginning, and there is no <bos>. What of a
 row is not 0 is predicted: L + 1 tokens, the end included. A token that is not in the vocabulary is <unk>.
+
+Text is brought to Unicode's normal form C: canonically equal texts have the same tokens. Words follow the boundaries of
+Unicode (UAX #29): a combining mark, a joiner or another invisible format character belongs to the character before it.
+Three things differ. English hyphens join ("well-beloved"). Full stops and commas separate, also in numbers. A run of
+letters without spaces is one word, also in Thai or Chinese, whose words have no spaces between them and where Unicode
+refers to dictionaries: for these take characters, or put spaces or U+200B (zero width space) between the words.
 """
 
 import collections
 import dataclasses
 import functools
 import re
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 from absl import logging
 
-from vae_jax.data import synthetic
+from vae_jax.data import files, synthetic
 
 PAD, EOS, UNK = range(3)
 SPECIAL = ("<pad>", "<eos>", "<unk>")
@@ -22,8 +29,7 @@ LEVELS = ("word", "character")
 SPLIT_SEED = 0
 HELD_OUT = 20  # one distinct sentence of so many is for validation, one for test
 
-# well-beloved, john's; a mark of punctuation is a word of its own
-_WORD = re.compile(r"<unk>|\w+(?:['’-]\w+)*|[^\w\s]")
+_ASCII_WORD = re.compile(r"<unk>|\w+(?:['-]\w+)*|[^\w\s]")  # what `_word` finds in ASCII, in a quarter of the time
 _CLOSING = re.compile(r" (?=[.,;:?!)])")
 
 
@@ -84,37 +90,64 @@ def of_lines(lines, where, *, level="word", min_count=1, max_length=32):
     parts = {
         name: _fitting([tokenize(line, level=level) for line in own], max_length, where) for name, own in lines.items()
     }
-    parts |= split(parts["train"], [name for name in ("test", "valid") if name not in parts])
-    words = vocabulary(parts["train"], level=level, min_count=min_count)
+    parts |= split(parts["train"], [name for name in ("test", "valid") if name not in parts], where=where)
+    words = vocabulary(parts["train"], level=level, min_count=min_count, where=where)
     ids = {name: np.stack([words.encode(s, max_length + 1) for s in sentences]) for name, sentences in parts.items()}
     return ids, words
 
 
 def tokenize(line, *, level):
-    """The tokens of a line, a tuple of strings."""
-    line = line.lower()
-    return tuple(_WORD.findall(line)) if level == "word" else tuple(" ".join(line.split()))
+    """The tokens of a line, a tuple of strings: words and marks of punctuation or, at the level "character", the code
+    points of normal form C. There a letter and a mark without a composed form are two characters.
+    """
+    line = unicodedata.normalize("NFC", unicodedata.normalize("NFC", line).lower())  # small letters may be decomposed
+    if level == "character":
+        return tuple(" ".join(line.split()))
+    return tuple((_ASCII_WORD if line.isascii() else _word()).findall(line))
+
+
+@functools.cache
+def _word():
+    """The pattern of a word: well-beloved, john's, क्षत्रिय; a mark of punctuation or a symbol is a word of its own.
+
+    `extend` holds the characters that never begin a word (UAX #29: Extend, Format, ZWJ): marks, format characters and
+    the skin tones of emoji. Zero width spaces separate words; format characters that follow none are dropped.
+    """
+    kinds = {"M": [], "Cf": []}
+    for code in (*range(0x20000), *range(0xE0000, 0xE0200)):
+        category = unicodedata.category(chr(code))
+        if category[0] == "M" or (category == "Cf" and code != 0x200B):
+            kinds["Cf" if category == "Cf" else "M"].append(chr(code))
+    format_ = "".join(map(re.escape, kinds["Cf"]))
+    extend = "".join(map(re.escape, kinds["M"])) + format_ + "\U0001f3fb-\U0001f3ff"
+    letters = rf"\w+(?:[{extend}]+\w*)*"
+    joined = rf"(?:['’·\u05f3\u05f4-]{letters})*"  # also Catalan col·lecció and Hebrew abbreviations
+    flag = "[\U0001f1e6-\U0001f1ff]{2}"
+    symbol = rf"[^\w\s\u200b{format_}][{extend}]*"
+    family = rf"{symbol}(?:(?<=\u200d){symbol})*"  # emoji that are joined to one
+    return re.compile(rf"<unk>|{letters}{joined}|{flag}[{extend}]*|{family}")
 
 
 def read_lines(path):
     """The sentences of a file, line by line: of a .tsv what is behind the last tab."""
     path = Path(path).expanduser()
-    if not path.is_file():
+    if not path.exists() or path.is_dir():
         raise FileNotFoundError(f"text: no file {path}; want one in UTF-8 with a sentence on each line, or .tsv")
+    files.regular(path)
     try:
         lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not a text in UTF-8 ({error})") from error
     if wrong := [n for n, line in enumerate(lines, 1) if "\0" in line]:
         raise ValueError(f"{path}, line {wrong[0]}: a zero byte; this is no text")
-    if path.suffix != ".tsv":
+    if path.suffix.lower() != ".tsv":
         return lines
     if wrong := [n for n, line in enumerate(lines, 1) if line.strip() and "\t" not in line]:
         raise ValueError(f"{path}, line {wrong[0]}: no tab, where a .tsv has its sentences behind the last; cut short?")
     return [line.rpartition("\t")[2] for line in lines]
 
 
-def split(sentences, held_out=("test", "valid")):
+def split(sentences, held_out=("test", "valid"), *, where="text"):
     """{split: sentences}: of the distinct ones a random twentieth for each of `held_out`, by a permutation of seed
     `SPLIT_SEED`, and "train". Copies of a sentence go where it goes, so that none stands on both sides.
     """
@@ -123,21 +156,24 @@ def split(sentences, held_out=("test", "valid")):
     distinct = list(dict.fromkeys(sentences))
     size = len(distinct) // HELD_OUT
     if not size:
-        raise ValueError(f"{len(distinct)} distinct sentences are too few for three splits: at least {HELD_OUT}")
+        raise ValueError(
+            f"{where}: {len(distinct)} distinct sentences are too few for three splits: at least {HELD_OUT}"
+        )
     order = np.random.default_rng(SPLIT_SEED).permutation(len(distinct))
     names = np.repeat([*held_out, "train"], [*[size] * len(held_out), len(distinct) - size * len(held_out)])
     place = {distinct[i]: name for i, name in zip(order, names, strict=True)}
     return {name: [s for s in sentences if place[s] == name] for name in ("train", *held_out)}
 
 
-def vocabulary(sentences, *, level, min_count) -> Vocabulary:
+def vocabulary(sentences, *, level, min_count, where="text") -> Vocabulary:
     """The tokens that `sentences` have at least `min_count` times, by falling count and then by the alphabet."""
     counts = collections.Counter(token for sentence in sentences for token in sentence)
     counts.pop(SPECIAL[UNK], None)  # of a text where somebody has put it for rare words
     kept = sorted((token for token, n in counts.items() if n >= min_count), key=lambda token: (-counts[token], token))
     if not kept:
         raise ValueError(
-            f"min_count {min_count}: no token is so frequent; the most frequent has {max(counts.values())}"
+            f"{where}: min_count {min_count}: no token is so frequent; the most frequent has "
+            f"{max(counts.values(), default=0)}"
         )
     return Vocabulary((*SPECIAL, *kept), level)
 

@@ -1,0 +1,100 @@
+"""Files from elsewhere: what is checked before one is read. Every error is one line and names the file."""
+
+import contextlib
+import math
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+def regular(path) -> Path:
+    """Return `path`. Raise FileNotFoundError where nothing is there, `ValueError` for what is no regular file.
+
+    A pipe or a device could block for ever or never end, so neither is opened.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file")
+    if not path.is_file():
+        kinds = {"is_dir": "folder", "is_fifo": "pipe (FIFO)", "is_socket": "socket"}
+        kind = next((kind for test, kind in kinds.items() if getattr(path, test)()), "device")
+        raise ValueError(f"{path}: this is a {kind}; only regular files are read")
+    return path
+
+
+def one_line(error) -> str:
+    """Return the message of an exception without line breaks, or its type where it has no message."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def plain_name(name, where) -> str:
+    """Return `name`, which comes from data and becomes part of a path. Raise `ValueError` where it leaves a folder."""
+    if not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\\0"):
+        raise ValueError(
+            f"{where}: {str(name)[:80]!r} is no plain name; a name from data must not lead to another folder"
+        )
+    return name
+
+
+def check_memory(path, num_bytes, remedy) -> None:
+    """Raise `ValueError` where an array of `num_bytes` is larger than the memory of this machine."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else math.inf
+    if num_bytes > memory:
+        raise ValueError(f"{path}: its header promises {num_bytes:,} bytes, and this machine has {memory:,}; {remedy}")
+
+
+def load_npz(path, names) -> dict[str, np.ndarray]:
+    """Return {name: array} for those of `names` that the .npz holds. Other members are not read.
+
+    The header of each array is read first: its size must agree with the archive, and Python objects are refused,
+    because reading them can run code. Raises FileNotFoundError, or `ValueError` for a file that is damaged or whose
+    names lead to other folders.
+    """
+    path = regular(path)
+    with reading(path, "not an .npz of arrays"), zipfile.ZipFile(path) as archive:
+        there = {plain_name(member, path) for member in archive.namelist()}
+        members = {name: f"{name}.npy" for name in names}
+        return {name: _array(archive, member, path) for name, member in members.items() if member in there}
+
+
+@contextlib.contextmanager
+def reading(path, what):
+    """Turn any exception of a library about damaged bytes into a `ValueError` of one line: "PATH: WHAT (REASON)".
+
+    Errors of one line that name the path already, or a file that cannot be opened, pass as they are.
+    """
+    try:
+        yield
+    except ImportError:
+        raise
+    except Exception as error:  # zipfile, zlib, NumPy, TFDS, protobuf, Pillow, SciPy, libsndfile: of all types
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
+        if isinstance(error, ValueError) and str(path) in str(error) and "\n" not in str(error):
+            raise
+        raise ValueError(f"{path}: {what} ({one_line(error)[:300]})") from error
+
+
+def _array(archive, member, path):
+    info = archive.getinfo(member)
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        if version not in _HEADERS:
+            raise ValueError(f"{member}: the .npy version {version} is not read")
+        shape, _, dtype = _HEADERS[version](file)
+        start = file.tell()
+    if dtype.hasobject:
+        raise ValueError(f"{member}: an array of Python objects, which could run code; store numbers or strings")
+    if any(size < 0 for size in shape):
+        raise ValueError(f"{member}: the shape {shape} has a negative size")
+    num_bytes = math.prod(shape) * dtype.itemsize
+    if start + num_bytes != info.file_size:
+        there = info.file_size - start
+        raise ValueError(f"{member}: {shape} {dtype} are {num_bytes:,} bytes, and the archive has {there:,}")
+    check_memory(path, num_bytes, "store less in one file")
+    with archive.open(member) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)

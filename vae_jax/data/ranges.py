@@ -1,0 +1,144 @@
+"""The range and the kind of stored values: looked at, said in the log, and refused where they can mean two things.
+
+A uint8 image of 0 and 1 may be binary, or nearly black on the scale 0..255. The two readings give different
+likelihoods, so `find` does not choose between them: it raises an error that names `config.data.max_value`.
+"""
+
+import mmap
+from typing import NamedTuple
+
+import numpy as np
+from absl import logging
+
+from vae_jax.data import reading, transforms
+
+CHUNK_BYTES = 2**25  # looked at in one go
+NEARLY_255 = 240  # images of 0..255 may lack the brightest levels; below this another scale is as likely
+DARK = 1 / 16  # floats in [0, 1] that stay below: they may have been divided twice
+
+
+class Range(NamedTuple):
+    """The smallest and the largest value, and the number of distinct values (of uint8; `None` for other types)."""
+
+    low: float
+    high: float
+    num_levels: int | None
+
+
+def look(x) -> Range:
+    """Find the range of an array in parts of `CHUNK_BYTES`. A memory map is not copied and does not stay in memory."""
+    low, high, levels = [], [], bytearray()
+    for part in _chunks(x):
+        low.append(part.min())
+        high.append(part.max())
+        if part.dtype == np.uint8:
+            levels += bytes(set(part.tobytes().translate(None, bytes(levels))))  # those that are new
+    return Range(np.min(low).item(), np.max(high).item(), len(levels) if x.dtype == np.uint8 else None)
+
+
+def find(name, splits, max_value=None) -> int:
+    """Return the largest value that a pixel of the set can have, and log how its values are read.
+
+    Args:
+      name: of the set, for messages.
+      splits: {split: pixels}, uint8 or floats in [0, 1], as they are stored.
+      max_value: what the user says it is; `None` or 0 to find it out.
+
+    Raises `ValueError` where two readings are possible, where values exceed `max_value`, and where the splits have
+    different scales.
+    """
+    found = {split: look(x) for split, x in splits.items() if len(x)}
+    floating = any(np.issubdtype(x.dtype, np.floating) for x in splits.values())
+    low, high = min(r.low for r in found.values()), max(r.high for r in found.values())
+    chosen = max_value or (1 if floating else 255)
+    if floating and chosen != 1:
+        raise ValueError(
+            f"{name}: float images lie in [0, 1], so config.data.max_value must be 0 or 1, got {max_value}; "
+            "store levels as integers"
+        )
+    if high > chosen:
+        raise ValueError(
+            f"{name}: its largest value is {high:g}, above config.data.max_value={max_value}; set it to the largest "
+            "value that a pixel can have, or to 0 to find it out"
+        )
+    if floating and high < DARK and not max_value:
+        raise ValueError(
+            f"{name}: its values are {_words(low, high, floating)}: very dark images, or levels that were divided "
+            "twice; store them anew, or set config.data.max_value=1 (--config.data.max_value=1) if they are dark"
+        )
+    if not floating and high < NEARLY_255 and not max_value:
+        whole = max(1, high)
+        raise ValueError(
+            f"{name}: its values are {_words(low, high, floating)}, which may be levels of 0..{whole} or dark images "
+            f"of 0..255; set config.data.max_value to the largest value that a pixel can have "
+            f"(--config.data.max_value={whole} or --config.data.max_value=255)"
+        )
+    for split, (split_low, split_high, num_levels) in found.items():
+        if 2 * split_high < high:
+            words = f"{name}: its {split} images reach only {split_high:g}, others {high:g}"
+            if not max_value:
+                raise ValueError(
+                    f"{words}: they may be stored on another scale. Store all alike, or set "
+                    f"config.data.max_value={chosen} (--config.data.max_value={chosen}) if they are right"
+                )
+            logging.warning("%s; both are read as 0..%d, because config.data.max_value says so", words, chosen)
+        counted = "" if num_levels is None else f" with {num_levels} distinct values"
+        logging.info(
+            "%s: %s images are %s%s, read on the scale 0..%d",
+            *(name, split, _words(split_low, split_high, floating), counted, chosen),
+        )
+    return chosen
+
+
+def check(x, transform, max_value) -> None:
+    """Raise `ValueError` where `transform` gives values without a meaning for the pixels x in 0..`max_value`.
+
+    `dequantize` and `levels` take levels, so floats between levels are refused. All transforms require that the values
+    lie in 0..`max_value`. Functions that are not in `transforms` are not checked.
+    """
+    name = next((name for name in transforms.__all__ if getattr(transforms, name) is transform), None)
+    if name is None or not len(x):
+        return
+    floating = np.issubdtype(x.dtype, np.floating)
+    if floating and name == "dequantize":
+        raise ValueError(
+            f"config.data.transform: 'dequantize' takes integer levels, and these images are floats; {_grid(x)}"
+        )
+    if floating and name in ("levels", "tokens") and not all(np.all(part == np.round(part)) for part in _chunks(x)):
+        raise ValueError(f"config.data.transform: {name!r} takes integers, and these images hold fractions; {_grid(x)}")
+    if not floating and np.iinfo(np.uint8 if x.dtype == bool else x.dtype).max <= max_value and x.dtype.kind in "ub":
+        return  # no value can be out of range
+    low, high, _ = look(x)
+    if not (low >= 0 and high <= max_value):  # in these words NaN is out of range
+        raise ValueError(
+            f"config.data.transform: {name!r} takes values from 0 to {max_value}, and these reach from {low:g} to "
+            f"{high:g}; scale them, or give the max_value that they have"
+        )
+
+
+def _words(low, high, floating):
+    return f"{'floats' if floating else 'integers'} from {low:g} to {high:g}"
+
+
+def _grid(x):
+    """Return the remedy for floats: integers where the first values lie on a grid k / V, else 'unit'."""
+    values = np.unique(np.asarray(next(_chunks(x)), np.float64))
+    if len(values) <= 256 and values[0] >= 0 and values[-1] <= 1:
+        for v in range(1, 256):
+            if np.abs(values * v - np.round(values * v)).max() < 1e-3:
+                return f"they lie on the grid k/{v}: store np.round({v} * x) as uint8, with max_value={v}"
+    return "they lie on no grid of up to 256 levels: use 'unit', or store integers"
+
+
+def _chunks(x):
+    """Yield parts of x as arrays. Pages of a memory map are given back to the system after each part."""
+    if isinstance(x, reading.Rows):
+        x = x.array  # all rows of the map, which are read in turn
+    rows = max(1, CHUNK_BYTES // max(1, x[:1].nbytes))
+    pages = x if isinstance(x, np.memmap) and x.mode == "r" else None
+    while isinstance(pages, np.ndarray):
+        pages = pages.base
+    for start in range(0, len(x), rows):
+        yield np.asarray(x[start : start + rows])
+        if isinstance(pages, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            pages.madvise(mmap.MADV_DONTNEED)
