@@ -222,13 +222,13 @@ def check_comparable(configs):
 
 
 def check_mass(name, experiment):
-    """Raise `ValueError` where the likelihood is a density of pixels that were not dequantised."""
+    """Raise `ValueError` where log p(x) is the density of real values: it has no place beside masses of levels."""
     if experiment.model.latent and experiment.model.latent.prior is None:
         return  # no number to be misread
     if not setup.is_mass(experiment):
         raise ValueError(
-            f"{name}: a density of pixels on a grid of points is no mass of levels, and can grow without bound; train "
-            "with config.data.transform='dequantize', or with a likelihood of levels"
+            f"{name}: its log p(x) is the density of real values, and this table is of masses of levels; train it with "
+            "config.data.transform='dequantize', or with a likelihood of levels"
         )
 
 

@@ -94,7 +94,7 @@ def _outliers(experiment, name, path):
         never = sources.only_classes(setup.load_data(data), classes)
         splits = [pipeline.fixed_split(never, split, transform=transform)["x"] for split in sources.SPLITS]
         return f"{own.name}, left out: {', '.join(map(str, classes))}", np.concatenate(splits)
-    other = sources.load(name, path)
+    other = sources.load(name, path, max_value=data.get("max_value", 0))
     there, here = other.test.x.shape[1:], own.test.x.shape[1:]
     if there != here:
         raise ValueError(f"--outliers={name}: its images are {there}, those of {own.name} are {here}: give a set alike")
