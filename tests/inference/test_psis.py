@@ -77,7 +77,7 @@ def test_it_is_the_published_algorithm_whatever_the_weights(name):
     np.testing.assert_allclose(np.exp(normalised).sum(), 1.0, rtol=1e-9)
     np.testing.assert_array_equal(np.isneginf(normalised), np.isneginf(log_w))
     finite = np.isfinite(log_w)
-    scale = max(1.0, np.ptp(log_w[finite]))
+    scale = max(1.0, np.abs(log_w[finite]).max(), np.ptp(log_w[finite]))
     np.testing.assert_allclose(np.sort(normalised[finite]), np.sort(expected[finite]), atol=1e-5 * scale)
     np.testing.assert_allclose(given.shape, shape, rtol=1e-4, atol=1e-3)
 
