@@ -78,7 +78,7 @@ def _fit(log_excess, count):
     """
     size = len(log_excess)
     inside = jnp.arange(size) >= size - count
-    mean = lambda values: jnp.sum(jnp.where(inside, values, 0.0), axis=-1) / count  # noqa: E731
+    mean = lambda values: jnp.sum(jnp.where(inside, values, 0.0)) / count  # noqa: E731
     log_u = jnp.where(inside, log_excess - log_excess[-1], 0.0)
     j = jnp.arange(1, 31 + math.isqrt(size))
     num_theta = 30.0 + jnp.floor(jnp.sqrt(jnp.asarray(count, log_u.dtype)))
@@ -86,24 +86,23 @@ def _fit(log_excess, count):
     ratio = -log_u[jnp.clip(size - count + (count + 2) // 4 - 1, 0, size - 1)]
 
     def shape_of(s):
-        """k = mean log(1 - θ y), log |θ y_M| and mean log (-θ y / (1 - θ y)) for each s [...]."""
+        """k = mean log(1 - θ y), log |θ y_M| and mean log |θ y / (1 - θ y)| at one s."""
         s = jnp.where(jnp.abs(s) < FLAT, FLAT, s)
         above = jnp.maximum(s, FLAT)
         log_b = above + log1mexp(above)
-        product = log_b[..., None] + log_u  # log (-θ y)
+        product = log_b + log_u  # log (-θ y)
         b = jnp.expm1(jnp.minimum(s, -FLAT))
-        below = jnp.log1p(b[..., None] * jnp.exp(log_u))
+        below = jnp.log1p(b * jnp.exp(log_u))
         log_below = jnp.log(-b)
         positive = s > 0
         k = jnp.where(positive, mean(jax.nn.softplus(product)), mean(below))
         share = jnp.where(positive, -mean(jax.nn.softplus(-product)), log_below + mean(log_u - below))
         return k, jnp.where(positive, log_b, log_below), share
 
-    with jax.numpy_rank_promotion("allow"):
-        k, _, share = shape_of(ratio + jnp.log(spread))
-        profile = jnp.where(j <= num_theta, count * (share - jnp.log(jnp.abs(k))), -jnp.inf)
-        best = ratio + jnp.log(jnp.sum(jax.nn.softmax(profile) * spread))
-        k, log_theta, _ = shape_of(best)
+    k, _, share = jax.vmap(shape_of)(ratio + jnp.log(spread))
+    profile = jnp.where(j <= num_theta, count * (share - jnp.log(jnp.abs(k))), -jnp.inf)
+    best = ratio + jnp.log(jnp.sum(jax.nn.softmax(profile) * spread))
+    k, log_theta, _ = shape_of(best)
     log_scale = jnp.log(jnp.abs(k)) - log_theta + log_excess[-1]
     return (k * count + 10 * 0.5) / (count + 10), log_scale
 
