@@ -81,13 +81,16 @@ def _codes(model, params, key, test) -> dict:
     if isinstance(means, tuple):
         summary |= {f"active_units_z{n}": latents.active_units(level) for n, level in enumerate(means, 1)}
     summary["mutual_information"] = float(latents.mutual_information(q, key))
+    summary["information_examples"] = len(some["x"])
     with contextlib.suppress(TypeError):  # a posterior that does not split by dimension
         key_correlation = jax.random.fold_in(key, len(test["x"]))
         summary["total_correlation"] = float(latents.total_correlation(q, key_correlation))
     with contextlib.suppress(TypeError):
         rates = latents.rate_per_dimension(model, params, some)
-        told = gaps.diagnose(rates, summary["mutual_information"], summary["active_units"], num_examples=len(some["x"]))
-        summary["verdict"] = told.verdict
+        least = latents.least_aggregate_kl(q, latents.prior_of(model, params, some), jax.random.fold_in(key, -1))
+        known = summary["mutual_information"], summary["active_units"]
+        told = gaps.diagnose(rates, *known, num_examples=len(some["x"]), least_aggregate_kl=least)
+        summary |= {"aggregate_kl_at_least": least, "aggregate_kl_at_most": told.aggregate_kl, "verdict": told.verdict}
         logging.info("codes: %s", told.verdict)
     return summary
 
@@ -171,7 +174,9 @@ def _density_lines(r):
             f"importance-weighted bound, K = {r['num_samples']}, {r['num_examples']} test {_examples(r)}, "
             f"{r['effective_samples']:.0f} effective samples"
         )
-    yield f"log p(x)  {r['log_prob']:10.2f} ± {r['log_prob_se']:.2f} nats   {kind}"
+    error = r["log_prob_se"]  # one example has none
+    error = f" ± {error:.2f}" if error is not None and np.isfinite(error) else ""
+    yield f"log p(x)  {r['log_prob']:10.2f}{error} nats   {kind}"
     if "log_density" in r:
         yield (
             f"          {r['log_density']:10.2f} nats, log-density of dequantised values in [0, 1); less D log(levels) "
@@ -196,5 +201,7 @@ def _density_lines(r):
         yield f"ELBO      {r['elbo']:10.2f} nats = -(distortion {r['distortion']:.2f} + rate {r['rate']:.2f})"
     if "active_units" in r:
         correlation = f", total correlation {r['total_correlation']:.2f} nats" if "total_correlation" in r else ""
-        told = f"mutual information {r['mutual_information']:.2f} nats{correlation}"
+        capped = latents.is_capped(r["mutual_information"], r.get("information_examples", r["num_examples"]))
+        least = "at least " if capped else ""
+        told = f"mutual information {least}{r['mutual_information']:.2f} nats{correlation}"
         yield f"latents   {r['active_units']:10d} active units, {told}"

@@ -7,6 +7,7 @@ import pytest
 
 from vae_jax.numerics import (
     bits_per_dim,
+    effective_sample_size,
     log1mexp,
     log_mean_exp,
     scale_gradient,
@@ -50,6 +51,18 @@ def test_log1mexp_is_accurate_at_both_ends():
 @pytest.mark.parametrize("x", [0.0, 1e-38, 88.0, 120.0, 1e4])
 def test_log1mexp_is_finite_with_its_gradient(x):
     assert np.isfinite(jax.value_and_grad(log1mexp)(jnp.asarray(x))).all()
+
+
+@pytest.mark.parametrize("level", [0.0, -1e4, -3e5, 1e4])
+def test_effective_samples_of_ties_underflow_and_zeros(level):
+    def ess(log_w):
+        log_w = jnp.asarray(log_w, jnp.float32)
+        return effective_sample_size(jax.nn.logsumexp(log_w), jax.nn.logsumexp(2.0 * log_w), len(log_w))
+
+    np.testing.assert_allclose(ess(np.full(50, level)), 50.0, rtol=0.1 if abs(level) > 1e5 else 1e-2)
+    assert 1.0 <= ess(np.r_[level, np.full(49, level - 1e4)]) < 1.1
+    np.testing.assert_allclose(ess(np.r_[level, level, np.full(48, -np.inf)]), 2.0, rtol=0.1)
+    assert ess(np.full(50, -np.inf)) == 0.0
 
 
 def test_log_mean_exp():

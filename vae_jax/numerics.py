@@ -15,6 +15,12 @@ def log_mean_exp(x, axis=None):
     return jax.nn.logsumexp(x, axis=axis) - math.log(size)
 
 
+def effective_sample_size(log_sum, log_sum_squares, size):
+    """(Σ w)² / Σ w² in 1..K = `size`, from log Σ w and log Σ w²; 0 where all weights are 0."""
+    ess = jnp.exp(2.0 * log_sum - jnp.where(jnp.isneginf(log_sum), 0.0, log_sum_squares))
+    return jnp.where(jnp.isneginf(log_sum), 0.0, jnp.clip(ess, 1.0, size))  # rounding may leave 1..K at |log w| > 1e5
+
+
 def log1mexp(x):
     """log(1 - exp(-x)) for x > 0, accurate at both ends (Mächler 2012): switch at log 2."""
     x = jnp.maximum(x, jnp.finfo(x.dtype).tiny)

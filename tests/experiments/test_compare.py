@@ -113,7 +113,7 @@ def test_a_density_of_real_values_has_no_place_in_a_table_of_levels():
     config = smoke("vae_digits", transform="unit")
     config["data"]["name"] = "four_by_four"
     config["model"]["likelihood"] = {"name": "normal"}
-    with pytest.raises(ValueError, match="x: its log p.x. is the density of real values.*'dequantize'"):
+    with pytest.raises(ValueError, match=r"x: its log p.x. is the density of real values.*'dequantize'"):
         compare.check_mass("x", setup.build(config))
 
 

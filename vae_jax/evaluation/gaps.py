@@ -13,7 +13,7 @@ from vae_jax.inference import local
 
 AT_ONCE = 20  # examples fitted side by side
 BOUND_SAMPLES = 500  # draws an example for either ELBO, the same noise for both
-INACTIVE = 0.01  # nats of rate below which a dimension says nothing
+INACTIVE = 0.01  # nats of information below which a code says nothing
 UNFILLED = 0.3  # nats: codes that fill the fraction f of the prior evenly have KL(q(z) || p(z)) = -log f
 
 
@@ -49,36 +49,43 @@ def _gaps(latent, optimizer, num_steps, num_samples, params, key, data):
 
 
 class Collapse(NamedTuple):
-    """What the codes carry, over N examples, in nats: rate = mutual_information + aggregate_kl."""
+    """What the codes carry, over N examples, in nats: rate = I_q(x; z) + KL(q(z) || p(z))."""
 
     active_units: int  # dimensions whose mean varies with x, `latents.active_units`
     num_units: int
     rate_per_dimension: np.ndarray  # [D]  mean KL(q(z_d|x) || p(z_d))
-    mutual_information: float  # I_q(x; z), at most log N
-    aggregate_kl: float  # KL(q(z) || p(z)) of q(z) = (1/N) Σ_n q(z|x_n)
+    mutual_information: float  # an estimate of I_q(x; z) that is at most log N
+    aggregate_kl: float  # rate - mutual_information: KL(q(z) || p(z)) is at most this
+    least_aggregate_kl: float | None  # KL(q(z) || p(z)) is at least this; None if nobody has looked
     verdict: str
 
 
 def collapse(model, params, key, data) -> Collapse:
     """Does the code say anything about x, and do codes of data look like draws of the prior?
 
-    The mean rate splits as KL(q(z|x) || p(z)) = I_q(x; z) + KL(q(z) || p(z)) (Hoffman and Johnson 2016). Diagonal
-    Gaussians only, else `TypeError`. `verdict` says it in words, with the numbers.
+    The mean rate splits as KL(q(z|x) || p(z)) = I_q(x; z) + KL(q(z) || p(z)) (Hoffman and Johnson 2016). N examples
+    cannot show more than log N nats of I, so rate - I bounds the KL only from above; `latents.least_aggregate_kl`
+    bounds it from below. Diagonal Gaussians only, else `TypeError`. `verdict` says it in words, with the numbers.
     """
-    q = latents.posteriors(model, params, data)
+    q, prior = latents.posteriors(model, params, data), latents.prior_of(model, params, data)
     rates, information = latents.rate_per_dimension(model, params, data), latents.mutual_information(q, key)
-    return diagnose(rates, information, latents.active_units(q.mean()), num_examples=len(data["x"]))
+    least = latents.least_aggregate_kl(q, prior, jax.random.fold_in(key, 1))
+    active = latents.active_units(q.mean())
+    return diagnose(rates, information, active, num_examples=len(data["x"]), least_aggregate_kl=least)
 
 
-def diagnose(rates, information, active_units, *, num_examples) -> Collapse:
+def diagnose(rates, information, active_units, *, num_examples, least_aggregate_kl=None) -> Collapse:
     """The report on numbers that are known: `rates` [D], nats, and the `information` of `num_examples` codes."""
     rates, information = np.asarray(rates, np.float64), max(0.0, float(information))
-    report = Collapse(int(active_units), len(rates), rates, information, float(rates.sum()) - information, "")
+    most = float(rates.sum()) - information
+    report = Collapse(int(active_units), len(rates), rates, information, most, least_aggregate_kl, "")
     return report._replace(verdict=_verdict(report, num_examples))
 
 
 def _verdict(report, size):
-    silent = int(np.sum(report.rate_per_dimension < INACTIVE))
+    if size < 2:
+        return f"unknown: {size} example cannot show whether codes vary; use at least 2"
+    silent = report.num_units - report.active_units
     units = f"{report.active_units} of {report.num_units} latent dimensions are active"
     if report.active_units == 0 or report.mutual_information < INACTIVE:
         return (
@@ -86,15 +93,35 @@ def _verdict(report, size):
             "z. Warm the KL up, weaken the decoder, or train the encoder more between its steps"
         )
     verdict = f"{units} and the code tells {report.mutual_information:.2f} nats about x"
+    if latents.is_capped(report.mutual_information, size):
+        verdict += " at least"
     if report.mutual_information > 0.95 * math.log(size):
-        verdict += f" at least (all that {size} examples can show)"
+        verdict += f" (all that {size} examples can show)"
     verdict = f"{'partly collapsed' if silent else 'not collapsed'}: {verdict}"
     if silent:
-        verdict += f"; {silent} say nothing (rate below {INACTIVE} nats)"
-    misfit = f"KL(q(z) || p(z)) is {report.aggregate_kl:.2f} of {report.rate_per_dimension.sum():.2f} nats of rate"
-    if report.aggregate_kl < UNFILLED:
-        return f"{verdict}; the codes of all data fill the prior ({misfit})"
-    return (
-        f"{verdict}; the codes of all data do not fill the prior ({misfit}, as if they filled "
-        f"{math.exp(-report.aggregate_kl):.0%} of it): draws from the prior may decode to what is no datum"
-    )
+        verdict += f"; {silent} say nothing (their means hardly vary)"
+    return f"{verdict}; {_filling(report, size)}"
+
+
+def _filling(report, size):
+    """Whether the codes of all data fill the prior, from bounds of KL(q(z) || p(z)) on both sides."""
+    most, least = max(0.0, report.aggregate_kl), report.least_aggregate_kl
+    if least is None and not latents.is_capped(report.mutual_information, size):
+        least = most  # an estimate, which the limit of log N does not touch
+    if not least or least < 0.005:
+        bounds = f"at most {most:.2f}"
+    elif least < most:
+        bounds = f"between {least:.2f} and {most:.2f}"
+    else:  # both are estimates
+        bounds = f"about {least:.2f}"
+    misfit = f"KL(q(z) || p(z)) is {bounds} of {report.rate_per_dimension.sum():.2f} nats of rate"
+    if least is not None and least >= UNFILLED:
+        return (
+            f"the codes of all data do not fill the prior ({misfit}, as if they filled {math.exp(-least):.0%} of it at "
+            "most): draws from the prior may decode to what is no datum"
+        )
+    if most < UNFILLED:
+        return f"the codes of all data fill the prior ({misfit})"
+    if least is None:
+        return f"{size} examples cannot tell whether the codes of all data fill the prior ({misfit})"
+    return f"the codes of all data fill the prior as far as {size} examples can tell ({misfit})"

@@ -1,9 +1,12 @@
 """What the latent variables carry."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import scipy.stats
 
 from vae_jax.bijectors import InverseAutoregressive
 from vae_jax.distributions import Normal, Sequential
@@ -12,6 +15,8 @@ from vae_jax.objectives.disentangling import log_aggregate
 
 PIECE = 250
 PAIRS_AT_ONCE = 50_000  # of a code and a posterior
+NEAR_LIMIT = 2.0  # nats below log N: there the estimate of the information misses about 0.1 nats
+GROUPS = 20  # of examples, for the jackknife; bins of a histogram
 SHARING = (Sequential, InverseAutoregressive)  # parts of a posterior whose `params`, networks, are the same for every x
 
 
@@ -73,12 +78,17 @@ def active_units(means, threshold=0.01):
     return sum(int(jnp.sum(jnp.var(level, axis=0) > threshold)) for level in jax.tree.leaves(means))
 
 
-def rate_per_dimension(model, params, data):
-    """The mean KL(q(z_d|x) || p(z_d)) of each dimension [D], nats; diagonal Gaussians only, else `TypeError`."""
-    context = data["context"][0] if "context" in data else None
+def prior_of(model, params, data):
+    """p(z), of the class of the first example where there are classes; `TypeError` for a model that has none."""
     if model.latent.prior is None:
         raise TypeError("without p(z) a code has no rate")
-    q, prior = posteriors(model, params, data), model.latent.prior(params, context)
+    return model.latent.prior(params, data["context"][0] if "context" in data else None)
+
+
+def rate_per_dimension(model, params, data):
+    """The mean KL(q(z_d|x) || p(z_d)) of each dimension [D], nats; diagonal Gaussians only, else `TypeError`."""
+    prior = prior_of(model, params, data)
+    q = posteriors(model, params, data)
     if not (isinstance(q, Normal) and isinstance(prior, Normal)):
         raise TypeError(f"the rate of {type(q).__name__} against {type(prior).__name__} does not split by dimension")
     return jnp.mean(jax.vmap(lambda one: kl_normal_normal_per_dim(one, prior))(q), axis=0)
@@ -105,6 +115,11 @@ def mutual_information(q, key):
     return jnp.mean(jax.lax.map(one, items, batch_size=max(1, min(PIECE, PAIRS_AT_ONCE // size))))
 
 
+def is_capped(information, num_examples) -> bool:
+    """Return True if `mutual_information` is well below the true one by its limit of log N, N = `num_examples`."""
+    return information > math.log(num_examples) - NEAR_LIMIT
+
+
 @jax.jit
 def total_correlation(q, key):
     """KL(q(z) || Π_d q(z_d)) of q(z) = (1/N) Σ_n q(z|x_n), nats, one sample an example.  arXiv:1802.04942 eq. (2).
@@ -122,6 +137,100 @@ def total_correlation(q, key):
         return joint - jnp.sum(marginals)
 
     return jnp.mean(jax.lax.map(one, (q, jax.random.split(key, size)), batch_size=PIECE))
+
+
+def least_aggregate_kl(q, prior, key) -> float:
+    """A lower bound of KL(q(z) || p(z)), nats, q(z) the aggregate of which the N posteriors are a sample.
+
+    The largest of five bounds, each less twice its standard error, and 0. With z in units of the prior:
+
+    * KL(N(m, S) || p), m and S the moments of q(z): no density with these moments has a smaller KL from a Gaussian.
+    * Σ_d KL(q(z_d) || p(z_d)), and the KL of |z|² from χ², each of bins: a function of z has no larger KL than z.
+    * E[Σ_d log q_{-n}(z_d) - log p(z_d)] and E[log q_{-n}(z) - log p(z)], z ~ q(z|x_n) and q_{-n} the aggregate
+      without the n-th posterior: E_q[log g(z) - log p(z)] ≤ KL(q || p) for any density g that has not seen z.
+
+    All but the first take one draw from each posterior. Diagonal Gaussians only, else `TypeError`.
+    """
+    if not (isinstance(q, Normal) and isinstance(prior, Normal)):
+        raise TypeError(f"a bound of KL(q(z) || p(z)) needs two diagonal Gaussians, not a {type(q).__name__}")
+    size = len(q.loc)
+    if size < 2:
+        return 0.0
+    loc = ((q.loc - prior.loc[None]) * jnp.exp(-prior.log_scale)[None]).reshape(size, -1)
+    log_scale = (q.log_scale - prior.log_scale[None]).reshape(size, -1)
+    z = loc + jnp.exp(log_scale) * jax.random.normal(key, loc.shape)
+    log_ratios = _left_out(Normal(loc, log_scale), z)
+    bounds = [_at_least(np.asarray(log_ratio, np.float64)) for log_ratio in log_ratios]
+    loc, variance = np.asarray(loc, np.float64), np.exp(2.0 * np.asarray(log_scale, np.float64))
+    z = np.asarray(z, np.float64)
+    radii = scipy.stats.chi2(z.shape[1]).cdf(np.sum(z * z, axis=1))
+    bounds += [_least_of_moments(loc, variance), _least_of_levels(scipy.stats.norm.cdf(z))]
+    return max(0.0, *bounds, _least_of_levels(radii[:, None]))
+
+
+@jax.jit
+def _left_out(q, z):
+    """log q_{-n}(z_n) - log p(z_n) [N], from the marginals and jointly, p = N(0, I)."""
+    size = len(z)
+
+    def one(item):
+        index, z = item
+        log_weights = jnp.where(jnp.arange(size) == index, -jnp.inf, -jnp.log(size - 1.0))
+        joint, marginals = log_aggregate(log_weights, q, z)
+        log_prior = Normal.standard(z.shape).log_prob(z)
+        return jnp.sum(marginals) - log_prior, joint - log_prior
+
+    at_once = max(1, min(PIECE, PAIRS_AT_ONCE // size))
+    return jax.lax.map(one, (jnp.arange(size), z), batch_size=at_once)
+
+
+def _at_least(values):
+    """Their mean less twice its standard error; -inf where one draw has no density."""
+    mean = values.mean()
+    return mean - 2.0 * values.std(ddof=1) / math.sqrt(len(values)) if np.isfinite(mean) else -math.inf
+
+
+def _least_of_moments(loc, variance):
+    """½ (tr S + |m|² - D - log |S|) of the aggregate. What N examples add by chance is removed by the jackknife over
+    groups of examples, which also gives the standard error.
+    """
+    size, dim = loc.shape
+    groups = min(size, GROUPS)
+    group = np.arange(size) * groups // size
+    counts = np.bincount(group)
+    centre = loc.mean(axis=0)
+    part = [loc[group == g] - centre for g in range(groups)]
+    first = np.stack([e.sum(axis=0) for e in part])
+    second = np.stack([e.T @ e for e in part])
+    within = np.stack([variance[group == g].sum(axis=0) for g in range(groups)])
+
+    def divergence(count, first, second, within):
+        mean = first / count
+        covariance = second / count - np.outer(mean, mean) + np.diag(within / count)
+        mean = mean + centre
+        return 0.5 * (np.trace(covariance) + mean @ mean - dim - np.linalg.slogdet(covariance)[1])
+
+    sums = (counts, first, second, within)
+    whole = [a.sum(axis=0) for a in sums]
+    value = divergence(*whole)
+    left_out = np.array([divergence(*(w - a[g] for w, a in zip(whole, sums, strict=True))) for g in range(groups)])
+    unbiased = groups * value - (groups - 1) * left_out.mean()
+    error = math.sqrt((groups - 1) * left_out.var())
+    return unbiased - 2.0 * error if np.isfinite(unbiased) else -math.inf
+
+
+def _least_of_levels(levels):
+    """Σ_d Σ_b f_db log(B f_db), f_db the share of the `levels` [N, D] of column d in the b-th of B even bins of [0, 1];
+    under p(z) the columns are uniform and independent. Chance adds D (B - 1) / 2N to it.
+    """
+    size, dim = levels.shape
+    bins = min(GROUPS, max(2, size // 10))
+    places = np.minimum((levels * bins).astype(int), bins - 1)
+    shares = np.stack([np.bincount(column, minlength=bins) for column in places.T]) / size
+    log_ratios = np.log(shares[np.arange(dim)[None], places] * bins).sum(axis=1)
+    by_chance = dim * (bins - 1) / (2 * size)
+    error = max(log_ratios.std() / math.sqrt(size), math.sqrt(2.0 * dim * (bins - 1)) / (2 * size))
+    return log_ratios.mean() - by_chance - 2.0 * error
 
 
 def _at(tree, index):

@@ -9,7 +9,7 @@ import numpy as np
 import tqdm
 
 from vae_jax.evaluation.devices import mesh_of, over_devices
-from vae_jax.numerics import bits_per_dim
+from vae_jax.numerics import bits_per_dim, effective_sample_size
 from vae_jax.objectives.bounds import log_weight, plain_elbo
 
 PIECE = 500  # images a compiled call, fewer where an example has more than 800 numbers
@@ -136,7 +136,7 @@ def importance_weighted(latent, params, key, x, context=None, *, num_samples) ->
     return {
         "log_prob": log_sum - jnp.log(num_samples),
         "elbo": total / num_samples,
-        "ess": jnp.exp(2.0 * log_sum - log_sum_squares),
+        "ess": effective_sample_size(log_sum, log_sum_squares, num_samples),
     }
 
 

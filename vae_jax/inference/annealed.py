@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax.numerics import log_mean_exp
+from vae_jax.numerics import effective_sample_size, log_mean_exp
 
 TARGET_ACCEPTANCE = 0.65  # arXiv:1001.4460
 ADAPTATION_RATE = 0.3
@@ -33,8 +33,9 @@ class Annealed(NamedTuple):
     z: jax.Array
 
     def ess(self):
-        """(Σ w)² / Σ w², in 1..C; log_prob errs by about √(1/ESS - 1/C) nats."""
-        return jnp.exp(2.0 * jax.nn.logsumexp(self.log_weights) - jax.nn.logsumexp(2.0 * self.log_weights))
+        """(Σ w)² / Σ w², in 1..C; log_prob errs by about √(1/ESS - 1/C) nats. 0 where all weights are 0."""
+        log_sums = jax.nn.logsumexp(self.log_weights), jax.nn.logsumexp(2.0 * self.log_weights)
+        return effective_sample_size(*log_sums, len(self.log_weights))
 
     def log_prob(self):
         """log (1/C) Σ_c w_c: a stochastic lower bound of log p(x), nats."""

@@ -1,4 +1,7 @@
-"""Pareto-smoothed importance sampling: can these importance weights be trusted?  arXiv:1507.02646."""
+"""Pareto-smoothed importance sampling: can these importance weights be trusted?  arXiv:1507.02646.
+
+Everything is computed from logarithms, so that weights may differ by thousands of nats without underflow.
+"""
 
 import math
 from typing import NamedTuple
@@ -6,13 +9,19 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from vae_jax.numerics import log1mexp
+
+LEAST_TAIL = 5  # weights: a shorter tail has no shape
+LEAST_WEIGHTS = 25
+FLAT = 1e-4  # |log| below which the exponential member of the family stands for its neighbours
+
 
 class Smoothed(NamedTuple):
     """Log-weights [K] whose largest are replaced by quantiles of the fitted tail, and its shape k̂ [].
 
     k̂ < 0.5: the weights have a variance, and the estimate its usual error. k̂ < 0.7: still useful, with the smoothing.
     Above: the estimate is not to be trusted at this K, and q is a poor guess of the posterior. Equal weights have no
-    tail: k̂ = -inf.
+    tail: k̂ = -inf. A few weights that dominate all others leave no tail to fit: k̂ = inf, and nothing is smoothed.
     """
 
     log_weights: jax.Array
@@ -20,26 +29,35 @@ class Smoothed(NamedTuple):
 
 
 def smooth(log_weights) -> Smoothed:
-    """Fit a generalised Pareto distribution to the M = min(K/5, 3 √K) largest of K weights and put its quantiles
+    """Fit a generalised Pareto distribution to the M = ⌈min(K/5, 3 √K)⌉ largest of K weights and put its quantiles
     (m - ½)/M in their place, none above the largest weight seen.  arXiv:1507.02646.
 
-    Raises `ValueError` for fewer than 25 weights, which have no tail of five.
+    The tail holds only weights above the next largest one, so ties may shorten it; it needs five. A weight of 0,
+    log-weight -inf, stays 0.
+    Raises `ValueError` for fewer than 25 weights.
     """
     size = len(log_weights)
-    if size < 25:
-        raise ValueError(f"a tail needs at least 25 weights, got {size}")
-    num_tail = int(min(size / 5, 3 * math.sqrt(size)))
+    if size < LEAST_WEIGHTS:
+        raise ValueError(f"a tail needs at least {LEAST_WEIGHTS} weights, got {size}")
+    num_tail = math.ceil(min(size / 5, 3 * math.sqrt(size)))
     order = jnp.argsort(log_weights)
-    shifted = log_weights[order] - jnp.max(log_weights)  # weights of at most 1
-    cutoff = shifted[-num_tail - 1]
-    excess = jnp.exp(shifted[-num_tail:]) - jnp.exp(cutoff)
-    shape, scale = fit_tail(excess)
-    probability = (jnp.arange(num_tail) + 0.5) / num_tail
-    tail = jnp.minimum(jnp.log(jnp.exp(cutoff) + _quantile(probability, shape, scale)), 0.0)
-    smoothed = shifted.at[-num_tail:].set(tail) + jnp.max(log_weights)
-    equal = excess[-1] < 1e-5  # of the largest weight: an exact q, up to rounding
-    smoothed = jnp.where(equal, log_weights, jnp.zeros_like(log_weights).at[order].set(smoothed))
-    return Smoothed(smoothed, jnp.where(equal, -jnp.inf, shape))
+    largest = jnp.max(log_weights)
+    shifted = log_weights[order] - largest  # weights of at most 1
+    cutoff, tail = shifted[-num_tail - 1], shifted[-num_tail:]
+    count = jnp.sum(tail > cutoff)
+    log_excess = tail + log1mexp(tail - cutoff)
+    shape, log_scale = _fit(log_excess, count)
+    inside = jnp.arange(num_tail) >= num_tail - count
+    probability = (jnp.arange(num_tail) - (num_tail - count) + 0.5) / jnp.maximum(count, 1)
+    quantile = log_scale + _log_quantile(jnp.where(inside, probability, 0.5), shape)
+    smoothed = jnp.where(inside, jnp.minimum(jnp.logaddexp(cutoff, quantile), 0.0), tail)
+    smoothed = jnp.zeros_like(log_weights).at[order].set(shifted.at[-num_tail:].set(smoothed) + largest)
+    equal = -jnp.expm1(cutoff) < 1e-5  # of the largest weight: an exact q, up to rounding
+    fitted = (count >= LEAST_TAIL) & ~equal
+    return Smoothed(
+        jnp.where(fitted, smoothed, log_weights),
+        jnp.where(fitted, shape, jnp.where(equal, -jnp.inf, jnp.inf)),
+    )
 
 
 def fit_tail(excess):
@@ -48,19 +66,52 @@ def fit_tail(excess):
     The posterior mean of θ = -k/σ on a grid of profile likelihoods (Zhang and Stephens 2009), with k̂ then drawn
     towards ½ by a prior worth ten draws, arXiv:1507.02646.
     """
-    size = len(excess)
-    num_theta = 30 + int(math.sqrt(size))
-    largest, quartile = excess[-1], excess[int(size / 4 + 0.5) - 1]
-    theta = 1.0 / largest + (1.0 - jnp.sqrt(num_theta / (jnp.arange(1, num_theta + 1) - 0.5))) / (3.0 * quartile)
-    shape = jnp.mean(jnp.log1p(-theta[:, None] * excess[None, :]), axis=1)
-    profile = size * (jnp.log(-theta / shape) - shape - 1.0)
-    best = jnp.sum(jax.nn.softmax(profile) * theta)
-    shape = jnp.mean(jnp.log1p(-best * excess))
-    return (shape * size + 10 * 0.5) / (size + 10), -shape / best
+    shape, log_scale = _fit(jnp.log(excess), len(excess))
+    return shape, jnp.exp(log_scale)
 
 
-def _quantile(probability, shape, scale):
-    """scale ((1 - p)^-k - 1) / k, which is -scale log(1 - p) at k = 0."""
+def _fit(log_excess, count):
+    """k̂ and log σ̂ from the last `count` of the logarithms [M], in increasing order.
+
+    With the largest draw y_M, the quartile y*, r = log y_M - log y* and u = y / y_M, the grid of Zhang and Stephens is
+    -θ_j y_M = e^{s_j} - 1, s_j = r + log a_j, a_j = (√(J / (j - ½)) - 1) / 3: nothing overflows, however large r is.
+    """
+    size = len(log_excess)
+    inside = jnp.arange(size) >= size - count
+    mean = lambda values: jnp.sum(jnp.where(inside, values, 0.0)) / count  # noqa: E731
+    log_u = jnp.where(inside, log_excess - log_excess[-1], 0.0)
+    j = jnp.arange(1, 31 + math.isqrt(size))
+    num_theta = 30.0 + jnp.floor(jnp.sqrt(jnp.asarray(count, log_u.dtype)))
+    spread = jnp.where(j <= num_theta, (jnp.sqrt(num_theta / (j - 0.5)) - 1.0) / 3.0, 1.0)
+    ratio = -log_u[jnp.clip(size - count + (count + 2) // 4 - 1, 0, size - 1)]
+
+    def shape_of(s):
+        """k = mean log(1 - θ y), log |θ y_M| and mean log |θ y / (1 - θ y)| at one s."""
+        s = jnp.where(jnp.abs(s) < FLAT, FLAT, s)
+        above = jnp.maximum(s, FLAT)
+        log_b = above + log1mexp(above)
+        product = log_b + log_u  # log (-θ y)
+        b = jnp.expm1(jnp.minimum(s, -FLAT))
+        below = jnp.log1p(b * jnp.exp(log_u))
+        log_below = jnp.log(-b)
+        positive = s > 0
+        k = jnp.where(positive, mean(jax.nn.softplus(product)), mean(below))
+        share = jnp.where(positive, -mean(jax.nn.softplus(-product)), log_below + mean(log_u - below))
+        return k, jnp.where(positive, log_b, log_below), share
+
+    k, _, share = jax.vmap(shape_of)(ratio + jnp.log(spread))
+    profile = jnp.where(j <= num_theta, count * (share - jnp.log(jnp.abs(k))), -jnp.inf)
+    best = ratio + jnp.log(jnp.sum(jax.nn.softmax(profile) * spread))
+    k, log_theta, _ = shape_of(best)
+    log_scale = jnp.log(jnp.abs(k)) - log_theta + log_excess[-1]
+    return (k * count + 10 * 0.5) / (count + 10), log_scale
+
+
+def _log_quantile(probability, shape):
+    """log (((1 - p)^-k - 1) / k), which is log(-log(1 - p)) at k = 0."""
     power = -jnp.log1p(-probability)
-    safe = jnp.where(jnp.abs(shape) < 1e-6, 1.0, shape)
-    return scale * jnp.where(jnp.abs(shape) < 1e-6, power, jnp.expm1(safe * power) / safe)
+    flat = jnp.abs(shape) < 1e-6
+    size = jnp.where(flat, 1.0, jnp.abs(shape))
+    growth = size * power
+    heavy, light = growth + log1mexp(growth), log1mexp(growth)  # log(e^g - 1), log(1 - e^-g)
+    return jnp.where(flat, jnp.log(power), jnp.where(shape > 0, heavy, light) - jnp.log(size))

@@ -13,13 +13,17 @@ import jax.numpy as jnp
 from vae_jax.core import Model, tractable, unconditional
 from vae_jax.distributions import NormalMixtures, Series
 
+ROUNDING = 1e-6  # of sums of products in float32, relative
+RESOLVED = 1e-5  # of the largest eigenvalue: smaller ones of a correlation matrix are mostly rounding
+
 
 def linear_predictor(event_shape, *, order, num_scales, floor=1e-6) -> Model:
     """Fitted by `em`: k = `order`, M = `num_scales`. Before the beginning all samples are 0.5, the middle of [0, 1].
 
     E: of every sample, whose scale its error has. M: of the moments S_m of (1, x_{t-k}, ..., x_{t-1}, x_t), weighed by
     it, first a, weighted least squares at the old scales, then σ and π: the likelihood never falls, as in any
-    conditional maximisation. With M = 1 one pass is enough. No variance is below `floor`.
+    conditional maximisation, but for rounding. With M = 1 one pass is enough, unless the samples are so alike that
+    float32 needs more: each pass solves for what the one before left. No variance is below `floor`.
     Params: `weights` [k + 1], a_0 and then the oldest first; `logits`, `log_scales` [M].
     Raises `ValueError` for an order or a number of scales below 1, an order that is no less than a window, a floor that
     is not positive, and data that are no series.
@@ -66,12 +70,15 @@ def linear_predictor(event_shape, *, order, num_scales, floor=1e-6) -> Model:
         return Series(params, conditionals, start, step, (length,), "real")
 
     def statistics(params, batch):
-        """{"square": [M, k + 2, k + 2], "count": [M]}, and log p(x) [B]."""
-        rows = jax.vmap(lambda x: jnp.concatenate([regressors(x), x[:, None] - 0.5], axis=1))(batch["x"])
-        rows = rows.reshape(-1, order + 2)
-        log_joint = errors(params, rows[:, :-1] @ params["weights"]).log_joint(rows[:, -1])
+        """{"square": [M, k + 2, k + 2], "count": [M]}, and log p(x) [B]. The rows are (1, x_{t-k}, ..., x_{t-1}, e_t),
+        e_t the error of the present prediction: its square is no difference of large numbers.
+        """
+        before = jax.vmap(regressors)(batch["x"]).reshape(-1, order + 1)
+        error = (batch["x"].reshape(-1) - 0.5) - jnp.matmul(before, params["weights"], precision="highest")
+        log_joint = errors(params, jnp.zeros_like(error)).log_joint(error)
         value = jax.nn.logsumexp(log_joint, axis=1)
         r = jnp.exp(log_joint - value[:, None])
+        rows = jnp.concatenate([before, error[:, None]], axis=1)
 
         def square(weight):
             return jnp.matmul((weight[:, None] * rows).T, rows, precision="highest")
@@ -79,14 +86,25 @@ def linear_predictor(event_shape, *, order, num_scales, floor=1e-6) -> Model:
         return {"square": jax.lax.map(square, r.T), "count": r.sum(0)}, value.reshape(-1, length).sum(axis=1)
 
     def maximize(params, sums):
+        """The weights move by δ, weighted least squares of the errors on the regressors. Directions in which float32
+        cannot tell the regressors apart stay as they are, and what rounding may hide counts as variance.
+        """
         precisions = jnp.exp(-2.0 * params["log_scales"])
-        whole = jnp.tensordot(precisions, sums["square"], axes=1)
-        weights = jnp.linalg.solve(whole[:-1, :-1], whole[:-1, -1])
-        error = jnp.append(-weights, 1.0)
+        whole = jnp.tensordot(precisions / jnp.sum(precisions), sums["square"], axes=1)
+        unit = jnp.sqrt(jnp.maximum(jnp.diagonal(whole)[:-1], jnp.finfo(whole.dtype).tiny))
+        values, vectors = jnp.linalg.eigh(whole[:-1, :-1] / unit[:, None] / unit[None])
+        along = vectors.T @ (whole[:-1, -1] / unit)
+        resolved = values > RESOLVED * values[-1]
+        change = (vectors @ jnp.where(resolved, along / jnp.where(resolved, values, 1.0), 0.0)) / unit
         count = jnp.maximum(sums["count"], 1e-6)
-        variances = jnp.einsum("i,mij,j->m", error, sums["square"], error) / count
+        error = jnp.append(-change, 1.0)
+        magnitude = jnp.einsum("i,mij,j->m", jnp.abs(error), jnp.abs(sums["square"]), jnp.abs(error))
+        moved = jnp.maximum(jnp.einsum("i,mij,j->m", error, sums["square"], error), 0.0)
+        moved = moved + ROUNDING * (magnitude - sums["square"][:, -1, -1])
+        stays = jnp.sum(precisions * moved) > jnp.sum(precisions * sums["square"][:, -1, -1])
+        variances = jnp.where(stays, sums["square"][:, -1, -1], moved) / count
         new = {
-            "weights": weights,
+            "weights": jnp.where(stays, params["weights"], params["weights"] + change),
             "logits": jnp.log(count / jnp.sum(count)),
             "log_scales": 0.5 * jnp.log(jnp.maximum(variances, floor)),
         }

@@ -4,6 +4,10 @@ E:  r_nk = π_k p_k(x_n) / Σ_j π_j p_j(x_n)
 M:  π_k ∝ N_k + c,  N_k = Σ_n r_nk;  each component fits its share of the examples, weighed by r_nk
 
 Both are matrix products of a batch, [B, D] by [D, K]; nothing of the size B K D is formed. Arrays lead with K.
+
+A matrix product expands squares, |x|² - 2 x·m + |m|², and float32 then loses digits where components are narrow and far
+apart. EM therefore bounds the error of the products of every batch; where it is too large, squares of differences
+x - m_k are taken instead, one component at a time. log p(x) is always computed that second way.
 """
 
 import math
@@ -20,6 +24,9 @@ from vae_jax.numerics import LOG_2PI
 
 COVARIANCES = ("spherical", "diagonal", "full", "tied")
 NONE = 1e-6  # examples: a component with fewer has no moments of its own
+ROUNDING = 1.2e-7  # of float32
+LOG_PROB_ERROR = 1e-3  # nats: EM takes log p_k(x) from matrix products where the bound of their error is below
+MOMENT_ERROR = 1e-3  # of a variance, likewise for its sums
 
 
 class Components(NamedTuple):
@@ -28,6 +35,7 @@ class Components(NamedTuple):
     start: Callable  # (centres [K, D], x, r)        -> params, where r says to which centre a row belongs
     distribution: Callable  # (params)                      -> the components, a distribution whose arrays lead with K
     log_probs: Callable  # (params, x)                   -> log p_k(x_b) [B, K]
+    fast_log_probs: Callable | None  # (params, x)      -> the same by matrix products, and a bound of the error [B, K]
     sums: Callable  # (params, x, r)                -> sums over the batch
     maximize: Callable  # (params, sums)                -> params, given N [K] as sums["count"]
     revive: Callable  # (params, owner [K], noise)    -> params: k is a copy of owner[k], moved by noise [K, D]
@@ -65,23 +73,34 @@ def mixture(event_shape, components, *, num_components, concentration, revive_be
     def density(params, context=None):
         return Mixture(params["logits"], components.distribution(params["components"]))
 
-    def joint(params, x):
-        """log π_k p_k(x_b) [B, K]."""
-        return jax.nn.log_softmax(params["logits"])[None] + components.log_probs(params["components"], _rows(x))
+    def log_weights(params):
+        return jax.nn.log_softmax(params["logits"])[None]
 
     def log_prob(params, x, context=None):
-        return jax.nn.logsumexp(joint(params, x[None])[0])  # the density's, and under vmap a matrix product
+        """The density's, with one [B, D] array at a time under vmap, not [B, K, D]."""
+        exact = components.log_probs(params["components"], _rows(x[None]))
+        return jax.nn.logsumexp((log_weights(params) + exact)[0])
+
+    def joint(params, x):
+        """log π_k p_k(x_b) [B, K], by matrix products where log p(x_b) is then right to LOG_PROB_ERROR for all b."""
+        exact = lambda: log_weights(params) + components.log_probs(params["components"], x)  # noqa: E731
+        if components.fast_log_probs is None:
+            return exact()
+        fast, error = components.fast_log_probs(params["components"], x)
+        fast = log_weights(params) + fast
+        width = jax.nn.logsumexp(fast + error, axis=1) - jax.nn.logsumexp(fast - error, axis=1)
+        return jax.lax.cond(jnp.max(width) < 2.0 * LOG_PROB_ERROR, lambda: fast, exact)
 
     def loss(params, key, batch, step):
-        value = jax.nn.logsumexp(joint(params, batch["x"]), axis=1)
+        value = jax.nn.logsumexp(joint(params, _rows(batch["x"])), axis=1)
         return -value, {"bound": value}
 
     def statistics(params, batch):
-        log_joint = joint(params, batch["x"])
+        x = _rows(batch["x"])
+        log_joint = joint(params, x)
         value = jax.nn.logsumexp(log_joint, axis=1)
         r = jnp.exp(log_joint - value[:, None])
-        sums = components.sums(params["components"], _rows(batch["x"]), r)
-        return {"count": jnp.sum(r, axis=0), **sums}, value
+        return {"count": jnp.sum(r, axis=0), **components.sums(params["components"], x, r)}, value
 
     def maximize(params, sums):
         count, fitted = sums["count"], components.maximize(params["components"], sums)
@@ -117,8 +136,15 @@ def bernoulli(event_shape, *, smoothing) -> Components:
         return Bernoulli(params["logits"].reshape(-1, *event_shape))
 
     def log_probs(params, x):
+        """Σ_d x_d log σ(l_kd) + (1 - x_d) log σ(-l_kd): no term is positive, so that nothing cancels."""
+        bright, dark = -jax.nn.softplus(-params["logits"]), -jax.nn.softplus(params["logits"])
+        return _product(x, bright) + _product(1.0 - x, dark)
+
+    def fast_log_probs(params, x):
         """Σ_d x_d l_kd - Σ_d softplus(l_kd)."""
-        return _product(x, params["logits"]) - jnp.sum(jax.nn.softplus(params["logits"]), axis=1)[None]
+        normalizer = jnp.sum(jax.nn.softplus(params["logits"]), axis=1)[None]
+        value = _product(x, params["logits"]) - normalizer
+        return value, ROUNDING * (jnp.abs(value) + 2.0 * normalizer)
 
     def sums(params, x, r):
         return {"bright": _product(r.T, x.T)}
@@ -132,7 +158,7 @@ def bernoulli(event_shape, *, smoothing) -> Components:
     def revive(params, owner, noise):
         return {"logits": params["logits"][owner] + noise}
 
-    return Components(start, distribution, log_probs, sums, maximize, revive)
+    return Components(start, distribution, log_probs, fast_log_probs, sums, maximize, revive)
 
 
 def gaussian(event_shape, *, covariance, floor) -> Components:
@@ -140,8 +166,8 @@ def gaussian(event_shape, *, covariance, floor) -> Components:
 
     m and Σ are the maximum of the likelihood where no eigenvalue of Σ is below `floor` > 0 (a variance, in units of
     x²): of the weighted covariance, what is below is raised to it. A component without examples stays as it is.
-    Components start with one covariance, that within the clusters. But for "full", squares are differences of matrix
-    products about the components' average: float32 wants `floor` above 10⁻⁶ of the variance of the data.
+    Components start with one covariance, that within the clusters. A `floor` below 10⁻⁶ of the variance of the data
+    makes a pass of EM a few times slower: float32 then needs squares of differences (see above).
     Raises `ValueError` for another covariance and for a floor that is not positive: a constant pixel has no density.
     """
     if covariance not in COVARIANCES:
@@ -151,12 +177,10 @@ def gaussian(event_shape, *, covariance, floor) -> Components:
     if not floor > 0:
         raise ValueError(f"config.model.components.floor must be positive, got {floor}")
     size = math.prod(event_shape)
-    squares, second, moment = {
-        "spherical": (_squares_diagonal, _second_spherical, lambda d: jnp.mean(d * d, axis=1, keepdims=True)),
-        "diagonal": (_squares_diagonal, _second_diagonal, lambda d: d * d),
-        "full": (_squares_full, _second_full, lambda d: d[:, :, None] * d[:, None]),
-        "tied": (_squares_tied, _second_tied, lambda d: d[:, :, None] * d[:, None]),
-    }[covariance]
+    moment = {
+        "spherical": lambda d: jnp.mean(d * d, axis=1, keepdims=True),
+        "diagonal": lambda d: d * d,
+    }.get(covariance, lambda d: d[:, :, None] * d[:, None])
     name = "log_scale" if covariance in ("spherical", "diagonal") else "scale_tril"
 
     def start(centres, x, r):
@@ -174,19 +198,46 @@ def gaussian(event_shape, *, covariance, floor) -> Components:
             return MultivariateNormal(mean, jnp.broadcast_to(params[name], (len(mean), size, size)))
         return Normal(mean, jnp.broadcast_to(params[name], params["mean"].shape).reshape(mean.shape))
 
-    def log_probs(params, x):
-        """-½ |x - m_k|²_Σ - ½ log |2πΣ_k|."""
+    def log_normalizer(params):
+        """½ log |2πΣ_k| [1, K or 1]."""
         scale = params[name]
         if name == "scale_tril":
             log_det = jnp.sum(jnp.log(jnp.diagonal(scale, axis1=1, axis2=2)), axis=1)
         else:
             log_det = jnp.sum(scale, axis=1) * (size // scale.shape[1])
-        return -0.5 * squares(params, x) - (log_det + 0.5 * size * LOG_2PI)[None]
+        return (log_det + 0.5 * size * LOG_2PI)[None]
+
+    def log_probs(params, x):
+        """-½ |x - m_k|²_Σ - ½ log |2πΣ_k|, a component at a time: [B, D] is the largest array."""
+        scale = jnp.broadcast_to(params[name], (len(params["mean"]), *params[name].shape[1:]))
+        whiten = _whiten if name == "scale_tril" else lambda log_scale, y: y * jnp.exp(-log_scale)[None]
+        square = lambda part: jnp.sum(jnp.square(whiten(part[1], x - part[0][None])), axis=1)  # noqa: E731
+        return -0.5 * jax.lax.map(square, (params["mean"], scale)).T - log_normalizer(params)
+
+    def fast_log_probs(params, x):
+        """The same from |x - m|² = |x|² - 2 x·m + |m|² about the average of the components."""
+        y, mean = _about_average(params, x)
+        if name == "scale_tril":
+            y, mean = (_whiten(params[name][0], rows) for rows in (y, mean))
+            positive = jnp.sum(y * y, axis=1, keepdims=True) + jnp.sum(mean * mean, axis=1)[None]
+            product = _product(y, mean)
+        else:
+            precision = jnp.broadcast_to(jnp.exp(-2.0 * params[name]), mean.shape)
+            positive = _product(y * y, precision) + jnp.sum(mean * mean * precision, axis=1)[None]
+            product = _product(y, mean * precision)
+        return product - 0.5 * positive - log_normalizer(params), ROUNDING * positive
 
     def sums(params, x, r):
         """Moments about the present means, from which the next are not far: little is lost to rounding."""
-        first = _product(r.T, x.T) - jnp.sum(r, axis=0)[:, None] * params["mean"]
-        return {"first": first, "second": second(params, x, r)}
+        exact = lambda: _moments(params, x, r, covariance)  # noqa: E731
+        if covariance == "full":
+            return exact()
+        fast, error = _fast_moments(params, x, r, covariance)
+        if covariance == "tied":  # no eigenvalue is above the least square of L's diagonal
+            enough = len(x) * jnp.square(jnp.min(jnp.diagonal(params[name][0])))
+        else:
+            enough = jnp.maximum(fast["second"], jnp.sum(r, axis=0)[:, None] * floor)
+        return jax.lax.cond(jnp.all(error <= MOMENT_ERROR * enough), lambda: fast, exact)
 
     def moments(params, sums):
         """Means, and covariances before the floor."""
@@ -214,7 +265,8 @@ def gaussian(event_shape, *, covariance, floor) -> Components:
         scale = params[name] if covariance == "tied" else params[name][owner]
         return {"mean": params["mean"][owner] + jnp.sum(scale * noise[:, None], axis=-1), name: scale}
 
-    return Components(start, distribution, log_probs, sums, maximize, revive)
+    fast = None if covariance == "full" else fast_log_probs
+    return Components(start, distribution, log_probs, fast, sums, maximize, revive)
 
 
 def k_means_plus_plus(key, x, num):
@@ -263,60 +315,44 @@ def _about_average(params, x):
     return x - average, params["mean"] - average
 
 
-def _squares_diagonal(params, x):
-    """Σ_d (x_d - m_kd)² / σ_kd²."""
-    y, mean = _about_average(params, x)
-    precision = jnp.broadcast_to(jnp.exp(-2.0 * params["log_scale"]), mean.shape)
-    return (
-        _product(y * y, precision)
-        - 2.0 * _product(y, mean * precision)
-        + jnp.sum(mean * mean * precision, axis=1)[None]
-    )
-
-
-def _second_diagonal(params, x, r):
-    """Σ_n r_nk (x_n - m_k)² [K, D]."""
+def _fast_moments(params, x, r, covariance):
+    """`_moments` by matrix products about the components' average, and a bound of the error of `second`."""
     y, mean = _about_average(params, x)
     count = jnp.sum(r, axis=0)[:, None]
-    return _product(r.T, (y * y).T) - 2.0 * mean * _product(r.T, y.T) + count * mean * mean
+    weighed = _product(r.T, y.T)
+    first = weighed - count * mean
+    if covariance == "tied":
+        cross = _product(mean.T, weighed.T)
+        own, between = _product(y.T, y.T), _product(mean.T, (count * mean).T)
+        error = ROUNDING * (jnp.max(jnp.diagonal(own)) + jnp.max(jnp.diagonal(between)))
+        return {"first": first, "second": (own - cross - cross.T + between)[None]}, error
+    own, between = _product(r.T, (y * y).T), count * mean * mean
+    second, error = own - 2.0 * mean * weighed + between, ROUNDING * (own + between)
+    if covariance == "spherical":
+        second, error = (jnp.mean(a, axis=1, keepdims=True) for a in (second, error))
+    return {"first": first, "second": second}, error
 
 
-def _second_spherical(params, x, r):
-    return jnp.mean(_second_diagonal(params, x, r), axis=1, keepdims=True)
+def _moments(params, x, r, covariance):
+    """Σ_n r_nk (x_n - m_k) [K, D] as `first`; as `second`, Σ_n r_nk (x_n - m_k)², of the shape of the variances, or
+    Σ_n r_nk (x_n - m_k)(x_n - m_k)ᵀ [K, D, D], for "tied" the sum over k [1, D, D]. A component at a time.
+    """
 
-
-def _squares_full(params, x):
-    """|L_k⁻¹ (x - m_k)|², a component at a time: [B, D] is the largest array."""
-
-    def one(component):
-        mean, tril = component
-        return jnp.sum(jnp.square(_whiten(tril, x - mean[None])), axis=1)
-
-    return jax.lax.map(one, (params["mean"], params["scale_tril"])).T
-
-
-def _second_full(params, x, r):
-    """Σ_n r_nk (x_n - m_k)(x_n - m_k)ᵀ [K, D, D]."""
-
-    def one(component):
+    def one(total, component):
         mean, weight = component
         y = x - mean[None]
-        return _product((weight[:, None] * y).T, y.T)
+        weighed = weight[:, None] * y
+        first = jnp.sum(weighed, axis=0)
+        if covariance == "tied":
+            return total + _product(weighed.T, y.T), (first, None)
+        if covariance == "full":
+            return total, (first, _product(weighed.T, y.T))
+        square = jnp.sum(weighed * y, axis=0)
+        return total, (first, jnp.mean(square, keepdims=True) if covariance == "spherical" else square)
 
-    return jax.lax.map(one, (params["mean"], r.T))
-
-
-def _squares_tied(params, x):
-    y, mean = (_whiten(params["scale_tril"][0], rows) for rows in _about_average(params, x))
-    return jnp.sum(y * y, axis=1, keepdims=True) - 2.0 * _product(y, mean) + jnp.sum(mean * mean, axis=1)[None]
-
-
-def _second_tied(params, x, r):
-    """Σ_nk r_nk (x_n - m_k)(x_n - m_k)ᵀ [1, D, D], where Σ_k r_nk = 1."""
-    y, mean = _about_average(params, x)
-    cross = _product(mean.T, _product(r.T, y.T).T)
-    between = _product(mean.T, (jnp.sum(r, axis=0)[:, None] * mean).T)
-    return (_product(y.T, y.T) - cross - cross.T + between)[None]
+    size = x.shape[1] if covariance == "tied" else 0
+    total, (first, second) = jax.lax.scan(one, jnp.zeros((size, size)), (params["mean"], r.T))
+    return {"first": first, "second": total[None] if covariance == "tied" else second}
 
 
 def _whiten(tril, y):
