@@ -92,8 +92,8 @@ def standard_normal_prior(experiment, params):
     """p(z) where it is N(0, I), else None: an auto-encoder has none, a VampPrior and a hierarchy have another."""
     if experiment.model.latent.prior is None:
         return None
-    context = experiment.split("test").get("context")
-    prior = experiment.model.latent.prior(params, None if context is None else context[0])
+    context = experiment.dataset.test.label[0] if experiment.config["data"]["context"] else None
+    prior = experiment.model.latent.prior(params, context)
     return prior if is_standard_normal(prior) else None
 
 
