@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from absl import app, logging
 
-from experiments import processes
+from experiments import checking, processes
 from vae_jax import core, models
 from vae_jax.core import Learner, Model, call, check_options, nearest
 from vae_jax.data import audio, pipeline, sources, text, transforms
@@ -48,6 +48,7 @@ class Experiment(NamedTuple):
 
 def build(config: dict) -> Experiment:
     """Everything that `config` (a plain dict) names. Raises `ValueError` that names the key to mend."""
+    checking.check_config(config)
     config = _tuples(config)
     data = config["data"]
     transform = _transform(data["transform"])
@@ -71,6 +72,7 @@ def build(config: dict) -> Experiment:
     mesh = call(sharding.make_mesh, config.get("mesh", {}), where="config.mesh", batch_size=data["batch_size"])
     key = jax.random.key(config["seed"])
     experiment = Experiment(config, dataset, transform, model, learner, stream, key, mesh)
+    checking.check_learner(experiment)
     if (likelihood := likelihood_shapes(experiment)) is not None:
         check_support(likelihood, experiment.split("valid")["x"])
     return experiment

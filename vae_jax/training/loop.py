@@ -20,6 +20,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 from jax.sharding import PartitionSpec as P
 
+from vae_jax.core import integers
 from vae_jax.training import sharding
 
 EXPLODED = 1e3  # a loss that has grown by this factor is not coming back
@@ -72,7 +73,16 @@ def fit(
     from then on. Of a sweep, such a member is frozen and the others go on. Raises `Preempted` after a SIGTERM, at the
     next log, when the state is saved.
     """
-    _check_options(validate, patience, num_steps=num_steps, log_every=log_every, eval_every=eval_every)
+    check_options(
+        num_steps=num_steps,
+        log_every=log_every,
+        eval_every=eval_every,
+        checkpoint_every=checkpoint_every,
+        patience=patience,
+        max_skipped=max_skipped,
+    )
+    if patience and validate is None:
+        raise ValueError("config.train.patience needs a validation set")
     mesh = mesh or sharding.single()
     chunks = _Chunks(learner, stream, mesh, profile)
     state, best, record = start(learner, stream, key, patience, mesh, chunks.feed)
@@ -282,12 +292,10 @@ def _sigterm_noted():
             signal.signal(signal.SIGTERM, before)
 
 
-def _check_options(validate, patience, **at_least_one):
-    for name, value in at_least_one.items():
-        if value < 1:
-            raise ValueError(f"config.train.{name} must be at least 1, got {value}")
-    if patience and validate is None:
-        raise ValueError("config.train.patience needs a validation set")
+def check_options(*, num_steps, log_every, eval_every, checkpoint_every, patience, max_skipped):
+    """Raise `BadOption` for an option of `fit` that is out of range."""
+    integers(num_steps=num_steps, log_every=log_every, eval_every=eval_every, max_skipped=max_skipped)
+    integers(checkpoint_every=checkpoint_every, patience=patience, at_least=0)
 
 
 def _worth(valid):
