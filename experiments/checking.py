@@ -33,8 +33,9 @@ def check_learner(experiment):
     turns = experiment.config.get("learner", {}).get("name") in ("aggressive", "alternating")
 
     def first_step(key, batch):
+        key, key_loss = jax.random.split(key)
         state = learner.init(key, batch)
-        return learner.step(state, batch) if turns else model.loss(learner.params(state), key, batch, 0)
+        return learner.step(state, batch) if turns else model.loss(learner.params(state), key_loss, batch, 0)
 
     batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), experiment.split("valid"))
     try:

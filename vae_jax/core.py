@@ -133,6 +133,8 @@ def numbers(*, above=None, at_least=None, below=None, at_most=None, **options):
         if np.ndim(value) or not -FLOAT_MAX <= value <= FLOAT_MAX:
             raise BadOption(f"{name} must be one finite number{bounds.more()}, got {shown(value)}")
         bounds.check(name, value)
+        if isinstance(value, int) and abs(value) > INT_MAX:  # which an array could not hold
+            raise BadOption(f"{name} must be written as 1.0e12 is, with a point, beyond {INT_MAX}, got {shown(value)}")
 
 
 def integers(*, at_least=1, at_most=INT_MAX, **options):
@@ -142,7 +144,7 @@ def integers(*, at_least=1, at_most=INT_MAX, **options):
         if isinstance(value, bool) or not isinstance(value, int | np.integer):
             raise BadOption(f"{name} must be a whole number{bounds.more()}, got {shown(value)}")
         bounds.check(name, value)
-        _Bounds(at_most=at_most).check(name, value)
+        _Bounds(at_least=at_least, at_most=at_most).check(name, value)
 
 
 def sizes(*, at_least_one=False, at_most=INT_MAX, **options):

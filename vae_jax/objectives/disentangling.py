@@ -183,7 +183,9 @@ def _encode(latent, params, key, batch) -> _Codes:
 def _log_weights(size, num_data, sampling):
     """[B, B]: row i holds what q(z|x_j) weighs in q(z_i)."""
     if isinstance(num_data, int | float) and num_data < size:  # not where a sweep traces it
-        raise ValueError(f"num_data must be at least the {size} examples of a batch, got {num_data}")
+        raise ValueError(
+            f"config.model.objective.num_data must be at least the {size} examples of a batch, got {num_data}"
+        )
     if size == 1:
         return jnp.zeros((1, 1))
     if sampling == "weighted":

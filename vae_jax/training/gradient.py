@@ -130,9 +130,9 @@ def _schedule(spec):
         schedule = build(SCHEDULES, options, where=where)
         schedules(schedule=schedule)
     except BadOption as error:
-        raise ValueError(f"config.optimizer.{error}") from error
+        raise ValueError(f"config.optimizer.{error}; got {shown(spec)}") from error
     except (TypeError, AttributeError, IndexError) as error:
-        raise ValueError(f"{where}: {first_line(error)}") from error
+        raise ValueError(f"{where}: {first_line(error)}; got {shown(spec)}") from error
     return schedule
 
 
