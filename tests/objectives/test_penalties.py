@@ -114,5 +114,5 @@ def test_corruptions_have_their_frequencies(assert_mean):
 def test_a_rate_is_a_probability(corrupt):
     with pytest.raises(ValueError, match=r"rate must be between 0 and 1, got -0.1"):
         corrupt(rate=-0.1)
-    with pytest.raises(ValueError, match="scale must not be negative, got -1"):
+    with pytest.raises(ValueError, match="scale must be at least 0, got -1"):
         corruptions.gaussian(scale=-1)
