@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from experiments import checking
 from vae_jax import core, models
 from vae_jax.core import Learner, Model, call, check_options, nearest
 from vae_jax.data import audio, pipeline, sources, text, transforms
@@ -44,6 +45,7 @@ def build(config: dict, dataset=None) -> Experiment:
 
     Raises `ValueError` that names the key to mend.
     """
+    checking.check_config(config)
     config = _tuples(config)
     data = config["data"]
     transform = _transform(data["transform"])
@@ -68,6 +70,7 @@ def build(config: dict, dataset=None) -> Experiment:
     mesh = call(sharding.make_mesh, config.get("mesh", {}), where="config.mesh", batch_size=data["batch_size"])
     key = jax.random.key(config["seed"])
     experiment = Experiment(config, dataset, transform, model, learner, stream, key, mesh)
+    checking.check_learner(experiment)
     if (likelihood := likelihood_shapes(experiment)) is not None:
         check_support(likelihood, experiment.split("valid")["x"])
         if not is_mass(experiment) and not (model.latent and model.latent.prior is None):

@@ -60,7 +60,7 @@ def _check_members(experiment, config, axes):
         except (ValueError, OSError) as error:
             raise ValueError(f"--sweep, member {sweep.name_of(member)}: {error}") from error
     for seed in axes.get("seed", ()):
-        checking.check_seed(seed)
+        checking.check_config(config | {"seed": seed})
 
 
 def _complete(experiment, config, axes, folder):

@@ -16,11 +16,11 @@ LAYERS = {  # what of vae_jax each part may import, beside itself
     "core": set(),
     "numerics": set(),
     "bijectors": {"numerics"},
-    "distributions": {"bijectors", "numerics"},
+    "distributions": {"core", "bijectors", "numerics"},
     "objectives": {"core", "distributions", "bijectors", "numerics"},
     "networks": {"core", "numerics"},
     "priors": {"core", "distributions", "bijectors", "networks", "numerics"},
-    "posteriors": {"distributions", "bijectors", "networks", "numerics"},
+    "posteriors": {"core", "distributions", "bijectors", "networks", "numerics"},
     "likelihoods": {"core", "distributions", "bijectors", "networks", "numerics"},
     "models": {
         *("core", "objectives", "posteriors", "priors", "likelihoods"),

@@ -157,8 +157,8 @@ def test_a_hierarchy_may_end_in_pixels():
         ),
         ({"pixel": {"name": "bernouli"}}, r"config\.model\.likelihood\.pixel\.name: .*did you mean 'bernoulli'"),
         ({"chanels": (3,)}, r"config\.model\.likelihood: unknown key 'chanels'; did you mean 'channels'"),
-        ({"features": 0}, "pixel_cnn: features must be at least 1, got 0"),
-        ({"kernel": 2}, "a kernel must be odd, as wide to the left as to the right; got 2"),
+        ({"features": 0}, "config.model.likelihood.features must be at least 1, got 0"),
+        ({"kernel": 2}, "config.model.likelihood.kernel must be odd, as wide to the left as to the right, got 2"),
         ({"compute_dtype": "float16"}, "unknown value 'float16'"),
     ],
 )

@@ -38,5 +38,5 @@ def test_inverse_autoregressive_flow_begins_as_the_normal():
 
 @pytest.mark.parametrize("option", ["num_flows", "context_dim"])
 def test_none_of_something_is_refused(option):
-    with pytest.raises(ValueError, match=f"inverse_autoregressive_flow: {option} must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=f"^{option} must be at least 1, got 0"):
         posteriors.inverse_autoregressive_flow((2,), **{option: 0})

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from vae_jax.core import build
+from vae_jax.core import BadOption, build, flags, integers
 from vae_jax.distributions import RasterScan, heads
 from vae_jax.distributions.heads import *  # noqa: F403
 from vae_jax.distributions.heads import Head
@@ -33,9 +33,12 @@ def pixel_cnn(
 
     Raises `ValueError` for a pixel whose head is not one of independent pixels, and for fewer than one feature.
     """
-    heads.at_least_one("pixel_cnn", features=features)
+    if len(event_shape) != 3:
+        raise BadOption(f"name: 'pixel_cnn' is of images [H, W, C], and the data have shape {tuple(event_shape)}")
+    integers(features=features)
+    flags(spatial=spatial)
     head = per_pixel(pixel, event_shape, where="config.model.likelihood.pixel")
-    network = GatedPixelCNN(head.shapes, tuple(channels), kernel, first_kernel, tuple(hidden), zero_output=True)
+    network = GatedPixelCNN(head.shapes, channels, kernel, first_kernel, hidden, zero_output=True)
     network = compute_in(compute_dtype, network)
     shape = (*event_shape[:2], features) if spatial else (features,)
     return Head(

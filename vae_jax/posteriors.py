@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax.bijectors import Chain, Flip, InverseAutoregressive
+from vae_jax.core import MANY, integers
 from vae_jax.distributions import Normal, Transformed, heads
 from vae_jax.distributions.heads import *  # noqa: F403
 from vae_jax.distributions.heads import LOG_SCALE_LIMIT, Head
@@ -22,8 +23,9 @@ def inverse_autoregressive_flow(event_shape, *, num_flows=4, hidden=(64,), conte
     MADE, log q at a given z takes D.
     """
     dim = heads.length("inverse_autoregressive_flow", event_shape)
-    heads.at_least_one("inverse_autoregressive_flow", num_flows=num_flows, context_dim=context_dim)
-    network = MADE((event_shape, event_shape), tuple(hidden), activation, zero_output=True)
+    integers(num_flows=num_flows, at_most=MANY)
+    integers(context_dim=context_dim)
+    network = MADE((event_shape, event_shape), hidden, activation, zero_output=True)
 
     def init(key):
         each = lambda k: network.init(k, jnp.zeros(dim), jnp.zeros(context_dim))  # noqa: E731

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from vae_jax import networks
 from vae_jax.bijectors import AffineCoupling, Chain, Flip
+from vae_jax.core import MANY, BadOption, flags, integers, numbers, sizes
 from vae_jax.distributions import (
     Autoregressive,
     Bernoulli,
@@ -62,6 +63,7 @@ def uniform_sphere(event_shape, support="real") -> Prior:
 
 def mixture(event_shape, support="real", *, num_components=10, spread=1.0) -> Prior:
     """Σ_k π_k N(μ_k, diag(s_k²)), all of it learned; π begins uniform, μ_k as a draw of N(0, spread² I), s_k at 1."""
+    numbers(spread=spread, at_least=0)
     head = heads.normal_mixture(event_shape, num_components=num_components)
     logits_shape, locs_shape, scales_shape = head.shapes
 
@@ -82,8 +84,8 @@ def vamp(event_shape, support="real", *, num_components=500, noise=0.1) -> Prior
     and begins at the mean of the first batch, moved by `noise` ε_k in those real coordinates. One pass of the encoder
     over the K of them a step; in a model conditional on c it is p(z|c), and that is a pass for every example.
     """
-    if num_components < 1:
-        raise ValueError(f"vamp: num_components must be at least 1, got {num_components}")
+    integers(num_components=num_components)
+    numbers(noise=noise, at_least=0)
     to_data, to_real = real_coordinates(support)
 
     def init(key, batch):
@@ -104,10 +106,11 @@ def flow(event_shape, support="real", *, num_flows=8, hidden=(64,), activation="
     dimensions, which have no halves.
     """
     (dim,) = event_shape
-    if dim < 2 or num_flows < 1:
-        raise ValueError(f"flow prior: dimensions must be at least 2, num_flows at least 1, got {dim} and {num_flows}")
+    if dim < 2:
+        raise BadOption(f"name: 'flow' needs at least two dimensions, which have halves, got {dim}")
+    integers(num_flows=num_flows, at_most=MANY)
     given, changed = dim // 2, dim - dim // 2
-    conditioner = networks.mlp(((changed,), (changed,)), tuple(hidden), activation, zero_output=True)
+    conditioner = networks.mlp(((changed,), (changed,)), hidden, activation, zero_output=True)
 
     def init(key, batch):
         keys = jax.random.split(key, num_flows)
@@ -123,6 +126,7 @@ def flow(event_shape, support="real", *, num_flows=8, hidden=(64,), activation="
 
 def bernoulli(event_shape, support="real", *, learned=True) -> Prior:
     """Independent bits, for a posterior over bits: log-odds learned from 0, or 0 and fixed."""
+    flags(learned=learned)
 
     def distribution(params, posterior_of):
         return Bernoulli(params["logits"] if learned else jnp.zeros(event_shape))
@@ -136,7 +140,7 @@ def autoregressive(event_shape, support="real", *, hidden=(64,), activation="rel
 
     The last layer begins at zero, so that p(z) begins as the uniform one. A draw takes a pass for every bit.
     """
-    network = MADE((event_shape,), tuple(hidden), activation, zero_output=True)
+    network = MADE((event_shape,), hidden, activation, zero_output=True)
     conditionals = lambda params, z: Bernoulli(*network.apply(params, z))  # noqa: E731
     return Prior(
         lambda key, batch: network.init(key, jnp.zeros(event_shape)),
@@ -153,10 +157,11 @@ def pixel_cnn(
 
     It begins as the uniform one. Raises `ValueError` where `shape` does not hold as many bits as z has.
     """
+    sizes(shape=shape)
     if len(shape) != 3 or math.prod(shape) != event_shape[0]:
-        raise ValueError(f"pixel_cnn prior: shape must be (h, w, d), in all {event_shape[0]} bits, got {tuple(shape)}")
+        raise BadOption(f"shape must be (h, w, d), in all {event_shape[0]} bits, got {tuple(shape)}")
     head = heads.bernoulli(tuple(shape))
-    network = GatedPixelCNN(head.shapes, tuple(channels), kernel, first_kernel, tuple(hidden), zero_output=True)
+    network = GatedPixelCNN(head.shapes, channels, kernel, first_kernel, hidden, zero_output=True)
     return Prior(
         lambda key, batch: network.init(key, jnp.zeros(shape)),
         lambda params, posterior_of: Reshaped(RasterScan.of(network, head, params, None, shape), event_shape),

@@ -34,7 +34,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.model.objective.beta.steps = 1_000
     vae_mnist.train_for(config, num_steps=6_000)
     config.eval.num_samples = 100
-    kind, *rest = arg.split(",")
+    kind, smoke = vae_digits.chosen(arg, [*autoencoder_digits.KINDS, "vae"], "bottleneck")
     if kind != "vae":
         return autoencoder_digits.of_kind(config, arg)
-    return vae_digits.smoke(config) if rest == ["smoke"] else config
+    return vae_digits.smoke(config) if smoke else config

@@ -18,4 +18,4 @@ def get_config(arg: str = "") -> ConfigDict:
     # Or {"name": "made", "hidden": (...), "activation": ...}, arXiv:1502.03509; of no hidden layer it is the sigmoid
     # belief network.
     config.model = ConfigDict({"network": {"name": "nade", "num_hidden": 64, "activation": "sigmoid"}})
-    return vae_digits.smoke(config) if arg == "smoke" else config
+    return vae_digits.smoke(config) if vae_digits.is_smoke(arg) else config

@@ -28,7 +28,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.learner = ConfigDict({"name": "em"})
     del config.optimizer, config.start_from  # EM has no steps of a gradient
     train_for(config, passes=60, batches=3)
-    return smoke(config) if arg == "smoke" else config
+    return smoke(config) if vae_digits.is_smoke(arg) else config
 
 
 def train_for(config: ConfigDict, passes: int, batches: int) -> None:

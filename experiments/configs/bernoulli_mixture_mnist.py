@@ -10,7 +10,7 @@ Result (seed 0, two busy CPU cores): exact test log p(x) -126.98 ± 0.40 nats; 2
 
 from ml_collections import ConfigDict
 
-from experiments.configs import bernoulli_mixture_digits
+from experiments.configs import bernoulli_mixture_digits, vae_digits
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -20,6 +20,6 @@ def get_config(arg: str = "") -> ConfigDict:
     config.data.name = "mnist_static"
     config.data.batch_size = 1_000
     bernoulli_mixture_digits.train_for(config, passes=20, batches=50)
-    if arg == "smoke":
+    if vae_digits.is_smoke(arg):
         config.data.batch_size = 50
-    return bernoulli_mixture_digits.smoke(config) if arg == "smoke" else config
+    return bernoulli_mixture_digits.smoke(config) if vae_digits.is_smoke(arg) else config

@@ -24,4 +24,4 @@ def get_config(arg: str = "") -> ConfigDict:
     config.model.objective = ConfigDict(
         {"name": "beta_tcvae", "alpha": 1.0, "beta": 6.0, "gamma": 1.0, "num_data": 1197, "sampling": "stratified"}
     )
-    return vae_digits.smoke(config) if arg == "smoke" else config
+    return vae_digits.smoke(config) if vae_digits.is_smoke(arg) else config

@@ -40,16 +40,14 @@ NUM_STEPS = {
 }
 
 
-def get_config(arg: str = "iwae_5") -> ConfigDict:
-    name = "iwae_5" if arg == "smoke" else arg
-    if name not in NUM_STEPS:
-        raise ValueError(f"budget_mnist:{name}: want one of {', '.join(NUM_STEPS)}")
+def get_config(arg: str = "") -> ConfigDict:
+    name, smoke = vae_digits.chosen(arg, NUM_STEPS, "iwae_5")
     config = one_layer(name) if name.endswith(tuple("0123456789")) else other_prior(name)
     config.optimizer.learning_rate = 1e-3
     config.optimizer.schedule = vae_digits.get_config().optimizer.schedule
     vae_mnist.train_for(config, num_steps=NUM_STEPS[name])
     config.train.update({"eval_every": NUM_STEPS[name] // 20, "checkpoint_every": NUM_STEPS[name] // 20, "patience": 0})
-    return vae_digits.smoke(config) if arg == "smoke" else config
+    return vae_digits.smoke(config) if smoke else config
 
 
 def one_layer(name: str) -> ConfigDict:

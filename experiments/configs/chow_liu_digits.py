@@ -18,4 +18,4 @@ def get_config(arg: str = "") -> ConfigDict:
     config.data.batch_size = 399
     config.learner = ConfigDict({"name": "counting"})
     config.train.update({"num_steps": 60, "log_every": 3, "eval_every": 60, "checkpoint_every": 60})
-    return vae_digits.smoke(config) if arg == "smoke" else config
+    return vae_digits.smoke(config) if vae_digits.is_smoke(arg) else config

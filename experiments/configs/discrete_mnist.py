@@ -25,9 +25,7 @@ OBJECTIVES = {
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    if arg not in ("", "smoke", *OBJECTIVES):
-        raise ValueError(f"discrete_mnist.py:{arg}: allowed are smoke, {', '.join(OBJECTIVES)}")
-    name = arg if arg in OBJECTIVES else "rloo"
+    name, smoke = vae_digits.chosen(arg, OBJECTIVES, "rloo")
     config = vae_mnist.get_config()
     config.data.batch_size = 100
     config.model.latent_dim = 200
@@ -36,4 +34,4 @@ def get_config(arg: str = "") -> ConfigDict:
     config.model.prior = ConfigDict({"name": "bernoulli", "learned": True})
     config.model.objective = ConfigDict({"name": name, **OBJECTIVES[name]})
     vae_mnist.train_for(config, num_steps=100_000)
-    return vae_digits.smoke(config) if arg == "smoke" else config
+    return vae_digits.smoke(config) if smoke else config

@@ -13,4 +13,4 @@ from experiments.configs import iwae_mnist_1layer, vae_digits
 def get_config(arg: str = "") -> ConfigDict:
     config = iwae_mnist_1layer.get_config()
     config.model.objective.name = "dreg"
-    return vae_digits.smoke(config) if arg == "smoke" else config
+    return vae_digits.smoke(config) if vae_digits.is_smoke(arg) else config

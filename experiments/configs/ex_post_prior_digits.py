@@ -21,4 +21,4 @@ def get_config(arg: str = "") -> ConfigDict:
     config.model.prior = ConfigDict({"name": "flow", "num_flows": 4, "hidden": (32,), "activation": "relu"})
     config.model.objective = ConfigDict({"name": "elbo_sampled_kl", "num_samples": 1, "beta": 1.0})
     config.learner.only = ("prior",)
-    return vae_digits.smoke(config) if arg == "smoke" else config
+    return vae_digits.smoke(config) if vae_digits.is_smoke(arg) else config

@@ -28,4 +28,4 @@ def get_config(arg: str = "") -> ConfigDict:
     config.data.update({"transform": "dequantize", "batch_size": 399})
     config.learner = ConfigDict({"name": "em"})
     config.train.update({"num_steps": 600, "log_every": 30, "eval_every": 150, "checkpoint_every": 300})
-    return vae_digits.smoke(config) if arg == "smoke" else config
+    return vae_digits.smoke(config) if vae_digits.is_smoke(arg) else config

@@ -27,12 +27,11 @@ POSTERIORS = {
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    if arg not in ("", "smoke", *POSTERIORS):
-        raise ValueError(f"flow_posterior_mnist.py:{arg}: allowed are smoke, {', '.join(POSTERIORS)}")
+    name, smoke = vae_digits.chosen(arg, POSTERIORS, "sylvester")
     config, images = vamp_mnist.get_config(), vae_mnist_8bit.get_config()
     config.model.latent_dim = 64
     config.model.encoder, config.model.decoder = images.model.encoder, images.model.decoder
     config.model.prior = images.model.prior
-    config.model.posterior = ConfigDict(POSTERIORS["sylvester" if arg in ("", "smoke") else arg])
+    config.model.posterior = ConfigDict(POSTERIORS[name])
     config.optimizer.name = "adamax"
-    return vae_digits.smoke(config) if arg == "smoke" else config
+    return vae_digits.smoke(config) if smoke else config

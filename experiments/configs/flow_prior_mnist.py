@@ -17,4 +17,4 @@ def get_config(arg: str = "") -> ConfigDict:
     config = vae_mnist.get_config()
     config.model.prior = ConfigDict({"name": "flow", "num_flows": 8, "hidden": (128,), "activation": "relu"})
     config.model.objective.name = "elbo_sampled_kl"
-    return vae_digits.smoke(config) if arg == "smoke" else config
+    return vae_digits.smoke(config) if vae_digits.is_smoke(arg) else config

@@ -11,7 +11,7 @@ images 67.6: full covariances of 64 pixels are many for 120 images each. 60 pass
 
 from ml_collections import ConfigDict
 
-from experiments.configs import bernoulli_mixture_digits
+from experiments.configs import bernoulli_mixture_digits, vae_digits
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -20,4 +20,4 @@ def get_config(arg: str = "") -> ConfigDict:
     # covariance: "spherical", "diagonal", "full" or "tied"; floor: of the variances, in units of pixels²
     config.model.components = ConfigDict({"name": "gaussian", "covariance": "full", "floor": 2e-3})
     config.data.transform = "dequantize"
-    return bernoulli_mixture_digits.smoke(config) if arg == "smoke" else config
+    return bernoulli_mixture_digits.smoke(config) if vae_digits.is_smoke(arg) else config

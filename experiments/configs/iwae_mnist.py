@@ -16,4 +16,4 @@ def get_config(arg: str = "") -> ConfigDict:
     config.model.latent_dim = 50
     config.model.objective = ConfigDict({"name": "iwae", "num_samples": 5})
     vae_mnist.train_for(config, num_steps=60_000)
-    return vae_digits.smoke(config) if arg == "smoke" else config
+    return vae_digits.smoke(config) if vae_digits.is_smoke(arg) else config

@@ -25,7 +25,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.model.encoder, config.model.decoder = ConfigDict(tanh), ConfigDict(tanh)
     config.model.objective = ConfigDict({"name": "iwae", "num_samples": 50})
     train_as_published(config)
-    return vae_digits.smoke(config) if arg == "smoke" else config
+    return vae_digits.smoke(config) if vae_digits.is_smoke(arg) else config
 
 
 def train_as_published(config: ConfigDict) -> None:

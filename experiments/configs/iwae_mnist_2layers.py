@@ -33,4 +33,4 @@ def get_config(arg: str = "") -> ConfigDict:
             "compute_dtype": model.compute_dtype,
         }
     )
-    return vae_digits.smoke(config) if arg == "smoke" else config
+    return vae_digits.smoke(config) if vae_digits.is_smoke(arg) else config

@@ -23,4 +23,4 @@ def get_config(arg: str = "") -> ConfigDict:
             "check_every": 200,  # steps between two looks at the mutual information
         }
     )
-    return vae_digits.smoke(config) if arg == "smoke" else config
+    return vae_digits.smoke(config) if vae_digits.is_smoke(arg) else config

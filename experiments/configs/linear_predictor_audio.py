@@ -26,7 +26,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.learner = ConfigDict({"name": "em"})
     del config.optimizer, config.start_from
     bernoulli_mixture_digits.train_for(config, passes=10, batches=6)
-    if arg == "smoke":
+    if vae_digits.is_smoke(arg):
         config.model.update({"order": 4, "num_scales": 2})
         config.data.audio.length = 64
         config.train.update({"num_steps": 12, "log_every": 6, "eval_every": 6, "checkpoint_every": 12})

@@ -19,4 +19,4 @@ def get_config(arg: str = "") -> ConfigDict:
     config.learner = ConfigDict({"name": "counting"})
     config.data.update({"context": True, "batch_size": BATCH_SIZE, "transform": "binarize"})
     config.train.update({"num_steps": NUM_BATCHES, "log_every": 1, "eval_every": NUM_BATCHES, "checkpoint_every": 7})
-    return vae_digits.smoke(config) if arg == "smoke" else config
+    return vae_digits.smoke(config) if vae_digits.is_smoke(arg) else config

@@ -16,7 +16,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.model.update({"order": 3, "num_levels": 256})
     del config.data.tokens
     config.data.update(wavenet_audio.DATA)
-    if arg == "smoke":
+    if vae_digits.is_smoke(arg):
         config.data.audio.length = 64
         config = vae_digits.smoke(config)
     return config

@@ -31,7 +31,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.learner = ConfigDict({"name": "whole_data"})
     del config.optimizer, config.start_from  # nothing moves
     config.train.update({"num_steps": 1, "log_every": 1, "eval_every": 1, "checkpoint_every": 1})
-    if arg == "smoke":
+    if vae_digits.is_smoke(arg):
         config.model.order = 3
         config = vae_digits.smoke(config)
     return config

@@ -25,6 +25,6 @@ def get_config(arg: str = "") -> ConfigDict:
     config.optimizer.learning_rate = 2e-3
     vae_mnist.train_for(config, num_steps=32_000)
     config.train.update({"log_every": 200, "checkpoint_every": 500})  # of seven steps a second
-    if arg == "smoke":
+    if vae_digits.is_smoke(arg):
         config.model.network.update({"channels": network["channels"][:2], "dilations": (1, 2)})
-    return vae_digits.smoke(config) if arg == "smoke" else config
+    return vae_digits.smoke(config) if vae_digits.is_smoke(arg) else config

@@ -25,7 +25,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.train.eval_every = 100
     config.train.num_steps = config.optimizer.schedule.decay_steps = 500  # of more it learns the training images
     config.eval.num_samples = 500
-    return smoke(config) if arg == "smoke" else config
+    return smoke(config) if vae_digits.is_smoke(arg) else config
 
 
 def smoke(config: ConfigDict) -> ConfigDict:

@@ -11,7 +11,7 @@ stroke of the draws does not meet the next. 4,000 steps, five passes, and the bo
 
 from ml_collections import ConfigDict
 
-from experiments.configs import pixel_vae_digits, vae_mnist
+from experiments.configs import pixel_vae_digits, vae_digits, vae_mnist
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -24,4 +24,4 @@ def get_config(arg: str = "") -> ConfigDict:
     vae_mnist.train_for(config, num_steps=4_000)
     config.model.objective.beta.steps = 1_000
     config.eval.num_samples = 100
-    return pixel_vae_digits.smoke(config) if arg == "smoke" else config
+    return pixel_vae_digits.smoke(config) if vae_digits.is_smoke(arg) else config

@@ -80,19 +80,25 @@ def get_config(arg: str = "") -> ConfigDict:
             "num_test": 0,  # test examples; 0: all
         }
     )
-    return smoke(config) if arg == "smoke" else config
+    return smoke(config) if is_smoke(arg) else config
 
 
 def chosen(arg: str, allowed, default: str) -> tuple[str, bool]:
-    """Of a config's argument NAME, smoke, NAME,smoke or nothing: the name, and whether it is to be a smoke test.
+    """Return the name in a config's argument (NAME, smoke, NAME,smoke or nothing), and whether to shrink the config.
 
     Raises `ValueError` for a name that is not among `allowed`, and for two.
     """
     words = [word for word in arg.split(",") if word]
     name = ",".join(word for word in words if word != "smoke") or default
     if name not in allowed:
-        raise ValueError(f"--config=FILE:{arg}: unknown value {name!r}{nearest(name, [*allowed, 'smoke'])}")
+        words = [*filter(None, allowed), "smoke"]
+        raise ValueError(f"--config=FILE:{arg}: unknown value {name!r}{nearest(name, words)}")
     return name, "smoke" in words
+
+
+def is_smoke(arg: str) -> bool:
+    """Return True if the argument of a config that knows no names is `smoke`. Raises `ValueError` for another word."""
+    return chosen(arg, ("",), "")[1]
 
 
 def smoke(config: ConfigDict) -> ConfigDict:

@@ -17,4 +17,4 @@ def get_config(arg: str = "") -> ConfigDict:
     config.data.name = "fashion_mnist"
     vae_mnist.train_for(config, num_steps=30_000)
     config.eval.num_samples = 500
-    return vae_digits.smoke(config) if arg == "smoke" else config
+    return vae_digits.smoke(config) if vae_digits.is_smoke(arg) else config

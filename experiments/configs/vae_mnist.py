@@ -23,7 +23,7 @@ def get_config(arg: str = "") -> ConfigDict:
     warm_up = {"name": "linear", "start": 0.0, "end": 1.0, "steps": 5_000}
     config.model.objective = ConfigDict({"name": "elbo", "num_samples": 1, "beta": warm_up})
     train_for(config, num_steps=60_000)
-    return vae_digits.smoke(config) if arg == "smoke" else config
+    return vae_digits.smoke(config) if vae_digits.is_smoke(arg) else config
 
 
 def train_for(config: ConfigDict, num_steps: int) -> None:

@@ -16,4 +16,4 @@ def get_config(arg: str = "") -> ConfigDict:
     config.model.encoder.hidden = config.model.decoder.hidden = (300, 300)
     vae_mnist.train_for(config, num_steps=30_000)
     config.eval.num_samples = 500
-    return vae_digits.smoke(config) if arg == "smoke" else config
+    return vae_digits.smoke(config) if vae_digits.is_smoke(arg) else config

@@ -20,4 +20,4 @@ def get_config(arg: str = "") -> ConfigDict:
     config.model.likelihood = ConfigDict({"name": "discretized_logistic_mixture", "num_components": 3})
     vae_mnist.train_for(config, num_steps=6_000)
     config.eval.num_samples = 100
-    return vae_digits.smoke(config) if arg == "smoke" else config
+    return vae_digits.smoke(config) if vae_digits.is_smoke(arg) else config

@@ -32,4 +32,4 @@ def get_config(arg: str = "") -> ConfigDict:
         {"num_steps": 2_000 * STEPS_PER_EPOCH, "log_every": 500, "eval_every": every, "checkpoint_every": every}
     )
     config.train.patience = 30  # of 4 epochs each
-    return vae_digits.smoke(config) if arg == "smoke" else config
+    return vae_digits.smoke(config) if vae_digits.is_smoke(arg) else config

@@ -117,5 +117,5 @@ def test_one_dimension_is_refused(name):
     ],
 )
 def test_none_of_something_is_refused(name, option):
-    with pytest.raises(ValueError, match=f"{name}: {option} must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=f"^{option} must be at least 1, got 0"):
         getattr(heads, name)((2,), **{option: 0})

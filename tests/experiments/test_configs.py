@@ -153,7 +153,7 @@ def test_a_conditional_vae_is_a_switch(images, tmp_path):
     ("change", "message"),
     [
         ({"model.latnt_dim": 3}, "config.model: unknown key 'latnt_dim'; did you mean 'latent_dim'"),
-        ({"model.latent_dim": 0}, "config.model.latent_dim must be a positive integer, got 0"),
+        ({"model.latent_dim": 0}, "config.model.latent_dim must be at least 1, got 0"),
         ({"model.encoder.hiden": (3,)}, "config.model.encoder: unknown key 'hiden'; did you mean 'hidden'"),
         ({"model.encoder.hidden": ("(3,)*2",)}, r"config.model.encoder.hidden: '\(3,\)\*2' is no list of values"),
         ({"model.objective.num_samples": 0}, "num_samples must be at least 1, got 0"),

@@ -221,11 +221,11 @@ def test_weights_that_cannot_be_tied_are_refused(changes):
     [
         ({"tied": True, "encoder": {"name": "conv_encoder"}}, "tied wants encoder and decoder 'mlp', got conv_encoder"),
         ({"tied": True, "penalties": {"weight_decay": {"weight": 1.0}}}, "'weight_decay' is of the decoder's own"),
-        ({"latent_dim": 0}, "latent_dim must be a positive integer, got 0"),
+        ({"latent_dim": 0}, "latent_dim must be at least 1, got 0"),
         ({"penalties": {"l3": {"weight": 1.0}}}, "config.model.penalties.l3.name: unknown value 'l3'"),
         ({"penalties": {"l1": {}}}, "config.model.penalties.l1: missing key 'weight'"),
         ({"penalties": {"target_activation": {"weight": 1.0, "activation": 0.1}}}, "wants codes in .*'sigmoid'"),
-        ({"corruption": {"name": "masking", "rate": 1.5}}, r"rate must be in \[0, 1\], got 1.5"),
+        ({"corruption": {"name": "masking", "rate": 1.5}}, r"rate must be between 0 and 1, got 1.5"),
         ({"code": {"name": "k_sparse", "num_active": 3}}, "num_active must be between 1 and 2, got 3"),
     ],
 )

@@ -94,5 +94,5 @@ def test_draws_have_the_mean_of_the_data(fitted):
 
 
 def test_no_smoothing_is_refused():
-    with pytest.raises(ValueError, match="smoothing must be positive, got 0"):
+    with pytest.raises(ValueError, match="smoothing must be above 0, got 0"):
         chow_liu((4,), smoothing=0.0)

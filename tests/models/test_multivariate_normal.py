@@ -66,7 +66,7 @@ def test_draws_have_its_moments(model, counted, assert_mean):
 
 @pytest.mark.parametrize("shrinkage", [-0.1, 1.5])
 def test_a_shrinkage_outside_the_unit_interval_is_refused(shrinkage):
-    with pytest.raises(ValueError, match=f"config.model.shrinkage must be between 0 and 1, got {shrinkage}"):
+    with pytest.raises(ValueError, match=f"^shrinkage must be between 0 and 1, got {shrinkage}"):
         multivariate_normal((4,), shrinkage=shrinkage)
 
 

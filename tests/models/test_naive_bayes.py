@@ -82,5 +82,5 @@ def test_without_classes_it_is_one_distribution():
 
 
 def test_no_smoothing_is_refused():
-    with pytest.raises(ValueError, match="smoothing must be positive, got 0"):
+    with pytest.raises(ValueError, match="smoothing must be above 0, got 0"):
         naive_bayes((4,), smoothing=0.0)

@@ -211,7 +211,7 @@ def test_before_anything_is_counted_all_words_are_alike():
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"order": 0}, "config.model.order must be at least 1, got 0"),
+        ({"order": 0}, "config.model.order must be between 1 and 1000, got 0"),
         ({"discounts": "modifed"}, "config.model.discounts: unknown value 'modifed'"),
     ],
 )

@@ -149,10 +149,10 @@ def test_the_encoder_may_go_first():
             {"decoder": {"name": "lstm", "widht": 3}},
             r"config\.model\.decoder: unknown key 'widht'; did you mean 'width'",
         ),
-        ({"latent_dim": 0}, r"config\.model\.latent_dim must be a positive integer, got 0"),
+        ({"latent_dim": 0}, r"config\.model\.latent_dim must be at least 1, got 0"),
         (
             {"decoder": {"name": "lstm", "word_dropout": 1.0}},
-            "lstm: word_dropout must be at least 0 and below 1, got 1.0",
+            "config.model.decoder.word_dropout must be at least 0 and below 1, got 1.0",
         ),
         ({"encoder": {"name": "lstm", "word_dropout": -0.1}}, "word_dropout must be at least 0 and below 1, got -0.1"),
         ({"encoder": {"name": "lstm", "tied": True}}, r"config\.model\.encoder\.tied"),

@@ -275,7 +275,7 @@ def test_heads_standardise_what_the_encoder_sees():
 @pytest.mark.parametrize(
     "path, value, words",
     [
-        ("latent_dim", 0, r"config.model.latent_dim must be a positive integer, got 0"),
+        ("latent_dim", 0, r"config.model.latent_dim must be at least 1, got 0"),
         ("latent_dim", -2, r"got -2"),
         ("latent_dim", 2.5, r"got 2.5"),
         ("latnt_dim", 2, r"config.model: unknown key 'latnt_dim'; did you mean 'latent_dim'"),

@@ -154,7 +154,7 @@ def test_ngrams_of_levels_are_those_of_words():
             "of independent",
         ),
         ("linear_predictor", {"order": 0, "num_scales": 1, "floor": 1e-6}, (4,), "order must be at least 1, got 0"),
-        ("linear_predictor", {"order": 1, "num_scales": 1, "floor": 0.0}, (4,), "floor must be positive"),
+        ("linear_predictor", {"order": 1, "num_scales": 1, "floor": 0.0}, (4,), "floor must be above 0"),
         ("linear_predictor", {"order": 1, "num_scales": 1, "floor": 1e-6}, (2, 2, 1), "is of series"),
         ("ngram", {"order": 2, "discounts": "modified"}, (4,), "num_levels=0 and data of shape"),
         ("ngram", {"order": 2, "discounts": "modified", "num_levels": 3}, (2, 2, 1), "is of text, or with"),

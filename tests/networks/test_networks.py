@@ -105,21 +105,20 @@ def test_encoders_refuse_what_does_not_halve(name):
 
 @pytest.mark.parametrize("name", ["conv_decoder", "resnet_decoder"])
 def test_decoders_refuse_what_does_not_halve(name):
-    network = build(name, ((28, 28, 1),), channels=(4, 4, 4))
-    with pytest.raises(ValueError, match="28x28 cannot be halved 3 times"):
-        jax.eval_shape(network.init, jax.random.key(0), jnp.zeros(5))
+    with pytest.raises(ValueError, match=r"^channels: an image of 28x28 cannot be halved 3 times"):
+        build(name, ((28, 28, 1),), channels=(4, 4, 4))
 
 
 @pytest.mark.parametrize("name", ["conv_decoder", "resnet_decoder"])
 @pytest.mark.parametrize("outputs", [((8, 8),), ((8, 8, 1), (4, 4, 1))])
 def test_decoders_refuse_what_is_no_image(name, outputs):
-    with pytest.raises(ValueError, match="wants image outputs"):
+    with pytest.raises(ValueError, match="is for images of one size"):
         jax.eval_shape(build(name, outputs).init, jax.random.key(0), jnp.zeros(5))
 
 
 @pytest.mark.parametrize("name, shape, outputs", NETWORKS)
 def test_unknown_activations_are_refused_by_name(name, shape, outputs):
-    with pytest.raises(ValueError, match="unknown activation 'rleu'"):
+    with pytest.raises(ValueError, match="activation: unknown value 'rleu'; did you mean 'relu'"):
         jax.eval_shape(build(name, outputs, activation="rleu").init, jax.random.key(0), jnp.zeros(shape))
 
 

@@ -61,8 +61,8 @@ def test_silence_is_not_the_beginning():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"dilations": (1, 0)}, "dilations must be at least 1"),
-        ({"dilations": ()}, "and one of them"),
+        ({"dilations": (1, 0)}, "dilations: each entry must be at least 1, got 0"),
+        ({"dilations": ()}, "dilations must have at least one entry"),
         ({"width": 0}, "width must be at least 1, got 0"),
         ({"outputs": ((4, 4, 2),)}, "not of the samples of one series"),
     ],

@@ -410,10 +410,10 @@ def test_context_reaches_every_distribution(name):
 @pytest.mark.parametrize(
     "name, changes, words",
     [
-        ("beta_tcvae", {"sampling": "uniform"}, "unknown sampling 'uniform' .*stratified, weighted"),
+        ("beta_tcvae", {"sampling": "uniform"}, "sampling: unknown value 'uniform' .*stratified, weighted"),
         ("beta_tcvae", {"num_data": 5}, "num_data must be at least the 8 examples of a batch, got 5"),
-        ("dip_vae", {"kind": "III"}, "unknown kind 'III' .*I, II"),
-        ("wae", {"kernel": "cosine"}, "unknown kernel 'cosine' .*inverse_multiquadric, rbf"),
+        ("dip_vae", {"kind": "III"}, "kind: unknown value 'III'.*I, II"),
+        ("wae", {"kernel": "cosine"}, "kernel: unknown value 'cosine' .*inverse_multiquadric, rbf"),
     ],
 )
 def test_options_that_cannot_be(name, changes, words):

@@ -461,7 +461,7 @@ def test_a_baseline_wants_others(name, num_samples):
 
 @pytest.mark.parametrize("decay", [1.0, -0.1])
 def test_a_running_mean_that_stands_still_or_runs_backwards_is_refused(decay):
-    with pytest.raises(ValueError, match=rf"running_mean: a decay must be in \[0, 1\), got {decay}"):
+    with pytest.raises(ValueError, match=rf"running_mean must be at least 0 and below 1, got {decay}"):
         objective_of.of(objectives.score_function, running_mean=decay)
 
 

@@ -78,7 +78,7 @@ def test_a_target_activation_is_a_divergence_from_the_mean_over_the_batch():
     far = {"encoder": 1e4 * PARAMS["encoder"]}
     value, slope = jax.value_and_grad(lambda p: penalties.target_activation(activation=0.2)(LATENT, p, {"x": X}))(far)
     assert np.isfinite(value) and np.isfinite(slope["encoder"]).all()
-    with pytest.raises(ValueError, match=r"activation must be in \(0, 1\), got 1"):
+    with pytest.raises(ValueError, match=r"activation must be above 0 and below 1, got 1"):
         penalties.target_activation(activation=1)
 
 
@@ -112,7 +112,7 @@ def test_corruptions_have_their_frequencies(assert_mean):
     "corrupt", [corruptions.masking, lambda rate: corruptions.salt_and_pepper(rate=rate, low=0, high=1)]
 )
 def test_a_rate_is_a_probability(corrupt):
-    with pytest.raises(ValueError, match=r"rate must be in \[0, 1\], got -0.1"):
+    with pytest.raises(ValueError, match=r"rate must be between 0 and 1, got -0.1"):
         corrupt(rate=-0.1)
-    with pytest.raises(ValueError, match="scale must not be negative, got -1"):
+    with pytest.raises(ValueError, match="scale must be at least 0, got -1"):
         corruptions.gaussian(scale=-1)

@@ -95,8 +95,14 @@ def test_running_statistics_are_of_no_part_and_move_at_every_step():
 @pytest.mark.parametrize(
     "build, words",
     [
-        (functools.partial(alternating.alternating, encoder_steps=0, decoder_steps=1), "at least one step"),
-        (functools.partial(alternating.aggressive, information=None, window=0, max_steps=1, check_every=1), "window=0"),
+        (
+            functools.partial(alternating.alternating, encoder_steps=0, decoder_steps=1),
+            "encoder_steps must be at least 1",
+        ),
+        (
+            functools.partial(alternating.aggressive, information=None, window=0, max_steps=1, check_every=1),
+            "window must be at least 1",
+        ),
     ],
 )
 def test_turns_without_steps_are_refused(build, words):
@@ -105,7 +111,7 @@ def test_turns_without_steps_are_refused(build, words):
 
 
 def test_parameters_without_an_encoder_are_refused():
-    with pytest.raises(ValueError, match=r"want an encoder .* and the parameters are \['prior'\]"):
+    with pytest.raises(ValueError, match=r"config.learner.encoder: .* has the parts prior"):
         alternating.in_turns(optax.sgd(0.1), 1, 1).init({"prior": jnp.zeros(1)})
 
 

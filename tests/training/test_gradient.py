@@ -128,7 +128,7 @@ def test_a_run_without_the_option_carries_nothing_for_it():
 
 @pytest.mark.parametrize("skip_above", [1.0, 0.5, -3.0, float("nan")])
 def test_a_threshold_that_would_not_recover_is_refused(skip_above):
-    with pytest.raises(ValueError, match=f"config.optimizer.skip_above must be above 1.* got {skip_above}"):
+    with pytest.raises(ValueError, match=f"config.optimizer.skip_above must be .* got {skip_above}"):
         learner(skip_above=skip_above)
 
 

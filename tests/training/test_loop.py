@@ -165,7 +165,7 @@ def test_a_skipped_step_is_counted_and_no_explosion(tmp_path):
 
 @pytest.mark.parametrize("name", ["num_steps", "log_every", "eval_every"])
 def test_a_number_of_steps_below_one_is_refused(name):
-    with pytest.raises(ValueError, match=f"config.train.{name} must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=f"^{name} must be at least 1, got 0"):
         fit(**{name: 0})
 
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from vae_jax.core import integers
 from vae_jax.distributions.heads import Head
 
 __all__ = ["k_sparse", "linear", "sigmoid"]
@@ -50,8 +51,7 @@ def k_sparse(event_shape, *, num_active) -> Head:
     Raises `ValueError` unless 1 ≤ num_active ≤ D.
     """
     (dim,) = event_shape
-    if not 1 <= num_active <= dim:
-        raise ValueError(f"k_sparse: num_active must be between 1 and {dim}, got {num_active}")
+    integers(num_active=num_active, at_most=dim)
 
     def distribution(a):
         largest, index = jax.lax.top_k(a, num_active)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax.bijectors import AffineCoupling, Chain, Flip, Planar, Sylvester, dense_conditioner
+from vae_jax.core import MANY, integers, numbers
 from vae_jax.distributions.discrete import Bernoulli, Categorical
 from vae_jax.distributions.mixture import Mixture
 from vae_jax.distributions.normal import LowRankNormal, MultivariateNormal, Normal
@@ -77,8 +78,7 @@ def relaxed_bernoulli(event_shape, *, temperature=2 / 3) -> Head:
 
     Raises `ValueError` for a temperature that is not positive.
     """
-    if not temperature > 0:
-        raise ValueError(f"relaxed_bernoulli: temperature must be positive, got {temperature}")
+    numbers(temperature=temperature, above=0)
     return Head((event_shape,), lambda logits: RelaxedBernoulli(logits, jnp.float32(temperature)))
 
 
@@ -92,8 +92,7 @@ def normal_fixed_scale(event_shape, *, scale=0.1) -> Head:
 
     Raises `ValueError` for a scale outside [e⁻⁸, e⁸], the range of the learned ones.
     """
-    if not math.exp(-LOG_SCALE_LIMIT) <= scale <= math.exp(LOG_SCALE_LIMIT):
-        raise ValueError(f"normal_fixed_scale: scale must be positive, between 0.00034 and 2980, got {scale}")
+    numbers(scale=scale, at_least=math.exp(-LOG_SCALE_LIMIT), at_most=math.exp(LOG_SCALE_LIMIT))
     return Head((event_shape,), lambda loc: Normal(loc, jnp.full_like(loc, jnp.log(scale))))
 
 
@@ -117,7 +116,7 @@ def multivariate_normal(event_shape) -> Head:
 def low_rank_normal(event_shape, *, rank=2) -> Head:
     """Covariance diag(s) (I + G Gᵀ) diag(s), G [D, rank] softly clipped: between the diagonal and the full one."""
     dim = length("low_rank_normal", event_shape)
-    at_least_one("low_rank_normal", rank=rank)
+    integers(rank=rank)
 
     def distribution(loc, raw, raw_factor):
         log_scale = soft_clip(raw, LOG_SCALE_LIMIT)
@@ -131,7 +130,7 @@ def normal_mixture(event_shape, *, num_components=3) -> Head:
 
     As a posterior it is trained by `objectives.stratified_elbo`.
     """
-    at_least_one("normal_mixture", num_components=num_components)
+    integers(num_components=num_components)
     shape = (num_components, *event_shape)
     components = lambda locs, raw: Normal(locs, soft_clip(raw, LOG_SCALE_LIMIT))  # noqa: E731
     return Head(((num_components,), shape, shape), lambda logits, locs, raw: Mixture(logits, components(locs, raw)))
@@ -140,7 +139,7 @@ def normal_mixture(event_shape, *, num_components=3) -> Head:
 def planar_flow(event_shape, *, num_flows=4) -> Head:
     """The diagonal normal bent by `num_flows` planar maps, each with u, w, b of its own.  arXiv:1505.05770 sec. 4."""
     dim = length("planar_flow", event_shape)
-    at_least_one("planar_flow", num_flows=num_flows)
+    integers(num_flows=num_flows, at_most=MANY)
 
     def distribution(loc, raw, u, w, b):
         u, w, b = (soft_clip(a, LOG_SCALE_LIMIT) for a in (u, w, b))
@@ -156,9 +155,8 @@ def sylvester_flow(event_shape, *, num_flows=4, num_reflections=4) -> Head:
     this is the paper's triangular kind, with more its Householder kind.
     """
     dim = length("sylvester_flow", event_shape)
-    at_least_one("sylvester_flow", num_flows=num_flows)
-    if num_reflections < 0:
-        raise ValueError(f"sylvester_flow: num_reflections must be at least 0, got {num_reflections}")
+    integers(num_flows=num_flows, at_most=MANY)
+    integers(num_reflections=num_reflections, at_least=0)
 
     def distribution(loc, raw, *weights):
         reflections, square, diagonal, b = (soft_clip(a, LOG_SCALE_LIMIT) for a in weights)
@@ -180,7 +178,8 @@ def coupling_flow(event_shape, *, num_flows=4, hidden=8) -> Head:
     dim = length("coupling_flow", event_shape)
     if dim < 2:
         raise ValueError(f"coupling_flow: at least two dimensions are needed, got {dim}")
-    at_least_one("coupling_flow", num_flows=num_flows, hidden=hidden)
+    integers(num_flows=num_flows, at_most=MANY)
+    integers(hidden=hidden)
     given, changed = dim // 2, dim - dim // 2
     weights = ((hidden, given), (hidden,), (2, changed, hidden), (2, changed))
 
@@ -219,15 +218,8 @@ def length(name, event_shape):
     return event_shape[0]
 
 
-def at_least_one(name, **options):
-    for option, value in options.items():
-        if value < 1:
-            raise ValueError(f"{name}: {option} must be at least 1, got {value}")
-
-
 def _levels_to_unit(num_levels):
-    if num_levels < 2:
-        raise ValueError(f"a likelihood of levels: num_levels must be at least 2, got {num_levels}")
+    integers(num_levels=num_levels, at_least=2)
     return lambda x: 2.0 * x / (num_levels - 1) - 1.0
 
 
@@ -238,7 +230,7 @@ def categorical(event_shape, *, num_levels=256) -> Head:
 
 def discretized_logistic_mixture(event_shape, *, num_components=5, num_levels=256) -> Head:
     """The levels of a pixel as a mixture of logistics whose mass is gathered in `num_levels` bins."""
-    at_least_one("discretized_logistic_mixture", num_components=num_components)
+    integers(num_components=num_components)
     shape = (*event_shape, num_components)
 
     def distribution(logits, locs, raw):

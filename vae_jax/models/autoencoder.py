@@ -7,6 +7,7 @@ no bound of it and no draw, until a density is fitted to the codes (`core.with_c
 """
 
 import functools
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -92,10 +93,13 @@ def from_config(
     Raises `ValueError` that names the key, also for a target activation of codes outside (0, 1), and for `tied` weights
     of networks other than MLPs, or with `weight_decay`, which would miss the kernels of the decoder.
     """
-    core.positive_integer(latent_dim, where="config.model.latent_dim")
-    if "target_activation" in penalties and code["name"] != "sigmoid":
+    core.integers(latent_dim=latent_dim)
+    core.flags(tied=tied)
+    if not isinstance(penalties, Mapping):
+        raise core.BadOption(f"penalties must be a dict of dicts, each with a 'weight', got {core.shown(penalties)}")
+    if "target_activation" in penalties and core.name_of(code) != "sigmoid":
         raise ValueError(f"config.model.code.name: 'target_activation' wants codes in (0, 1): 'sigmoid', got {code!r}")
-    if tied and (kinds := {encoder["name"], decoder["name"]}) != {"mlp"}:
+    if tied and (kinds := {str(core.name_of(encoder)), str(core.name_of(decoder))}) != {"mlp"}:
         raise ValueError(f"config.model.tied wants encoder and decoder 'mlp', got {', '.join(sorted(kinds))}")
     if tied and "weight_decay" in penalties:
         raise ValueError(
@@ -108,11 +112,15 @@ def from_config(
         return compute_in(compute_dtype, build(networks, spec, outputs, where=where))
 
     def weighted(name, spec):
-        options = dict(spec)
         where = f"config.model.penalties.{name}"
+        if not isinstance(spec, Mapping):
+            raise ValueError(f"{where} must be a dict with a 'weight', got {core.shown(spec)}")
+        options = dict(spec)
         if "weight" not in options:
             raise ValueError(f"{where}: missing key 'weight'")
-        return options.pop("weight"), build(penalty_functions, {"name": name, **options}, where=where)
+        weight = options.pop("weight")
+        core.numbers(**{f"penalties.{name}.weight": weight}, at_least=0)
+        return weight, build(penalty_functions, {"name": name, **options}, where=where)
 
     return autoencoder(
         network(encoder, code.shapes, "config.model.encoder"),

@@ -43,5 +43,6 @@ def from_config(*, event_shape, num_classes, network, compute_dtype="float32") -
     All outputs begin at zero unless told otherwise: training begins at D log 2 nats.
     """
     outputs = ((math.prod(event_shape),),)
-    built = core.build(autoregressive, {"zero_output": True, **network}, outputs, where="config.model.network")
+    network = core.with_defaults(network, zero_output=True)
+    built = core.build(autoregressive, network, outputs, where="config.model.network")
     return belief_network(compute_in(compute_dtype, built), event_shape, num_classes=num_classes)

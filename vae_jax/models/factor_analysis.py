@@ -9,6 +9,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from vae_jax import core
 from vae_jax.core import Latent, Model, tractable, unconditional
 from vae_jax.distributions import LowRankNormal, MultivariateNormal, Normal, Reshaped
 from vae_jax.numerics import mean_and_covariance, moments
@@ -112,16 +113,12 @@ def expected_moments(params, x):
 
 
 def _check(size, latent_dim, noise, fit, min_variance):
-    if noise not in NOISES:
-        raise ValueError(f"config.model.noise: unknown value {noise!r} (allowed: {', '.join(NOISES)})")
-    if fit not in FITS:
-        raise ValueError(f"config.model.fit: unknown value {fit!r} (allowed: {', '.join(FITS)})")
+    core.one_of(NOISES, noise=noise)
+    core.one_of(FITS, fit=fit)
     if fit == "closed_form" and noise != "isotropic":
         raise ValueError("config.model.fit: 'closed_form' wants noise 'isotropic', got 'diagonal'; use 'em'")
-    if not 1 <= latent_dim < size:
-        raise ValueError(f"config.model.latent_dim must be between 1 and {size - 1}, got {latent_dim}")
-    if not min_variance > 0:
-        raise ValueError(f"config.model.min_variance must be positive, got {min_variance}")
+    core.integers(latent_dim=latent_dim, at_most=size - 1)
+    core.numbers(min_variance=min_variance, above=0)
 
 
 def from_config(*, event_shape, num_classes, latent_dim, noise, fit, min_variance) -> Model:

@@ -11,6 +11,7 @@ by q being one.
 """
 
 import functools
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -147,8 +148,10 @@ def from_config(
 
     Raises `ValueError` that names the key, also where the objective cannot be used with this posterior and prior.
     """
-    if inference not in INFERENCE:
-        raise ValueError(f"config.model.inference: unknown value {inference!r} (allowed: {', '.join(INFERENCE)})")
+    core.one_of(INFERENCE, inference=inference)
+    core.flags(skip=skip)
+    if not isinstance(levels, Mapping):
+        raise core.BadOption(f"levels must be a dict with the keys z1, z2, ..., got {core.shown(levels)}")
     if sorted(levels) != sorted(f"z{level + 1}" for level in range(len(levels))) or not levels:
         raise ValueError(
             f"config.model.levels: want the keys z1 (next to x), z2, ..., got {', '.join(levels) or 'none'}"
@@ -191,7 +194,7 @@ def from_config(
 def _latent_dim(where, level):
     """The size of a level whose keys are those that every level has."""
     check_options(lambda *, latent_dim, encoder, decoder: None, level, where=where)
-    core.positive_integer(level["latent_dim"], where=f"{where}.latent_dim")
+    core.integers(**{f"{where.removeprefix('config.model.')}.latent_dim": level["latent_dim"]})
     return level["latent_dim"]
 
 

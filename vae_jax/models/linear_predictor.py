@@ -10,6 +10,7 @@ doi:10.1080/01621459.1989.10478852.
 import jax
 import jax.numpy as jnp
 
+from vae_jax import core
 from vae_jax.core import Model, tractable, unconditional
 from vae_jax.distributions import NormalMixtures, Series
 
@@ -28,11 +29,8 @@ def linear_predictor(event_shape, *, order, num_scales, floor=1e-6) -> Model:
     Raises `ValueError` for an order or a number of scales below 1, an order that is no less than a window, a floor that
     is not positive, and data that are no series.
     """
-    for name, value in (("order", order), ("num_scales", num_scales)):
-        if value < 1:
-            raise ValueError(f"config.model.{name} must be at least 1, got {value}")
-    if not floor > 0:
-        raise ValueError(f"config.model.floor must be positive, got {floor}")
+    core.integers(order=order, num_scales=num_scales)
+    core.numbers(floor=floor, above=0)
     if len(event_shape) != 1:
         raise ValueError(f"config.family 'linear_predictor' is of series [T]; the data have shape {event_shape}")
     (length,) = event_shape

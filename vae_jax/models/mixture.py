@@ -18,6 +18,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from vae_jax import core
 from vae_jax.core import Model, build, tractable
 from vae_jax.distributions import Bernoulli, Mixture, MultivariateNormal, Normal
 from vae_jax.numerics import LOG_2PI
@@ -51,11 +52,8 @@ def mixture(event_shape, components, *, num_components, concentration, revive_be
     EM starts from k-means++ on the first batch: centres are drawn there, and every example goes to the nearest.
     Raises `ValueError` for fewer examples in that batch than components, and for numbers out of range.
     """
-    if num_components < 1:
-        raise ValueError(f"config.model.num_components must be at least 1, got {num_components}")
-    for name, value in (("concentration", concentration), ("revive_below", revive_below)):
-        if not value >= 0:
-            raise ValueError(f"config.model.{name} must be at least 0, got {value}")
+    core.integers(num_components=num_components)
+    core.numbers(concentration=concentration, revive_below=revive_below, at_least=0)
 
     def init(key, batch):
         x = _rows(batch["x"])
@@ -126,8 +124,7 @@ def bernoulli(event_shape, *, smoothing) -> Components:
     """p_k(x) = Π_d Bernoulli(x_d; μ_kd), μ the mode under Beta(1 + a, 1 + a): (Σ_n r_nk x_nd + a) / (N_k + 2a), a =
     `smoothing`. Raises `ValueError` for one that is not positive: a pixel never seen bright would then be impossible.
     """
-    if not smoothing > 0:
-        raise ValueError(f"config.model.components.smoothing must be positive, got {smoothing}")
+    core.numbers(smoothing=smoothing, above=0)
 
     def start(centres, x, r):
         return maximize(None, {"count": jnp.sum(r, axis=0), **sums(None, x, r)})
@@ -170,12 +167,8 @@ def gaussian(event_shape, *, covariance, floor) -> Components:
     makes a pass of EM a few times slower: float32 then needs squares of differences (see above).
     Raises `ValueError` for another covariance and for a floor that is not positive: a constant pixel has no density.
     """
-    if covariance not in COVARIANCES:
-        raise ValueError(
-            f"config.model.components.covariance: unknown value {covariance!r} (allowed: {', '.join(COVARIANCES)})"
-        )
-    if not floor > 0:
-        raise ValueError(f"config.model.components.floor must be positive, got {floor}")
+    core.one_of(COVARIANCES, covariance=covariance)
+    core.numbers(floor=floor, above=0)
     size = math.prod(event_shape)
     moment = {
         "spherical": lambda d: jnp.mean(d * d, axis=1, keepdims=True),

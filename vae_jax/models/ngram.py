@@ -10,10 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vae_jax import core
 from vae_jax.core import Model, tractable, unconditional
 from vae_jax.distributions import BackedOff, Sentence
 from vae_jax.distributions.sentence import END, PAD, Levels
 
+MOST_WORDS = 1000  # of a gram: each order is counted by itself
 FALLBACK = (0.5, 1.0, 1.5)  # discounts where the data are too few to estimate them
 
 
@@ -23,10 +25,8 @@ def ngram(order, event_shape, vocabulary_size, *, discounts="modified") -> Model
     `discounts`: "modified", D(1), D(2) and D(3 or more) of every order; "absolute", one D of every order (Kneser and
     Ney 1995). Raises `ValueError` for an order below 1 or unknown discounts.
     """
-    if order < 1:
-        raise ValueError(f"config.model.order must be at least 1, got {order}")
-    if discounts not in DISCOUNTS:
-        raise ValueError(f"config.model.discounts: unknown value {discounts!r} (allowed: {', '.join(DISCOUNTS)})")
+    core.integers(order=order, at_most=MOST_WORDS)
+    core.one_of(DISCOUNTS, discounts=discounts)
     (length,) = event_shape
 
     def conditional(params, history):
@@ -149,6 +149,7 @@ def from_config(*, event_shape, num_classes, order, discounts, vocabulary_size=N
     Raises `ValueError` where there are neither words nor levels, or both.
     """
     unconditional("ngram", num_classes)
+    core.integers(num_levels=num_levels, at_least=0)
     if (vocabulary_size is None) != (num_levels > 1) or len(event_shape) != 1:
         raise ValueError(
             f"config.family 'ngram' is of text, or with config.model.num_levels of series of so many levels; got "

@@ -50,8 +50,10 @@ def from_config(*, event_shape, num_classes, network, likelihood, compute_dtype=
     All outputs begin at zero unless told otherwise, as a belief network's do.
     Raises `ValueError` for a likelihood whose outputs do not belong to one pixel each, or that names an unknown key.
     """
+    if len(event_shape) != 3:
+        raise ValueError(f"config.family 'pixel_cnn' is of images [H, W, C]; the data have shape {event_shape}")
     head = likelihoods.per_pixel(likelihood, event_shape, where="config.model.likelihood")
-    options = {"zero_output": True, **network}
+    options = core.with_defaults(network, zero_output=True)
     built = call(GatedPixelCNN, options, head.shapes, where="config.model.network")
     return pixel_cnn(
         compute_in(compute_dtype, built),

@@ -97,8 +97,8 @@ def from_config(
     for the prior `vamp`, whose pseudo-inputs could not move: between two words there is nothing.
     """
     unconditional("text_vae", num_classes)
-    core.positive_integer(latent_dim, where="config.model.latent_dim")
-    if prior.get("name") == "vamp":
+    core.integers(latent_dim=latent_dim)
+    if core.name_of(prior) == "vamp":
         raise ValueError("config.model.prior: 'vamp' learns pseudo-inputs, and words have no gradient; use 'mixture'")
     posterior = build(posteriors, posterior, (latent_dim,), where="config.model.posterior")
     prior = build(priors, prior, (latent_dim,), where="config.model.prior")

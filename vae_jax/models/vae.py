@@ -85,7 +85,7 @@ def from_config(
     what the networks compute in, "float32" or "bfloat16"; distributions and bounds are float32 in any case.
     Raises `ValueError` that names the key, also where the objective cannot be used with this posterior and prior.
     """
-    core.positive_integer(latent_dim, where="config.model.latent_dim")
+    core.integers(latent_dim=latent_dim)
     posterior = build(posteriors, posterior, (latent_dim,), where="config.model.posterior")
     likelihood = build(likelihoods, likelihood, tuple(event_shape), where="config.model.likelihood")
     prior = build(priors, prior, (latent_dim,), heads.abstract(likelihood).support, where="config.model.prior")

@@ -43,5 +43,5 @@ def from_config(*, event_shape, num_classes, network, likelihood, compute_dtype=
     if len(event_shape) != 1:
         raise ValueError(f"config.family 'wavenet' is of series [T], sound for one; the data have shape {event_shape}")
     head = likelihoods.per_pixel(likelihood, event_shape, where="config.model.likelihood")
-    built = call(WaveNet, {"zero_output": True, **network}, head.shapes, where="config.model.network")
+    built = call(WaveNet, core.with_defaults(network, zero_output=True), head.shapes, where="config.model.network")
     return wavenet(compute_in(compute_dtype, built), event_shape, likelihood=head, num_classes=num_classes)

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from vae_jax.core import flags, integers
 from vae_jax.networks.masked import MADE as made
 from vae_jax.networks.mlp import activation_function, split
 
@@ -29,6 +30,12 @@ class NADE(nn.Module):
     num_hidden: int = 64
     activation: str = "sigmoid"
     zero_output: bool = False
+
+    def __post_init__(self):
+        integers(num_hidden=self.num_hidden)
+        flags(zero_output=self.zero_output)
+        activation_function(self.activation)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, x, context=None):

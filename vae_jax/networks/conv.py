@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from vae_jax.core import BadOption, sizes
 from vae_jax.networks.mlp import MLP, activation_function, join, split
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
@@ -175,18 +176,24 @@ def with_context(x, context):
     return jnp.concatenate([x, planes], -1)
 
 
-def coarse_shape(shape, num_halvings):
-    """(H, W) after halving. Raises `ValueError` where the image does not halve so often."""
-    height, width, factor = shape[0], shape[1], 2**num_halvings
-    if height % factor or width % factor:
-        raise ValueError(f"an image of {height}x{width} cannot be halved {num_halvings} times: fewer stages, or pad it")
-    return height // factor, width // factor
+def coarse_shape(shape, channels, name="channels"):
+    """(H, W) of an image [H, W, C] after a halving for each entry of `channels`. Raises `BadOption` where it is no
+    image, or does not halve so often.
+    """
+    if len(shape) != 3:
+        raise BadOption(f"{name}: a network of convolutions is for images [H, W, C], got shape {shape}; take 'mlp'")
+    (height, width, _), times = shape, len(channels)
+    if height % 2 ** min(times, 64) or width % 2 ** min(times, 64):
+        raise BadOption(
+            f"{name}: an image of {height}x{width} cannot be halved {times} times; take fewer entries, or pad it"
+        )
+    return height // 2**times, width // 2**times
 
 
 def image_channels(outputs):
     """Channels of each output [H, W, *rest] at every pixel, for a network whose outputs share their H and W."""
     if any(len(shape) < 3 or shape[:2] != outputs[0][:2] for shape in outputs):
-        raise ValueError(f"a convolutional network wants image outputs (H, W, C, ...) of one size, got {outputs}")
+        raise BadOption(f"name: a network of convolutions is for images of one size, got outputs {outputs}; take 'mlp'")
     return [math.prod(shape[2:]) for shape in outputs]
 
 
@@ -194,6 +201,14 @@ def image_head(h, outputs):
     """[H, W, all channels] -> tuple of arrays of the shapes `outputs`."""
     pieces = split(h, image_channels(outputs))
     return tuple(piece.reshape(shape) for piece, shape in zip(pieces, outputs, strict=True))
+
+
+def check_decoder(network):
+    """Raise `BadOption` where the `channels` and the activation of a decoder cannot make its `outputs`."""
+    sizes(channels=network.channels, at_least_one=True)
+    activation_function(network.activation)
+    image_channels(network.outputs)
+    coarse_shape(network.outputs[0][:3], network.channels)
 
 
 class ConvEncoder(nn.Module):
@@ -204,10 +219,15 @@ class ConvEncoder(nn.Module):
     hidden: tuple = ()
     activation: str = "relu"
 
+    def __post_init__(self):
+        sizes(channels=self.channels, hidden=self.hidden)
+        activation_function(self.activation)
+        super().__post_init__()
+
     @nn.compact
     def __call__(self, x, context=None):
         act = activation_function(self.activation)
-        coarse_shape(x.shape, len(self.channels))
+        coarse_shape(x.shape, self.channels, "encoder.channels")
         h = with_context(x, context)
         for features in self.channels:
             h = act(Conv(features, kernel=4, stride=2)(h))
@@ -222,13 +242,18 @@ class ConvDecoder(nn.Module):
     hidden: tuple = ()
     activation: str = "relu"
 
+    def __post_init__(self):
+        sizes(hidden=self.hidden)
+        check_decoder(self)
+        super().__post_init__()
+
     @nn.compact
     def __call__(self, z, context=None):
         act = activation_function(self.activation)
         h = join(z, context)
         for width in self.hidden:
             h = act(nn.Dense(width)(h))
-        height, width = coarse_shape(self.outputs[0], len(self.channels))
+        height, width = coarse_shape(self.outputs[0][:3], self.channels)
         h = act(nn.Dense(height * width * self.channels[0])(h)).reshape(height, width, self.channels[0])
         for features in self.channels[1:]:
             h = act(ConvTranspose(features)(h))

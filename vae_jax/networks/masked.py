@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from vae_jax.core import INT_MAX, BadOption, flags, sizes
 from vae_jax.networks.mlp import activation_function, split
 
 
@@ -24,6 +25,15 @@ class MADE(nn.Module):
     hidden: tuple = (64,)
     activation: str = "relu"
     zero_output: bool = False
+
+    def __post_init__(self):
+        sizes(hidden=self.hidden)
+        flags(zero_output=self.zero_output)
+        activation_function(self.activation)
+        widths = (sum(math.prod(shape) for shape in self.outputs), *self.hidden)
+        if max(a * b for a, b in zip(widths, (*widths[1:], widths[0]), strict=True)) > INT_MAX:
+            raise BadOption(f"hidden: the masks of {self.hidden} do not fit into memory; take smaller widths")
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, x, context=None):

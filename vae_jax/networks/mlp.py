@@ -1,18 +1,38 @@
 """Dense networks, and the head that every network ends in."""
 
+import functools
 import math
 from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from vae_jax.core import BadOption, flags, nearest, shown, sizes
 
 
 def activation_function(name: str) -> Callable:
-    """An activation of `jax.nn` by name. Raises `ValueError` for an unknown one."""
-    if not callable(getattr(jax.nn, name, None)):
-        raise ValueError(f"unknown activation {name!r}; any function of jax.nn: relu, tanh, elu, gelu, silu ...")
+    """The activation of `jax.nn` called `name`. Raises `BadOption` where there is none that acts on every element by
+    itself and is finite.
+    """
+    if not isinstance(name, str) or not _is_elementwise(name):
+        allowed = [name for name in dir(jax.nn) if _is_elementwise(name)]
+        raise BadOption(f"activation: unknown value {shown(name)}{nearest(str(name), allowed)}")
     return getattr(jax.nn, name)
+
+
+@functools.cache
+def _is_elementwise(name) -> bool:
+    """Return True if a function of `jax.nn` gives an array what it gives to each of its elements, all finite."""
+    function = getattr(jax.nn, name, None)
+    try:
+        with jax.ensure_compile_time_eval():  # also while a model is traced
+            whole, each = jax.jit(lambda x: (function(x), jax.vmap(function)(x)))(jnp.linspace(-8.0, 8.0, 7))
+    except Exception:  # it needs more than an array, or one with axes
+        return False
+    same = jnp.shape(whole) == jnp.shape(each) == (7,)
+    return bool(same and np.all(np.isfinite(whole)) and np.allclose(whole, each, rtol=1e-4, atol=1e-6))
 
 
 def join(x, context):
@@ -55,6 +75,12 @@ class MLP(nn.Module):
     gated: bool = False
     branches: tuple = ()
     zero_output: bool = False
+
+    def __post_init__(self):
+        sizes(hidden=self.hidden, branches=self.branches)
+        flags(gated=self.gated, zero_output=self.zero_output)
+        activation_function(self.activation)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, x, context=None):

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from vae_jax.core import BadOption, flags, integers, numbers, sizes
 from vae_jax.networks.conv import convolve_inside, image_channels
 from vae_jax.networks.gated import Gate, with_ones
 from vae_jax.networks.mlp import split
@@ -45,17 +46,25 @@ class GatedPixelCNN(nn.Module):
     dropout: float = 0.0
     zero_output: bool = False
 
-    def setup(self):
-        for n in (self.first_kernel, self.kernel):
-            if n < 1 or n % 2 == 0:
-                raise ValueError(f"GatedPixelCNN: a kernel must be odd, as wide to the left as to the right; got {n}")
-        if self.dilations and (len(self.dilations) != len(self.channels) or min(self.dilations) < 1):
-            raise ValueError(
-                f"GatedPixelCNN: dilations must be at least 1, one for each of the {len(self.channels)} layers; got "
-                f"{tuple(self.dilations)}"
+    def __post_init__(self):
+        sizes(channels=self.channels, at_least_one=True)
+        sizes(hidden=self.hidden, dilations=self.dilations)
+        flags(shortcuts=self.shortcuts, zero_output=self.zero_output)
+        numbers(dropout=self.dropout, at_least=0, below=1)
+        image_channels(self.outputs)
+        most = 2 * max(self.outputs[0][:2]) + 1  # what lies further away is never in the image
+        for name in ("first_kernel", "kernel"):
+            size = getattr(self, name)
+            integers(**{name: size}, at_most=most)
+            if size % 2 == 0:
+                raise BadOption(f"{name} must be odd, as wide to the left as to the right, got {size}")
+        if self.dilations and len(self.dilations) != len(self.channels):
+            raise BadOption(
+                f"dilations must be one for each of the {len(self.channels)} layers of `channels`, got {self.dilations}"
             )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"GatedPixelCNN: dropout must be at least 0 and below 1, got {self.dropout}")
+        super().__post_init__()
+
+    def setup(self):
         layers = [(*layer, self.dropout) for layer in zip(self.channels, self.sides(), self.apart(), strict=True)]
         self.down = [Vertical(*layer) for layer in layers]
         self.across = [Horizontal(*layer) for layer in layers]

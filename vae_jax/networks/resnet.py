@@ -2,7 +2,16 @@
 
 import flax.linen as nn
 
-from vae_jax.networks.conv import Conv, ConvTranspose, coarse_shape, image_channels, image_head, with_context
+from vae_jax.core import MANY, integers, sizes
+from vae_jax.networks.conv import (
+    Conv,
+    ConvTranspose,
+    check_decoder,
+    coarse_shape,
+    image_channels,
+    image_head,
+    with_context,
+)
 from vae_jax.networks.mlp import DenseHead, activation_function, join
 
 
@@ -29,9 +38,15 @@ class ResNetEncoder(nn.Module):
     num_blocks: int = 2
     activation: str = "elu"
 
+    def __post_init__(self):
+        sizes(channels=self.channels)
+        integers(num_blocks=self.num_blocks, at_least=0, at_most=MANY)
+        activation_function(self.activation)
+        super().__post_init__()
+
     @nn.compact
     def __call__(self, x, context=None):
-        coarse_shape(x.shape, len(self.channels))
+        coarse_shape(x.shape, self.channels, "encoder.channels")
         h = with_context(x, context)
         for features in self.channels:
             h = Conv(features, kernel=4, stride=2)(h)
@@ -48,10 +63,15 @@ class ResNetDecoder(nn.Module):
     num_blocks: int = 2
     activation: str = "elu"
 
+    def __post_init__(self):
+        check_decoder(self)
+        integers(num_blocks=self.num_blocks, at_least=0, at_most=MANY)
+        super().__post_init__()
+
     @nn.compact
     def __call__(self, z, context=None):
         act = activation_function(self.activation)
-        height, width = coarse_shape(self.outputs[0], len(self.channels))
+        height, width = coarse_shape(self.outputs[0][:3], self.channels)
         h = nn.Dense(height * width * self.channels[0])(join(z, context)).reshape(height, width, self.channels[0])
         for features in (*self.channels[1:], sum(image_channels(self.outputs))):
             for _ in range(self.num_blocks):

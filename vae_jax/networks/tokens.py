@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from vae_jax.core import MANY, flags, integers, numbers
 from vae_jax.networks.mlp import DenseHead
 
 PAD, END, UNKNOWN = range(3)  # the ids of `data.text`
@@ -52,14 +53,14 @@ class OverTokens(nn.Module):
     dropout: float = 0.0
     word_dropout: float = 0.0
 
+    def __post_init__(self):
+        integers(width=self.width)
+        integers(num_layers=self.num_layers, at_most=MANY)
+        numbers(dropout=self.dropout, word_dropout=self.word_dropout, at_least=0, below=1)
+        flags(tied=self.tied)
+        super().__post_init__()
+
     def setup(self):
-        own = type(self).__name__.lower()
-        for name in ("width", "num_layers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{own}: {name} must be at least 1, got {getattr(self, name)}")
-        for name in ("dropout", "word_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{own}: {name} must be at least 0 and below 1, got {getattr(self, name)}")
         self.tokens = Tokens(self.vocabulary_size, self.width, self.tied)
         self.of_context = nn.initializers.variance_scaling(1 / self.width, "fan_in", "normal")  # no larger than a token
         self.seen = nn.Dense(self.width, use_bias=False, kernel_init=self.of_context)

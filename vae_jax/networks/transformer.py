@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from vae_jax.core import BadOption, integers
 from vae_jax.networks.mlp import split
 from vae_jax.networks.tokens import OverTokens
 
@@ -44,10 +45,14 @@ class Transformer(OverTokens):
     num_layers: int = 2
     num_heads: int = 4
 
+    def __post_init__(self):
+        integers(num_heads=self.num_heads, width=self.width)
+        if self.width % self.num_heads:
+            raise BadOption(f"num_heads {self.num_heads} does not divide width {self.width}")
+        super().__post_init__()
+
     def setup(self):
         super().setup()
-        if self.num_heads < 1 or self.width % self.num_heads:
-            raise ValueError(f"transformer: num_heads {self.num_heads} does not divide width {self.width}")
         self.places = self.param("places", nn.initializers.normal(self.width**-0.5), (self.length, self.width))
         self.blocks = [CausalBlock(self.width, self.num_heads, self.dropout) for _ in range(self.num_layers)]
         self.norm = nn.LayerNorm()

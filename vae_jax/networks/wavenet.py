@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from vae_jax.core import MANY, flags, integers, sizes
 from vae_jax.networks.gated import Gate, with_ones
 from vae_jax.networks.mlp import split
 
@@ -31,16 +32,19 @@ class WaveNet(nn.Module):
     first_kernel: int = 16
     zero_output: bool = False
 
+    def __post_init__(self):
+        integers(width=self.width, skip=self.skip)
+        integers(first_kernel=self.first_kernel, at_most=MANY)
+        sizes(hidden=self.hidden)
+        sizes(dilations=self.dilations, at_least_one=True)
+        flags(zero_output=self.zero_output)
+        super().__post_init__()
+
     @property
     def reach(self):
         return self.first_kernel + sum(self.dilations)
 
     def setup(self):
-        for name in ("width", "skip", "first_kernel"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"WaveNet: {name} must be at least 1, got {getattr(self, name)}")
-        if not self.dilations or min(self.dilations) < 1:
-            raise ValueError(f"WaveNet: dilations must be at least 1, and one of them, got {tuple(self.dilations)}")
         if any(len(shape) not in (1, 2) or shape[0] != self.outputs[0][0] for shape in self.outputs):
             raise ValueError(f"WaveNet: outputs of shapes {self.outputs} are not of the samples of one series")
         self.first = nn.Dense(self.width)

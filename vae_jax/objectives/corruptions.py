@@ -6,6 +6,8 @@
 import jax
 import jax.numpy as jnp
 
+from vae_jax.core import numbers
+
 __all__ = ["gaussian", "masking", "none", "salt_and_pepper"]
 
 
@@ -16,14 +18,13 @@ def none():
 
 def gaussian(*, scale):
     """x̃ = x + `scale` ε, ε ~ N(0, I). Raises `ValueError` for a negative scale."""
-    if scale < 0:
-        raise ValueError(f"gaussian corruption: scale must not be negative, got {scale}")
+    numbers(scale=scale, at_least=0)
     return lambda key, x: x + scale * jax.random.normal(key, x.shape)
 
 
 def masking(*, rate):
     """Each dimension is 0 with probability `rate`, else as it was. Raises `ValueError` for a rate outside [0, 1]."""
-    _check("masking", rate)
+    numbers(rate=rate, at_least=0, at_most=1)
     return lambda key, x: jnp.where(jax.random.bernoulli(key, rate, x.shape), 0.0, x)
 
 
@@ -32,15 +33,11 @@ def salt_and_pepper(*, rate, low, high):
 
     Raises `ValueError` for a rate outside [0, 1].
     """
-    _check("salt_and_pepper", rate)
+    numbers(rate=rate, at_least=0, at_most=1)
+    numbers(low=low, high=high)
 
     def corrupt(key, x):
         u = jax.random.uniform(key, x.shape)  # one number says whether and which
         return jnp.where(u < rate / 2, low, jnp.where(u < rate, high, x))
 
     return corrupt
-
-
-def _check(name, rate):
-    if not 0 <= rate <= 1:
-        raise ValueError(f"{name} corruption: rate must be in [0, 1], got {rate}")

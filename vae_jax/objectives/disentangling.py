@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vae_jax.core import per_example
+from vae_jax.core import one_of, per_example
 from vae_jax.distributions import has_closed_form, kl_divergence
 from vae_jax.numerics import straight_through
 from vae_jax.objectives.bounds import draws
 
 stop_gradient = jax.lax.stop_gradient
 
+KINDS = ("I", "II")
 SAMPLINGS = ("stratified", "weighted")
 KERNELS = {  # of |z - z'|² and of its scale
     "inverse_multiquadric": lambda square, scale: scale / (scale + square),
@@ -43,8 +44,7 @@ def beta_tcvae(latent, params, key, batch, *, beta, num_data, alpha=1.0, gamma=1
     `evaluation.latents` measures both on all data. Raises `ValueError` for another `sampling`, and for N < B. q(z|x)
     must be a diagonal Gaussian and p(z) factorise.
     """
-    if sampling not in SAMPLINGS:
-        raise ValueError(f"beta_tcvae: unknown sampling {sampling!r} (allowed: {', '.join(SAMPLINGS)})")
+    one_of(SAMPLINGS, sampling=sampling)
     codes = _encode(latent, params, key, batch)
     log_weights = _log_weights(len(codes.z), num_data, sampling)
     joint, marginals = jax.vmap(log_aggregate, (0, None, 0))(log_weights, codes.q, codes.z)
@@ -88,8 +88,7 @@ def dip_vae(latent, params, key, batch, *, kind, lambda_od, lambda_d):
     C is the covariance of E_q[z|x] for `kind` "I", that of z, with the mean of Var_q[z|x] added, for "II"; over the
     batch, divided by B. Raises `ValueError` for another kind. q(z|x) must be a diagonal Gaussian.
     """
-    if kind not in ("I", "II"):
-        raise ValueError(f"dip_vae: unknown kind {kind!r} (allowed: I, II)")
+    one_of(KINDS, kind=kind)
     codes = _encode(latent, params, key, batch)
     centred = codes.q.loc - jnp.mean(codes.q.loc, axis=0, keepdims=True)
     covariance = centred.T @ centred / len(centred)
@@ -144,8 +143,7 @@ def squared_mmd(a, b, *, kernel, scales):
     C = 2 D s: at s = 1 the mean of |a - b|² under N(0, I), as arXiv:1711.01558 sec. 4 has it. Of one pair of draws it
     is 0. Raises `ValueError` for another kernel.
     """
-    if kernel not in KERNELS:
-        raise ValueError(f"unknown kernel {kernel!r} (allowed: {', '.join(KERNELS)})")
+    one_of(KERNELS, kernel=kernel)
     size, dim = a.shape
     if size == 1:
         return jnp.zeros(())
@@ -185,7 +183,9 @@ def _encode(latent, params, key, batch) -> _Codes:
 def _log_weights(size, num_data, sampling):
     """[B, B]: row i holds what q(z|x_j) weighs in q(z_i)."""
     if isinstance(num_data, int | float) and num_data < size:  # not where a sweep traces it
-        raise ValueError(f"num_data must be at least the {size} examples of a batch, got {num_data}")
+        raise ValueError(
+            f"config.model.objective.num_data must be at least the {size} examples of a batch, got {num_data}"
+        )
     if size == 1:
         return jnp.zeros((1, 1))
     if sampling == "weighted":

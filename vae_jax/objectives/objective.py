@@ -2,17 +2,17 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from vae_jax import objectives
-from vae_jax.core import RUNNING, Model, build, check_options, nearest, per_example
+from vae_jax.core import RUNNING, BadOption, Model, build, check_options, nearest, numbers, per_example, shown
 from vae_jax.objectives import schedules
 from vae_jax.objectives.bounds import log_weight
-from vae_jax.objectives.requirements import OWN_NETWORKS, RUNNING_MEANS, check_pair
+from vae_jax.objectives.requirements import OWN_NETWORKS, RUNNING_MEANS, check_pair, check_values
 from vae_jax.objectives.running import RunningMean
 
 
@@ -40,8 +40,8 @@ def of(equation, *, standardize=lambda x: x, **options) -> Objective:
     options = {name: option for name, option in options.items() if name not in learned}
     means = [name for name, decay in options.items() if name in RUNNING_MEANS and decay is not None]
     for name in means:
-        if isinstance(options[name], (int, float)) and not 0 <= options[name] < 1:
-            raise ValueError(f"config.model.objective.{name}: a decay must be in [0, 1), got {options[name]}")
+        if not callable(options[name]):
+            numbers(**{name: options[name]}, at_least=0, below=1)
     coupled = is_coupled(equation)
 
     def init(key, example):
@@ -106,10 +106,13 @@ def from_config(spec, q, p, *, build_network):
 
     Raises `ValueError` that names the key, and the reason where the equation cannot be used with this pair.
     """
-    options, where = dict(spec), "config.model.objective"
+    where = "config.model.objective"
+    if not isinstance(spec, Mapping):
+        raise ValueError(f"{where} must be a dict with a 'name' and its options, got {shown(spec)}")
+    options = dict(spec)
     name = options.pop("name", None)
     if name not in objectives.__all__:
-        raise ValueError(f"{where}.name: unknown value {name!r}{nearest(str(name), objectives.__all__)}")
+        raise ValueError(f"{where}.name: unknown value {shown(name)}{nearest(str(name), objectives.__all__)}")
     equation = getattr(objectives, name)
     check_options(equation, options, where=where, num_args=4 if is_coupled(equation) else 5)
     for key, value in options.items():
@@ -117,6 +120,10 @@ def from_config(spec, q, p, *, build_network):
             options[key] = build_network(value, OWN_NETWORKS[key].outputs, where=f"{where}.{key}")
         elif isinstance(value, dict):
             options[key] = build(schedules, value, where=f"{where}.{key}")
+    try:
+        check_values(name, options)
+    except BadOption as error:
+        raise ValueError(f"{where}.{error}") from error
     check_pair(name, q, p)
     return equation, options
 

@@ -7,6 +7,8 @@ None is in nats, and a weight brings each to the scale of the distortion.
 import jax
 import jax.numpy as jnp
 
+from vae_jax.core import numbers
+
 __all__ = ["contractive", "gradient_penalty", "l1", "l2", "target_activation", "weight_decay"]
 
 
@@ -26,8 +28,7 @@ def target_activation(*, activation):
     ρ log ρ/ρ̂ + (1-ρ) log (1-ρ)/(1-ρ̂) (Ng 2011, lecture notes on sparse auto-encoders). Means are kept a millionth
     away from 0 and 1. Raises `ValueError` for ρ outside (0, 1).
     """
-    if not 0 < activation < 1:
-        raise ValueError(f"target_activation: activation must be in (0, 1), got {activation}")
+    numbers(activation=activation, above=0, below=1)
 
     def penalty(latent, params, batch):
         codes = jax.vmap(lambda x, c: _code(latent, params, x, c))(batch["x"], batch.get("context"))

@@ -2,8 +2,10 @@
 
 from typing import NamedTuple
 
+from vae_jax.core import BadOption, flags, integers, numbers, one_of, probe
 from vae_jax.distributions import Mixture, Normal, Sequential, has_closed_form, is_discrete
 from vae_jax.distributions.sequential import parts_at_mean
+from vae_jax.objectives.disentangling import KERNELS, KINDS, SAMPLINGS
 
 
 class OwnNetwork(NamedTuple):
@@ -23,6 +25,42 @@ SUMMED = {"stratified_elbo"}  # over the components of a mixture
 BY_DENSITY = {"ciwae", "dreg", "elbo_sampled_kl", "iwae", "miwae", "piwae", "renyi", "sticking_the_landing"}
 BY_DIMENSION = {"beta_tcvae", "dip_vae"}  # of a diagonal Gaussian's dimensions
 INDEPENDENT = {*BY_DIMENSION, "factor_vae"}  # they draw q(z) towards independent dimensions
+
+
+COUNTS = {"num_data", "num_outer", "num_samples"}
+BOUNDS = {  # of the numbers that equations take, and of every value of a schedule in their place
+    **{key: {"at_least": 0} for key in ("beta", "free_nats", "gamma", "lambda_d", "lambda_mmd", "lambda_od", "nats")},
+    "elbo_weight": {"at_least": 0, "at_most": 1},
+    "temperature": {"above": 0},
+    **{key: {"at_least": 0, "below": 1} for key in RUNNING_MEANS},
+    "alpha": {},
+}
+WORDS = {"kernel": tuple(KERNELS), "kind": KINDS, "sampling": SAMPLINGS}
+
+
+def check_values(objective, options):
+    """Raise `BadOption` for a value, among the `options` of an objective by name, that no equation can take."""
+    for name, value in options.items():
+        if name in COUNTS:
+            integers(**{name: value}, at_least=2 if objective in ("rloo", "vimco") else 1)
+        elif name in WORDS:
+            one_of(WORDS[name], **{name: value})
+        elif name == "hard":
+            flags(hard=value)
+        elif name == "scales":
+            if not isinstance(value, tuple | list) or not value:
+                raise BadOption(f"scales must be a tuple of numbers above 0, such as (0.5, 1.0), got {value!r}")
+            for scale in value:
+                numbers(**{"scales: each entry": scale}, above=0)
+        elif name in OWN_NETWORKS:
+            continue
+        elif callable(value):
+            for step, number in probe(value):
+                numbers(**{f"{name}, at step {step},": number}, **BOUNDS[name])
+        elif name in BOUNDS and not (name in RUNNING_MEANS and value is None):
+            numbers(**{name: value}, **BOUNDS[name])
+    if objective == "renyi" and options["alpha"] == 1:
+        raise BadOption("alpha must differ from 1, got 1; the limit is objective 'elbo_sampled_kl'")
 
 
 def check_pair(objective, q, p):

@@ -3,18 +3,21 @@
 import jax
 import jax.numpy as jnp
 
+from vae_jax.core import integers, numbers
+
 __all__ = ["constant", "cyclical", "linear", "logistic"]
 
 
 def constant(*, value=1.0):
     """The same value at every step."""
+    numbers(value=value)
     return lambda step: jnp.asarray(value, jnp.float32)
 
 
 def linear(*, steps, start=0.0, end=1.0):
     """From `start` to `end` over the first `steps` steps, then `end`: KL warm-up.  arXiv:1602.02282 sec. 2.3."""
-    if steps < 1:
-        raise ValueError(f"linear schedule: steps must be at least 1, got {steps}")
+    integers(steps=steps)
+    numbers(start=start, end=end)
     return lambda step: start + (end - start) * jnp.minimum(step / steps, 1.0)
 
 
@@ -22,13 +25,12 @@ def cyclical(*, steps, num_cycles=4, ratio=0.5, start=0.0, end=1.0):
     """`num_cycles` times over `steps` steps: from `start` to `end` in the first `ratio` of a cycle, then `end` for the
     rest of it; after `steps`, `end`.  arXiv:1903.10145 sec. 4.
     """
-    if steps < 1 or num_cycles < 1:
-        raise ValueError(f"cyclical schedule: steps and num_cycles must be at least 1, got {steps} and {num_cycles}")
-    if not 0 < ratio <= 1:
-        raise ValueError(f"cyclical schedule: ratio must be in (0, 1], got {ratio}")
+    integers(steps=steps, num_cycles=num_cycles)
+    numbers(ratio=ratio, above=0, at_most=1)
+    numbers(start=start, end=end)
 
     def value(step):
-        done = step * num_cycles / steps
+        done = jnp.asarray(step, jnp.float32) * num_cycles / steps  # as an integer, the product could overflow
         rise = jnp.minimum((done - jnp.floor(done)) / ratio, 1.0)
         return start + (end - start) * jnp.where(step < steps, rise, 1.0)
 
@@ -37,8 +39,8 @@ def cyclical(*, steps, num_cycles=4, ratio=0.5, start=0.0, end=1.0):
 
 def logistic(*, midpoint, width, start=0.0, end=1.0):
     """From `start` to `end` along σ((step - midpoint) / width), both in steps.  arXiv:1511.06349 sec. 3.1."""
-    if width <= 0:
-        raise ValueError(f"logistic schedule: width must be positive, got {width}")
+    numbers(width=width, above=0)
+    numbers(midpoint=midpoint, start=start, end=end)
     return lambda step: start + (end - start) * jax.nn.sigmoid((step - midpoint) / width)
 
 

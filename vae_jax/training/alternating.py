@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from vae_jax.core import Learner
+from vae_jax.core import Learner, integers, names
 from vae_jax.training.gradient import gradient
 
 ENCODER, REST, BOTH = 0, 1, 2
@@ -28,8 +28,8 @@ def alternating(model, optimizer, *, encoder_steps, decoder_steps, encoder=("enc
 
 def in_turns(optimizer, encoder_steps, decoder_steps, encoder=("encoder",)) -> optax.GradientTransformation:
     """An Optax optimiser of one part at a time, in turns of fixed length."""
-    if encoder_steps < 1 or decoder_steps < 1:
-        raise ValueError(f"a turn needs at least one step, got encoder_steps {encoder_steps}, {decoder_steps=}")
+    integers(encoder_steps=encoder_steps, decoder_steps=decoder_steps)
+    names(encoder=encoder)
 
     def decide(step, **_):
         return step + 1, jnp.where(step % (encoder_steps + decoder_steps) < encoder_steps, ENCODER, REST)
@@ -60,8 +60,8 @@ def aggressive(
     `information(params, key, batch)` -> nats estimates it within a batch (so at most log B; the paper takes batches of
     the validation set, here they are of the training set). The metric `aggressive` says in which phase a step was.
     """
-    if min(window, max_steps, check_every) < 1:
-        raise ValueError(f"aggressive: all must be at least 1, got {window=}, {max_steps=}, {check_every=}")
+    integers(window=window, max_steps=max_steps, check_every=check_every)
+    names(encoder=encoder)
     zero, steps = jnp.zeros(()), jnp.zeros((), jnp.int32)
     start = Lag(jnp.ones((), bool), steps, zero, jnp.full((), jnp.inf), steps, zero, jnp.full((), -jnp.inf))
 
@@ -103,7 +103,10 @@ def _turns(optimizer, encoder, start, decide):
     def parts(params):
         own = {name: value for name, value in params.items() if name in encoder}
         if not own or len(own) == len(params):
-            raise ValueError(f"want an encoder {tuple(encoder)} and a rest, and the parameters are {sorted(params)}")
+            raise ValueError(
+                f"config.learner.encoder: {tuple(encoder)} and a rest must both be parts of the model, which has the "
+                f"parts {', '.join(sorted(params))}"
+            )
         return own, {name: value for name, value in params.items() if name not in own}
 
     def init(params):

@@ -1,6 +1,8 @@
 """Gradient descent on a model's loss, by any optimiser of Optax."""
 
 import inspect
+import types
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +10,29 @@ import optax
 from flax import struct
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from vae_jax.core import RUNNING, Learner, build, call, nearest
+from vae_jax.core import (
+    RUNNING,
+    BadOption,
+    Learner,
+    build,
+    call,
+    first_line,
+    integers,
+    names,
+    nearest,
+    numbers,
+    schedules,
+    shown,
+)
 
+SCHEDULES = types.SimpleNamespace(  # of Optax, those that are functions of numbers
+    **{name: f for name, f in vars(optax.schedules).items() if name.endswith(("_schedule", "_decay"))}
+)
+BELOW_1, NOT_NEGATIVE = {"at_least": 0, "below": 1}, {"at_least": 0}
+BOUNDS = {  # of options that many optimisers have, by their names
+    **dict.fromkeys(("b1", "b2", "b3", "decay", "momentum", "decay_rate"), BELOW_1),
+    **dict.fromkeys(("eps", "eps_root", "weight_decay", "noise_scale", "initial_accumulator_value"), NOT_NEGATIVE),
+}
 WARM_UP = 100  # steps that are never skipped for their size, and the memory of the running mean that judges the later
 
 
@@ -34,25 +57,83 @@ def optimizer(*, name, learning_rate, schedule=None, clip_norm=0.0, **options) -
     strings, as JSON has them; `clip_norm` > 0 clips the global norm first. Raises `ValueError` that names an unknown
     key or value.
     """
-    function = getattr(optax, str(name), None)
+    function = getattr(optax, name, None) if isinstance(name, str) and not name.startswith("_") else None
     if not inspect.isfunction(function) or "learning_rate" not in inspect.signature(function).parameters:
-        raise ValueError(f"config.optimizer.name: {name!r} is no optimiser of optax (adam, adamw, adamax, sgd ...)")
+        raise ValueError(f"config.optimizer.name: {shown(name)} is no optimiser of optax (adam, adamw, sgd ...)")
+    try:
+        numbers(learning_rate=learning_rate, above=0)
+        numbers(clip_norm=clip_norm, at_least=0)
+        for option, value in options.items():
+            if (option in BOUNDS and value is not None) or isinstance(value, float):
+                numbers(**{option: value}, **BOUNDS.get(option, {}))
+    except BadOption as error:
+        raise ValueError(f"config.optimizer.{error}") from error
     if schedule:
-        factor = build(optax.schedules, _by_step(schedule), where="config.optimizer.schedule")
+        factor = _schedule(schedule)
         rate = lambda count: learning_rate * factor(count)  # noqa: E731
     else:
         rate = learning_rate
-    transformation = call(function, options, where=f"config.optimizer ({name})", learning_rate=rate)
+    try:
+        transformation = call(function, options, where=f"config.optimizer ({name})", learning_rate=rate)
+    except TypeError as error:
+        raise ValueError(f"config.optimizer ({name}): {first_line(error)}") from error
+    _check_step(name, transformation)
     return optax.chain(optax.clip_by_global_norm(clip_norm), transformation) if clip_norm else transformation
 
 
-def _by_step(schedule):
-    """The schedule with whole numbers for keys in what it maps from steps: {"boundaries_and_scales": {"1000": 0.1}}."""
-    given = {name: value for name, value in schedule.items() if isinstance(value, dict)}
-    for name, value in given.items():
-        if wrong := [step for step in value if not str(step).isdigit()]:
-            raise ValueError(f"config.optimizer.schedule.{name}: want steps as keys, got {wrong[0]!r}")
-    return {**schedule, **{name: {int(step): v for step, v in value.items()} for name, value in given.items()}}
+def _check_step(name, transformation):
+    """Raise `ValueError` where an optimiser cannot make a step from what the learner tells it."""
+    params = {"w": jnp.zeros((2, 3)), "b": jnp.zeros(3)}
+    told = {"value": jnp.zeros(()), "key": jax.random.key(0), "batch": {}}
+
+    def step(params, told):
+        state = transformation.init(params)
+        updates, new = optax.with_extra_args_support(transformation).update(params, state, params, **told)
+        return (params, state), (optax.apply_updates(params, updates), new)
+
+    try:
+        before, after = jax.eval_shape(step, params, told)
+    except Exception as error:
+        raise ValueError(
+            f"config.optimizer ({name}) cannot make a step from a gradient with these options; take adam, adamw, sgd "
+            f"... ({first_line(error)})"
+        ) from error
+    if before != after:
+        raise ValueError(f"config.optimizer ({name}) changes the shapes of its state; take adam, adamw, sgd ...")
+
+
+def _schedule(spec):
+    """The schedule of Optax that `spec` names, step -> factor. The keys of what it maps from steps may be strings:
+    {"boundaries_and_scales": {"1000": 0.1}}. Raises `ValueError` where it is none, or negative somewhere.
+    """
+    where = "config.optimizer.schedule"
+    if not isinstance(spec, Mapping):
+        raise ValueError(f"{where} must be a dict with a 'name' and its options, got {shown(spec)}")
+    options = dict(spec)
+    try:
+        for option, value in spec.items():
+            if isinstance(value, Mapping):
+                if wrong := [step for step in value if not str(step).isdigit()]:
+                    raise BadOption(f"{option}: want steps as keys, got {wrong[0]!r}")
+                integers(**{f"{option}: each step": int(step) for step in value}, at_least=0)
+                numbers(**{f"{option}.{step}": factor for step, factor in value.items()}, at_least=0)
+                options[option] = {int(step): factor for step, factor in value.items()}
+            elif option.endswith("steps"):
+                integers(**{option: value}, at_least=0 if option == "warmup_steps" else 1)
+            elif option == "transition_begin":
+                integers(**{option: value}, at_least=0)
+            elif isinstance(value, int | float):
+                numbers(**{option: value})
+    except BadOption as error:
+        raise ValueError(f"{where}.{error}") from error
+    try:
+        schedule = build(SCHEDULES, options, where=where)
+        schedules(schedule=schedule)
+    except BadOption as error:
+        raise ValueError(f"config.optimizer.{error}; got {shown(spec)}") from error
+    except (TypeError, AttributeError, IndexError) as error:
+        raise ValueError(f"{where}: {first_line(error)}; got {shown(spec)}") from error
+    return schedule
 
 
 def gradient(model, optimizer, *, average_decay=0.0, skip_above=0.0, only=()) -> Learner:
@@ -72,9 +153,14 @@ def gradient(model, optimizer, *, average_decay=0.0, skip_above=0.0, only=()) ->
     ⌈log(J/c) / log(1 + (c - 1)/100)⌉ of them, 134 for c = 10 and J = 1e6: this never stops a run, and does not count
     as not finite. Raises `ValueError` where 0 < c ≤ 1, which would not recover.
     """
+    try:
+        numbers(average_decay=average_decay, at_least=0, below=1)
+        numbers(skip_above=skip_above, at_least=0)
+    except BadOption as error:
+        raise ValueError(f"config.optimizer.{error}") from error
     if skip_above and not skip_above > 1:
         raise ValueError(f"config.optimizer.skip_above must be above 1, or 0 for never, got {skip_above}")
-
+    names(only=only)
     optimizer = optax.with_extra_args_support(optimizer)
 
     def moving(params):

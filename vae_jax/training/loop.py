@@ -19,6 +19,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 from jax.sharding import PartitionSpec as P
 
+from vae_jax.core import integers
 from vae_jax.training import sharding, signals
 from vae_jax.training.signals import Preempted
 
@@ -65,7 +66,16 @@ def fit(
     Raises `Preempted` after SIGTERM, SIGHUP or SIGINT, at the next log, when the state is saved; a second SIGINT ends
     the process at once. Without `checkpoints` there is nothing to save, and signals are left alone.
     """
-    _check_options(validate, patience, num_steps=num_steps, log_every=log_every, eval_every=eval_every)
+    check_options(
+        num_steps=num_steps,
+        log_every=log_every,
+        eval_every=eval_every,
+        checkpoint_every=checkpoint_every,
+        patience=patience,
+        max_skipped=max_skipped,
+    )
+    if patience and validate is None:
+        raise ValueError("config.train.patience needs a validation set")
     mesh = mesh or sharding.single()
     chunks = _Chunks(learner, stream, mesh, profile)
     state, best, record = start(learner, stream, key, patience, mesh, chunks.feed)
@@ -270,12 +280,10 @@ def _of_any_process(number):
     return int(multihost_utils.process_allgather(np.array(number)).max())
 
 
-def _check_options(validate, patience, **at_least_one):
-    for name, value in at_least_one.items():
-        if value < 1:
-            raise ValueError(f"config.train.{name} must be at least 1, got {value}")
-    if patience and validate is None:
-        raise ValueError("config.train.patience needs a validation set")
+def check_options(*, num_steps, log_every, eval_every, checkpoint_every, patience, max_skipped):
+    """Raise `BadOption` for an option of `fit` that is out of range."""
+    integers(num_steps=num_steps, log_every=log_every, eval_every=eval_every, max_skipped=max_skipped)
+    integers(checkpoint_every=checkpoint_every, patience=patience, at_least=0)
 
 
 def _worth(valid):

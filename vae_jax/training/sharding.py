@@ -10,6 +10,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from vae_jax.core import integers
+
 LARGE = 2**16  # elements from which a parameter is worth cutting: below it, the exchange costs more than the memory
 
 
@@ -19,6 +21,8 @@ def make_mesh(*, data=-1, model=1, batch_size) -> Mesh:
     Raises `ValueError` where there are too few devices, or where the batch cannot be cut evenly.
     """
     available = jax.device_count()
+    integers(data=data, at_least=-1)
+    integers(model=model)
     if model < 1 or model > available:
         raise ValueError(f"config.mesh.model must be between 1 and the {available} devices, got {model}")
     if data == -1:

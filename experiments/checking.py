@@ -1,0 +1,153 @@
+"""Refuse a config before anything is read, compiled or written: `check_config`, and `check_learner` of what it builds.
+
+A section of a config is the keyword arguments of a function below, which says of each what it may be. Keys with a
+default are those that older configs do not have.
+"""
+
+import math
+
+import jax
+
+from vae_jax import core
+from vae_jax.core import BadOption, flags, integers, shown
+from vae_jax.training import loop
+
+LONGEST = 2**63 - 1  # bytes
+
+
+def check_config(config):
+    """Raise `ValueError` in one line for a key that is unknown or missing and for a value of another type or out of
+    range; what model, optimiser and learner are given they check themselves when they are built.
+    """
+    if not isinstance(config, dict):
+        raise ValueError(f"config must be a dict, such as config.json holds, got {shown(config)}")
+    _finite(config, "config")
+    core.call(_config, config, where="config")
+
+
+def check_learner(experiment):
+    """Raise `ValueError` where the learner cannot begin or the loss cannot be computed; only shapes are traced."""
+    model, learner, size = experiment.model, experiment.learner, experiment.stream.batch_size
+    if model.fit:
+        return  # on the host, when the run begins
+    turns = experiment.config.get("learner", {}).get("name") in ("aggressive", "alternating")
+
+    def first_step(key, batch):
+        key, key_loss = jax.random.split(key)
+        state = learner.init(key, batch)
+        return learner.step(state, batch) if turns else model.loss(learner.params(state), key_loss, batch, 0)
+
+    batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), experiment.split("valid"))
+    try:
+        jax.eval_shape(first_step, jax.random.key(0), batch)
+    except BadOption as error:
+        raise ValueError(f"config.model.{error}") from error
+    except (TypeError, OverflowError, MemoryError) as error:
+        raise ValueError(f"config.model cannot be trained as it is: {core.first_line(error)}") from error
+
+
+def _config(*, seed, family, model, data, train, eval, learner=None, optimizer=None, mesh=None, start_from=""):
+    integers(seed=seed, at_least=0, at_most=2**32 - 1)
+    _words(family=family, start_from=start_from)
+    _dicts(model=model)
+    core.call(_data, data, where="config.data")
+    core.call(_train, train, where="config.train")
+    core.call(_eval, eval, where="config.eval")
+    if learner is not None:
+        _dicts(learner=learner)
+        if "name" not in learner:
+            raise BadOption("learner: missing key 'name'")
+        _words(**{"learner.name": learner["name"]})
+    if optimizer is not None:
+        _dicts(optimizer=optimizer)
+    elif learner is None or learner.get("name") not in ("counting", "em", "whole_data"):
+        raise BadOption("optimizer is missing: a dict with a 'name' and a 'learning_rate'")
+    if mesh is not None:
+        core.call(_mesh, mesh, where="config.mesh")
+
+
+def _data(
+    *,
+    name,
+    path,
+    transform,
+    context,
+    batch_size,
+    memory_limit,
+    leave_out=(),
+    num_workers=0,
+    buckets=1,
+    max_value=0,
+    tokens=None,
+    audio=None,
+):
+    _words(name=name, path=path, transform=transform)
+    flags(context=context)
+    integers(batch_size=batch_size, buckets=buckets)
+    integers(memory_limit=memory_limit, at_least=0, at_most=LONGEST)
+    integers(num_workers=num_workers, at_least=0, at_most=1000)
+    integers(max_value=max_value, at_least=0)
+    if not isinstance(leave_out, tuple | list):
+        raise BadOption(f"leave_out must be a tuple of classes, such as (7, 9), got {shown(leave_out)}")
+    for label in leave_out:
+        integers(**{"leave_out: each entry": label}, at_least=0)
+    if tokens is not None:
+        _options(tokens, "tokens", words=("level",), counts=("min_count", "max_length"))
+    if audio is not None:
+        _options(audio, "audio", words=("companding", "label"), counts=("sample_rate", "length"))
+
+
+def _train(*, num_steps, log_every, eval_every, checkpoint_every, keep, patience, max_skipped, tensorboard):
+    loop.check_options(
+        num_steps=num_steps,
+        log_every=log_every,
+        eval_every=eval_every,
+        checkpoint_every=checkpoint_every,
+        patience=patience,
+        max_skipped=max_skipped,
+    )
+    integers(keep=keep)
+    flags(tensorboard=tensorboard)
+
+
+def _eval(*, num_samples, num_test):
+    integers(num_samples=num_samples)
+    integers(num_test=num_test, at_least=0)
+
+
+def _mesh(*, data=-1, model=1):
+    integers(data=data, at_least=-1)
+    integers(model=model)
+    if data == 0:
+        raise BadOption("data must be at least 1, or -1 for as many devices as there are, got 0")
+
+
+def _options(options, name, *, words, counts):
+    """The types and ranges of what a reader of text or of sound takes; the reader knows the other keys."""
+    _dicts(**{name: options})
+    _words(**{f"{name}.{key}": options[key] for key in words if key in options})
+    integers(**{f"{name}.{key}": options[key] for key in counts if key in options})
+
+
+def _words(**options):
+    for name, value in options.items():
+        if not isinstance(value, str):
+            raise BadOption(f"{name} must be a string, got {shown(value)}")
+
+
+def _dicts(**options):
+    for name, value in options.items():
+        if not isinstance(value, dict):
+            raise BadOption(f"{name} must be a dict of options, got {shown(value)}")
+
+
+def _finite(value, path):
+    """Raise `ValueError` for a number anywhere in a config that is NaN or infinite."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _finite(item, f"{path}.{key}")
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _finite(item, path)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{path} must be a finite number, got {value}")
