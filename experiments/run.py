@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 from absl import logging
 
-from experiments import pictures, processes, report, setup
+from experiments import checking, pictures, processes, report, setup
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.evaluation import likelihood
 from vae_jax.training import loop, sharding, workdir, writers
@@ -22,6 +22,7 @@ def complete(config, folder, *, profile=False, figures=True) -> dict:
     results_file = folder / "results.json"
     if results_file.exists():
         return _completed(config, workdir.open_workdir(folder, config))
+    checking.check_config(config)
     if config.get("start_from") and Path(config["start_from"]).expanduser().resolve() == folder.resolve():
         raise ValueError(f"config.start_from: {config['start_from']} is the workdir of this very run; give another")
     experiment = setup.build(config)  # what is refused leaves no folder to be undone
