@@ -91,7 +91,9 @@ def parse_flags(argv):
         return flags.FLAGS(argv)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError) as error:
         hint = re.search(r'Did you mean "(.+?)" instead of "(.+?)"', str(error))
-        if hint:
+        if "Traceback" in str(error):  # of a config file, whose last line says why
+            reason = str(error).strip().splitlines()[-1].partition(": ")[2]
+        elif hint:
             reason = f"--config: unknown key {hint[2]!r}; did you mean {hint[1]!r}?"
         else:
             reason = " ".join(str(error).split()) or type(error).__name__

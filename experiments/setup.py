@@ -234,7 +234,7 @@ def as_in_config(config: dict, path: str, value):
     if isinstance(value, list):
         value = tuple(value)
     if type(there) is not type(value):
-        raise ValueError(f"config.{path} is a {type(there).__name__} ({there!r}), got {value!r}")
+        raise ValueError(f"config.{path}: {there!r} is of type {type(there).__name__}, and {value!r} is not")
     return value
 
 

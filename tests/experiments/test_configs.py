@@ -219,10 +219,23 @@ def test_parameters_may_be_numpy_arrays(name, images):
     assert held == traced and held
 
 
-QUICK = ("multivariate_normal_digits", "ngram_text")  # two that compile little; of the others -m slow
+QUICK = ("multivariate_normal_digits", "ngram_text")  # two that compile little
+SLOW = (
+    "autoencoder_digits",
+    "chow_liu_digits",
+    "hvae_mnist",
+    "text_vae_text",
+    "vae_mnist_2d",
+)  # one of a kind of figures
 
 
-@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in CONFIGS])
+def marked(name):
+    if name in QUICK:
+        return name
+    return pytest.param(name, marks=pytest.mark.slow if name in SLOW else pytest.mark.every)
+
+
+@pytest.mark.parametrize("name", map(marked, CONFIGS))
 def test_every_config_comes_to_its_results_and_all_its_figures(name, images, tmp_path, monkeypatch):
     """`run.complete`, which draws from NumPy arrays, and what it has measured once more from the checkpoint as such."""
     failures = []
