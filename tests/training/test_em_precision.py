@@ -140,3 +140,20 @@ def test_factors_keep_a_small_noise():
     params, _ = learner_of("tight factors")[1](np.asarray(TIGHT, np.float32).reshape(BATCHES, -1, DIM))
     values = np.linalg.eigvalsh(np.cov(TIGHT.T, bias=True))
     np.testing.assert_array_less(values[:-2].mean() * 0.999, np.exp(2.0 * params["log_scale"]))
+
+
+@pytest.mark.parametrize(("gain", "offset"), [(1.0, 0.0), (0.5, 0.4)])
+def test_em_never_falls_on_smooth_sound_of_16_bits(gain, offset):
+    """Sixteen neighbours are almost alike, and the error is 1e-7 of the variance of the samples."""
+    rng = np.random.default_rng(0)
+    time = np.arange(400) / 8000
+    tones = (rng.uniform(low, high, size=(40, 4, 1)) for low, high in ((0.01, 0.05), (500, 3700), (0, 6)))
+    loudness, speed, phase = tones
+    sound = 0.5 + np.sum(loudness * np.sin(speed * time + phase), axis=1)
+    x = ((np.floor(65536 * (gain * sound + offset)) + rng.uniform(size=sound.shape)) / 65536).astype(np.float32)
+    options = {"order": 16, "num_scales": 3, "floor": 1e-11}
+    model = models.from_config("linear_predictor", options, event_shape=(400,), num_classes=0)
+    learner = em.em(model, batches_per_pass=1)
+    run = jax.jit(lambda x: jax.lax.scan(learner.step, learner.init(jax.random.key(0), {"x": x[0]}), {"x": x}))
+    bounds = np.asarray(run(jnp.broadcast_to(jnp.asarray(x)[None], (12, 40, 400)))[1]["bound"], np.float64)
+    assert np.diff(bounds).min() > -1e-5 * np.abs(bounds).max(), bounds
