@@ -316,3 +316,79 @@ def test_a_mistake_is_named(change, message):
     given = {"event_shape": (8, 8, 1), "num_classes": config.pop("num_classes", 0)}
     with pytest.raises(ValueError, match=message):
         models.from_config("mixture", config, **given).init(jax.random.key(0), {"x": BITS[:50]})
+
+
+def in_float64(params, x):
+    """log p(x) [N] and the responsibilities [N, K] of the very parameters."""
+    components, x = params["components"], np.asarray(x, np.float64)
+    mean = np.asarray(components["mean"], np.float64)
+    e = x[:, None] - mean
+    if "log_scale" in components:
+        log_scale = np.broadcast_to(np.asarray(components["log_scale"], np.float64), mean.shape)
+        z, log_det = e * np.exp(-log_scale), log_scale.sum(1)
+    else:
+        tril = np.broadcast_to(np.asarray(components["scale_tril"], np.float64), (len(mean), *2 * mean.shape[1:]))
+        z = np.einsum("kij,nkj->nki", np.linalg.inv(tril), e)
+        log_det = np.log(np.diagonal(tril, axis1=1, axis2=2)).sum(1)
+    log_joint = -0.5 * np.square(z).sum(2) - log_det - 0.5 * x.shape[1] * np.log(2 * np.pi)
+    log_joint = log_joint + np.asarray(jax.nn.log_softmax(params["logits"]), np.float64)
+    log_prob = np.logaddexp.reduce(log_joint, axis=1)
+    return log_prob, np.exp(log_joint - log_prob[:, None])
+
+
+@functools.cache
+def narrow():
+    """Clusters far apart, half of whose pixels vary by 1e-4 of their distance: x [500, 12]."""
+    rng = np.random.default_rng(0)
+    label = rng.integers(5, size=500)
+    width = np.where(rng.random((5, 12)) < 0.5, 1e-4, 0.1)
+    return rng.uniform(size=(5, 12))[label] + width[label] * rng.normal(size=(500, 12))
+
+
+@functools.cache
+def compiled(covariance, floor):
+    model = gaussians((12,), 5, covariance, floor=floor)
+    log_prob = jax.jit(jax.vmap(model.log_prob, (None, 0)))
+    return model, jax.jit(model.init), jax.jit(model.statistics), jax.jit(model.maximize), log_prob
+
+
+@pytest.mark.parametrize("floor", [1.0, 1e-3, 1e-6, 1e-8])
+@pytest.mark.parametrize("covariance", COVARIANCES)
+def test_log_prob_and_responsibilities_are_those_of_float64(covariance, floor):
+    """To 1e-3 nats, in evaluation and in EM, at any offset; float32 itself holds 1e-7 of |log p|."""
+    _, init, statistics, maximize, log_prob = compiled(covariance, floor)
+    for offset in (0.0, 100.0, 1000.0):
+        x = (narrow() + offset).astype(np.float32)
+        params = init(jax.random.key(0), {"x": x})
+        for _ in range(3):
+            params = maximize(params, statistics(params, {"x": x})[0])
+        expected, r = in_float64(params, x)
+        sums, value = statistics(params, {"x": x})
+        np.testing.assert_allclose(log_prob(params, x), expected, rtol=1e-6, atol=1e-3)
+        np.testing.assert_allclose(value, expected, rtol=1e-6, atol=1e-3)
+        np.testing.assert_allclose(sums["count"], r.sum(0), atol=1e-2)
+        if covariance == "diagonal":
+            e = x.astype(np.float64)[:, None] - np.asarray(params["components"]["mean"], np.float64)
+            second = np.einsum("nk,nkd->kd", r, e**2)
+            np.testing.assert_allclose(sums["second"], second, rtol=2e-3, atol=2e-3 * floor * len(x))
+
+
+@pytest.mark.parametrize("level", [5.0, 30.0, 1000.0])
+def test_bernoullis_are_right_where_log_p_is_near_0(level):
+    """Pixels that hardly ever differ: sums of large logits of both signs leave nothing."""
+    model = bernoullis((64,), 3)
+    rng = np.random.default_rng(0)
+    bits = rng.integers(2, size=(3, 64))
+    logits = np.asarray(level * (2 * bits - 1) * rng.uniform(0.9, 1.1, size=(3, 64)), np.float32)
+    params = {"logits": jnp.zeros(3), "components": {"logits": jnp.asarray(logits)}}
+    x = np.concatenate([bits, 1 - bits, rng.integers(2, size=(5, 64))]).astype(np.float32)
+    wide = logits.astype(np.float64)
+    joint = x @ -np.logaddexp(0, -wide).T + (1 - x) @ -np.logaddexp(0, wide).T - np.log(3)
+    expected = np.logaddexp.reduce(joint, axis=1)
+    given = [
+        jax.jit(jax.vmap(model.log_prob, (None, 0)))(params, x),
+        jax.jit(jax.vmap(lambda x: model.density(params).log_prob(x)))(x),
+        jax.jit(model.statistics)(params, {"x": x})[1],
+    ]
+    for value in given:
+        np.testing.assert_allclose(value, expected, rtol=1e-6, atol=1e-3)

@@ -62,7 +62,7 @@ def factor_analysis(event_shape, *, latent_dim, noise, fit, min_variance) -> Mod
         return sums, jax.vmap(density(params).log_prob)(batch["x"])
 
     def maximize(params, sums):
-        shift, factor, variance = (principal if fit == "closed_form" else regressed)(sums)
+        shift, factor, variance = principal(sums) if fit == "closed_form" else regressed(params, sums)
         return {"loc": params["loc"] + shift, "log_scale": 0.5 * jnp.log(variance), "factor": factor}
 
     def principal(sums):
@@ -72,16 +72,22 @@ def factor_analysis(event_shape, *, latent_dim, noise, fit, min_variance) -> Mod
         stretch = jnp.sqrt(jnp.maximum(values[-latent_dim:] - variance[0], 0.0))
         return shift, (vectors[:, -latent_dim:] * stretch[None])[:, ::-1], variance
 
-    def regressed(sums):
+    def regressed(params, sums):
         """x - μ regressed on z, both less their means: the data's mean maximises over μ whatever W and Ψ are, and the
-        posterior means move with it.
+        posterior means move with it. W moves by what the present residuals ρ have in common with z, and Ψ is a sum of
+        squares: a difference of E[x²] and what z explains would lose a Ψ that is small beside it.
         """
+        _, scale_tril = regression(params)
+        within = scale_tril @ scale_tril.T
         x, z = sums["x"] / sums["count"], sums["z"] / sums["count"]
-        xx = sums["xx"] / sums["count"] - jnp.square(x)
-        xz = sums["xz"] / sums["count"] - jnp.outer(x, z)
+        residual = x - params["factor"] @ z
+        rr = sums["rr"] / sums["count"] - jnp.square(residual)
+        rz = sums["rz"] / sums["count"] - jnp.outer(residual, z)
         zz = sums["zz"] / sums["count"] - jnp.outer(z, z)
-        factor = jnp.linalg.solve(zz, xz.T).T
-        return x, factor, allowed(xx - jnp.sum(factor * xz, axis=1))
+        change = jnp.linalg.solve(zz + within, (rz - params["factor"] @ within).T).T
+        factor = params["factor"] + change
+        square = rr - jnp.sum(change * (2.0 * rz - change @ zz), axis=1)
+        return x, factor, allowed(jnp.maximum(square, 0.0) + jnp.sum(jnp.square(factor @ scale_tril), axis=1))
 
     latent = Latent(prior=prior, posterior=posterior, likelihood=likelihood)
     fields = {"statistics": statistics, "maximize": maximize, "latent": latent, "one_pass": fit == "closed_form"}
@@ -98,17 +104,18 @@ def regression(params):
 
 
 def expected_moments(params, x):
-    """Σ_n over the rows of x [B, D] of 1, e, E[z|x], e ⊙ e, e E[z|x]ᵀ and E[z zᵀ|x], e = x - μ."""
-    gain, scale_tril = regression(params)
+    """Σ_n over the rows of x [B, D] of 1, e = x - μ, z = E[z|x], ρ ⊙ ρ, ρ zᵀ and z zᵀ, ρ = e - W z."""
+    gain, _ = regression(params)
     e = x - params["loc"][None]
     z = jnp.matmul(e, gain.T, precision="highest")
+    residual = e - jnp.matmul(z, params["factor"].T, precision="highest")
     return {
         "count": jnp.asarray(len(x), e.dtype),
         "x": jnp.sum(e, axis=0),
         "z": jnp.sum(z, axis=0),
-        "xx": jnp.sum(jnp.square(e), axis=0),
-        "xz": jnp.matmul(e.T, z, precision="highest"),
-        "zz": jnp.matmul(z.T, z, precision="highest") + len(x) * scale_tril @ scale_tril.T,
+        "rr": jnp.sum(jnp.square(residual), axis=0),
+        "rz": jnp.matmul(residual.T, z, precision="highest"),
+        "zz": jnp.matmul(z.T, z, precision="highest"),
     }
 
 

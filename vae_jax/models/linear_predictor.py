@@ -15,7 +15,7 @@ from vae_jax.core import Model, tractable, unconditional
 from vae_jax.distributions import NormalMixtures, Series
 
 ROUNDING = 1e-6  # of sums of products in float32, relative
-RESOLVED = 1e-5  # of the largest eigenvalue: smaller ones of a correlation matrix are mostly rounding
+RESOLVED = 1e-6  # of the largest eigenvalue: smaller ones of a correlation matrix are mostly rounding
 
 
 def linear_predictor(event_shape, *, order, num_scales, floor=1e-6) -> Model:
