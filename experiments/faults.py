@@ -8,6 +8,7 @@ table; exit code 1 where a requirement is broken. Filling a disk needs root (a s
 on two idle cores.
 """
 
+import json
 import os
 import re
 import shutil
@@ -429,6 +430,25 @@ def _unreadable(root, whole):
     return Row(fault, [code], [seconds], [lost], same, run.message, broken)
 
 
+def hostile(root, whole, rng):
+    """A prepared data folder that names a class of its own module, which lies where Python would find it."""
+    del whole, rng
+    data, fault = root / "data" / "tiny" / "1.0.0", "a data folder that names code"
+    data.mkdir(parents=True)
+    (root / "hostile.py").write_text(f"open({str(root / 'ran')!r}, 'w').close()\n")
+    features = {"pythonClassName": "hostile.Features", "content": ""}
+    info = {"name": "tiny", "version": "1.0.0", "fileFormat": "array_record", "splits": []}
+    (data / "features.json").write_text(json.dumps(features))
+    (data / "dataset_info.json").write_text(json.dumps(info))
+    job = (CONFIG, "--config.data.name=tiny", f"--config.data.path={root / 'data'}")
+    path = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
+    run = Launched(root / "hostile", *job, before=("env", f"PYTHONPATH={path}"))
+    code, seconds = run.end()
+    left = [name for name in ("ran", "hostile") if (root / name).exists()]
+    broken = "" if code == 1 and not left and "hostile.Features" in run.words() else f"exit code {code}, left: {left}"
+    yield Row(fault, [code], [seconds], [], "", run.message, broken)
+
+
 def processes(root, whole, rng):
     """Two processes of four devices each; what one of them suffers, and what the other says."""
     del whole, rng
@@ -495,7 +515,7 @@ def processes(root, whole, rng):
     yield Row("an exception in one of two processes", [crashed, code], [seconds], [], "", runs[0].message, broken)
 
 
-FAULTS = {f.__name__: f for f in (kill, stop, streams, lock, sweep, disk, damage, processes)}
+FAULTS = {f.__name__: f for f in (kill, stop, streams, lock, sweep, disk, damage, hostile, processes)}
 ONLY = flags.DEFINE_list("only", list(FAULTS), f"Which of {', '.join(FAULTS)}.")
 
 
@@ -505,7 +525,7 @@ def main(argv):
     with tempfile.TemporaryDirectory() as root:
         root = Path(root)
         tempfile.tempdir = str(root)
-        if set(ONLY.value) - {"sweep", "processes"}:
+        if set(ONLY.value) - {"sweep", "hostile", "processes"}:
             whole = Launched(root / "whole", *JOB)
             if whole.end()[0] != 0:
                 sys.exit(f"error: the undisturbed run failed: {whole.message}")
