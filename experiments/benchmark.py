@@ -23,7 +23,8 @@ import numpy as np
 from absl import app, flags
 
 from experiments.benchmark_peers import BATCH, EVERY, HELD_OUT, Stopwatch
-from experiments.setup import launched, parse_flags, process_start
+from experiments.launching import launched, parse_flags
+from experiments.setup import process_start
 
 JOB = flags.DEFINE_enum("job", "mlp", ["mlp", "conv", "evaluate"], "What to run.")
 DATA = flags.DEFINE_string("data", "fashion_mnist", "A 28x28 data set: its pixels, not its name, matter to speed.")

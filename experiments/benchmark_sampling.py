@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from experiments.setup import launched, parse_flags
+from experiments.launching import launched, parse_flags
 from vae_jax import models
 from vae_jax.distributions import RasterScan, Sentence, Series
 

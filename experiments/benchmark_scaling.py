@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from absl import app, flags
 
 from experiments.configs import vae_digits
-from experiments.setup import launched, parse_flags
+from experiments.launching import launched, parse_flags
 from vae_jax import models
 from vae_jax.data import pipeline, sources, transforms
 from vae_jax.training import cost, gradient, loop, sharding, sweep

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from absl import app, flags
 
-from experiments.setup import launched, parse_flags
+from experiments.launching import launched, parse_flags
 
 JOB = flags.DEFINE_enum("job", "small", ["small", "mlp"], "Which model.")
 MEMBERS = flags.DEFINE_list("members", ["1", "2", "4", "8", "16"], "Numbers of members.")

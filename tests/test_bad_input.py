@@ -97,7 +97,7 @@ def changed(config, changes):
     return config
 
 
-DELETED = object()
+DELETED = "(deleted)"
 
 # ------------------------------------------------------------------------------------------- numbers and their ranges
 
