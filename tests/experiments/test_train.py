@@ -71,6 +71,25 @@ def test_a_member_of_a_sweep_is_left_as_a_lone_run_would_be(trained, tmp_path):
     assert refused.returncode == 1 and "holds a sweep" in refused.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["cold cache, one core", "warm cache, all cores"])
+def test_the_same_command_elsewhere_leaves_the_same_bits(trained, tmp_path, how):
+    """Metrics, results and figures, but for timings."""
+    cold = how.startswith("cold")
+    environment = ALONE | ({"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")} if cold else {})
+    command = ["taskset", "-c", "0"] * cold + [sys.executable, "-m", "experiments.train", SMOKE]
+    workdir = tmp_path / "run"
+    done = subprocess.run([*command, f"--workdir={workdir}"], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert metrics(workdir) == metrics(trained[0])
+    results, others = (json.loads((folder / "results.json").read_text()) for folder in (workdir, trained[0]))
+    timed = ("train/first", "train/seconds", "train/images", "train/compile", "train/gflop", "train/frac", "train/peak")
+    untimed = {name: value for name, value in results.items() if not name.startswith(timed)}
+    assert untimed == {name: others[name] for name in untimed} and len(untimed) > 10
+    for figure in (trained[0] / "figures").iterdir():
+        assert (workdir / "figures" / figure.name).read_bytes() == figure.read_bytes(), figure.name
+
+
 def test_train_leaves_results_metrics_figures_and_checkpoints(trained):
     workdir, printed = trained
     results = json.loads((workdir / "results.json").read_text())

@@ -4,8 +4,10 @@ import errno
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -414,6 +416,29 @@ def test_without_checkpoints_ctrl_c_is_an_interrupt_as_ever():
 def test_a_run_all_of_whose_steps_were_skipped_is_no_result():
     with pytest.raises(loop.Diverged, match="all 12 steps were skipped"):
         fit(counting(bad_from=0), max_skipped=100)
+
+
+@pytest.mark.slow
+def test_nothing_grows_over_a_hundred_thousand_steps(tmp_path):
+    """Memory, open files and checkpoints; the log has a line for every log, no more."""
+    sizes = []
+
+    class Watch(writers.Writer):
+        def write(self, step, metrics):
+            super().write(step, metrics)
+            if step % 20_000 == 0:
+                memory = int(re.search(r"VmRSS:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+                kept = [p for p in (tmp_path / "c").iterdir() if p.name.isdecimal()]
+                sizes.append((memory, len(os.listdir("/proc/self/fd")), len(kept)))
+
+    checkpoints = Checkpoints(tmp_path / "c", keep=2)
+    options = {"num_steps": 100_000, "log_every": 100, "checkpoint_every": 2_000, "eval_every": 10_000}
+    fit(checkpoints=checkpoints, writer=Watch(tmp_path), validate=lambda p, s: {"bound": -1.0 / s}, **options)
+    checkpoints.close()
+    memory, handles, kept = zip(*sizes, strict=True)
+    assert memory[-1] - memory[1] < 20_000  # kB
+    assert handles[-1] - handles[1] <= 5 and max(kept) <= 5
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1000
 
 
 def test_what_fails_on_the_devices_is_no_damage_to_a_checkpoint(tmp_path, monkeypatch):
