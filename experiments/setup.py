@@ -71,10 +71,10 @@ def build(config: dict, dataset=None) -> Experiment:
     key = jax.random.key(config["seed"])
     experiment = Experiment(config, dataset, transform, model, learner, stream, key, mesh)
     checking.check_learner(experiment)
-    if (likelihood := likelihood_shapes(experiment)) is not None:
-        check_support(likelihood, experiment.split("valid")["x"])
+    if (density := likelihood_shapes(experiment)) is not None:
+        check_support(density, experiment.split("valid")["x"])
         if not is_mass(experiment) and not (model.latent and model.latent.prior is None):
-            check_continuous(likelihood, experiment.split("valid")["x"])
+            check_continuous(density, experiment.split("valid")["x"])
     return experiment
 
 
