@@ -83,7 +83,7 @@ def _codes(model, params, key, test) -> dict:
         summary["total_correlation"] = float(latents.total_correlation(q, key_correlation))
     with contextlib.suppress(TypeError):
         rates = latents.rate_per_dimension(model, params, some)
-        least = latents.least_aggregate_kl(q, latents.prior_of(model, params, some), jax.random.fold_in(key, -1))
+        least = latents.least_aggregate_kl(q, latents.prior_of(model, params, some), jax.random.fold_in(key, 2**31))
         known = summary["mutual_information"], summary["active_units"]
         told = gaps.diagnose(rates, *known, num_examples=len(some["x"]), least_aggregate_kl=least)
         summary |= {"aggregate_kl_at_least": least, "aggregate_kl_at_most": told.aggregate_kl, "verdict": told.verdict}
