@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
-from vae_jax.core import Model, per_example
+from vae_jax.core import Model, per_example, tractable
+from vae_jax.distributions import LowRankNormal
 from vae_jax.evaluation import likelihood
 from vae_jax.objectives import beta_tcvae, elbo
 from vae_jax.training import sharding
@@ -192,3 +194,16 @@ def test_text_has_a_perplexity_by_predicted_token_in_place_of_bits_per_dim():
     np.testing.assert_allclose(given["perplexity"], 16.0, rtol=1e-6)
     np.testing.assert_allclose(given["bits_per_token"], 4.0, rtol=1e-6)
     assert given["num_tokens"] == 10 and "bits_per_dim" not in given
+
+
+@pytest.mark.parametrize("noise", [1e-2, 1e-4, 1e-6, 1e-8])
+def test_what_is_called_exact_is_exact_however_narrow_the_density(noise):
+    """A low-rank normal whose noise is far below its signal, against SciPy in float64."""
+    rng = np.random.default_rng(0)
+    factor = rng.normal(size=(20, 3)).astype(np.float32)
+    params = {"loc": np.zeros(20, np.float32), "log_scale": np.full(20, 0.5 * np.log(noise), np.float32)}
+    x = (rng.normal(size=(300, 3)) @ factor.T + np.sqrt(noise) * rng.normal(size=(300, 20))).astype(np.float32)
+    model = tractable(None, lambda params, context: LowRankNormal(**params, factor=factor))
+    covariance = factor.astype(np.float64) @ factor.T + np.diag(np.exp(2.0 * params["log_scale"].astype(np.float64)))
+    true = scipy.stats.multivariate_normal(np.zeros(20), covariance).logpdf(x.astype(np.float64))
+    np.testing.assert_allclose(likelihood.exact(model, params, {"x": x}), true, atol=1e-3, rtol=1e-7)
