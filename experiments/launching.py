@@ -14,6 +14,7 @@ import jax
 from absl import flags, logging
 
 from experiments import processes, streams
+from vae_jax.core import first_line
 from vae_jax.training import signals
 from vae_jax.training.loop import Diverged
 from vae_jax.training.signals import Preempted
@@ -66,11 +67,10 @@ def in_words(error) -> str:
         return " ".join(text.split())
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
         return (
-            f"out of memory ({text.splitlines()[0][:200]}); lower config.data.batch_size, config.data.memory_limit or "
+            f"out of memory ({first_line(error)}); lower config.data.batch_size, config.data.memory_limit or "
             "the size of the model"
         )
-    first = text.splitlines()[0][:300]
-    return f"{type(error).__name__}: {first} (a fault of the program or of a library; --verbosity=1 shows where)"
+    return f"{first_line(error)} (a fault of the program or of a library; --verbosity=1 shows where)"
 
 
 def _check_devices():
@@ -78,10 +78,9 @@ def _check_devices():
     try:
         jax.devices()
     except Exception as error:  # JAX raises RuntimeError or AssertionError
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise ValueError(
-            f"JAX has no device for JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS')!r} ({reason}); set it to a platform "
-            "of this machine, or unset it"
+            f"JAX has no device for JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS')!r} ({first_line(error)}); set it "
+            "to a platform of this machine, or unset it"
         ) from error
 
 

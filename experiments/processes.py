@@ -10,6 +10,7 @@ import jax
 from absl import flags, logging
 
 from experiments import streams
+from vae_jax.core import first_line
 
 HEARTBEAT_S = 20  # a process that is silent for so long has gone: the others end
 START_AGAIN = "Start all again: they go on from the last checkpoint"
@@ -44,7 +45,7 @@ def join(address: str | None):
         _interruptibly(lambda: jax.distributed.initialize(**options))
     except (ValueError, RuntimeError) as error:
         raise ValueError(
-            f"--distributed={address}: {str(error).splitlines()[0]}. Where JAX does not know the cluster, give "
+            f"--distributed={address}: {first_line(error)}. Where JAX does not know the cluster, give "
             "--distributed=HOST:PORT,NUM_PROCESSES,PROCESS_ID to every process"
         ) from error
 
@@ -71,8 +72,7 @@ def leave(message: str, code: int = 1):
 def leave_if_lost(error):
     """`leave`, where a failure of the devices means that another process has gone."""
     if several():
-        reason = str(error).splitlines()[0][:200]
-        leave(f"error: another process has gone, or the network has failed ({reason}). {START_AGAIN}")
+        leave(f"error: another process has gone, or the network has failed ({first_line(error)}). {START_AGAIN}")
 
 
 def _interruptibly(function):

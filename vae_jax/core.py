@@ -244,7 +244,7 @@ def shown(value) -> str:
 
 def first_line(error) -> str:
     """What an exception says, in one line, for the error of a user."""
-    text = str(error).strip().partition("\n")[0].rstrip(":;, ")
+    text = str(error).strip().partition("\n")[0].rstrip(":;, ")[:300]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 
+from vae_jax.core import first_line
 from vae_jax.training.workdir import config_differences
 
 ATTEMPTS = 5  # at reading a folder from which a run that trains removes old checkpoints meanwhile
@@ -66,7 +67,7 @@ class Checkpoints:
         except Exception as error:
             damaged = [step for step in self._steps() if not self._has_whole_metrics(step, error)]
             if not damaged:
-                reason = _first_line(error)
+                reason = first_line(error)
                 raise ValueError(f"the checkpoints under {self.directory} cannot be listed ({reason})") from error
             if self._read_only:
                 logging.warning("damaged checkpoints under %s: steps %s", self.directory, damaged)
@@ -144,7 +145,7 @@ class Checkpoints:
                 raise
             except Exception as error:  # Orbax raises as many kinds as there are ways to damage a folder
                 self._check_readable(number, error)
-                problems.append(f"step {number}: {_first_line(error)}")
+                problems.append(f"step {number}: {first_line(error)}")
         if problems:
             raise ValueError(
                 f"all {len(problems)} checkpoints under {self.directory} are damaged; nothing was removed. Restore one "
@@ -275,10 +276,6 @@ def _first_unreadable(folder):
 def _layout():
     """Settings of JAX that decide of which types a state is."""
     return {"x64": bool(jax.config.jax_enable_x64), "prng_impl": str(jax.config.jax_default_prng_impl)}
-
-
-def _first_line(error):
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 _copied = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
