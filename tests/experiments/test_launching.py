@@ -44,7 +44,7 @@ def launch(body, *arguments, **options):
         (MemoryError(), "out of memory (MemoryError); lower config.data.batch_size"),
         (
             jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes.\na page"),
-            "out of memory (R",
+            "out of memory (JaxR",
         ),
         (jax.errors.JaxRuntimeError("INTERNAL: x\na page"), "JaxRuntimeError: INTERNAL: x (a fault"),
         (
