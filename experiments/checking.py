@@ -97,7 +97,7 @@ def _data(
         _options(audio, "audio", words=("companding", "label"), counts=("sample_rate", "length"))
 
 
-def _train(*, num_steps, log_every, eval_every, checkpoint_every, keep, patience, max_skipped, tensorboard):
+def _train(*, num_steps, log_every, eval_every, checkpoint_every, patience, max_skipped, tensorboard, keep=2):
     loop.check_options(
         num_steps=num_steps,
         log_every=log_every,

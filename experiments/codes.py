@@ -10,6 +10,7 @@ first seed of each row, samples/ what is drawn from a mixture of --draw=10 Gauss
 import csv
 import functools
 import glob
+import io
 import json
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from vae_jax.evaluation import latents, likelihood, probes
 from vae_jax.plotting import images
 from vae_jax.plotting import latents as latent_plots
 from vae_jax.tasks import generate
+from vae_jax.training.workdir import write_text
 
 WORKDIRS = flags.DEFINE_multi_string(  # a member's name may hold a comma
     "workdirs", None, "Folders of trained models, as a pattern of a shell; may be given again.", required=True
@@ -156,10 +158,11 @@ def summary(name, size, measured) -> dict:
 def write(rows, out):
     """codes.csv, and codes.md for a person."""
     out.mkdir(parents=True, exist_ok=True)
-    with open(out / "codes.csv", "w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, rows[0])
-        table.writeheader()
-        table.writerows(rows)
+    file = io.StringIO(newline="")
+    table = csv.DictWriter(file, rows[0])
+    table.writeheader()
+    table.writerows(rows)
+    write_text(out / "codes.csv", file.getvalue())
 
     def cell(row, column):
         mean, error, digits = row[column], row[f"{column} s.e."], COLUMNS[column]
@@ -172,7 +175,7 @@ def write(rows, out):
     ]
     text = "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
     note = f"{NUM_TRAIN.value} training, {NUM_TEST.value} test images at most; distortion and KL in nats"
-    (out / "codes.md").write_text(f"{text}\n\n{note}.\n", encoding="utf-8")
+    write_text(out / "codes.md", f"{text}\n\n{note}.\n")
 
 
 def samples(folder, name):

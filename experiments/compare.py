@@ -21,7 +21,6 @@ import csv
 import functools
 import glob
 import io
-import json
 import math
 from pathlib import Path
 from typing import NamedTuple
@@ -35,6 +34,7 @@ from vae_jax.core import RUNNING, with_code_density
 from vae_jax.data import pipeline, transforms
 from vae_jax.evaluation import likelihood
 from vae_jax.tasks import generate
+from vae_jax.training.workdir import read_json, write_bytes, write_text
 
 TABLES = flags.DEFINE_list("tables", list(comparisons.TABLES), "Which of experiments/comparisons.py.")
 RUNS = flags.DEFINE_multi_string(  # a member's name may hold a comma
@@ -111,8 +111,8 @@ def compare(folders, workdir):
     test = f"{experiment.dataset.name}, {num_test} test images"
     workdir.mkdir(parents=True, exist_ok=True)
     table = markdown(rows, not_worse(rows, each))
-    (workdir / "table.md").write_text(table + "\n", encoding="utf-8")
-    (workdir / "table.csv").write_text(comma_separated(rows), encoding="utf-8")
+    write_text(workdir / "table.md", table + "\n")
+    write_text(workdir / "table.csv", comma_separated(rows))
     print(f"\n{test}\n\n{table}\n\ntable.md, table.csv and samples.png in {workdir}")
     pictures.drawn("samples", lambda: sheet(folders), workdir / "samples.png")
 
@@ -148,7 +148,7 @@ def log_prob_of_images(folder, experiment, params, results) -> np.ndarray:
         mean, shape = results["test/log_prob"], (results["test/num_examples"],)
         if values.shape == shape and np.isclose(values.mean(), mean, rtol=1e-5):
             return values
-    except (OSError, ValueError):
+    except (OSError, ValueError, EOFError):
         pass
     logging.info("%s: log p(x) of every test image", folder)
     options, model, test = experiment.config["eval"], experiment.model, experiment.split("test")
@@ -159,9 +159,11 @@ def log_prob_of_images(folder, experiment, params, results) -> np.ndarray:
         key = jax.random.split(jax.random.fold_in(experiment.key, 1), 3)[1]  # that of `report.evaluate`
         estimate = likelihood.log_likelihood(model, params, key, test, num_samples=options["num_samples"])
         values = estimate["log_prob"]
-    values = np.asarray(values, np.float64)
+    values = np.asarray(values, np.float64) - setup.levels_offset(experiment.config, experiment.dataset)
     try:
-        np.save(path, values)
+        whole = io.BytesIO()
+        np.save(whole, values)
+        write_bytes(path, whole.getvalue())
     except OSError as error:
         logging.info("%s cannot be written: %s", path, error)
     return values
@@ -235,7 +237,7 @@ def check_mass(name, experiment):
 def results_of(folder) -> dict:
     """results.json. Raises `ValueError` for a run that has not come to its end."""
     path = folder / "results.json"
-    results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    results = read_json(path) if path.exists() else {}
     if not results or results.get("train/diverged"):
         raise ValueError(f"{folder} is {'diverged' if results else 'not complete: run its experiments.train again'}")
     return results

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from absl import app, flags
 
-from experiments import launching, pictures, report, setup
+from experiments import checking, launching, pictures, report, setup
 from vae_jax.training import sharding, workdir
 
 WORKDIR = flags.DEFINE_string("workdir", None, "A folder that experiments.train has written.", required=True)
@@ -26,10 +26,11 @@ def main(argv):
     if CHECKPOINT.value not in (None, "best") and not CHECKPOINT.value.isdecimal():
         raise ValueError(f"--checkpoint={CHECKPOINT.value}: give a step, or best")
     experiment = setup.build_trained(folder)
-    fitted = setup.restore(folder, experiment, step=CHECKPOINT.value, mesh=experiment.mesh)
     options = dict(experiment.config["eval"])
     for name, flag in (("num_samples", NUM_SAMPLES), ("num_test", NUM_TEST)):
         options[name] = options[name] if flag.value is None else flag.value
+    checking.check_config(experiment.config | {"eval": options})
+    fitted = setup.restore(folder, experiment, step=CHECKPOINT.value, mesh=experiment.mesh)
     results = report.evaluate(experiment, fitted.params, **options)
     workdir.write_json(folder / "evaluation.json", results)
     print(f"\nstep {int(fitted.state.step)} of {folder}\n{report.table(results)}")

@@ -4,7 +4,9 @@ import contextlib
 from pathlib import Path
 
 import jax
+import numpy as np
 from absl import logging
+from jax.experimental import multihost_utils
 
 from experiments import checking, pictures, processes, report, setup
 from vae_jax.data.fingerprint import fingerprint
@@ -20,17 +22,22 @@ def complete(config, folder, *, profile=False, figures=True) -> dict:
     """
     folder = Path(folder).expanduser()
     results_file = folder / "results.json"
-    if results_file.exists():
+    if _agreed(results_file.exists()):
         return _completed(config, workdir.open_workdir(folder, config))
     checking.check_config(config)
     if config.get("start_from") and Path(config["start_from"]).expanduser().resolve() == folder.resolve():
         raise ValueError(f"config.start_from: {config['start_from']} is the workdir of this very run; give another")
     experiment = setup.build(config)  # what is refused leaves no folder to be undone
     folder = workdir.open_workdir(folder, config)
-    with workdir.locked(folder) if processes.is_first() else contextlib.nullcontext():
-        if results_file.exists():  # a run that was at its end when this one began
+    with contextlib.ExitStack() as locks:
+        if processes.is_first():
+            locks.enter_context(workdir.locked(folder))
+            if (folder.parent.parent / ".lock").exists() and folder.parent.name == "members":
+                locks.enter_context(workdir.locked(folder.parent.parent))  # the sweep that it is a member of
+        if _agreed(results_file.exists()):  # a run that was at its end when this one began
             return _completed(config, folder)
         if processes.is_first():
+            workdir.update_config(folder, config)
             workdir.record_environment(folder)
         fitted = train(experiment, folder, profile=profile)
         params = jax.device_put(fitted.params, sharding.replicated(experiment.mesh))
@@ -41,6 +48,11 @@ def complete(config, folder, *, profile=False, figures=True) -> dict:
             if figures:
                 pictures.figures(experiment, sharding.on_host(params), folder)
     return results
+
+
+def _agreed(value: bool) -> bool:
+    """What the first of several processes has found: if they differed, one would wait for the others for ever."""
+    return bool(multihost_utils.broadcast_one_to_all(np.array(value))) if jax.process_count() > 1 else value
 
 
 def _completed(config, folder):
@@ -59,7 +71,7 @@ def _completed(config, folder):
 def train(experiment, folder, *, profile=False) -> loop.Fit:
     """Drive the learner to its last step, from the newest checkpoint where there is one."""
     options = dict(experiment.config["train"])
-    tensorboard, keep = options.pop("tensorboard"), options.pop("keep")
+    tensorboard, keep = options.pop("tensorboard"), options.pop("keep", 2)  # runs of 0.1.0 have no `keep`
     writer = writers.Writer(folder, tensorboard=tensorboard) if processes.is_first() else None
     origin = setup.made_by(workdir.read_config(folder), fingerprint(experiment.dataset))
     checkpoints = Checkpoints(folder / "checkpoints", keep=keep, made_by=origin)

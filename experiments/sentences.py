@@ -8,6 +8,7 @@ import numpy as np
 
 from vae_jax.evaluation import latents
 from vae_jax.tasks import decode, interpolate
+from vae_jax.training.workdir import write_text
 
 DRAWS, BEAM_WIDTH = 100, 5
 EXAMPLES, NEIGHBOURS, STEPS = 20, 5, 7
@@ -26,7 +27,7 @@ def pages(experiment, params, key, directory) -> dict:
 def _write(make, path):
     text = "".join(f"{line}\n" for line in make())
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def draws(experiment, params, key) -> list[str]:

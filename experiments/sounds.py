@@ -1,9 +1,12 @@
 """What a model of sound puts out, for a person: .wav files, and their spectrograms beside those of the test set."""
 
+import io
+
 import jax
 import numpy as np
 
 from vae_jax.data import audio
+from vae_jax.training.workdir import write_bytes
 
 NUMBER = 8
 
@@ -26,7 +29,9 @@ def write(experiment, params, key, directory, number=NUMBER):
     for name, levels in (("test", test.x[:number]), ("draw", to_levels(experiment, drawn))):
         for n, row in enumerate(levels):
             pcm = encoding.decode(row)
-            audio.write_wav(folder / f"{name}_{n}.wav", pcm, encoding.sample_rate)
+            file = io.BytesIO()
+            audio.write_wav(file, pcm, encoding.sample_rate)
+            write_bytes(folder / f"{name}_{n}.wav", file.getvalue())
             if n < 4:
                 shown[f"{name} {n}"] = pcm / 2**15
     return sound.spectrograms(shown, sample_rate=encoding.sample_rate)

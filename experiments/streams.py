@@ -17,7 +17,7 @@ class _Lasting(io.FileIO):
 
     def write(self, data):
         try:
-            return super().write(data)
+            return super().write(data) or len(data)  # None: a pipe that does not block, and is full
         except OSError:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.fileno())

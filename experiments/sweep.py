@@ -9,7 +9,6 @@ The workdir gets members/NAME/, each a workdir as experiments.train leaves it (e
 results.json and figures/. The same command again goes on where the last one stopped.
 """
 
-import contextlib
 import hashlib
 import os
 import shutil
@@ -47,18 +46,30 @@ def main(argv):
     _check_members(experiment, config, axes)  # what is refused leaves no folder to be undone
     folder = workdir.open_workdir(WORKDIR.value or Path("runs") / f"{name}-sweep", config | {"sweep": axes})
     with workdir.locked(folder):
+        if not (folder / "results.json").exists():
+            workdir.update_config(folder, config | {"sweep": axes})
         workdir.record_environment(folder)
         _complete(experiment, config, axes, folder)
 
 
 def _check_members(experiment, config, axes):
-    """Raise `ValueError` that names the first member which is refused: every setting is built once."""
+    """Raise `ValueError` that names the first member which is refused.
+
+    Every value is checked, and every setting is built; of settings that differ in floats alone, one is traced too.
+    """
     same_data = not any(path.startswith("data.") and path != "data.batch_size" for path in axes)
+    traced = set()
     for member in sweep.product({path: values for path, values in axes.items() if path != "seed"}):
+        own, kind = setup.with_values(config, member), repr([v for v in member.values() if not isinstance(v, float)])
         try:
-            setup.build(setup.with_values(config, member), experiment.dataset if same_data else None)
+            if same_data and kind in traced:
+                checking.check_config(own)
+                setup.build_learner(own, experiment.dataset)
+            else:
+                setup.build(own, experiment.dataset if same_data else None)
         except (ValueError, OSError) as error:
             raise ValueError(f"--sweep, member {sweep.name_of(member)}: {error}") from error
+        traced.add(kind)
     for seed in axes.get("seed", ()):
         checking.check_config(config | {"seed": seed})
 
@@ -85,19 +96,16 @@ def run_program(config, members, traced, folder, which):
     configs = [setup.with_values(config, member) for member in members]
     for own, member_folder in zip(configs, folders, strict=True):
         workdir.open_workdir(member_folder, own)
-    with contextlib.ExitStack() as locks:
-        for member_folder in folders:
-            locks.enter_context(workdir.locked(member_folder))
-        logging.info("program %s: %s", which, ", ".join(folder.name for folder in folders))
-        experiment = setup.build(configs[0])
-        temporary = folder / "programs" / hashlib.sha1(str(members).encode()).hexdigest()[:12]
-        try:
-            paths = [p for p in members[0] if p in traced and p != "seed"]
-            fitted = train(experiment, configs, paths, folders, temporary)
-        except loop.Diverged:  # every one of them
-            fitted = None
-        _leave_members(experiment, configs, folders, fitted)
-        shutil.rmtree(temporary, ignore_errors=True)
+        workdir.update_config(member_folder, own)
+    logging.info("program %s: %s", which, ", ".join(folder.name for folder in folders))
+    experiment = setup.build(configs[0])
+    temporary = folder / "programs" / hashlib.sha1(str(members).encode()).hexdigest()[:12]
+    try:
+        fitted = train(experiment, configs, [p for p in members[0] if p in traced and p != "seed"], folders, temporary)
+    except loop.Diverged:  # every one of them
+        fitted = None
+    _leave_members(experiment, configs, folders, fitted)
+    shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _leave_members(experiment, configs, folders, fitted):
@@ -122,7 +130,7 @@ def _leave_members(experiment, configs, folders, fitted):
 def train(experiment, configs, paths, folders, temporary) -> loop.Fit:
     """`loop.fit` of all members at once, which differ in their seeds and in the numbers at `paths`."""
     options = dict(experiment.config["train"])
-    tensorboard, keep = options.pop("tensorboard"), options.pop("keep")
+    tensorboard, keep = options.pop("tensorboard"), options.pop("keep", 2)
     mesh, missing = sweep.mesh_for(len(configs))
     configs = configs + configs[-1:] * missing
     values = {path: jnp.asarray([setup.value_at(own, path) for own in configs], jnp.float32) for path in paths}

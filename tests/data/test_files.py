@@ -151,10 +151,10 @@ def test_a_bomb_is_refused_by_its_header(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PHYS_PAGES": 100, "SC_PAGE_SIZE": 4096}[name])
     path = npz(tmp_path / "x.npz", {"x.npy": npy(np.zeros(10**6, np.uint8))})
     assert path.stat().st_size < 2000
-    with pytest.raises(ValueError, match=r"its header promises 1,000,000 bytes, and this machine has 409,600; store"):
+    with pytest.raises(ValueError, match=r"this needs 1,000,000 bytes, and the machine has 409,600; store"):
         files.load_npz(path, ("x",))
     idx.write(tmp_path / "x.gz", np.zeros(10**6, np.uint8))
-    with pytest.raises(ValueError, match=r"x\.gz: its header promises 1,000,000 bytes.*; unpack it on disk"):
+    with pytest.raises(ValueError, match=r"x\.gz: this needs 1,000,000 bytes.*; unpack it on disk"):
         idx.read(tmp_path / "x.gz")
 
 

@@ -14,9 +14,10 @@ import pytest
 from experiments import processes
 
 TRAIN = """
+import os
 import sys
 from absl import app
-from experiments import run, setup
+from experiments import launching, run, setup
 from experiments.configs import vae_digits
 from vae_jax.evaluation import likelihood
 from vae_jax.training.workdir import open_workdir
@@ -25,8 +26,8 @@ from vae_jax.training.workdir import open_workdir
 def main(argv):
     config = vae_digits.get_config("smoke")
     config.train.update({"num_steps": 20, "log_every": 5, "eval_every": 10, "checkpoint_every": 5})
-    workdir = open_workdir(argv[1], config.to_dict())
-    if argv[2:] == ["bug"]:
+    workdir = open_workdir(os.environ["WORKDIR"], config.to_dict())
+    if os.environ["BUG"]:
         likelihood.validation = lambda *a: lambda *a: {}["a bug"]
     run.train(setup.build(config.to_dict()), workdir)
 
@@ -35,12 +36,13 @@ app.run(main, flags_parser=launching.parse_flags)
 """
 
 
-def start(*arguments, devices=4):
+def start(workdir, *arguments, devices=4, bug=""):
     quickly = os.environ["VAE_JAX_TESTS_XLA_FLAGS"]
     flags = {"XLA_FLAGS": f"{quickly} --xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu"}
-    flags |= {"JAX_COMPILATION_CACHE_DIR": str(arguments[0]) + "-cache"}  # of two starts, one compiles
+    flags |= {"JAX_COMPILATION_CACHE_DIR": f"{workdir}-cache"}  # of two starts, one compiles
     flags |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    command = [sys.executable, "-c", TRAIN, *map(str, arguments)]
+    flags |= {"WORKDIR": str(workdir), "BUG": bug}
+    command = [sys.executable, "-c", TRAIN, *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, **pipes, env={**os.environ, **flags})
 
@@ -71,7 +73,7 @@ def losses(workdir):
 def test_two_processes_one_of_which_fails_first_are_one_process(tmp_path):
     to = address()
     (code, said), (other, told) = ends(
-        start(tmp_path / "two", f"{to}0", "bug"), start(tmp_path / "two", f"{to}1")
+        start(tmp_path / "two", f"{to}0", bug="yes"), start(tmp_path / "two", f"{to}1")
     )  # the first fails at step 10
     assert code == 1 and "KeyError: 'a bug'" in said
     assert other in (1, -signal.SIGABRT)

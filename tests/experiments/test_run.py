@@ -10,9 +10,12 @@ from sklearn.datasets import load_digits
 
 from experiments import run, setup
 from experiments.configs import vae_digits
-from vae_jax.data import idx
+from vae_jax.data import idx, sources, text
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.training import workdir
+
+
+SPLITS = ("train", "valid", "test")
 
 
 def config(**changes):
@@ -176,8 +179,25 @@ class TestFingerprint:
 
     def test_a_large_array_is_sampled(self, monkeypatch):
         monkeypatch.setattr("vae_jax.data.fingerprint.WHOLE", 1000)
+        monkeypatch.setattr("vae_jax.data.fingerprint.SAMPLED", 3)
         digits = setup.load_data(config()["data"])
-        assert fingerprint(digits) == fingerprint(digits)
+        for row, is_seen in ((0, True), (1, False), (-1, True)):
+            x = digits.train.x.copy()
+            x[row] ^= 1
+            changed = digits._replace(train=digits.train._replace(x=x))
+            assert (fingerprint(changed) != fingerprint(digits)) == is_seen
+
+    def test_what_the_values_mean_belongs_to_it(self):
+        """Each word replaced by another: the same ids, and another text."""
+        lines = ["a b", "b c", "c a"] * 30
+        names = set()
+        for swap in ("abc", "xyz"):
+            ids, words = text.of_lines(
+                {s: [" ".join(line.translate(str.maketrans("abc", swap)).split()) for line in lines] for s in SPLITS},
+                "x",
+            )
+            names.add(fingerprint(sources._of_tokens("x", ids, words)))
+        assert len(names) == 2
 
 
 @pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg"])

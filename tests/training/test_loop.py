@@ -263,6 +263,19 @@ class TestCheckpoints:
         monkeypatch.undo()
         assert self.read(tmp_path)[0] == 3  # all of it is still there
 
+    def test_what_fails_once_is_read_again(self, tmp_path, monkeypatch):
+        """A disk may fail for a moment and say so through Orbax, as a ValueError, while all files can be read."""
+        self.write(tmp_path)
+        read, failures = Checkpoints._read, [ValueError("EIO: input/output error")]
+
+        def fails_once(self, *arguments):
+            if failures:
+                raise failures.pop()
+            return read(self, *arguments)
+
+        monkeypatch.setattr(Checkpoints, "_read", fails_once)
+        assert self.read(tmp_path)[0] == 3
+
     def test_a_plain_read_finds_what_cannot_be_read(self, tmp_path):
         (tmp_path / "fine").write_text("x")
         assert checkpoint._first_unreadable(tmp_path) is None
@@ -294,6 +307,14 @@ class TestCheckpoints:
         for place in (tmp_path / "damaged").iterdir():
             assert {p.relative_to(place) for p in place.rglob("*")} == content
 
+    def test_a_record_is_strict_json(self, tmp_path):
+        checkpoints = Checkpoints(tmp_path)
+        checkpoints.save(1, self.tree(1), {"best_bound": -np.inf, "first_loss": [np.nan, 1.0]}, bound=np.nan)
+        checkpoints.close()
+        text = next((tmp_path / "1" / "record").rglob("metadata")).read_text()
+        assert json.loads(text, parse_constant=pytest.fail)["first_loss"] == [None, 1.0]
+        assert not (tmp_path / "1" / "metrics").exists()
+
     def made_by(self, learning_rate=0.1, data="a", keep=2):
         return {"config": {"optimizer": {"learning_rate": learning_rate}, "train": {"keep": keep}}, "data": data}
 
@@ -316,7 +337,7 @@ class TestCheckpoints:
         assert checkpoints.restore(self.tree(0))[2] == {"note": 1}
         checkpoints.close()
 
-    @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe"])
+    @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[1]", b"{}", b"null", b'{"bound": null}'])
     def test_damaged_metrics_do_not_hide_the_others(self, tmp_path, content):
         """Orbax reads the metrics of all checkpoints before anything else."""
         checkpoints = Checkpoints(tmp_path / "checkpoints", keep=3)

@@ -83,6 +83,7 @@ def load(path=None, *, sample_rate=8000, length=4000, companding="mu_law", label
             raise ValueError(
                 f"the vowels are at {synthetic.VOWEL_RATE} samples a second; got sample_rate={sample_rate}"
             )
+        _check_length("the vowels", sum(synthetic.VOWEL_SIZES.values()), length)
         parts, classes = {split: synthetic.vowels(split, length) for split in synthetic.VOWEL_SIZES}, synthetic.VOWELS
     else:
         parts, classes = _parts(Path(path).expanduser(), sample_rate, length, label)
@@ -90,8 +91,14 @@ def load(path=None, *, sample_rate=8000, length=4000, companding="mu_law", label
     return {split: _encoded(encoding, *part, where=(path, split)) for split, part in parts.items()}, encoding, classes
 
 
+def _check_length(where, number, length):
+    """Raise `ValueError` where windows of `length` do not fit into memory: 16 bytes a sample while they are made."""
+    remedy = f"lower config.data.audio.length, which is {length}"
+    files.check_memory(f"{where}: {number} windows of {length} samples", 16 * number * length, remedy)
+
+
 def write_wav(path, pcm, sample_rate):
-    """int16 [T] as a .wav file."""
+    """int16 [T] as a .wav file, at a path or into an open file."""
     wavfile.write(path, sample_rate, np.asarray(pcm, np.int16))
 
 
@@ -209,6 +216,7 @@ def _of_folder(path, sample_rate, length):
     recordings = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and not file.is_dir())
     if not recordings:
         raise FileNotFoundError(f"audio: no {', '.join(SUFFIXES)} in {path}")
+    _check_length(path, len(recordings), length)
     classes = tuple(sorted({str(file.parent.relative_to(path)) for file in recordings}))
     parts, sizes = {}, []
     for split, chosen in _split(len(recordings), path, "files").items():

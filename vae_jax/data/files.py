@@ -40,11 +40,11 @@ def plain_name(name, where) -> str:
     return name
 
 
-def check_memory(path, num_bytes, remedy) -> None:
-    """Raise `ValueError` where an array of `num_bytes` is larger than the memory of this machine."""
+def check_memory(where, num_bytes, remedy) -> None:
+    """Raise `ValueError` where `num_bytes`, which `where` needs, are more than the memory of this machine."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else math.inf
     if num_bytes > memory:
-        raise ValueError(f"{path}: its header promises {num_bytes:,} bytes, and this machine has {memory:,}; {remedy}")
+        raise ValueError(f"{where}: this needs {num_bytes:,} bytes, and the machine has {memory:,}; {remedy}")
 
 
 def load_npz(path, names) -> dict[str, np.ndarray]:

@@ -9,11 +9,12 @@ SAMPLED = 2**16  # rows of a larger one, evenly spaced
 
 
 def fingerprint(dataset) -> str:
-    """Sixteen hexadecimal digits of the SHA-256 of all splits: values, types, shapes and labels.
+    """Sixteen hexadecimal digits of the SHA-256 of all splits (values, types, shapes, labels) and of what they mean.
 
     Of an array above `WHOLE` bytes, only `SAMPLED` rows are read: a change elsewhere is not seen.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(repr((dataset.max_value, dataset.num_classes, dataset.encoding)).encode())
+    digest.update(repr(dataset.vocabulary and (dataset.vocabulary.level, dataset.vocabulary.tokens)).encode())
     for split in ("train", "valid", "test"):
         for array in getattr(dataset, split):
             digest.update(f"{None if array is None else (array.shape, array.dtype.str)}".encode())

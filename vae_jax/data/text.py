@@ -91,6 +91,11 @@ def of_lines(lines, where, *, level="word", min_count=1, max_length=32):
         name: _fitting([tokenize(line, level=level) for line in own], max_length, where) for name, own in lines.items()
     }
     parts |= split(parts["train"], [name for name in ("test", "valid") if name not in parts], where=where)
+    rows = sum(map(len, parts.values()))
+    remedy = f"lower config.data.tokens.max_length, which is {max_length}"
+    files.check_memory(
+        f"{where}: {rows} sentences in rows of {max_length + 1} tokens", 4 * rows * (max_length + 1), remedy
+    )
     words = vocabulary(parts["train"], level=level, min_count=min_count, where=where)
     ids = {name: np.stack([words.encode(s, max_length + 1) for s in sentences]) for name, sentences in parts.items()}
     return ids, words

@@ -13,7 +13,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 
 from vae_jax.core import first_line
-from vae_jax.training.workdir import config_differences
+from vae_jax.training.workdir import config_differences, finite
 
 ATTEMPTS = 5  # at reading a folder from which a run that trains removes old checkpoints meanwhile
 
@@ -60,34 +60,43 @@ class Checkpoints:
             enable_async_checkpointing=not self._read_only,
             best_fn=best.get_metric_fn,
         )
-        try:
-            return ocp.CheckpointManager(self.directory, options=options)
-        except (jax.errors.JaxRuntimeError, MemoryError):
-            raise
-        except Exception as error:
-            damaged = [step for step in self._steps() if not self._has_whole_metrics(step, error)]
-            if not damaged:
-                reason = first_line(error)
-                raise ValueError(f"the checkpoints under {self.directory} cannot be listed ({reason})") from error
+        if damaged := self._damaged_metrics():
             if self._read_only:
                 logging.warning("damaged checkpoints under %s: steps %s", self.directory, damaged)
                 options.lightweight_initialize = True  # without the metrics: no step is then known to be the best
+            else:
+                self._set_aside(damaged)
+        for attempt in range(ATTEMPTS):
+            try:
                 return ocp.CheckpointManager(self.directory, options=options)
-            self._set_aside(damaged)
-            return ocp.CheckpointManager(self.directory, options=options)
+            except FileNotFoundError:  # a run that trains has removed one of them meanwhile
+                if attempt == ATTEMPTS - 1:
+                    raise
+
+    def _damaged_metrics(self) -> list[int]:
+        """The steps whose metrics are no {"bound": number}, the same for every process of a run: the first looks."""
+        steps = [] if jax.process_index() or not self.directory.is_dir() else self._steps()
+        damaged = [step for step in steps if not self._has_whole_metrics(step)]
+        if jax.process_count() > 1:
+            number = int(multihost_utils.broadcast_one_to_all(np.array(len(damaged))))
+            padded = np.array(damaged if damaged else [0] * max(1, number))
+            damaged = multihost_utils.broadcast_one_to_all(padded).tolist()[:number]
+        return damaged
 
     def _steps(self):
         return sorted(int(path.name) for path in self.directory.iterdir() if path.name.isdecimal())
 
-    def _has_whole_metrics(self, step, error):
-        file = self.directory / str(step) / "metrics" / "metrics"
+    def _has_whole_metrics(self, step):
         try:
-            return not file.exists() or isinstance(json.loads(file.read_text()), dict)
-        except ValueError:
+            metrics = json.loads((self.directory / str(step) / "metrics" / "metrics").read_text())
+            float(metrics["bound"])
+            return True
+        except FileNotFoundError:  # without metrics, or removed by a run that trains
+            return True
+        except (ValueError, KeyError, TypeError):
             return False
-        except OSError:
-            self._check_readable(step, error)
-            raise
+        except OSError as error:
+            raise self._unreadable(step, error) from error
 
     def save(self, step: int, tree, record: dict, *, bound=None):
         """Write `tree` and `record` under `step`, in the background; `bound` (nats) ranks it among the others. A step
@@ -98,13 +107,13 @@ class Checkpoints:
         arrays = _raw(tree)
         if jax.default_backend() == "cpu":
             arrays = _copied(arrays)  # Orbax would read, later, the very memory that is donated to the next step
-        record = {**record, "checksum": _checksum(arrays), "made_by": self._made_by, "layout": _layout()}
+        record = {**finite(record), "checksum": _checksum(arrays), "made_by": self._made_by, "layout": _layout()}
         args = self._ocp.args
         with self._errors_explained():
             self._manager.save(
                 step,
                 args=args.Composite(tree=args.StandardSave(arrays), record=args.JsonSave(record)),
-                metrics=None if bound is None else {"bound": float(bound)},
+                metrics=None if bound is None or not np.isfinite(bound) else {"bound": float(bound)},
             )
 
     def restore(self, like, *, step=None):
@@ -116,14 +125,11 @@ class Checkpoints:
         where one was made with another config or from other data. Raises `OSError` for one whose files cannot be read
         now (permission, a lost disk): it may be whole.
         """
-        for attempt in range(ATTEMPTS):
-            try:
+        for _ in range(ATTEMPTS - 1):
+            with contextlib.suppress(_Gone):
                 return self._restore(like, step)
-            except _Gone:
-                if attempt == ATTEMPTS - 1:
-                    raise
-                self._manager.reload()
-        raise AssertionError
+            self._manager.reload()
+        return self._restore(like, step)
 
     def _restore(self, like, step):
         steps = sorted(self._manager.all_steps(), reverse=True)
@@ -135,9 +141,7 @@ class Checkpoints:
         problems = []
         for number in steps:
             try:
-                record = self._read_record(number)
-                self._check_made_by(number, record)
-                tree = self._read(number, like, record)
+                record, tree = self._read_twice(number, like)
                 for problem in problems:
                     logging.warning("a damaged checkpoint is passed over: %s", problem)
                 return number, tree, {k: v for k, v in record.items() if k not in ("checksum", "made_by", "layout")}
@@ -146,6 +150,11 @@ class Checkpoints:
             except Exception as error:  # Orbax raises as many kinds as there are ways to damage a folder
                 self._check_readable(number, error)
                 problems.append(f"step {number}: {first_line(error)}")
+        if problems and step is not None:
+            raise ValueError(
+                f"the checkpoint of {problems[0]}, under {self.directory}, is damaged; there are "
+                f"{sorted(self._manager.all_steps())}"
+            )
         if problems:
             raise ValueError(
                 f"all {len(problems)} checkpoints under {self.directory} are damaged; nothing was removed. Restore one "
@@ -183,6 +192,19 @@ class Checkpoints:
         with self._errors_explained():
             self._manager.wait_until_finished()
             self._manager.close()
+
+    def _read_twice(self, step, like):
+        """The record and the tree of a checkpoint. A failure that a second look does not show was a moment's."""
+        for attempt in (1, 2):
+            try:
+                record = self._read_record(step)
+                self._check_made_by(step, record)
+                return record, self._read(step, like, record)
+            except (jax.errors.JaxRuntimeError, MemoryError, _Other):
+                raise
+            except Exception:
+                if attempt == 2 or not (self.directory / str(step)).is_dir():
+                    raise
 
     def _read_record(self, step) -> dict:
         args = self._ocp.args
@@ -230,13 +252,16 @@ class Checkpoints:
         else:
             problem = _first_unreadable(folder)
         if problem is not None:
-            reason = os.strerror(problem.errno) if problem.errno else problem
-            raise OSError(
-                f"the checkpoint of step {step} under {self.directory} cannot be read now: {reason}; nothing was "
-                "changed. Mend that and run the same command again"
-            ) from error
+            raise self._unreadable(step, problem) from error
         if not folder.is_dir():
             raise _Gone(f"the checkpoint of step {step} under {self.directory} has been removed meanwhile") from error
+
+    def _unreadable(self, step, problem) -> OSError:
+        reason = os.strerror(problem.errno) if problem.errno else problem
+        return OSError(
+            f"the checkpoint of step {step} under {self.directory} cannot be read now: {reason}; nothing was changed. "
+            "Mend that and run the same command again"
+        )
 
     @contextlib.contextmanager
     def _errors_explained(self):

@@ -82,7 +82,7 @@ def fit(
     restored = checkpoints.restore((state, best)) if checkpoints else None
     if restored:
         step, (state, best), record = restored
-        record = {name: np.asarray(value) for name, value in record.items()}
+        record = {name: _array(value) for name, value in record.items()}
         checkpoints.set_aside_after(step)
         logging.info("resumed from the checkpoint of step %d", step)
     step, bound = int(np.max(state.step)), None
@@ -286,6 +286,12 @@ def check_options(*, num_steps, log_every, eval_every, checkpoint_every, patienc
     integers(checkpoint_every=checkpoint_every, patience=patience, at_least=0)
 
 
+def _array(value):
+    """A value of a record, or one of each member, as JSON has it: null is a number that is not finite."""
+    array = np.asarray(value)
+    return array.astype(np.float64) if array.dtype == object else array
+
+
 def _worth(valid):
     """What a validation is judged by, nats: the bound; minus the loss, or minus the distortion, where there is none."""
     name = next(name for name in ("bound", "loss", "distortion") if name in valid)
@@ -294,7 +300,7 @@ def _worth(valid):
 
 def _is_best(bound, step, record, alive):
     """Whether `bound` is the best so far; the record remembers it, and how many have not been since."""
-    better = alive & (bound > record["best_bound"])
+    better = alive & (bound > np.nan_to_num(record["best_bound"], nan=-np.inf))
     record["best_bound"] = np.where(better, bound, record["best_bound"])
     record["best_step"] = np.where(better, step, record["best_step"])
     record["stale"] = np.where(better, 0, record["stale"] + alive)

@@ -116,9 +116,13 @@ def parse(text: str) -> dict:
 def check_distinct(axes: dict):
     """Raise `ValueError` where an axis holds a value twice: its members would be one run, counted as several."""
     for path, values in axes.items():
-        for i, value in enumerate(values):
-            if any(value == other and type(value) is type(other) for other in values[:i]):
+        seen = set()
+        for value in values:
+            # Floats share a program as float32: those that are equal there would be one run.
+            known = repr(np.float32(value) if isinstance(value, float) and abs(value) < 1e38 else value)
+            if known in seen:
                 raise ValueError(f"--sweep: {path} holds the value {value!r} twice")
+            seen.add(known)
 
 
 def product(axes: dict) -> list[dict]:

@@ -5,6 +5,7 @@ A file appears whole or not at all, and no file is written through a link.
 
 import contextlib
 import errno
+import fcntl
 import importlib.metadata
 import json
 import math
@@ -19,12 +20,8 @@ from pathlib import Path
 import jax
 from absl import logging
 
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None
-
 FOLDERS = ("checkpoints", "damaged", "figures", "members", "programs", "profile")  # what a run writes, and where
+FILES = ("config.json", "environment.json", "metrics.jsonl", "results.json")
 LOGS = (".log", ".out", ".err")  # what a queue may have put into the folder before the run began
 SAME_RUN = (  # options that change what is measured, shown or kept, but no number of the training
     "eval",
@@ -47,7 +44,7 @@ def open_workdir(path, config: dict) -> Path:
     """Make `path` the folder of `config`, or check that it is.
 
     Of two processes that open a new folder at once with different configs, one is refused. Options in `SAME_RUN` may
-    differ: `config.json` then takes the new values. Raises `ValueError` where the folder holds another config (with
+    differ (`update_config`). Raises `ValueError` where the folder holds another config (with
     every difference), holds files that are not of a run, or cannot be written.
     """
     path = Path(path).expanduser()
@@ -63,6 +60,9 @@ def open_workdir(path, config: dict) -> Path:
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else error
         raise ValueError(f"--workdir {path} cannot be written: {reason}; give another or make room") from error
+    for name in FILES:
+        if os.path.lexists(path / name) and not (path / name).is_file():
+            raise ValueError(f"{path / name} is no regular file, and a run writes a file of this name; move it away")
     for name in FOLDERS:
         if os.path.lexists(path / name) and not (path / name).is_dir():
             raise ValueError(f"{path / name} is a file, and a run needs a folder of this name; move it away")
@@ -72,9 +72,13 @@ def open_workdir(path, config: dict) -> Path:
             f"--workdir {path} holds a run of another config, which stays as it is. Give another --workdir, or undo: "
             + "; ".join(differences)
         )
-    if found != config and not (path / "results.json").exists():
-        write_json(stored, config)
     return path
+
+
+def update_config(path, config: dict):
+    """Let `config.json` take options in `SAME_RUN` that have changed. Only the process that holds the lock may."""
+    if read_config(path) != (config := json.loads(strict_json(config))):
+        write_json(Path(path) / "config.json", config)
 
 
 def read_config(path) -> dict:
@@ -139,8 +143,9 @@ def locked(path):
     """Keep other runs out of the folder `path` while the block runs.
 
     The lock is the kernel's (POSIX record lock on `.lock`): it ends with this process, however that ends. It holds
-    between machines where the file system supports such locks (NFS, Lustre with flock); where it does not, the log
-    says so. Raises `ValueError` that names the other process.
+    between machines where the file system shares such locks (NFS, Lustre with flock). Where it refuses them, the log
+    says so; where it is mounted to keep them on each machine (nolock, local_lock, localflock), nothing can tell.
+    Raises `ValueError` that names the other process.
     """
     path = Path(path).resolve()
     if path in _held:
@@ -155,8 +160,6 @@ def locked(path):
                     f"--workdir {path} is in use by {_holder(descriptor)}; wait for its end, or give another --workdir"
                 ) from None
             logging.warning("%s: this file system has no locks (%s): start one run at a time here", path, error)
-        except AttributeError:
-            logging.warning("%s: this system has no locks: start one run at a time here", path)
         else:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, json.dumps(_this_process()).encode(), 0)
@@ -245,7 +248,9 @@ def strict_json(value) -> str:
 
 
 def read_json(path):
-    """The value in a JSON file. Raises `ValueError` that names the file where it is damaged."""
+    """The value in a JSON file. Raises `ValueError` that names the file where it is damaged, or no regular file."""
+    if not Path(path).is_file():
+        raise ValueError(f"{path} is missing, or is no regular file; restore it, or give another --workdir")
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -267,15 +272,20 @@ def write_json(path, value):
 
 
 def write_text(path, text):
-    """Write `text` in UTF-8, all or nothing. A link at `path` is replaced and not followed."""
+    """`write_bytes` of `text` in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path, content):
+    """Write `content`, all or nothing. A link at `path` is replaced and not followed."""
     path = Path(path)
-    with _temporary(path, text) as temporary:
+    with _temporary(path, content) as temporary:
         os.replace(temporary, path)
 
 
 def _create(path, text):
     """Write a new file, all or nothing. A file that another process has created meanwhile stays as it is."""
-    with _temporary(path, text) as temporary:
+    with _temporary(path, text.encode()) as temporary:
         try:
             os.link(temporary, path)
         except FileExistsError:
@@ -285,13 +295,13 @@ def _create(path, text):
 
 
 @contextlib.contextmanager
-def _temporary(path, text):
-    """A new file beside `path` that holds `text`; removed at the end where it is still there."""
+def _temporary(path, content):
+    """A new file beside `path` that holds `content`; removed at the end where it is still there."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        with open(descriptor, "wb") as file:
+            file.write(content)
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)

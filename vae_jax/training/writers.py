@@ -81,6 +81,8 @@ def read_metrics(path) -> list[dict]:
     Raises `ValueError` that names the line which is not a step's metrics.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is no regular file; move it away")
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
     metrics = []
     for number, line in enumerate(lines, 1):
