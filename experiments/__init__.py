@@ -7,3 +7,7 @@ if sys.argv[:1] == ["-m"] and {"experiments.train", "experiments.sweep"} & set(s
     from vae_jax.training import signals
 
     signals.end_on_signals()
+    try:
+        import jax  # noqa: F401
+    except ValueError as error:  # a variable such as JAX_ENABLE_X64 that JAX cannot read
+        sys.exit(f"error: JAX cannot be set as the environment asks: {error}")

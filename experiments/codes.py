@@ -12,6 +12,7 @@ import functools
 import glob
 import io
 import json
+import os
 from pathlib import Path
 
 import jax
@@ -50,7 +51,7 @@ COLUMNS = {  # title: digits
 @launching.launched
 def main(argv):
     del argv
-    out, rows, planes, radii, first = Path(OUT.value), [], {}, {}, None
+    out, rows, planes, radii, first = Path(OUT.value).expanduser(), [], {}, {}, None
     named = groups(WORKDIRS.value)
     for name, folders in named.items():
         experiment = setup.build_trained(folders[0])  # but for the seed that of all
@@ -107,7 +108,7 @@ def check(experiment, first, folder):
 def groups(patterns) -> dict:
     """{name: the workdirs that differ in nothing but their seed}. Raises `ValueError` where there is none."""
     found = {}
-    for path in sorted({Path(p) for pattern in patterns for p in glob.glob(pattern)}):
+    for path in sorted({Path(p) for pattern in patterns for p in glob.glob(os.path.expanduser(pattern))}):
         config = setup.load_config(path) | {"seed": None}
         found.setdefault(json.dumps(config), []).append(path)
     if not found:

@@ -22,6 +22,7 @@ import functools
 import glob
 import io
 import math
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,7 +35,7 @@ from vae_jax.core import RUNNING, with_code_density
 from vae_jax.data import pipeline, transforms
 from vae_jax.evaluation import likelihood
 from vae_jax.tasks import generate
-from vae_jax.training.workdir import read_json, write_bytes, write_text
+from vae_jax.training.workdir import read_results, write_bytes, write_text
 
 TABLES = flags.DEFINE_list("tables", list(comparisons.TABLES), "Which of experiments/comparisons.py.")
 RUNS = flags.DEFINE_multi_string(  # a member's name may hold a comma
@@ -64,7 +65,7 @@ class Row(NamedTuple):
 @launching.launched
 def main(argv):
     del argv
-    workdir = Path(WORKDIR.value)
+    workdir = Path(WORKDIR.value).expanduser()
     if RUNS.value:
         compare(named(RUNS.value), workdir)
         return
@@ -76,7 +77,7 @@ def main(argv):
         for model, config in comparisons.TABLES[name]().items():
             folders[model] = workdir / name / model.replace(" ", "_").replace(",", "")
             logging.info("table %s: %s", name, model)
-            config.data.path = str(Path(PATH.value) / name) if PATH.value and name != "digits" else ""
+            config.data.path = str(Path(PATH.value).expanduser() / name) if PATH.value and name != "digits" else ""
             run.complete(config.to_dict(), folders[model], figures=False)
         compare(folders, workdir / name)
 
@@ -85,6 +86,7 @@ def named(patterns) -> dict:
     """{name: workdir} of all that `patterns` match, each workdir once, by the last part of its path where no other has
     the same, else by the whole of it.
     """
+    patterns = [os.path.expanduser(pattern) for pattern in patterns]
     paths = [Path(path) for pattern in patterns for path in sorted(glob.glob(pattern)) or [pattern]]
     folders = {}
     for path in paths:
@@ -107,8 +109,7 @@ def compare(folders, workdir):
         rows.append(row_of(name, experiment, params, results))
         if rows[-1].log_prob is not None:
             each[name] = log_prob_of_images(folder, experiment, params, results)
-    num_test = experiment.config["eval"]["num_test"] or len(experiment.dataset.test.x)
-    test = f"{experiment.dataset.name}, {num_test} test images"
+    test = f"{experiment.dataset.name}, {results['test/num_examples']} test images"
     workdir.mkdir(parents=True, exist_ok=True)
     table = markdown(rows, not_worse(rows, each))
     write_text(workdir / "table.md", table + "\n")
@@ -236,8 +237,7 @@ def check_mass(name, experiment):
 
 def results_of(folder) -> dict:
     """results.json. Raises `ValueError` for a run that has not come to its end."""
-    path = folder / "results.json"
-    results = read_json(path) if path.exists() else {}
+    results = read_results(folder) if (folder / "results.json").exists() else {}
     if not results or results.get("train/diverged"):
         raise ValueError(f"{folder} is {'diverged' if results else 'not complete: run its experiments.train again'}")
     return results

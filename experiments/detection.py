@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 from experiments import pictures, setup
+from vae_jax.core import numbers
 from vae_jax.data import pipeline, sources, transforms
 from vae_jax.distributions import num_levels
 from vae_jax.evaluation import probes
@@ -35,6 +36,7 @@ def measure(folder, name, path=None, *, num_images, num_samples, num_steps, lear
     regret's fit of q(z|x). Writes outliers.json and figures/outliers.png there.
     Raises `ValueError` or `OSError` where there are no such images, and where the model allows no score.
     """
+    numbers(learning_rate=learning_rate, above=0)
     began, folder = time.perf_counter(), Path(folder).expanduser()
     experiment = setup.build_trained(folder)
     title, unlike = _outliers(experiment, name, path)

@@ -16,6 +16,7 @@ import numpy as np
 from absl import app, flags
 
 from experiments import launching, setup
+from vae_jax.core import numbers
 from vae_jax.evaluation import annealed, likelihood
 from vae_jax.training import workdir
 
@@ -32,6 +33,7 @@ COUNTS = (5, 50, 500)
 @launching.launched
 def main(argv):
     del argv
+    numbers(step_size=STEP_SIZE.value, above=0)
     folder = Path(WORKDIR.value).expanduser()
     experiment = setup.build_trained(folder)
     params = setup.restore(folder, experiment, mesh=experiment.mesh).params

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import jax
 from absl import flags, logging
+from ml_collections import ConfigDict
 
 from experiments import processes, streams
 from vae_jax.core import first_line
@@ -65,12 +66,21 @@ def in_words(error) -> str:
         return f"--config: {text.splitlines()[-1].strip()}"
     if isinstance(error, ValueError | OSError | Diverged):
         return " ".join(text.split())
+    if isinstance(error, RuntimeError) and ("home directory" in text or "Symlink loop" in text):  # of pathlib
+        return f"a path cannot be followed: {text}; give another"
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
         return (
             f"out of memory ({first_line(error)}); lower config.data.batch_size, config.data.memory_limit or "
             "the size of the model"
         )
     return f"{first_line(error)} (a fault of the program or of a library; --verbosity=1 shows where)"
+
+
+def config_of(flag) -> dict:
+    """The config of a flag, as a dict. Raises `ValueError` where its file makes something else."""
+    if not isinstance(flag.value, ConfigDict):
+        raise ValueError(f"--config: get_config() must return a ConfigDict, and returned a {type(flag.value).__name__}")
+    return flag.value.to_dict()
 
 
 def _check_devices():

@@ -22,9 +22,9 @@ def complete(config, folder, *, profile=False, figures=True) -> dict:
     """
     folder = Path(folder).expanduser()
     results_file = folder / "results.json"
+    checking.check_config(config)
     if _agreed(results_file.exists()):
         return _completed(config, workdir.open_workdir(folder, config))
-    checking.check_config(config)
     if config.get("start_from") and Path(config["start_from"]).expanduser().resolve() == folder.resolve():
         raise ValueError(f"config.start_from: {config['start_from']} is the workdir of this very run; give another")
     experiment = setup.build(config)  # what is refused leaves no folder to be undone
@@ -58,14 +58,15 @@ def _agreed(value: bool) -> bool:
 def _completed(config, folder):
     """The results that are there. The options of `eval` may have changed since: the log says what to do then."""
     logging.info("%s is complete; remove it to train anew, or draw it with experiments.evaluate", folder)
-    measured = workdir.read_config(folder).get("eval", {})
+    measured = workdir.read_config(folder).get("eval")
+    measured = measured if isinstance(measured, dict) else {}
     if changed := [f"--{name}={value}" for name, value in config["eval"].items() if measured.get(name) != value]:
         logging.warning(
             "these results were measured with other options of config.eval; for new ones run "
             "python -m experiments.evaluate --workdir=%s %s",
             *(folder, " ".join(changed)),
         )
-    return workdir.read_json(folder / "results.json")
+    return workdir.read_results(folder)
 
 
 def train(experiment, folder, *, profile=False) -> loop.Fit:

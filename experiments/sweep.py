@@ -36,11 +36,16 @@ def main(argv):
     del argv
     if processes.several():
         raise ValueError("a sweep is one process: start several with a part of the --sweep and a --workdir each")
-    config, axes = CONFIG.value.to_dict(), sweep.parse(SWEEP.value)
+    config, axes = launching.config_of(CONFIG), sweep.parse(SWEEP.value)
     if MEMBERS.value < 0:
         raise ValueError(f"--members_per_program must be at least 1, or 0 for as many as pay; got {MEMBERS.value}")
     axes = {path: [setup.as_in_config(config, path, v) for v in values] for path, values in axes.items()}
     sweep.check_distinct(axes)
+    if same := [path for path in axes if path in workdir.SAME_RUN or path.split(".")[0] in workdir.SAME_RUN]:
+        raise ValueError(
+            f"--sweep: {same[0]} changes no number of the training, so its members would be one run; to "
+            "measure a run with other options use experiments.evaluate"
+        )
     name = setup.run_name(config_flags.get_config_filename(flags.FLAGS["config"]))
     experiment = setup.build(config)
     _check_members(experiment, config, axes)  # what is refused leaves no folder to be undone

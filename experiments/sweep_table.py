@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from experiments import pictures, setup
-from vae_jax.training.workdir import read_json
+from vae_jax.training.workdir import read_results
 from vae_jax.training.writers import read_metrics
 
 COLUMNS = {  # of the table of a sweep, where a member has them
@@ -30,7 +30,7 @@ def by_setting(folders, axes) -> list[dict]:
         members.setdefault(json.dumps(setting), []).append(folder)
     rows = []
     for setting, own in members.items():
-        results = [read_json(folder / "results.json") for folder in own]
+        results = [read_results(folder) for folder in own]
         whole = [r for r in results if not r.get("train/diverged")]
         row = {
             "setting": json.loads(setting),

@@ -23,7 +23,7 @@ def main(argv):
     del argv
     name = config_flags.get_config_filename(flags.FLAGS["config"])
     workdir = Path(WORKDIR.value or Path("runs") / setup.run_name(name))
-    results = run.complete(CONFIG.value.to_dict(), workdir, profile=PROFILE.value)
+    results = run.complete(launching.config_of(CONFIG), workdir, profile=PROFILE.value)
     if processes.is_first():
         print(f"\n{report.table(results)}\nfigures in {workdir / 'figures'}, numbers in {workdir / 'results.json'}")
 

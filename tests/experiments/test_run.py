@@ -14,7 +14,6 @@ from vae_jax.data import idx, sources, text
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.training import workdir
 
-
 SPLITS = ("train", "valid", "test")
 
 

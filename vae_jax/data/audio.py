@@ -23,6 +23,8 @@ HELD_OUT = 20  # one file (window of an array, stretch of a single recording) of
 SILENT = 2**15 / 1000  # 60 dB below the loudest there can be
 SUFFIXES = (".wav", ".flac", ".ogg")
 RATES = (100, 768_000)  # samples a second that a file may have: others are damage, and resampling them takes for ever
+LOUDEST = 2.0  # a decoder may overshoot full scale a little; beyond, the scale is another one
+FINEST = 200_000  # steps of the finer grid to one of the common rate: beyond, resampling takes minutes
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE  # formats of .wav
 WAV_FORMATS = {2: "ADPCM", 6: "A-law", 7: "µ-law", 17: "IMA ADPCM"}
 UNKNOWN_LENGTH = 2**31 - 2**16  # and more, for a file that is shorter: its writer did not know the length
@@ -78,6 +80,8 @@ def load(path=None, *, sample_rate=8000, length=4000, companding="mu_law", label
     for name, value in (("sample_rate", sample_rate), ("length", length)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
+    if not RATES[0] <= sample_rate <= RATES[1]:
+        raise ValueError(f"sample_rate must be between {RATES[0]} and {RATES[1]}, got {sample_rate}")
     if path is None:
         if sample_rate != synthetic.VOWEL_RATE:
             raise ValueError(
@@ -116,11 +120,19 @@ def read(path, sample_rate):
     if x.ndim == 2:
         logging.info("%s: %d channels averaged", path, x.shape[1])
         x = x.mean(axis=1)
+    if (peak := np.abs(x).max()) > LOUDEST:
+        raise ValueError(
+            f"{path}: its samples reach {peak:g}, and floats must lie in [-1, 1]: scale them, or store integers"
+        )
+    if peak > 1:
+        logging.warning("%s: %d samples above full scale (%g at most) are clipped", path, np.sum(np.abs(x) > 1), peak)
+    common = gcd(rate, sample_rate)
+    if max(rate, sample_rate) // common > FINEST:
+        raise ValueError(f"{path}: {rate} samples a second and {sample_rate} have too small a common part to resample")
     if rate != sample_rate:
         from scipy.signal import resample_poly
 
         logging.info("%s: resampled from %d to %d a second", path, rate, sample_rate)
-        common = gcd(rate, sample_rate)
         x = resample_poly(x, sample_rate // common, rate // common)
     return np.clip(np.round(x * 2**15), -(2**15), 2**15 - 1).astype(np.int16)
 

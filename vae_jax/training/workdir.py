@@ -12,6 +12,7 @@ import math
 import os
 import platform
 import socket
+import stat
 import sys
 import tempfile
 import time
@@ -22,6 +23,7 @@ from absl import logging
 
 FOLDERS = ("checkpoints", "damaged", "figures", "members", "programs", "profile")  # what a run writes, and where
 FILES = ("config.json", "environment.json", "metrics.jsonl", "results.json")
+RESULTS = ("train/steps", "train/seconds", "test/num_examples")  # numbers that all results have
 LOGS = (".log", ".out", ".err")  # what a queue may have put into the folder before the run began
 SAME_RUN = (  # options that change what is measured, shown or kept, but no number of the training
     "eval",
@@ -48,6 +50,8 @@ def open_workdir(path, config: dict) -> Path:
     every difference), holds files that are not of a run, or cannot be written.
     """
     path = Path(path).expanduser()
+    if not str(path).strip() or "\0" in str(path) or not str(path).isprintable():
+        raise ValueError(f"--workdir {str(path)!r} is no name of a folder: give letters that can be printed")
     config = json.loads(strict_json(config))  # tuples become lists, as in the file
     stored = path / "config.json"
     try:
@@ -84,7 +88,7 @@ def update_config(path, config: dict):
 def read_config(path) -> dict:
     """The config in the folder `path`. Raises `ValueError` where `config.json` is missing or is not a config."""
     stored = Path(path).expanduser() / "config.json"
-    if not stored.is_file():
+    if not os.path.lexists(stored):
         raise ValueError(f"{stored} does not exist: --workdir must be a folder that experiments.train has written")
     config = read_json(stored)
     if not isinstance(config, dict) or not isinstance(config.get("data"), dict) or "family" not in config:
@@ -93,6 +97,16 @@ def read_config(path) -> dict:
             "give another --workdir"
         )
     return config
+
+
+def read_results(path) -> dict:
+    """The results in the folder `path`. Raises `ValueError` where `results.json` does not hold those of a run."""
+    file = Path(path) / "results.json"
+    results = read_json(file)
+    whole = isinstance(results, dict) and all(isinstance(results.get(name), int | float) for name in RESULTS)
+    if not whole and not (isinstance(results, dict) and results.get("train/diverged")):
+        raise ValueError(f"{file} does not hold the results of a run; remove it, and run the same command again")
+    return results
 
 
 def config_differences(old: dict, new: dict, prefix=""):
@@ -150,8 +164,14 @@ def locked(path):
     path = Path(path).resolve()
     if path in _held:
         raise ValueError(f"--workdir {path} is in use by this very process")
-    descriptor = os.open(path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
     try:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        descriptor = os.open(path / ".lock", flags, 0o666)
+    except OSError as error:
+        raise ValueError(f"{path / '.lock'} cannot be opened ({os.strerror(error.errno)}); remove it") from error
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError(f"{path / '.lock'} is no regular file; remove it")
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -218,7 +238,7 @@ def record_environment(path):
         raise ValueError(f"{file} is not a list of environments; remove it to go on")
     there = starts[-1] if starts else here
     changed = {name: (there.get(name), value) for name, value in here.items() if there.get(name) != value}
-    if random := [name for name in RANDOM if name in changed]:
+    if random := [name for name in RANDOM if name in changed and name in there]:
         name = random[0]
         raise ValueError(
             f"{path} was trained with {name}={changed[name][0]} and would go on with {name}={changed[name][1]}, which "

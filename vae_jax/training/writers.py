@@ -89,7 +89,7 @@ def read_metrics(path) -> list[dict]:
         try:
             values = {name: np.nan if value is None else value for name, value in json.loads(line).items()}
             metrics.append({**values, "step": int(values["step"])})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             if number < len(lines):
                 raise ValueError(f"{path}, line {number}: not the metrics of a step ({error})") from error
     return metrics
