@@ -60,8 +60,6 @@ def _config(*, seed, family, model, data, train, eval, learner=None, optimizer=N
         _words(**{"learner.name": learner["name"]})
     if optimizer is not None:
         _dicts(optimizer=optimizer)
-    elif learner is None or learner.get("name") not in ("counting", "em", "whole_data"):
-        raise BadOption("optimizer is missing: a dict with a 'name' and a 'learning_rate'")
     if mesh is not None:
         core.call(_mesh, mesh, where="config.mesh")
 

@@ -35,7 +35,7 @@ from vae_jax.core import RUNNING, with_code_density
 from vae_jax.data import pipeline, transforms
 from vae_jax.evaluation import likelihood
 from vae_jax.tasks import generate
-from vae_jax.training.workdir import read_results, write_bytes, write_text
+from vae_jax.training.workdir import RESULTS, read_results, write_bytes, write_text
 
 TABLES = flags.DEFINE_list("tables", list(comparisons.TABLES), "Which of experiments/comparisons.py.")
 RUNS = flags.DEFINE_multi_string(  # a member's name may hold a comma
@@ -237,7 +237,7 @@ def check_mass(name, experiment):
 
 def results_of(folder) -> dict:
     """results.json. Raises `ValueError` for a run that has not come to its end."""
-    results = read_results(folder) if (folder / "results.json").exists() else {}
+    results = read_results(folder, RESULTS) if (folder / "results.json").exists() else {}
     if not results or results.get("train/diverged"):
         raise ValueError(f"{folder} is {'diverged' if results else 'not complete: run its experiments.train again'}")
     return results

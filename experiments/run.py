@@ -66,7 +66,7 @@ def _completed(config, folder):
             "python -m experiments.evaluate --workdir=%s %s",
             *(folder, " ".join(changed)),
         )
-    return workdir.read_results(folder)
+    return workdir.read_results(folder, workdir.RESULTS)
 
 
 def train(experiment, folder, *, profile=False) -> loop.Fit:

@@ -127,6 +127,8 @@ def _model_and_learner(config, dataset):
         return model, core.build(learners, learner, model, dataset.train.x, where="config.learner")
     if model.fit:
         raise ValueError(f"config.learner.name {learner['name']!r}: {config['family']!r} is fitted by 'whole_data'")
+    if "optimizer" not in config:
+        raise ValueError("config.optimizer is missing: a dict with a 'name' and a 'learning_rate'")
     options = dict(config["optimizer"])
     kept = {name: options.pop(name) for name in ("average_decay", "skip_above") if name in options}
     optimizer = call(gradient.optimizer, options, where="config.optimizer")

@@ -121,7 +121,8 @@ def test_wav_of_telephony_is_read_by_soundfile(tmp_path, subtype, name, monkeypa
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT", "ULAW"])
 def test_a_wav_whose_writer_did_not_know_its_length(tmp_path, size, subtype, caplog):
     soundfile = pytest.importorskip("soundfile")
-    soundfile.write(tmp_path / "whole.wav", noise(1000), RATE, subtype=subtype)
+    sound = noise(1000) / 2.0**15 if subtype == "FLOAT" else noise(1000)
+    soundfile.write(tmp_path / "whole.wav", sound, RATE, subtype=subtype)
     data = bytearray((tmp_path / "whole.wav").read_bytes())
     at = data.index(b"data") + 4
     data[4:8] = struct.pack("<I", min(size + at - 4, 2**32 - 1))
@@ -265,3 +266,21 @@ def test_vowels_resound_at_their_formants():
     power = np.abs(np.fft.rfft(pcm, axis=1)) ** 2
     share = power[:, 1000:1400].sum(1) / power[:, 100:1400].sum(1)  # of 2,000 to 2,800 Hz: the second formant of i
     assert share[label == 1].min() > 3 * share[label == 2].max()
+
+
+@pytest.mark.parametrize("scale", [1.2, 2**15, 1e30])
+def test_floats_beyond_full_scale_are_said_or_refused(tmp_path, scale, caplog):
+    """A decoder may overshoot a little; integers stored as floats, which clipping makes a square wave, are refused."""
+    wave = np.sin(np.arange(1000) / 5).astype(np.float32)
+    wavfile.write(tmp_path / "x.wav", RATE, wave * np.float32(scale))
+    if scale < 2:
+        assert abs(audio.read(tmp_path / "x.wav", RATE)).max() >= 2**15 - 1 and "above full scale" in caplog.text
+        return
+    with pytest.raises(ValueError, match=r"x\.wav: its samples reach .*floats must lie in \[-1, 1\]"):
+        audio.read(tmp_path / "x.wav", RATE)
+
+
+@pytest.mark.parametrize("rate", [1, 99, 768_001, 10**9])
+def test_a_rate_that_no_recording_has_is_not_asked_for(tmp_path, rate):
+    with pytest.raises(ValueError, match="sample_rate must be between 100 and 768000"):
+        audio.load(tmp_path / "x.wav", sample_rate=rate)

@@ -99,12 +99,15 @@ def read_config(path) -> dict:
     return config
 
 
-def read_results(path) -> dict:
-    """The results in the folder `path`. Raises `ValueError` where `results.json` does not hold those of a run."""
+def read_results(path, needed=()) -> dict:
+    """The results in the folder `path`; unless training diverged, with the numbers `needed`.
+
+    Raises `ValueError` where `results.json` does not hold those of a run.
+    """
     file = Path(path) / "results.json"
     results = read_json(file)
-    whole = isinstance(results, dict) and all(isinstance(results.get(name), int | float) for name in RESULTS)
-    if not whole and not (isinstance(results, dict) and results.get("train/diverged")):
+    known = results if isinstance(results, dict) else {}
+    if not known or not (known.get("train/diverged") or all(isinstance(known.get(n), int | float) for n in needed)):
         raise ValueError(f"{file} does not hold the results of a run; remove it, and run the same command again")
     return results
 
