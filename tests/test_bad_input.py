@@ -397,7 +397,6 @@ WORDS = [
         for key in ("seed", "family", "model", "data", "eval")
     ],
     ("vae_digits", {"optimizer": DELETED}, "config.optimizer is missing"),
-    ("vae_digits", {"train.keep": DELETED}, "config.train: missing key 'keep'"),
     ("vae_digits", {"eval.num_test": DELETED}, "config.eval: missing key 'num_test'"),
     ("vae_digits", {"data.batch_size": DELETED}, "config.data: missing key 'batch_size'"),
     ("vae_digits", {"learner.name": DELETED}, "config.learner: missing key 'name'"),
@@ -425,7 +424,7 @@ def test_a_config_of_another_kind_is_refused(config):
 
 def test_configs_of_earlier_versions_are_still_taken():
     config = smoke("vae_digits", "")
-    for path in ("learner", "start_from", "mesh", "data.leave_out", "data.num_workers"):
+    for path in ("learner", "start_from", "mesh", "data.leave_out", "data.num_workers", "train.keep"):
         config = changed(config, {path: DELETED})
     assert setup.build(json.loads(json.dumps(config))).model.latent
     assert setup.build(changed(config, {"data.max_value": 0})).model.latent

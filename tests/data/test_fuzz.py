@@ -79,7 +79,8 @@ def noise(size):
 
 def soundfile_bytes(path, **options):
     soundfile = pytest.importorskip("soundfile")
-    soundfile.write(path, noise(1500), 8000, **options)
+    scale = 2.0**15 if options.get("subtype") == "FLOAT" else 1  # floats lie in [-1, 1]
+    soundfile.write(path, noise(1500) / scale if scale > 1 else noise(1500), 8000, **options)
 
 
 def npz(path, save):
@@ -159,7 +160,7 @@ def test_dimensions_of_absurd_size(tmp_path):
             if end:
                 data = gzip.compress(data)
             (tmp_path / f"x{end}").write_bytes(data)
-            with pytest.raises(ValueError, match=r"x(\.gz)?: (truncated|too long|wrong magic|no array has|its header)"):
+            with pytest.raises(ValueError, match=r"x(\.gz)?: (truncated|too long|wrong magic|no array has|this needs)"):
                 idx.read(tmp_path / f"x{end}")
 
 

@@ -117,6 +117,7 @@ EXAMPLES = {  # one of each, all its arrays NumPy's
 def test_every_distribution_and_every_bijector_has_an_example():
     functions = {
         "Cached",
+        "check_continuous",
         "check_support",
         "draw",
         "has_closed_form",

@@ -92,5 +92,5 @@ def test_what_cannot_be_relaxed_is_refused():
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
 def test_the_temperature_of_a_head_is_positive(temperature):
-    with pytest.raises(ValueError, match="temperature must be positive"):
+    with pytest.raises(ValueError, match=r"temperature must be (above 0|one finite number, above 0)"):
         heads.relaxed_bernoulli((2,), temperature=temperature)
