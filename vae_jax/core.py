@@ -174,7 +174,7 @@ def probe(schedule) -> list:
     as in a sweep. Raises `TypeError` where it is no function of the step that gives one number.
     """
     with jax.ensure_compile_time_eval():  # also while a model is traced
-        values = jax.jit(jax.vmap(schedule))(PROBED)
+        values = jax.vmap(schedule)(PROBED)  # operation by operation: each is compiled once for all schedules
     if jnp.shape(values) != PROBED.shape:
         raise TypeError(f"want one number at every step, got {jax.tree.map(jnp.shape, values)}")
     if isinstance(values, jax.core.Tracer):
