@@ -176,7 +176,7 @@ def test_names_of_runs_are_short_where_that_is_clear(tmp_path, monkeypatch):
 def test_log_p_of_every_image_is_what_the_results_average(runs, tmp_path, monkeypatch):
     for name in ("gaussian", "softmax"):
         experiment = setup.build_trained(runs / name)
-        results, params = compare.results_of(runs / name), compare.restored(runs / name, experiment)
+        results, params = compare.results_of(runs / name), setup.restore(runs / name, experiment).params
         (runs / name / "log_prob.npy").unlink(missing_ok=True)
         values = compare.log_prob_of_images(runs / name, experiment, params, results)
         assert values.mean() == pytest.approx(results["test/log_prob"], rel=1e-6) and len(values) == 32

@@ -120,7 +120,10 @@ def from_config(spec, q, p, *, build_network):
             options[key] = build_network(value, OWN_NETWORKS[key].outputs, where=f"{where}.{key}")
         elif isinstance(value, dict):
             options[key] = build(schedules, value, where=f"{where}.{key}")
+    needed = [p.name for p in inspect.signature(equation).parameters.values() if p.default is p.empty]
     try:
+        if none := [key for key in options if key in needed and options[key] is None]:
+            raise BadOption(f"{none[0]} must be given: {name} does not work without it")
         check_values(name, options)
     except BadOption as error:
         raise ValueError(f"{where}.{error}") from error
