@@ -27,7 +27,7 @@ def check_config(config):
 
 def check_learner(experiment):
     """Raise `ValueError` where the learner cannot begin or the loss cannot be computed; only shapes are traced."""
-    model, learner, size = experiment.model, experiment.learner, experiment.stream.batch_size
+    model, learner = experiment.model, experiment.learner
     if model.fit:
         return  # on the host, when the run begins
     turns = experiment.config.get("learner", {}).get("name") in ("aggressive", "alternating")
@@ -37,9 +37,8 @@ def check_learner(experiment):
         state = learner.init(key, batch)
         return learner.step(state, batch) if turns else model.loss(learner.params(state), key_loss, batch, 0)
 
-    batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), experiment.split("valid"))
     try:
-        jax.eval_shape(first_step, jax.random.key(0), batch)
+        jax.eval_shape(first_step, jax.random.key(0), experiment.batch_shapes())
     except BadOption as error:
         raise ValueError(f"config.model.{error}") from error
     except (TypeError, OverflowError, MemoryError) as error:
@@ -61,7 +60,7 @@ def _config(*, seed, family, model, data, train, eval, learner=None, optimizer=N
     if optimizer is not None:
         _dicts(optimizer=optimizer)
     if mesh is not None:
-        core.call(_mesh, mesh, where="config.mesh")
+        _dicts(mesh=mesh)
 
 
 def _data(
@@ -111,13 +110,6 @@ def _train(*, num_steps, log_every, eval_every, checkpoint_every, patience, max_
 def _eval(*, num_samples, num_test):
     integers(num_samples=num_samples)
     integers(num_test=num_test, at_least=0)
-
-
-def _mesh(*, data=-1, model=1):
-    integers(data=data, at_least=-1)
-    integers(model=model)
-    if data == 0:
-        raise BadOption("data must be at least 1, or -1 for as many devices as there are, got 0")
 
 
 def _options(options, name, *, words, counts):

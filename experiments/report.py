@@ -111,7 +111,7 @@ def training(experiment, record, members=1) -> dict:
     steps and images the run's own, FLOP/s those of all together.
     """
     seconds, steps, batch_size = record["seconds"], record["steps"], experiment.stream.batch_size
-    batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct((batch_size, *a.shape[1:]), a.dtype), experiment.split("valid"))
+    batch = experiment.batch_shapes()
     state = loop.state_shapes(experiment.learner, experiment.stream)
     cut = lambda length: batch | {"x": jax.ShapeDtypeStruct((batch_size, length), batch["x"].dtype)}  # noqa: E731
     batches = [cut(length) for length in experiment.stream.lengths] or [batch]

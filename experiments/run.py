@@ -51,7 +51,7 @@ def complete(config, folder, *, profile=False, figures=True) -> dict:
 
 
 def _agreed(value: bool) -> bool:
-    """What the first of several processes has found: if they differed, one would wait for the others for ever."""
+    """Return the `value` of the first process in all processes. If they differed, one would wait for ever."""
     return bool(multihost_utils.broadcast_one_to_all(np.array(value))) if jax.process_count() > 1 else value
 
 

@@ -39,9 +39,15 @@ class Experiment(NamedTuple):
         context = self.config["data"]["context"]
         return pipeline.fixed_split(self.dataset, name, transform=self.transform, context=context)
 
+    def batch_shapes(self) -> dict:
+        """Shapes and types of a training batch; nothing is computed."""
+        shapes = jax.eval_shape(lambda feed: self.stream.batch(feed, jnp.int32(0), 0), self.stream.feed(0, 1))
+        size = self.stream.batch_size  # of several processes, each reads its rows only
+        return jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), shapes)
+
 
 def build(config: dict, dataset=None) -> Experiment:
-    """Everything that `config` (a plain dict) names; `dataset`, where given, is that of `config.data`, read before.
+    """Build everything that `config` (a plain dict) names. `dataset` is that of `config.data` if it was read before.
 
     Raises `ValueError` that names the key to mend.
     """
@@ -72,9 +78,10 @@ def build(config: dict, dataset=None) -> Experiment:
     experiment = Experiment(config, dataset, transform, model, learner, stream, key, mesh)
     checking.check_learner(experiment)
     if (density := likelihood_shapes(experiment)) is not None:
-        check_support(density, experiment.split("valid")["x"])
-        if not is_mass(experiment) and not (model.latent and model.latent.prior is None):
-            check_continuous(density, experiment.split("valid")["x"])
+        valid = experiment.split("valid")["x"]
+        check_support(density, valid)
+        if not _is_mass(density, transform) and not (model.latent and model.latent.prior is None):
+            check_continuous(density, valid)
     return experiment
 
 
@@ -194,10 +201,7 @@ def build_trained(folder) -> Experiment:
 
 
 def made_by(config, data) -> dict:
-    """What every checkpoint of a run says of its origin, and what a checkpoint is compared with when it is read.
-
-    `data` is the `fingerprint` of the data set.
-    """
+    """The origin of a run: stored in every checkpoint, and compared when one is read. `data` is a `fingerprint`."""
     return {"config": json.loads(workdir.strict_json(config)), "data": data}
 
 
@@ -280,7 +284,7 @@ def _transform(name):
 
 def likelihood_shapes(experiment):
     """p(x|z), or p(x) where the model has it, as shapes: nothing is compiled. None where there is neither."""
-    model, size = experiment.model, experiment.stream.batch_size  # a family may start from the examples of a batch
+    model = experiment.model
     if model.latent is None and model.density is None:
         return None
 
@@ -292,8 +296,7 @@ def likelihood_shapes(experiment):
         z = model.latent.posterior(params, jax.tree.map(lambda a: a[0], batch["x"]), context).mean()
         return model.latent.likelihood(params, z, context)
 
-    batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), experiment.split("valid"))
-    return jax.eval_shape(likelihood, jax.random.key(0), batch)
+    return jax.eval_shape(likelihood, jax.random.key(0), experiment.batch_shapes())
 
 
 def is_mass(experiment) -> bool:
@@ -301,10 +304,12 @@ def is_mass(experiment) -> bool:
 
     A density of dequantised levels bounds their probability; the density of real numbers has no such meaning.
     """
-    likelihood = likelihood_shapes(experiment)
-    if likelihood is None or experiment.transform is transforms.dequantize:
-        return True
-    return num_levels(likelihood.support) is not None
+    density = likelihood_shapes(experiment)
+    return density is None or _is_mass(density, experiment.transform)
+
+
+def _is_mass(density, transform):
+    return transform is transforms.dequantize or num_levels(density.support) is not None
 
 
 def levels_offset(config, dataset) -> float:

@@ -560,7 +560,7 @@ SCHEDULES = [
     ({"name": "exponential_decay", "init_value": 1.0, "decay_rate": -0.5, "transition_steps": 1}, "must be at least 0"),
     (
         {"name": "piecewise_constant_schedule", "init_value": 1.0, "boundaries_and_scales": {"x": 1.0}},
-        "want steps as keys",
+        "its keys must be steps",
     ),
     (
         {"name": "piecewise_constant_schedule", "init_value": 1.0, "boundaries_and_scales": {"5": -1}},
@@ -789,9 +789,6 @@ def test_every_numeric_key_is_fuzzed():
     assert len(PATHS) > 100
 
 
-ALLOCATED = ("data.audio.length", "data.tokens.max_length")  # the rows of a data set, which are made at once
-
-
 def outcome(config, path, step=False):
     """None where the config can be trained, else the one line of the error, which names the key."""
     try:
@@ -820,7 +817,6 @@ def fuzzed(max_examples):
 @fuzzed(120)
 @hypothesis.given(path=st.sampled_from(sorted(PATHS)), value=NUMBER)
 def test_any_value_at_any_numeric_key_gives_one_line_or_a_run(path, value, images):
-    hypothesis.assume(path not in ALLOCATED or value != 10**9)
     outcome(changed(smoke(PATHS[path], images), {path: value}), path)
 
 
@@ -832,7 +828,6 @@ def test_many_values_at_every_numeric_key_give_one_line_or_a_run(path, images):
     @fuzzed(40)
     @hypothesis.given(value=NUMBER)
     def check(value):
-        hypothesis.assume(path not in ALLOCATED or value != 10**9)
         outcome(changed(config, {path: value}), path, step=True)
 
     check()

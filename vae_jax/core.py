@@ -139,12 +139,13 @@ def numbers(*, above=None, at_least=None, below=None, at_most=None, **options):
 
 def integers(*, at_least=1, at_most=INT_MAX, **options):
     """Raise `BadOption` unless every option is a whole number within the bounds. 3.0 and True are not."""
-    bounds = _Bounds(at_least=at_least, at_most=at_most if at_most < MANY else None)
+    lower, both = _Bounds(at_least=at_least), _Bounds(at_least=at_least, at_most=at_most)
+    bounds = both if at_most < MANY else lower  # a bound of int32 helps nobody who gave a small number
     for name, value in options.items():
         if isinstance(value, bool) or not isinstance(value, int | np.integer):
             raise BadOption(f"{name} must be a whole number{bounds.more()}, got {shown(value)}")
         bounds.check(name, value)
-        _Bounds(at_least=at_least, at_most=at_most).check(name, value)
+        both.check(name, value)
 
 
 def sizes(*, at_least_one=False, at_most=INT_MAX, **options):
@@ -176,7 +177,7 @@ def probe(schedule) -> list:
     with jax.ensure_compile_time_eval():  # also while a model is traced
         values = jax.vmap(schedule)(PROBED)  # operation by operation: each is compiled once for all schedules
     if jnp.shape(values) != PROBED.shape:
-        raise TypeError(f"want one number at every step, got {jax.tree.map(jnp.shape, values)}")
+        raise TypeError(f"it must give one number at every step, and gives {jax.tree.map(jnp.shape, values)}")
     if isinstance(values, jax.core.Tracer):
         return []
     return list(zip(PROBED.tolist(), np.asarray(values).tolist(), strict=True))
@@ -204,7 +205,7 @@ def one_of(allowed, **options):
 
 
 class _Bounds(NamedTuple):
-    """What a number is compared with; None for no bound."""
+    """The bounds of a number; None for no bound."""
 
     above: float | None = None
     at_least: float | None = None
@@ -243,7 +244,7 @@ def shown(value) -> str:
 
 
 def first_line(error) -> str:
-    """What an exception says, in one line, for the error of a user."""
+    """The type of an exception and the first line of its message, for the error of a user."""
     text = str(error).strip().partition("\n")[0].rstrip(":;, ")[:300]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

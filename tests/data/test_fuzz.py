@@ -131,15 +131,17 @@ def test_a_damaged_set_of_idx_files(tmp_path, name, end):
         images(tmp_path / f"{prefix}-images-idx3-ubyte{end}")
         idx.write(tmp_path / f"{prefix}-labels-idx1-ubyte{end}", np.arange(40, dtype=np.uint8) % 10)
     file = tmp_path / f"{name}{end}"
-    outcomes(file, file.read_bytes(), lambda: sources.load("mnist", str(tmp_path)), 100)
+    counts = outcomes(file, file.read_bytes(), lambda: sources.load("mnist", str(tmp_path)), 100)
+    assert counts["refused"] > 50
 
 
 def test_a_damaged_archive_of_bits(tmp_path):
     rng = np.random.default_rng(0)
     file = tmp_path / "binarized_mnist.npz"
     np.savez(file, **{split: rng.integers(256, size=(6, 98), dtype=np.uint8) for split in sources.SPLITS})
-    outcomes(file, file.read_bytes(), lambda: prepare.packed_bits(file), 200)
-    outcomes(file, file.read_bytes(), lambda: sources.load("binarized_mnist", str(file)), 20)
+    assert outcomes(file, file.read_bytes(), lambda: prepare.packed_bits(file), 200)["refused"] > 100
+    counts = outcomes(file, file.read_bytes(), lambda: sources.load("binarized_mnist", str(file)), 20)
+    assert counts == {"data": 0, "refused": 20}  # another draw must not carry this name
 
 
 def test_a_gz_is_unpacked_up_to_what_its_header_promises(tmp_path):

@@ -158,7 +158,9 @@ def test_a_density_over_the_reals_is_refused_on_any_grid(changes, message, tmp_p
 
 
 def test_continuous_data_are_no_grid():
-    setup.build(config(data__name="four_by_four", data__transform="unit", model__likelihood={"name": "normal"}))
+    data = {"data__name": "four_by_four", "data__transform": "unit"}
+    experiment = setup.build(config(**data, model__likelihood={"name": "normal"}))
+    assert not setup.is_mass(experiment)  # and no bits/dim are printed
 
 
 class TestFingerprint:

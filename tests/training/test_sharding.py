@@ -93,7 +93,7 @@ def test_by_default_as_many_devices_as_divide_the_batch():
         ({"model": 9}, "config.mesh.model must be between 1 and the 8 devices, got 9"),
         ({"model": 0}, "model must be at least 1"),
         ({"data": 8, "model": 2}, "data x model = 8 x 2, and there are 8 devices"),
-        ({"data": 0}, "data x model = 0 x 1"),
+        ({"data": 0}, "data must be at least 1, or -1"),
         ({"data": 5}, "config.data.batch_size = 8 cannot be cut over config.mesh.data = 5"),
     ],
 )

@@ -35,8 +35,10 @@ class TestConfig:
         assert (tmp_path / "config.json").read_bytes() == before
 
     def test_nan_that_an_earlier_version_wrote_is_read(self, tmp_path):
-        (tmp_path / "config.json").write_text(json.dumps(config(optimizer={"learning_rate": float("nan")})))
+        there = json.dumps(config(optimizer={"learning_rate": float("nan")}))
+        (tmp_path / "config.json").write_text(there)
         workdir.open_workdir(tmp_path, config(optimizer={"learning_rate": float("nan")}))
+        assert (tmp_path / "config.json").read_text() == there
 
     @pytest.mark.parametrize("path", workdir.SAME_RUN)
     def test_options_that_change_no_number_of_the_training_make_no_other_run(self, tmp_path, path):
@@ -88,6 +90,7 @@ class TestFolder:
     def test_a_log_that_a_queue_has_put_there_is_none(self, tmp_path):
         (tmp_path / "slurm-1.out").write_text("job 1")
         workdir.open_workdir(tmp_path, CONFIG)
+        assert workdir.read_config(tmp_path)["family"] == "vae"
 
     @pytest.mark.parametrize("name", workdir.FILES[1:])
     @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to(path)])

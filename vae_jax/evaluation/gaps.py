@@ -49,7 +49,7 @@ def _gaps(latent, optimizer, num_steps, num_samples, params, key, data):
 
 
 class Collapse(NamedTuple):
-    """What the codes carry, over N examples, in nats: rate = I_q(x; z) + KL(q(z) || p(z))."""
+    """The information in the codes of N examples, in nats: rate = I_q(x; z) + KL(q(z) || p(z))."""
 
     active_units: int  # dimensions whose mean varies with x, `latents.active_units`
     num_units: int
@@ -69,7 +69,8 @@ def collapse(model, params, key, data) -> Collapse:
     """
     q, prior = latents.posteriors(model, params, data), latents.prior_of(model, params, data)
     rates, information = latents.rate_per_dimension(model, params, data), latents.mutual_information(q, key)
-    least = latents.least_aggregate_kl(q, prior, jax.random.fold_in(key, 1))
+    key_least = jax.random.fold_in(key, len(data["x"]))  # no key of an example: those are the splits 0 .. N-1
+    least = latents.least_aggregate_kl(q, prior, key_least)
     active = latents.active_units(q.mean())
     return diagnose(rates, information, active, num_examples=len(data["x"]), least_aggregate_kl=least)
 
@@ -104,7 +105,7 @@ def _verdict(report, size):
 
 
 def _filling(report, size):
-    """Whether the codes of all data fill the prior, from bounds of KL(q(z) || p(z)) on both sides."""
+    """Say if the codes of all data fill the prior, from bounds of KL(q(z) || p(z)) on both sides."""
     most, least = max(0.0, report.aggregate_kl), report.least_aggregate_kl
     if least is None and not latents.is_capped(report.mutual_information, size):
         least = most  # an estimate, which the limit of log N does not touch

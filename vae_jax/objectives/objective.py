@@ -122,9 +122,7 @@ def from_config(spec, q, p, *, build_network):
             options[key] = build(schedules, value, where=f"{where}.{key}")
     needed = [p.name for p in inspect.signature(equation).parameters.values() if p.default is p.empty]
     try:
-        if none := [key for key in options if key in needed and options[key] is None]:
-            raise BadOption(f"{none[0]} must be given: {name} does not work without it")
-        check_values(name, options)
+        check_values(name, options, needed)
     except BadOption as error:
         raise ValueError(f"{where}.{error}") from error
     check_pair(name, q, p)

@@ -38,8 +38,11 @@ BOUNDS = {  # of the numbers that equations take, and of every value of a schedu
 WORDS = {"kernel": tuple(KERNELS), "kind": KINDS, "sampling": SAMPLINGS}
 
 
-def check_values(objective, options):
-    """Raise `BadOption` for a value, among the `options` of an objective by name, that no equation can take."""
+def check_values(objective, options, needed):
+    """Raise `BadOption` for a value, among the `options` of an objective by name, that no equation can take.
+
+    A running mean may be None, unless it is among the options that the equation needs (`needed`).
+    """
     for name, value in options.items():
         if name in COUNTS:
             integers(**{name: value}, at_least=2 if objective in ("rloo", "vimco") else 1)
@@ -57,7 +60,7 @@ def check_values(objective, options):
         elif callable(value):
             for step, number in probe(value):
                 numbers(**{f"{name}, at step {step},": number}, **BOUNDS[name])
-        elif name in BOUNDS and not (name in RUNNING_MEANS and value is None):
+        elif name in BOUNDS and not (value is None and name in RUNNING_MEANS and name not in needed):
             numbers(**{name: value}, **BOUNDS[name])
     if objective == "renyi" and options["alpha"] == 1:
         raise BadOption("alpha must differ from 1, got 1; the limit is objective 'elbo_sampled_kl'")

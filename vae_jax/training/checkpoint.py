@@ -13,7 +13,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 
 from vae_jax.core import first_line
-from vae_jax.training.workdir import config_differences, finite
+from vae_jax.training.workdir import config_differences, finite, state_settings
 
 ATTEMPTS = 5  # at reading a folder from which a run that trains removes old checkpoints meanwhile
 
@@ -107,7 +107,7 @@ class Checkpoints:
         arrays = _raw(tree)
         if jax.default_backend() == "cpu":
             arrays = _copied(arrays)  # Orbax would read, later, the very memory that is donated to the next step
-        record = {**finite(record), "checksum": _checksum(arrays), "made_by": self._made_by, "layout": _layout()}
+        record = {**finite(record), "checksum": _checksum(arrays), "made_by": self._made_by, "layout": state_settings()}
         args = self._ocp.args
         with self._errors_explained():
             self._manager.save(
@@ -225,9 +225,9 @@ class Checkpoints:
     def _check_made_by(self, step, record):
         """Raise where the checkpoint is of another run. Checkpoints of version 0.1.0 do not say."""
         where = f"the checkpoint of step {step} under {self.directory}"
-        if (layout := record.get("layout", _layout())) != _layout():
+        if (layout := record.get("layout", state_settings())) != state_settings():
             raise _Other(
-                f"{where} was written with {layout} and JAX is set to {_layout()}; set JAX_ENABLE_X64 and "
+                f"{where} was written with {layout} and JAX is set to {state_settings()}; set JAX_ENABLE_X64 and "
                 "JAX_DEFAULT_PRNG_IMPL as they were"
             )
         there, here = record.get("made_by"), self._made_by
@@ -296,11 +296,6 @@ def _first_unreadable(folder):
             except OSError as error:
                 problems.append(error)
     return next((problem for problem in problems if not isinstance(problem, FileNotFoundError)), None)
-
-
-def _layout():
-    """Settings of JAX that decide of which types a state is."""
-    return {"x64": bool(jax.config.jax_enable_x64), "prng_impl": str(jax.config.jax_default_prng_impl)}
 
 
 _copied = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))

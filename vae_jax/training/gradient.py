@@ -114,7 +114,7 @@ def _schedule(spec):
         for option, value in spec.items():
             if isinstance(value, Mapping):
                 if wrong := [step for step in value if not str(step).isdigit()]:
-                    raise BadOption(f"{option}: want steps as keys, got {wrong[0]!r}")
+                    raise BadOption(f"{option}: its keys must be steps, got {wrong[0]!r}")
                 integers(**{f"{option}: each step": int(step) for step in value}, at_least=0)
                 numbers(**{f"{option}.{step}": factor for step, factor in value.items()}, at_least=0)
                 options[option] = {int(step): factor for step, factor in value.items()}

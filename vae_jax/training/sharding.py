@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from vae_jax.core import integers
+from vae_jax.core import BadOption, integers
 
 LARGE = 2**16  # elements from which a parameter is worth cutting: below it, the exchange costs more than the memory
 
@@ -23,6 +23,8 @@ def make_mesh(*, data=-1, model=1, batch_size) -> Mesh:
     available = jax.device_count()
     integers(data=data, at_least=-1)
     integers(model=model)
+    if data == 0:
+        raise BadOption("data must be at least 1, or -1 for as many devices as there are, got 0")
     if model < 1 or model > available:
         raise ValueError(f"config.mesh.model must be between 1 and the {available} devices, got {model}")
     if data == -1:

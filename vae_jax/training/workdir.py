@@ -50,8 +50,9 @@ def open_workdir(path, config: dict) -> Path:
     every difference), holds files that are not of a run, or cannot be written.
     """
     path = Path(path).expanduser()
-    if not str(path).strip() or "\0" in str(path) or not str(path).isprintable():
-        raise ValueError(f"--workdir {str(path)!r} is no name of a folder: give letters that can be printed")
+    name = os.fsencode(path)
+    if not name.strip() or b"\0" in name or name.decode(errors="replace").encode() != name:
+        raise ValueError(f"--workdir {str(path)!r} is not the name of a folder in UTF-8; give another")
     config = json.loads(strict_json(config))  # tuples become lists, as in the file
     stored = path / "config.json"
     try:
@@ -215,15 +216,14 @@ def _holder(descriptor):
 
 
 def environment() -> dict:
-    """What can change a run's numbers beside its config: versions, devices, and settings of JAX."""
+    """Everything beside the config that can change a run's numbers: versions, devices, and settings of JAX."""
     return {
         "python": platform.python_version(),
         **{name: _version(name) for name in RECORDED},
         "platform": jax.default_backend(),
         "device": jax.local_devices()[0].device_kind,
         "devices": jax.device_count(),
-        "x64": bool(jax.config.jax_enable_x64),
-        "prng_impl": str(jax.config.jax_default_prng_impl),
+        **state_settings(),
         "threefry_partitionable": bool(jax.config.jax_threefry_partitionable),
         "matmul_precision": jax.config.jax_default_matmul_precision,
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
@@ -253,6 +253,11 @@ def record_environment(path):
         logging.warning("the environment has changed since the last start, numbers may differ in rounding: %s", told)
     if changed or not starts:
         write_json(file, [*starts, here])
+
+
+def state_settings() -> dict:
+    """Settings of JAX that decide which types the arrays of a state have."""
+    return {"x64": bool(jax.config.jax_enable_x64), "prng_impl": str(jax.config.jax_default_prng_impl)}
 
 
 def _version(name):
