@@ -5,6 +5,7 @@ default are those that older configs do not have.
 """
 
 import math
+import os
 
 import jax
 
@@ -35,14 +36,27 @@ def check_learner(experiment):
     def first_step(key, batch):
         key, key_loss = jax.random.split(key)
         state = learner.init(key, batch)
-        return learner.step(state, batch) if turns else model.loss(learner.params(state), key_loss, batch, 0)
+        return state, learner.step(state, batch) if turns else model.loss(learner.params(state), key_loss, batch, 0)
 
     try:
-        jax.eval_shape(first_step, jax.random.key(0), experiment.batch_shapes())
+        state, _ = jax.eval_shape(first_step, jax.random.key(0), experiment.batch_shapes())
     except BadOption as error:
         raise ValueError(f"config.model.{error}") from error
     except (TypeError, OverflowError, MemoryError) as error:
         raise ValueError(f"config.model cannot be trained as it is: {core.first_line(error)}") from error
+    _fits(state, experiment.mesh)
+
+
+def _fits(state, mesh):
+    """Raise `ValueError` where the state of a run, cut over the devices of `mesh`, is more than their memory."""
+    needed = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)) / mesh.shape["model"]
+    limits = jax.local_devices()[0].memory_stats() or {}  # none on CPU
+    there = limits.get("bytes_limit", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    if needed > there:
+        raise ValueError(
+            f"config.model: its parameters and the optimiser's state take {needed / 2**30:,.0f} GiB a device, "
+            f"which has {there / 2**30:,.0f} GiB; make the model smaller, or cut it over more devices (config.mesh.model)"
+        )
 
 
 def _config(*, seed, family, model, data, train, eval, learner=None, optimizer=None, mesh=None, start_from=""):

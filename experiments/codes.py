@@ -59,6 +59,7 @@ def main(argv):
         check(experiment, first, folders[0])
         dataset = first.dataset
         train = jax.tree.map(lambda a: a[: NUM_TRAIN.value], experiment.split("train"))
+        check_probes(dataset.train.label[: NUM_TRAIN.value])
         test = jax.tree.map(lambda a: a[: NUM_TEST.value], experiment.split("test"))
         measured = []
         for n, folder in enumerate(folders):
@@ -83,6 +84,15 @@ def main(argv):
 
 def _planes(planes, label, radii):
     return latent_plots.planes({title: pictures.to_plane(z)[0] for title, z in planes.items()}, label, radii=radii)
+
+
+def check_probes(labels):
+    """Raise `ValueError` where the training images are too few for the probes."""
+    if len(labels) < 5 or len(np.unique(labels)) < 2:
+        raise ValueError(
+            f"--num_train={NUM_TRAIN.value}: the probes learn from {len(labels)} images of {len(np.unique(labels))} "
+            "class(es); they need at least 5, of at least 2 classes"
+        )
 
 
 def check(experiment, first, folder):

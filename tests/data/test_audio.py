@@ -236,8 +236,11 @@ def test_what_is_no_sound_is_refused(tmp_path):
         with pytest.raises(ValueError, match=rf"{name}\.npz: not an \.npz of arrays"):
             audio.load(tmp_path / f"{name}.npz", length=5)
     audio.write_wav(tmp_path / "short.wav", noise(1990), RATE)
-    with pytest.raises(ValueError, match=r"a twentieth is no window of 100.*audio\.length to at most 99"):
+    with pytest.raises(ValueError, match=r"a twentieth, .*, is no window of 100.*audio\.length to at most 99"):
         audio.load(tmp_path / "short.wav", length=100)
+    audio.write_wav(tmp_path / "shorter.wav", noise(19), RATE)
+    with pytest.raises(ValueError, match=r"of 19 samples .* is no window of 1; give a longer recording, or a folder"):
+        audio.load(tmp_path / "shorter.wav", length=1)
     with pytest.raises(FileNotFoundError, match="no file and no folder"):
         audio.load(tmp_path / "nowhere")
     (tmp_path / "bare").mkdir()

@@ -131,7 +131,7 @@ def test_a_damaged_set_of_idx_files(tmp_path, name, end):
         images(tmp_path / f"{prefix}-images-idx3-ubyte{end}")
         idx.write(tmp_path / f"{prefix}-labels-idx1-ubyte{end}", np.arange(40, dtype=np.uint8) % 10)
     file = tmp_path / f"{name}{end}"
-    counts = outcomes(file, file.read_bytes(), lambda: sources.load("mnist", str(tmp_path)), 100)
+    counts = outcomes(file, file.read_bytes(), lambda: sources.load("idx", str(tmp_path)), 100)
     assert counts["refused"] > 50
 
 

@@ -61,7 +61,7 @@ def test_integers_that_can_be_read_in_two_ways(tmp_path, high, dtype):
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
 def test_a_name_does_not_make_binary_images_dark(tmp_path, name):
-    folder = write(tmp_path, integers(1))
+    folder = write(tmp_path, np.random.default_rng(0).integers(2, size=(30, 28, 28)).astype(np.uint8))
     with pytest.raises(ValueError, match=r"levels of 0\.\.1 or dark images of 0\.\.255"):
         load(name, folder)
     assert load(name, folder, max_value=1).max_value == 1

@@ -189,10 +189,10 @@ def test_unsound_folders(tmp_path):
 # ---------------------------------------------------------------------------------------------- what is held out
 
 
-def sorted_by_class(folder, n=600, *, end="", classes=10):
+def sorted_by_class(folder, n=600, *, end="", classes=10, side=4):
     """A set whose files are sorted by class: image i is of class classes * i // n, and carries i in its pixels."""
     number = np.arange(n)
-    x = np.full((n, 4, 4), 255, np.uint8)
+    x = np.full((n, side, side), 255, np.uint8)
     x[:, 0, 0], x[:, 0, 1] = number % 256, number // 256
     folder.mkdir(parents=True, exist_ok=True)
     for prefix in ("train", "t10k"):
@@ -219,7 +219,7 @@ def test_the_hold_out_of_a_sorted_folder_has_every_class(tmp_path, end):
 
 
 def test_the_published_hold_out_is_the_end(tmp_path):
-    data = load("mnist", sorted_by_class(tmp_path))
+    data = load("mnist", sorted_by_class(tmp_path, side=28))
     np.testing.assert_array_equal(numbers_of(data.valid), np.arange(500, 600))
     assert isinstance(data.train.x, np.memmap)
 
@@ -272,7 +272,7 @@ def test_splits_without_a_class_are_said(tmp_path, caplog):
 @pytest.mark.parametrize("split", ["train", "t10k"])
 @pytest.mark.parametrize("label", [10, 200])
 def test_labels_beyond_the_classes_of_a_named_set(tmp_path, name, split, label):
-    write_idx(tmp_path, images(25, 4, 4), images(25, 4, 4))
+    write_idx(tmp_path, images(25, 28, 28), images(25, 28, 28))
     labels = np.arange(25, dtype=np.uint8) % 10
     labels[7] = label
     idx.write(tmp_path / f"{split}-labels-idx1-ubyte", labels)
@@ -322,7 +322,7 @@ def test_labels_that_tfds_does_not_publish(make_tfds, tmp_path, caplog):
 
 
 def test_mnist_is_looked_for_in_order(tmp_path, monkeypatch):
-    ours, theirs, debian = (images(12, 4, 4, seed=seed) for seed in range(3))
+    ours, theirs, debian = (images(12, 28, 28, seed=seed) for seed in range(3))
     write_idx(tmp_path / "a" / "fashion_mnist", ours, ours)
     write_idx(tmp_path / "b" / "fashion_mnist", theirs, theirs)
     write_idx(tmp_path / "debian", debian, debian, end=".gz")
@@ -340,6 +340,9 @@ def test_mnist_is_looked_for_in_order(tmp_path, monkeypatch):
         load("mnist")
     with pytest.raises(FileNotFoundError, match=r"no directory"):
         load("mnist", tmp_path / "c")
+    write_idx(tmp_path / "small", images(12, 4, 4), images(12, 4, 4))
+    with pytest.raises(ValueError, match=r"small: mnist has images of 28x28, these are 4x4; .*data\.name='idx'"):
+        load("mnist", tmp_path / "small")
 
 
 def test_digits():
@@ -375,16 +378,16 @@ def test_classes_that_cannot_be_left_out(tmp_path):
 
 
 def test_mnist_static_is_one_draw(tmp_path):
-    write_idx(
-        tmp_path / "mnist", np.tile(np.arange(256, dtype=np.uint8).reshape(16, 16), (240, 1, 1)), images(6, 16, 16)
-    )
+    levels = np.zeros(28 * 28, np.uint8)
+    levels[:256] = np.arange(256)
+    write_idx(tmp_path / "mnist", np.tile(levels.reshape(28, 28), (240, 1, 1)), images(6, 28, 28))
     one, two, grey = load("mnist_static", tmp_path), load("mnist_static", tmp_path), load("mnist", tmp_path)
     assert one.max_value == 1 and one.num_classes == 10 and set(np.unique(one.train.x)) == {0, 1}
     for a, b, c in zip(one[1:4], two[1:4], grey[1:4], strict=True):
         np.testing.assert_array_equal(a.x, b.x)
         np.testing.assert_array_equal(a.label, c.label)
     p = np.arange(256) / 255
-    mean, sd = one.train.x.mean(0).ravel(), np.sqrt(p * (1 - p) / 200)
+    mean, sd = one.train.x.mean(0).ravel()[:256], np.sqrt(p * (1 - p) / 200)
     assert mean[0] == 0 and mean[255] == 1 and np.abs((mean - p)[1:255] / sd[1:255]).max() < 5
     assert not np.array_equal(one.train.x[:40], one.valid.x)
 

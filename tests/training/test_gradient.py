@@ -252,5 +252,5 @@ def test_a_schedule_may_map_from_steps_written_as_strings():
         update, state = descent.update(jnp.ones(()), state)
         rates.append(-float(update))
     np.testing.assert_allclose(rates, [2.0] * 4 + [0.2] * 6 + [0.1] * 2, rtol=1e-5)
-    with pytest.raises(ValueError, match=r"schedule\.boundaries_and_scales: want steps as keys, got 'ten'"):
+    with pytest.raises(ValueError, match=r"schedule\.boundaries_and_scales: its keys must be steps, got 'ten'"):
         gradient.optimizer(name="sgd", learning_rate=2.0, schedule={**stages, "boundaries_and_scales": {"ten": 0.5}})

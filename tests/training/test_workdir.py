@@ -163,10 +163,15 @@ class TestLock:
             workdir.locked(tmp_path),
         ):
             pass
+        member = tmp_path / "members" / "seed=0"
+        member.mkdir(parents=True)
+        with pytest.raises(ValueError, match=f"the sweep of process {holder.pid} on"), workdir.locked(member):
+            pass
         holder.send_signal(signal.SIGKILL)  # the lock survives no process
         holder.wait()
-        with workdir.locked(tmp_path):
-            pass
+        for folder in (tmp_path, member):
+            with workdir.locked(folder):
+                pass
 
     def test_this_process_may_not_hold_it_twice(self, tmp_path):
         with workdir.locked(tmp_path):

@@ -214,10 +214,10 @@ def _parts(path, sample_rate, length, label):
     if path.suffix.lower() == ".npz":
         return _of_arrays(path, sample_rate, length, label)
     x = read(path, sample_rate)
-    if len(x) // HELD_OUT < length:
+    if (most := len(x) // HELD_OUT) < length:
         raise ValueError(
-            f"{path}: of {len(x)} samples a twentieth is no window of {length}, for validation or test; set "
-            f"config.data.audio.length to at most {len(x) // HELD_OUT}"
+            f"{path}: of {len(x)} samples a twentieth, for validation or test, is no window of {length}; "
+            + (f"set config.data.audio.length to at most {most}" if most else "give a longer recording, or a folder")
         )
     ends = len(x) - 2 * (len(x) // HELD_OUT), len(x) - len(x) // HELD_OUT
     pieces = zip(("train", "valid", "test"), np.split(x, ends), strict=True)

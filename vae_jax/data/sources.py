@@ -291,6 +291,11 @@ def _from_idx(name, folder, num_classes=None, max_value=None) -> Dataset:
             f"{folder}: train images are {train.x.dtype} {train.x.shape[1:]}, "
             f"test images {test.x.dtype} {test.x.shape[1:]}: they must agree"
         )
+    if name in PUBLISHED_ORDER and train.x.shape[1:3] != (28, 28):
+        raise ValueError(
+            f"{folder}: {name} has images of 28x28, these are {'x'.join(map(str, train.x.shape[1:3]))}; images of your "
+            "own are config.data.name='idx'"
+        )
     if (train.label is None) != (test.label is None):
         raise FileNotFoundError(
             f"{folder}: only the {'test' if train.label is None else 'train'} labels: give both or none"

@@ -168,6 +168,7 @@ def locked(path):
     path = Path(path).resolve()
     if path in _held:
         raise ValueError(f"--workdir {path} is in use by this very process")
+    _not_a_member(path)
     try:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         descriptor = os.open(path / ".lock", flags, 0o666)
@@ -192,6 +193,25 @@ def locked(path):
     finally:
         _held.discard(path)
         os.close(descriptor)
+
+
+def _not_a_member(path):
+    """Raise `ValueError` where `path` is members/NAME of a sweep that another process is training."""
+    sweep = path.parent.parent
+    if path.parent.name != "members" or sweep in _held:
+        return
+    with contextlib.suppress(OSError):  # no lock there, or none that can be asked for
+        descriptor = os.open(sweep / ".lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise ValueError(
+                    f"--workdir {path} belongs to the sweep of {_holder(descriptor)}; wait for its end, or give "
+                    "another --workdir"
+                ) from None
+        finally:
+            os.close(descriptor)
 
 
 def _this_process():
