@@ -521,6 +521,7 @@ ONLY = flags.DEFINE_list("only", list(FAULTS), f"Which of {', '.join(FAULTS)}.")
 
 def main(argv):
     del argv
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup the runs would rightly ignore it
     rng, rows = np.random.default_rng(SEED.value), []
     with tempfile.TemporaryDirectory() as root:
         root = Path(root)

@@ -28,7 +28,11 @@ from vae_jax.distributions import MultivariateNormal, Normal
 
 # Tests compile much and compute little: without the backend's optimisations and its newer emitters of fusions a program
 # is compiled in a fraction of the time.
-QUICKLY = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": "false"}
+QUICKLY = {
+    "xla_backend_optimization_level": 0,
+    "xla_cpu_use_fusion_emitters": "false",
+    "xla_cpu_parallel_codegen_split_count": 1,
+}
 
 
 def known(flag):

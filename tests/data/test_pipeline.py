@@ -303,7 +303,7 @@ def test_a_resumed_stream_reads_nothing_of_what_was_before():
     assert sum(index.size for index in x.taken) == BATCH
 
 
-@pytest.mark.parametrize("num_workers", [1, 3])
+@pytest.mark.parametrize("num_workers", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_worker_processes_read_the_same_batches(mapped, num_workers, monkeypatch):
     threads, workers = streamed(mapped), streamed(mapped, num_workers=num_workers)
     for start, length in ((0, 1), (0, 30), (30, 30), (7, 5)):
@@ -348,6 +348,7 @@ def test_rows_of_a_map_are_streamed_as_the_array_is(held_out):
         jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
+@pytest.mark.slow
 def test_worker_processes_read_rows_of_a_map(held_out):
     workers = streamed(held_out, num_workers=2)
     for start, length in ((0, 20), (7, 5)):
@@ -395,6 +396,7 @@ streamed(images, num_workers=2).feed(0, 10)
 """
 
 
+@pytest.mark.slow
 def test_workers_that_cannot_start_are_an_error(tmp_path):
     np.save(tmp_path / "x.npy", np.zeros((10**5, 2, 3, 1), np.uint8))
     (tmp_path / "run.py").write_text(UNGUARDED)
@@ -424,6 +426,7 @@ else:  # what a user's script does before its guard: a worker must not take the 
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["end", signal.SIGTERM, signal.SIGKILL])
 def test_workers_end_with_the_run(end, tmp_path):
     np.save(tmp_path / "x.npy", numbered().x)

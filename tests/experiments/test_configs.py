@@ -26,6 +26,7 @@ def kind(name):
 
 
 SPREAD = sorted({kind(name): name for name in CONFIGS}.values())  # one config of a kind stands for the others
+ALL = [name if name in SPREAD else pytest.param(name, marks=pytest.mark.every) for name in CONFIGS]
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +61,7 @@ def chunk_of(experiment, mesh=None):
     return state, feed, loop.compile_chunk(experiment.learner, experiment.stream, state, feed, 3, mesh)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", ALL)
 def test_contract(name, images):
     state, feed, chunk = chunk_of(setup.build(smoke(name, images)))
     keep = jax.tree.map(lambda a: a.copy(), state)
@@ -126,6 +127,7 @@ def test_every_config_states_its_command():
         assert "arXiv" in text or "doi:" in text or "as `vae_mnist`" in text, name
 
 
+@pytest.mark.slow
 def test_a_conditional_vae_is_a_switch(images, tmp_path):
     config = smoke("vae_mnist_2d", images)
     config["data"]["context"] = True
