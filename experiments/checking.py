@@ -54,8 +54,8 @@ def _fits(state, mesh):
     there = limits.get("bytes_limit", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     if needed > there:
         raise ValueError(
-            f"config.model: its parameters and the optimiser's state take {needed / 2**30:,.0f} GiB a device, "
-            f"which has {there / 2**30:,.0f} GiB; make the model smaller, or cut it over more devices (config.mesh.model)"
+            f"config.model: its parameters and the optimiser's state take {needed / 2**30:,.0f} GiB a device, which "
+            f"has {there / 2**30:,.0f} GiB; make the model smaller, or cut it over more devices (config.mesh.model)"
         )
 
 

@@ -50,8 +50,8 @@ PRIORS = {
 }
 BY_SCORE = ("nvil", "rloo", "score_function", "vimco")
 # Of every pair of posterior and prior one objective is traced, not the same of each, and of two pairs all. With
-# `-m every` all combinations that hold one of these, the plainest of their kinds, are traced: so every pair of posterior,
-# prior and objective. Likelihoods with objectives are in `test_vae.py`.
+# `-m every` all combinations that hold one of these, the plainest of their kinds, are traced: so every pair of
+# posterior, prior and objective. Likelihoods with objectives are in `test_vae.py`.
 PLAIN = ("normal", "bernoulli", "standard", "uniform_sphere", "elbo_sampled_kl", "stratified_elbo", "rloo")
 SUPPORTS = {"bernoulli": "binary", "autoregressive": "binary", "von_mises_fisher": "sphere", "uniform_sphere": "sphere"}
 BATCH = {"x": jnp.asarray(np.random.default_rng(0).integers(2, size=(4, 5)), jnp.float32)}
