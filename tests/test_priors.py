@@ -32,7 +32,7 @@ def noise(seed, tree):
 
 def start(name, dim=2, support="binary", **options):
     prior = getattr(priors, name)((dim,), support, **options)
-    return prior, prior.init(jax.random.key(0), BATCH)
+    return prior, jax.jit(prior.init)(jax.random.key(0), BATCH)
 
 
 def test_standard_is_the_standard_normal():

@@ -21,6 +21,7 @@ ALWAYS |= {"rate_per_dimension", "training"}
 
 
 SLOW = [
+    ((1, 9, 1), 3, np.zeros, True, 1),
     ((4, 3, 2), 11, THREE, True, 3),
     ((9, 1, 3), 11, THREE, False, 2),
     ((4, 4, 1), 2, None, False, 1),
@@ -99,7 +100,6 @@ def maker(experiment, params, name):
     ("shape", "num_test", "label", "context", "latent_dim"),
     [
         ((3, 4, 4), 2, None, False, 3),
-        ((1, 9, 1), 3, np.zeros, True, 1),
         *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW),
     ],
 )
@@ -109,7 +109,8 @@ def test_what_there_is_is_drawn(shape, num_test, label, context, latent_dim, dra
     assert names == ALWAYS | manifold | {"interpolations"} and not said
 
 
-@pytest.mark.parametrize("context", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("context", [False, True])
 def test_a_path_needs_two_images(context, drawn):
     names, said = drawn(config_of(context=context), dataset(num_test=3 if context else 1))
     reason = "two test images of one class, and no class has two" if context else "two test images, and there is 1"

@@ -134,7 +134,7 @@ def test_em_never_lowers_the_penalised_likelihood_of_bernoullis():
     gains = np.diff(values)
     assert np.all(gains > -0.02) and gains[:5].min() > 10  # nats, of 25,000 in float32
     # And what it climbs to is a stationary point of just that: its gradient in the logits is zero.
-    given = jax.grad(lambda p: jnp.sum(model.loss(p, None, {"x": BITS}, 0)[0]))
+    given = jax.jit(jax.grad(lambda p: jnp.sum(model.loss(p, None, {"x": BITS}, 0)[0])))
     late, _ = fit(model, BITS, 300, params=state.params)
     slope = given(late)["components"]["logits"] - 0.5 * (1 - 2 * jax.nn.sigmoid(late["components"]["logits"]))
     assert np.abs(slope).max() < 0.05

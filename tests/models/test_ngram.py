@@ -226,5 +226,5 @@ def test_where_nothing_was_seen_once_the_unseen_is_possible(discounts):
     spec = {"order": 2, "discounts": discounts}
     model = models.from_config("ngram", spec, event_shape=(3,), num_classes=0, vocabulary_size=V)
     params = jax.tree.map(jnp.asarray, model.fit(np.asarray(rows)))
-    log_p = jax.vmap(model.log_prob, (None, 0))(params, jnp.asarray([[2, 2, 1], [4, 5, 1]]))
+    log_p = jax.jit(jax.vmap(model.log_prob, (None, 0)))(params, jnp.asarray([[2, 2, 1], [4, 5, 1]]))
     assert np.isfinite(log_p).all()

@@ -67,7 +67,7 @@ def test_cached_draws_are_those_of_the_whole_network(head, classes, shape):
 def test_cached_conditionals_are_those_of_one_pass(head):
     model, params = randomized(head, 0, (3, 2, 1))
     x, density = jnp.array([3.0, 0.0, 4.0, 1.0, 1.0, 2.0]).reshape(3, 2, 1), model.density(params)
-    expected = density.conditionals(density.params, x)
+    expected = jax.jit(density.conditionals)(density.params, x)
 
     def cached(x):
         kept_rows, kept_pixels = density.cached.start(density.params)
@@ -125,7 +125,8 @@ def test_bfloat16_is_of_the_network_alone():
     model, params = models.from_config("pixel_cnn", config, event_shape=(3, 3, 1), num_classes=0), randomized()[1]
     assert jax.eval_shape(model.sample, params, jax.random.key(0)).dtype == jnp.float32
     logits = [
-        d.conditionals(d.params, IMAGES[0]).logits for d in (model.density(params), randomized()[0].density(params))
+        jax.jit(d.conditionals)(d.params, IMAGES[0]).logits
+        for d in (model.density(params), randomized()[0].density(params))
     ]
     assert logits[0].dtype == jnp.float32
     assert 1e-4 < np.max(np.abs(logits[0] - logits[1])) < 0.1  # rounded to 8 bits on the way, and no more
