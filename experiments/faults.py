@@ -48,7 +48,7 @@ SHORT_JOB = (  # eight devices share the cores of the machine: a step is an exch
 A_BUG = """
 import runpy
 from vae_jax.evaluation import likelihood
-likelihood.validation = lambda *a: lambda *a: {}["a bug"]
+likelihood.validation = lambda *_, **__: lambda *_, **__: {}["a bug"]
 runpy.run_module("experiments.train", run_name="__main__", alter_sys=True)
 """
 

@@ -303,7 +303,7 @@ def test_a_resumed_stream_reads_nothing_of_what_was_before():
     assert sum(index.size for index in x.taken) == BATCH
 
 
-@pytest.mark.parametrize("num_workers", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("num_workers", [1, pytest.param(3, marks=pytest.mark.every)])
 def test_worker_processes_read_the_same_batches(mapped, num_workers, monkeypatch):
     threads, workers = streamed(mapped), streamed(mapped, num_workers=num_workers)
     for start, length in ((0, 1), (0, 30), (30, 30), (7, 5)):

@@ -20,7 +20,7 @@ ALWAYS = {"reconstructions", "reconstruction_samples", "samples", "samples_of_pi
 ALWAYS |= {"rate_per_dimension", "training"}
 
 
-SLOW = [
+OTHERS = [  # three with -m slow, the others with -m every
     ((1, 9, 1), 3, np.zeros, True, 1),
     ((4, 3, 2), 11, THREE, True, 3),
     ((9, 1, 3), 11, THREE, False, 2),
@@ -100,7 +100,8 @@ def maker(experiment, params, name):
     ("shape", "num_test", "label", "context", "latent_dim"),
     [
         ((3, 4, 4), 2, None, False, 3),
-        *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in OTHERS[:3]),
+        *(pytest.param(*case, marks=pytest.mark.every) for case in OTHERS[3:]),
     ],
 )
 def test_what_there_is_is_drawn(shape, num_test, label, context, latent_dim, drawn):
