@@ -178,14 +178,14 @@ def locked(path):
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ValueError(f"{path / '.lock'} is no regular file; remove it")
         try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = _locks(descriptor, fcntl.LOCK_EX)
         except OSError as error:
-            if error.errno in (errno.EACCES, errno.EAGAIN):
-                raise ValueError(
-                    f"--workdir {path} is in use by {_holder(descriptor)}; wait for its end, or give another --workdir"
-                ) from None
             logging.warning("%s: this file system has no locks (%s): start one run at a time here", path, error)
         else:
+            if not free:
+                raise ValueError(
+                    f"--workdir {path} is in use by {_holder(descriptor)}; wait for its end, or give another --workdir"
+                )
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, json.dumps(_this_process()).encode(), 0)
         _held.add(path)
@@ -203,15 +203,24 @@ def _not_a_member(path):
     with contextlib.suppress(OSError):  # no lock there, or none that can be asked for
         descriptor = os.open(sweep / ".lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
-            fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EACCES, errno.EAGAIN):
+            if not _locks(descriptor, fcntl.LOCK_SH):
                 raise ValueError(
                     f"--workdir {path} belongs to the sweep of {_holder(descriptor)}; wait for its end, or give "
                     "another --workdir"
-                ) from None
+                )
         finally:
             os.close(descriptor)
+
+
+def _locks(descriptor, kind) -> bool:
+    """Take the lock; False where another process has it. Raises `OSError` where the file system has no locks."""
+    try:
+        fcntl.lockf(descriptor, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EAGAIN):
+            raise
+        return False
+    return True
 
 
 def _this_process():
