@@ -90,8 +90,8 @@ def check_probes(labels):
     """Raise `ValueError` where the training images are too few for the probes."""
     if len(labels) < 5 or len(np.unique(labels)) < 2:
         raise ValueError(
-            f"--num_train={NUM_TRAIN.value}: the probes learn from {len(labels)} images of {len(np.unique(labels))} "
-            "class(es); they need at least 5, of at least 2 classes"
+            f"--num_train={NUM_TRAIN.value}: the probes need at least 5 training images and 2 classes; these are "
+            f"{len(labels)} images, and their number of classes is {len(np.unique(labels))}"
         )
 
 

@@ -154,7 +154,7 @@ def without_classes(dataset: Dataset, classes) -> Dataset:
 
 
 def only_classes(dataset: Dataset, classes) -> Dataset:
-    """What `without_classes` leaves out."""
+    """Keep the images of the given `classes` alone: those that `without_classes` leaves out."""
     return _chosen(dataset, classes, keep=True)
 
 

@@ -17,9 +17,9 @@ from vae_jax.objectives.running import RunningMean
 
 
 class Objective(NamedTuple):
-    """What an equation learns for itself is params["objective"].
+    """An equation and how it is used. Parameters that the equation itself learns are params["objective"].
 
-    `coupled`: whether the value of an example depends on the others in its batch.
+    `coupled` is True where the value of an example depends on the other examples of its batch.
     """
 
     init: Callable  # (key, {"x": one x, "z": one z}) -> params, None where there is nothing to learn
@@ -130,5 +130,5 @@ def from_config(spec, q, p, *, build_network):
 
 
 def is_coupled(equation) -> bool:
-    """Whether the examples of a batch are coupled: the equation is one of a `batch`."""
+    """True where the equation takes a whole `batch`, so that the value of an example depends on the others."""
     return "batch" in inspect.signature(equation).parameters

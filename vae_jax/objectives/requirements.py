@@ -1,4 +1,4 @@
-"""What an objective asks of the posterior and the prior, found out before anything is compiled."""
+"""The conditions of every objective on the posterior and the prior, checked before anything is compiled."""
 
 from typing import NamedTuple
 

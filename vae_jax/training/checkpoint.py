@@ -265,7 +265,7 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _errors_explained(self):
-        """What failed in the background surfaces at the next call: say what it was, and that nothing whole is lost."""
+        """Explain an error of the background writer, which appears at the next call. No whole checkpoint is lost."""
         try:
             yield
         except Exception as error:  # a full disk arrives as a ValueError of a page
@@ -322,7 +322,7 @@ def _checksum(tree) -> int:
 
 @jax.jit
 def _sums(leaves):
-    """Of each array Σ_i bits_i · (odd hash of i) mod 2³²: integers, so the order of the additions does not matter."""
+    """Σ_i bits_i · (odd hash of i) mod 2³² of each array: integers, so the order of the additions does not matter."""
 
     def total(leaf):
         leaf = leaf.astype(jnp.uint8) if leaf.dtype == bool else leaf

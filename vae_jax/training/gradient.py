@@ -38,7 +38,7 @@ WARM_UP = 100  # steps that are never skipped for their size, and the memory of 
 
 @struct.dataclass
 class State:
-    """What a resumed run needs: the same state and the same data give the same run."""
+    """Everything that a resumed run needs: the same state and the same data give the same run."""
 
     step: jax.Array
     key: jax.Array

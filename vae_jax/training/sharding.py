@@ -117,7 +117,7 @@ def on_host(tree):
 
 
 def members(mesh) -> bool:
-    """Whether the mesh spreads the members of a sweep."""
+    """True where the mesh spreads the members of a sweep."""
     return "member" in mesh.axis_names
 
 
