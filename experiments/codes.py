@@ -19,14 +19,15 @@ import jax
 import numpy as np
 from absl import app, flags, logging
 
-from experiments import launching, pictures, setup
 from vae_jax import plotting
 from vae_jax.core import with_code_density
 from vae_jax.evaluation import latents, likelihood, probes
 from vae_jax.plotting import images
 from vae_jax.plotting import latents as latent_plots
+from vae_jax.runs import build as setup
+from vae_jax.runs import launching, pictures
+from vae_jax.runs.workdir import write_text
 from vae_jax.tasks import generate
-from vae_jax.training.workdir import write_text
 
 WORKDIRS = flags.DEFINE_multi_string(  # a member's name may hold a comma
     "workdirs", None, "Folders of trained models, as a pattern of a shell; may be given again.", required=True

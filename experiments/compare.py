@@ -30,12 +30,15 @@ import jax
 import numpy as np
 from absl import app, flags, logging
 
-from experiments import comparisons, launching, pictures, run, setup
+from experiments import comparisons
 from vae_jax.core import RUNNING, with_code_density
 from vae_jax.data import pipeline, transforms
 from vae_jax.evaluation import likelihood
+from vae_jax.runs import build as setup
+from vae_jax.runs import launching, pictures
+from vae_jax.runs import train as run
+from vae_jax.runs.workdir import RESULTS, read_results, write_bytes, write_text
 from vae_jax.tasks import generate
-from vae_jax.training.workdir import RESULTS, read_results, write_bytes, write_text
 
 TABLES = flags.DEFINE_list("tables", list(comparisons.TABLES), "Which of experiments/comparisons.py.")
 RUNS = flags.DEFINE_multi_string(  # a member's name may hold a comma

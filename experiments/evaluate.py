@@ -9,8 +9,9 @@ from pathlib import Path
 
 from absl import app, flags
 
-from experiments import checking, launching, pictures, report, setup
-from vae_jax.training import sharding, workdir
+from vae_jax.runs import build as setup
+from vae_jax.runs import checking, launching, pictures, report, workdir
+from vae_jax.training import sharding
 
 WORKDIR = flags.DEFINE_string("workdir", None, "A folder that experiments.train has written.", required=True)
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A step, or best: of the validation bound; default: the last.")

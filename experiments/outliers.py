@@ -11,7 +11,8 @@ figures/outliers.png into the workdir.
 
 from absl import app, flags
 
-from experiments import detection, launching
+from vae_jax.runs import launching
+from vae_jax.runs import outliers as detection
 from vae_jax.tasks.outliers import CODERS
 
 WORKDIR = flags.DEFINE_string("workdir", None, "A folder that experiments.train has written.", required=True)

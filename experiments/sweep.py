@@ -19,10 +19,11 @@ import jax.numpy as jnp
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from experiments import checking, launching, processes, report, setup, sweep_table
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.evaluation import likelihood
-from vae_jax.training import loop, sweep, workdir, writers
+from vae_jax.runs import build as setup
+from vae_jax.runs import checking, launching, processes, report, sweep_table, workdir, writers
+from vae_jax.training import loop, sweep
 from vae_jax.training.checkpoint import Checkpoints
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="A file of experiments/configs; ':smoke' shrinks it.")

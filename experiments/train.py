@@ -11,7 +11,9 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import config_flags
 
-from experiments import launching, processes, report, run, setup
+from vae_jax.runs import build as setup
+from vae_jax.runs import launching, processes, report
+from vae_jax.runs import train as run
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="A file of experiments/configs; ':smoke' shrinks it.")
 PROFILE = flags.DEFINE_bool("profile", False, "Write a trace of one chunk of steps to the workdir's profile/.")

@@ -17,11 +17,13 @@ import pytest
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
-from experiments import checking, run, setup
-from vae_jax import core, networks
+from vae_jax import networks, spec
 from vae_jax.core import Model
 from vae_jax.data import idx, sources
 from vae_jax.networks.mlp import activation_function
+from vae_jax.runs import build as setup
+from vae_jax.runs import checking
+from vae_jax.runs import train as run
 from vae_jax.training import gradient
 
 NAN, HUGE = math.nan, 2**70
@@ -269,7 +271,7 @@ NUMBERS = {
     "iwae_mnist_1layer": {"optimizer.schedule.boundaries_and_scales": ("", [{"2.5": 0.1}, {"10": -1.0}, {"10": "x"}])},
 }
 OUT_OF_RANGE = [
-    pytest.param(name, path, value, words, id=f"{name}-{path}={core.shown(value)}")
+    pytest.param(name, path, value, words, id=f"{name}-{path}={spec.shown(value)}")
     for name, keys in NUMBERS.items()
     for path, (words, values) in keys.items()
     for value in values
@@ -411,7 +413,7 @@ WORDS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "changes", "words"), WORDS, ids=lambda value: core.shown(value)[:60])
+@pytest.mark.parametrize(("name", "changes", "words"), WORDS, ids=lambda value: spec.shown(value)[:60])
 def test_a_word_that_is_not_known_a_key_or_a_section_is_refused(name, changes, words, refused):
     assert re.match(words, message := refused(name, changes)), message
 
@@ -465,7 +467,7 @@ def test_the_activations_are_the_elementwise_functions_of_jax():
         if elementwise(name):
             assert activation_function(name) is getattr(jax.nn, name)
         else:
-            with pytest.raises(core.BadOption, match=f"^activation: unknown value '{name}'"):
+            with pytest.raises(spec.BadOption, match=f"^activation: unknown value '{name}'"):
                 activation_function(name)
 
 
@@ -572,7 +574,7 @@ SCHEDULES = [
 ]
 
 
-@pytest.mark.parametrize(("schedule", "words"), SCHEDULES, ids=lambda value: core.shown(value)[:70])
+@pytest.mark.parametrize(("schedule", "words"), SCHEDULES, ids=lambda value: spec.shown(value)[:70])
 def test_a_schedule_that_cannot_be_computed_or_turns_negative_is_refused(schedule, words):
     with pytest.raises(ValueError, match=rf"^config\.optimizer\..*{words}") as error:
         gradient.optimizer(name="adam", learning_rate=1e-3, schedule=schedule)
@@ -750,7 +752,7 @@ def test_what_does_not_fit_together_is_refused(name, changes, words, refused):
     ],
 )
 def test_a_network_refuses_its_options_when_it_is_made(build, words):
-    with pytest.raises(core.BadOption, match=f"^{words}"):
+    with pytest.raises(spec.BadOption, match=f"^{words}"):
         build()
 
 

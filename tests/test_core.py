@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax.core import build, call, check_options, per_example, public_functions
+from vae_jax.core import per_example
+from vae_jax.spec import build, call, check_options, public_functions
 
 
 def test_per_example_gives_every_example_its_own_key_and_context():
@@ -48,7 +49,7 @@ def test_call_names_the_key(options, given, words):
 
 
 def test_functions_of_any_key_take_any_key():
-    check_options(lambda x, **anything: x, {"whatever": 1}, where="config", num_args=1)
+    check_options(lambda x, **anything: x, {"whatever": 1}, num_args=1)
 
 
 SHAPES = types.SimpleNamespace(layer=layer, other=len, _hidden=len)

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from vae_jax import posteriors
-from vae_jax.core import build
 from vae_jax.distributions import Normal, heads
 from vae_jax.networks import mlp
 from vae_jax.networks.weights import with_weights
+from vae_jax.spec import build
 
 
 def test_every_head_is_a_posterior():
     assert set(posteriors.__all__) == {*heads.__all__, "inverse_autoregressive_flow"}
-    head = build(posteriors, {"name": "normal"}, (3,), where="config.model.posterior")
+    head = build(posteriors, {"name": "normal"}, (3,), where="model.posterior")
     assert head.shapes == heads.normal((3,)).shapes
     network = mlp(head.shapes)
     assert with_weights(network, head) is network

@@ -238,15 +238,15 @@ def test_the_model_hands_its_own_encoder_to_vamp():
 @pytest.mark.parametrize(
     "prior, words",
     [
-        ({"name": "vampp"}, "config.model.prior.name: unknown value 'vampp'; did you mean 'vamp'"),
-        ({"name": "vamp", "components": 3}, "config.model.prior: unknown key 'components'; did you mean 'num_comp"),
+        ({"name": "vampp"}, "model.prior.name: unknown value 'vampp'; did you mean 'vamp'"),
+        ({"name": "vamp", "components": 3}, "model.prior: unknown key 'components'; did you mean 'num_comp"),
         ({"name": "vamp", "num_components": 0}, "num_components must be at least 1, got 0"),
-        ({"name": "vamp", "num_components": 3, "support": "real"}, "config.model.prior: unknown key 'support'"),
+        ({"name": "vamp", "num_components": 3, "support": "real"}, "model.prior: unknown key 'support'"),
         (
             {"name": "flow", "num_flows": 0},
             "num_flows must be at least 1, got 0",
         ),
-        ({"name": "bernoulli"}, r"config.model.prior: a Bernoulli is over binary, the posterior, a Normal, over real"),
+        ({"name": "bernoulli"}, r"model.prior: a Bernoulli is over binary, the posterior, a Normal, over real"),
     ],
 )
 def test_a_mistake_is_named(prior, words):

@@ -4,19 +4,12 @@ Everything is written for ONE example; `jax.vmap` adds the batch, the importance
 A batch is a dict `{"x": [B, *event]}` with `"context": [B, ...]` where the model is conditional.
 """
 
-import difflib
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-INT_MAX = 2**31 - 1  # steps, sizes and indices are int32
-FLOAT_MAX = float(np.finfo(np.float32).max)
-PROBED = np.unique([0, *np.geomspace(1, INT_MAX, 80).astype(np.int32)]).astype(np.int32)  # steps
-MANY = 10_000  # most layers, maps or steps that a program writes out one by one: more would never be compiled
+from vae_jax.support import Support
 
 RUNNING = "running"  # the key in params of statistics that follow the data: no optimiser moves what lies under it
 
@@ -53,6 +46,21 @@ class Learner(NamedTuple):
     init: Callable  # (key, batch)   -> state
     step: Callable  # (state, batch) -> state, metrics {name: []}
     params: Callable  # (state)        -> params to evaluate with (the average, where one is kept)
+
+
+class Event(NamedTuple):
+    """What is modelled: the shape of one example, and the values it can take."""
+
+    shape: tuple
+    support: Support
+
+
+class Context(NamedTuple):
+    """What a model is conditional on: a label, a vector, an image or a prefix. `None` in its place: nothing."""
+
+    shape: tuple  # of one context; () for a label
+    support: Support  # of its values; `Levels(C)` for a label of C classes
+    embed: Callable  # context -> what networks see, a vector or an image
 
 
 def tractable(init, density, **fields) -> Model:
@@ -116,209 +124,6 @@ def unconditional(family, num_classes):
         raise ValueError(f"config.data.context: family {family!r} knows no classes, set it to False")
 
 
-class BadOption(ValueError):
-    """A keyword argument cannot take this value. The message begins with the name of the argument: `call` puts the
-    path in the config in front.
-    """
-
-
-def numbers(*, above=None, at_least=None, below=None, at_most=None, **options):
-    """Raise `BadOption` unless every option is a finite number within the bounds. A traced number (a sweep) passes."""
-    bounds = _Bounds(above, at_least, below, at_most)
-    for name, value in options.items():
-        if isinstance(value, jax.core.Tracer):
-            continue
-        if isinstance(value, bool) or not isinstance(value, int | float | np.number | np.ndarray | jax.Array):
-            raise BadOption(f"{name} must be a number{bounds.more()}, got {shown(value)}")
-        if np.ndim(value) or not -FLOAT_MAX <= value <= FLOAT_MAX:
-            raise BadOption(f"{name} must be one finite number{bounds.more()}, got {shown(value)}")
-        bounds.check(name, value)
-        if isinstance(value, int) and abs(value) > INT_MAX:  # which an array could not hold
-            raise BadOption(f"{name} must be written as 1.0e12 is, with a point, beyond {INT_MAX}, got {shown(value)}")
-
-
-def integers(*, at_least=1, at_most=INT_MAX, **options):
-    """Raise `BadOption` unless every option is a whole number within the bounds. 3.0 and True are not."""
-    lower, both = _Bounds(at_least=at_least), _Bounds(at_least=at_least, at_most=at_most)
-    bounds = both if at_most < MANY else lower  # a bound of int32 helps nobody who gave a small number
-    for name, value in options.items():
-        if isinstance(value, bool) or not isinstance(value, int | np.integer):
-            raise BadOption(f"{name} must be a whole number{bounds.more()}, got {shown(value)}")
-        bounds.check(name, value)
-        both.check(name, value)
-
-
-def sizes(*, at_least_one=False, at_most=INT_MAX, **options):
-    """Raise `BadOption` unless every option is a tuple of whole numbers that are at least 1, such as widths."""
-    for name, values in options.items():
-        if not isinstance(values, tuple | list):
-            raise BadOption(f"{name} must be a tuple of whole numbers, such as (64, 32), got {shown(values)}")
-        if at_least_one and not values:
-            raise BadOption(f"{name} must have at least one entry, got ()")
-        for value in values:
-            integers(at_most=at_most, **{f"{name}: each entry": value})
-
-
-def schedules(**options):
-    """Raise `BadOption` unless every option is a function of the step that gives one number of at least 0."""
-    for name, schedule in options.items():
-        try:
-            values = probe(schedule)
-        except (TypeError, ValueError) as error:
-            raise BadOption(f"{name} is no schedule that can be computed: {first_line(error)}") from error
-        if wrong := [(step, value) for step, value in values if not value >= 0]:
-            raise BadOption(f"{name} must be at least 0 at every step, got {wrong[0][1]:g} at step {wrong[0][0]}")
-
-
-def probe(schedule) -> list:
-    """Pairs (step, value) of a schedule, from step 0 to the last that there can be; none where its numbers are traced,
-    as in a sweep. Raises `TypeError` where it is no function of the step that gives one number.
-    """
-    with jax.ensure_compile_time_eval():  # also while a model is traced
-        values = jax.vmap(schedule)(PROBED)  # operation by operation: each is compiled once for all schedules
-    if jnp.shape(values) != PROBED.shape:
-        raise TypeError(f"it must give one number at every step, and gives {jax.tree.map(jnp.shape, values)}")
-    if isinstance(values, jax.core.Tracer):
-        return []
-    return list(zip(PROBED.tolist(), np.asarray(values).tolist(), strict=True))
-
-
-def names(**options):
-    """Raise `BadOption` unless every option is a tuple of names."""
-    for name, value in options.items():
-        if not isinstance(value, tuple | list) or not all(isinstance(part, str) for part in value):
-            raise BadOption(f"{name} must be a tuple of names, such as ('prior',), got {shown(value)}")
-
-
-def flags(**options):
-    """Raise `BadOption` unless every option is True or False."""
-    for name, value in options.items():
-        if not isinstance(value, bool):
-            raise BadOption(f"{name} must be True or False, got {shown(value)}")
-
-
-def one_of(allowed, **options):
-    """Raise `BadOption` unless every option is a name among `allowed`."""
-    for name, value in options.items():
-        if not isinstance(value, str) or value not in allowed:
-            raise BadOption(f"{name}: unknown value {shown(value)}{nearest(str(value), allowed)}")
-
-
-class _Bounds(NamedTuple):
-    """The bounds of a number; None for no bound."""
-
-    above: float | None = None
-    at_least: float | None = None
-    below: float | None = None
-    at_most: float | None = None
-
-    def check(self, name, value):
-        if (
-            (self.above is not None and not value > self.above)
-            or (self.at_least is not None and not value >= self.at_least)
-            or (self.below is not None and not value < self.below)
-            or (self.at_most is not None and not value <= self.at_most)
-        ):
-            raise BadOption(f"{name} must be {self}, got {shown(value)}")
-
-    def more(self):
-        return f", {self}" if any(bound is not None for bound in self) else ""
-
-    def __str__(self):
-        if self.at_least is not None and self.at_most is not None:
-            return f"between {_short(self.at_least)} and {_short(self.at_most)}"
-        words = {field.replace("_", " "): bound for field, bound in self._asdict().items() if bound is not None}
-        return " and ".join(f"{word} {_short(bound)}" for word, bound in words.items())
-
-
-def _short(bound):
-    return str(bound) if isinstance(bound, int) else f"{bound:g}"
-
-
-def shown(value) -> str:
-    """`value` as part of an error, which is one line."""
-    if isinstance(value, int) and value.bit_length() > 128:  # Python refuses to print very long numbers
-        return f"a number of {value.bit_length()} bits"
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 100 else f"{text[:100]} ..."
-
-
-def first_line(error) -> str:
-    """The type of an exception and the first line of its message, for the error of a user."""
-    text = str(error).strip().partition("\n")[0].rstrip(":;, ")[:300]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
 def learned(**parts) -> dict[str, Any]:
     """Parameters by part, of the parts that have any: not those that are None."""
     return {name: own for name, own in parts.items() if own is not None}
-
-
-def call(function: Callable, options: dict[str, Any], *args, where: str, **given):
-    """`function(*args, **given, **options)`, where `options` come from a config: its keys are keyword arguments.
-
-    Raises `ValueError` that names a key the function does not take and the nearest that it does, or a missing one, or
-    the path of a key whose value the function refuses (`BadOption`).
-    """
-    check_options(function, options, where=where, num_args=len(args), given=given)
-    try:
-        return function(*args, **given, **options)
-    except BadOption as error:
-        raise ValueError(f"{where}.{error}") from error
-
-
-def check_options(function: Callable, options: dict[str, Any], *, where: str, num_args=0, given=()):
-    """Raise `ValueError` where `options` hold a key that `function` does not take, or lack one that it needs, when
-    its first `num_args` arguments and those named in `given` come from elsewhere.
-    """
-    if not isinstance(options, Mapping):
-        raise ValueError(f"{where} must be a dict of options, got {shown(options)}")
-    parameters = list(inspect.signature(function).parameters.values())[num_args:]
-    named = [p for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    linen = ("parent", "name") if "parent" in {p.name for p in named} else ()  # a linen module's own fields
-    allowed = {p.name for p in named}.difference(given, linen)
-    any_key = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    for key in options:
-        if not isinstance(key, str) or not (any_key or key in allowed):
-            raise ValueError(f"{where}: unknown key {shown(key)}{nearest(str(key), allowed)}")
-    missing = [p.name for p in named if p.default is p.empty and p.name not in (*options, *given)]
-    if missing:
-        raise ValueError(f"{where}: missing key {', '.join(map(repr, missing))}")
-
-
-def build(namespace, spec: dict[str, Any], *args, where: str, **given):
-    """Call the function of `namespace` (a module) that `spec["name"]` names with the rest of `spec` as options.
-
-    Raises `ValueError` that names an unknown name or key and the nearest allowed one.
-    """
-    if not isinstance(spec, Mapping):
-        raise ValueError(f"{where} must be a dict with a 'name' and its options, got {shown(spec)}")
-    options = dict(spec)
-    name = options.pop("name", None)
-    names = public_functions(namespace)
-    if name not in names:
-        raise ValueError(f"{where}.name: unknown value {shown(name)}{nearest(str(name), names)}")
-    return call(getattr(namespace, name), options, *args, where=where, **given)
-
-
-def with_defaults(options, **defaults):
-    """`options` and what they leave out; as they are where they are no dict, which `check_options` refuses."""
-    return {**defaults, **options} if isinstance(options, Mapping) else options
-
-
-def name_of(spec):
-    """The name in what `build` takes; None where it has none."""
-    return spec.get("name") if isinstance(spec, Mapping) else None
-
-
-def public_functions(module) -> list[str]:
-    """The functions and classes a module defines or re-exports under a public name."""
-    listed = getattr(module, "__all__", None)
-    return sorted(listed or [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")])
-
-
-def nearest(word: str, allowed) -> str:
-    """The part of an error that helps: "; did you mean ...?" and what is allowed."""
-    close = difflib.get_close_matches(word, allowed, n=1, cutoff=0.5)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"{hint} (allowed: {', '.join(sorted(allowed)) or 'none'})"

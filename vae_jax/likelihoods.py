@@ -2,12 +2,12 @@
 
 import jax.numpy as jnp
 
-from vae_jax.core import BadOption, build, flags, integers
 from vae_jax.distributions import RasterScan, heads
 from vae_jax.distributions.heads import *  # noqa: F403
 from vae_jax.distributions.heads import Head
 from vae_jax.networks.pixel_cnn import GatedPixelCNN
 from vae_jax.networks.precision import compute_in
+from vae_jax.spec import BadOption, build, flags, integers
 
 __all__ = [*heads.__all__, "pixel_cnn"]
 
@@ -37,7 +37,7 @@ def pixel_cnn(
         raise BadOption(f"name: 'pixel_cnn' is of images [H, W, C], and the data have shape {tuple(event_shape)}")
     integers(features=features)
     flags(spatial=spatial)
-    head = per_pixel(pixel, event_shape, where="config.model.likelihood.pixel")
+    head = per_pixel(pixel, event_shape, where="likelihood.pixel")
     network = GatedPixelCNN(head.shapes, channels, kernel, first_kernel, hidden, zero_output=True)
     network = compute_in(compute_dtype, network)
     shape = (*event_shape[:2], features) if spatial else (features,)

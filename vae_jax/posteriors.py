@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax.bijectors import Chain, Flip, InverseAutoregressive
-from vae_jax.core import MANY, integers
 from vae_jax.distributions import Normal, Transformed, heads
 from vae_jax.distributions.heads import *  # noqa: F403
 from vae_jax.distributions.heads import LOG_SCALE_LIMIT, Head
 from vae_jax.networks.masked import MADE
 from vae_jax.numerics import soft_clip
+from vae_jax.spec import MANY, integers
 
 __all__ = [*heads.__all__, "inverse_autoregressive_flow"]
 

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 
 from vae_jax import networks
 from vae_jax.bijectors import AffineCoupling, Chain, Flip
-from vae_jax.core import MANY, BadOption, flags, integers, numbers, sizes
 from vae_jax.distributions import (
     Autoregressive,
     Bernoulli,
@@ -27,6 +26,7 @@ from vae_jax.distributions import (
 from vae_jax.distributions.support import real_coordinates
 from vae_jax.networks.masked import MADE
 from vae_jax.networks.pixel_cnn import GatedPixelCNN
+from vae_jax.spec import MANY, BadOption, flags, integers, numbers, sizes
 
 __all__ = ["autoregressive", "bernoulli", "flow", "mixture", "pixel_cnn", "standard", "uniform_sphere", "vamp"]
 

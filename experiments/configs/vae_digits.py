@@ -7,7 +7,7 @@ Result (seed 0, two CPU cores): test IW-5000 log p(x) -23.03 ± 0.21 nats, ELBO 
 
 from ml_collections import ConfigDict
 
-from vae_jax.core import nearest
+from vae_jax.spec import nearest
 
 
 def get_config(arg: str = "") -> ConfigDict:

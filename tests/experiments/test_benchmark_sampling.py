@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.benchmark_sampling import densities, measure
+from experiments.benchmarks.sampling import densities, measure
 
 
 @pytest.mark.parametrize(

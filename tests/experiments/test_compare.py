@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from experiments import compare, comparisons, run, setup
+from experiments import compare, comparisons
 from vae_jax import models
 from vae_jax.evaluation import likelihood
+from vae_jax.runs import build as setup
+from vae_jax.runs import train as run
 
 
 def smoke(name, **data):

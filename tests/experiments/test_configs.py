@@ -10,10 +10,12 @@ import pytest
 from absl import logging
 from sklearn.datasets import load_digits
 
-from experiments import pictures, report, run, setup
 from vae_jax.data import idx
 from vae_jax.distributions import Deterministic
 from vae_jax.evaluation import likelihood
+from vae_jax.runs import build as setup
+from vae_jax.runs import pictures, report
+from vae_jax.runs import train as run
 from vae_jax.training import loop, sharding
 
 CONFIGS = sorted(p.stem for p in Path("experiments/configs").glob("*.py") if not p.stem.startswith("_"))

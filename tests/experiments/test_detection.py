@@ -8,9 +8,10 @@ import sys
 import numpy as np
 import pytest
 
-from experiments import detection, setup
 from experiments.configs import multivariate_normal_digits, naive_bayes_digits, vae_digits
 from vae_jax.data import idx, sources
+from vae_jax.runs import build as setup
+from vae_jax.runs import outliers as detection
 from vae_jax.tasks.outliers import code_lengths
 from vae_jax.training import loop
 from vae_jax.training.checkpoint import Checkpoints

@@ -9,13 +9,13 @@ import sys
 import jax
 import pytest
 
-from experiments import launching, streams
+from vae_jax.runs import launching, streams
 from vae_jax.training.loop import Diverged
 
 LAUNCH = """
 import sys, time
 from absl import app
-from experiments import launching
+from vae_jax.runs import launching
 
 @launching.launched
 def main(argv):
@@ -150,7 +150,7 @@ def hook(event, arguments):
     if event in ("socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn",
                  "pickle.find_class"):
         seen.append([event, str(arguments)[:200]])
-from experiments import run
+from vae_jax.runs import train as run
 from experiments.configs import vae_digits
 from absl import flags
 flags.FLAGS(sys.argv[:1])

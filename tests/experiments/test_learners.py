@@ -6,7 +6,6 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import run, setup
 from experiments.configs import (
     bernoulli_mixture_digits,
     chow_liu_digits,
@@ -14,6 +13,8 @@ from experiments.configs import (
     ngram_text,
     vae_digits,
 )
+from vae_jax.runs import build as setup
+from vae_jax.runs import train as run
 from vae_jax.training import loop
 from vae_jax.training.checkpoint import Checkpoints
 

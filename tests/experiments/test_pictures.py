@@ -10,9 +10,11 @@ import pytest
 from absl import logging
 from matplotlib.image import imread
 
-from experiments import pictures, run, setup
 from vae_jax.data import sources
 from vae_jax.distributions import Normal, is_standard_normal
+from vae_jax.runs import build as setup
+from vae_jax.runs import pictures
+from vae_jax.runs import train as run
 
 THREE = lambda n: np.arange(n) % 3  # noqa: E731
 FEW = {"num_steps": 2, "log_every": 1, "eval_every": 2, "checkpoint_every": 2}

@@ -11,16 +11,16 @@ import time
 import numpy as np
 import pytest
 
-from experiments import processes
+from vae_jax.runs import processes
 
 TRAIN = """
 import os
 import sys
 from absl import app
-from experiments import launching, run, setup
+from vae_jax.runs import launching, train as run, build as setup
 from experiments.configs import vae_digits
 from vae_jax.evaluation import likelihood
-from vae_jax.training.workdir import open_workdir
+from vae_jax.runs.workdir import open_workdir
 
 @launching.launched
 def main(argv):

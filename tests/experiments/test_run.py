@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from experiments import run, setup
 from experiments.configs import vae_digits
 from vae_jax.data import idx, sources, text
 from vae_jax.data.fingerprint import fingerprint
-from vae_jax.training import workdir
+from vae_jax.runs import build as setup
+from vae_jax.runs import train as run
+from vae_jax.runs import workdir
 
 SPLITS = ("train", "valid", "test")
 

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from absl import logging
 
-from experiments import pictures, report, sentences, setup
 from experiments.configs import text_vae_text
+from vae_jax.runs import build as setup
+from vae_jax.runs import pictures, report, sentences
 
 
 @pytest.fixture(scope="module")

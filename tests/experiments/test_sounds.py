@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
-from experiments import pictures, report, setup, sounds
 from experiments.configs import linear_predictor_audio
+from vae_jax.runs import build as setup
+from vae_jax.runs import pictures, report, sounds
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from experiments import sweep_table
 from experiments.configs import vae_digits
+from vae_jax.runs import sweep_table
 
 
 def member(folder, name, config, **results):

@@ -20,9 +20,9 @@ TRAIN_ONLY = """
 import sys
 from pathlib import Path
 from absl import flags
-from experiments import run, setup
+from vae_jax.runs import train as run, build as setup
 from experiments.configs import vae_digits
-from vae_jax.training.workdir import open_workdir
+from vae_jax.runs.workdir import open_workdir
 flags.FLAGS(sys.argv[:1])
 config = vae_digits.get_config("smoke")
 config.train.update({"num_steps": 3000, "log_every": 10, "eval_every": 100, "checkpoint_every": 50})

@@ -102,7 +102,7 @@ def test_the_sigmoid_network_is_a_logistic_regression_for_every_pixel():
 
 
 def test_an_unknown_network_is_named():
-    with pytest.raises(ValueError, match=r"config\.model\.network\.name: unknown value 'nad'; did you mean 'nade'"):
+    with pytest.raises(ValueError, match=r"model\.network\.name: unknown value 'nad'; did you mean 'nade'"):
         models.from_config("belief_network", {"network": {"name": "nad"}}, event_shape=(3, 3), num_classes=0)
 
 

@@ -75,7 +75,7 @@ def refusal(posterior, prior, objective):
     bits = posterior == "bernoulli"
     # A VampPrior is over whatever its posterior is over.
     if prior != "vamp" and SUPPORTS.get(posterior) != SUPPORTS.get(prior):
-        return r"config\.model\.prior: a \w+ is over"
+        return r"model\.prior: a \w+ is over"
     by_score = objective in BY_SCORE
     if bits and not by_score and objective != "gumbel_softmax":
         return "no gradient passes through draws of binary"

@@ -143,5 +143,5 @@ def test_text_and_images_are_not_confused():
     with pytest.raises(ValueError, match=r"'naive_bayes' is a model of images, and config\.data is a set of text"):
         given = {"event_shape": (4,), "num_classes": 0, "vocabulary_size": 5}
         models.from_config("naive_bayes", {"smoothing": 1.0}, **given)
-    with pytest.raises(ValueError, match=r"config\.model\.network\.name: unknown value 'lst'; did you mean 'lstm'"):
+    with pytest.raises(ValueError, match=r"model\.network\.name: unknown value 'lst'; did you mean 'lstm'"):
         build({"name": "lst"})

@@ -211,8 +211,8 @@ def test_before_anything_is_counted_all_words_are_alike():
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"order": 0}, "config.model.order must be between 1 and 1000, got 0"),
-        ({"discounts": "modifed"}, "config.model.discounts: unknown value 'modifed'"),
+        ({"order": 0}, "model.order must be between 1 and 1000, got 0"),
+        ({"discounts": "modifed"}, "model.discounts: unknown value 'modifed'"),
     ],
 )
 def test_options_out_of_range_are_named(config, message):

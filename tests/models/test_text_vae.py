@@ -144,19 +144,19 @@ def test_the_encoder_may_go_first():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"encoder": {"name": "lst"}}, r"config\.model\.encoder\.name: unknown value 'lst'; did you mean 'lstm'"),
+        ({"encoder": {"name": "lst"}}, r"model\.encoder\.name: unknown value 'lst'; did you mean 'lstm'"),
         (
             {"decoder": {"name": "lstm", "widht": 3}},
-            r"config\.model\.decoder: unknown key 'widht'; did you mean 'width'",
+            r"model\.decoder: unknown key 'widht'; did you mean 'width'",
         ),
-        ({"latent_dim": 0}, r"config\.model\.latent_dim must be at least 1, got 0"),
+        ({"latent_dim": 0}, r"model\.latent_dim must be at least 1, got 0"),
         (
             {"decoder": {"name": "lstm", "word_dropout": 1.0}},
-            "config.model.decoder.word_dropout must be at least 0 and below 1, got 1.0",
+            "model.decoder.word_dropout must be at least 0 and below 1, got 1.0",
         ),
         ({"encoder": {"name": "lstm", "word_dropout": -0.1}}, "word_dropout must be at least 0 and below 1, got -0.1"),
-        ({"encoder": {"name": "lstm", "tied": True}}, r"config\.model\.encoder\.tied"),
-        ({"prior": {"name": "vamp"}}, r"config\.model\.prior: 'vamp' .* use 'mixture'"),
+        ({"encoder": {"name": "lstm", "tied": True}}, r"model\.encoder\.tied"),
+        ({"prior": {"name": "vamp"}}, r"model\.prior: 'vamp' .* use 'mixture'"),
         ({"prior": {"name": "mixture"}}, "no closed-form KL; use 'elbo_sampled_kl'"),
     ],
 )

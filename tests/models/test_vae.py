@@ -279,26 +279,26 @@ def test_heads_standardise_what_the_encoder_sees():
 @pytest.mark.parametrize(
     "path, value, words",
     [
-        ("latent_dim", 0, r"config.model.latent_dim must be at least 1, got 0"),
+        ("latent_dim", 0, r"model.latent_dim must be at least 1, got 0"),
         ("latent_dim", -2, r"got -2"),
         ("latent_dim", 2.5, r"got 2.5"),
         ("latnt_dim", 2, r"config.model: unknown key 'latnt_dim'; did you mean 'latent_dim'"),
         ("event_shape", (3,), r"config.model: unknown key 'event_shape'"),
-        ("encoder.hiden", (3,), r"config.model.encoder: unknown key 'hiden'; did you mean 'hidden'"),
-        ("encoder.name", "mpl", r"config.model.encoder.name: unknown value 'mpl'; did you mean 'mlp'"),
-        ("encoder.outputs", ((2,),), r"config.model.encoder: unknown key 'outputs'"),
-        ("encoder.parent", None, r"config.model.encoder: unknown key 'parent'"),
-        ("decoder.name", "conv_decodr", r"config.model.decoder.name: .*did you mean 'conv_decoder'"),
-        ("decoder.chanels", (3,), r"config.model.decoder: unknown key 'chanels'"),
-        ("posterior.name", "gaussian", r"config.model.posterior.name: unknown value 'gaussian' \(allowed: .*normal"),
-        ("posterior.scale", 1.0, r"config.model.posterior: unknown key 'scale'"),
-        ("likelihood.name", "bernouli", r"config.model.likelihood.name: .*did you mean 'bernoulli'"),
-        ("likelihood.num_levels", 3, r"config.model.likelihood: unknown key 'num_levels'"),
-        ("compute_dtype", "float16", r"config.model.compute_dtype: unknown value 'float16' .*float32, bfloat16"),
-        ("objective.name", "ebo", r"config.model.objective.name: unknown value 'ebo'; did you mean 'elbo'"),
-        ("objective.bta", 2.0, r"config.model.objective: unknown key 'bta'; did you mean 'beta'"),
-        ("objective.beta", {"name": "liner"}, r"config.model.objective.beta.name: .*did you mean 'linear'"),
-        ("objective.beta", {"name": "linear"}, r"config.model.objective.beta: missing key 'steps'"),
+        ("encoder.hiden", (3,), r"model.encoder: unknown key 'hiden'; did you mean 'hidden'"),
+        ("encoder.name", "mpl", r"model.encoder.name: unknown value 'mpl'; did you mean 'mlp'"),
+        ("encoder.outputs", ((2,),), r"model.encoder: unknown key 'outputs'"),
+        ("encoder.parent", None, r"model.encoder: unknown key 'parent'"),
+        ("decoder.name", "conv_decodr", r"model.decoder.name: .*did you mean 'conv_decoder'"),
+        ("decoder.chanels", (3,), r"model.decoder: unknown key 'chanels'"),
+        ("posterior.name", "gaussian", r"model.posterior.name: unknown value 'gaussian' \(allowed: .*normal"),
+        ("posterior.scale", 1.0, r"model.posterior: unknown key 'scale'"),
+        ("likelihood.name", "bernouli", r"model.likelihood.name: .*did you mean 'bernoulli'"),
+        ("likelihood.num_levels", 3, r"model.likelihood: unknown key 'num_levels'"),
+        ("compute_dtype", "float16", r"model.compute_dtype: unknown value 'float16' .*float32, bfloat16"),
+        ("objective.name", "ebo", r"model.objective.name: unknown value 'ebo'; did you mean 'elbo'"),
+        ("objective.bta", 2.0, r"model.objective: unknown key 'bta'; did you mean 'beta'"),
+        ("objective.beta", {"name": "liner"}, r"model.objective.beta.name: .*did you mean 'linear'"),
+        ("objective.beta", {"name": "linear"}, r"model.objective.beta: missing key 'steps'"),
         ("objective.beta", {"name": "linear", "steps": 0}, r"steps must be at least 1, got 0"),
         ("objective.beta", {"name": "linear", "step": 9}, r"unknown key 'step'; did you mean 'steps'"),
     ],
@@ -323,17 +323,17 @@ def test_a_missing_key_is_named(key):
 
 @pytest.mark.parametrize("key", ["encoder", "decoder", "posterior", "likelihood", "objective"])
 def test_a_part_without_a_name_is_named(key):
-    with pytest.raises(ValueError, match=rf"config.model.{key}.name: unknown value None"):
+    with pytest.raises(ValueError, match=rf"model.{key}.name: unknown value None"):
         build(**{key: {}})
 
 
 def test_an_estimator_is_no_objective():
-    with pytest.raises(ValueError, match=r"config.model.objective.name: unknown value 'log_weight'"):
+    with pytest.raises(ValueError, match=r"model.objective.name: unknown value 'log_weight'"):
         build(objective={"name": "log_weight"})
 
 
 def test_unknown_families_are_refused():
-    with pytest.raises(ValueError, match=r"config.family: unknown value 'vea' \(allowed: .*vae"):
+    with pytest.raises(ValueError, match=r"family: unknown value 'vea' \(allowed: .*vae"):
         models.from_config("vea", CONFIG, event_shape=SHAPE, num_classes=0)
 
 

@@ -17,7 +17,8 @@ from flax import struct
 
 from vae_jax.core import Learner
 from vae_jax.data.pipeline import Stream
-from vae_jax.training import checkpoint, loop, signals, writers
+from vae_jax.runs import writers
+from vae_jax.training import checkpoint, loop, signals
 from vae_jax.training.checkpoint import Checkpoints
 
 

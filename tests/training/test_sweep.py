@@ -8,7 +8,8 @@ import pytest
 from vae_jax.core import Model
 from vae_jax.data import pipeline, transforms
 from vae_jax.data.sources import Images
-from vae_jax.training import gradient, loop, sweep, writers
+from vae_jax.runs import writers
+from vae_jax.training import gradient, loop, sweep
 from vae_jax.training.checkpoint import Checkpoints
 
 RATES = (0.1, 0.02, 0.1, 1e6, 0.02)  # the fourth explodes

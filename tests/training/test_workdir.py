@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from vae_jax.training import workdir, writers
+from vae_jax.runs import workdir, writers
 
 CONFIG = {"seed": 0, "family": "vae", "model": {"hidden": (3, 4), "latent_dim": 2}, "data": {"path": "here"}}
 
@@ -127,7 +127,7 @@ class TestFolder:
 
 RACE = """
 import json, sys, time
-from vae_jax.training import workdir
+from vae_jax.runs import workdir
 seed, accepted = int(sys.argv[2]), []
 print("ready", flush=True)
 start = float(sys.stdin.readline())
@@ -145,7 +145,7 @@ print(json.dumps(accepted))
 """
 HOLD = """
 import sys
-from vae_jax.training import workdir
+from vae_jax.runs import workdir
 with workdir.locked(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()

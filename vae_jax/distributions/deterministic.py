@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from vae_jax.core import integers
 from vae_jax.distributions.heads import Head
+from vae_jax.spec import integers
 
 __all__ = ["k_sparse", "linear", "sigmoid"]
 

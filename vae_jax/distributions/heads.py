@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax.bijectors import AffineCoupling, Chain, Flip, Planar, Sylvester, dense_conditioner
-from vae_jax.core import MANY, integers, numbers
 from vae_jax.distributions.discrete import Bernoulli, Categorical
 from vae_jax.distributions.mixture import Mixture
 from vae_jax.distributions.normal import LowRankNormal, MultivariateNormal, Normal
@@ -22,6 +21,7 @@ from vae_jax.distributions.relaxed import RelaxedBernoulli
 from vae_jax.distributions.spherical import VonMisesFisher
 from vae_jax.distributions.transformed import Transformed
 from vae_jax.numerics import soft_clip
+from vae_jax.spec import MANY, integers, numbers
 
 __all__ = [
     "bernoulli",

@@ -4,7 +4,8 @@ import importlib
 import inspect
 import pkgutil
 
-from vae_jax.core import Model, call
+from vae_jax.core import Model
+from vae_jax.spec import BadOption, call
 
 
 def families() -> list[str]:
@@ -21,11 +22,11 @@ def from_config(family: str, config: dict, **given) -> Model:
     given text or the other way round.
     """
     if family not in families():
-        raise ValueError(f"config.family: unknown value {family!r} (allowed: {', '.join(families())})")
+        raise BadOption(f"family: unknown value {family!r} (allowed: {', '.join(families())})")
     module = importlib.import_module(f"vae_jax.models.{family}")
     size = inspect.signature(module.from_config).parameters.get("vocabulary_size")
     either = size is not None and size.default is not size.empty  # of words, or of levels
     if not either and (size is not None) != ("vocabulary_size" in given):
         kinds = ("text", "images") if size is not None else ("images", "text")
-        raise ValueError(f"config.family {family!r} is a model of {kinds[0]}, and config.data is a set of {kinds[1]}")
-    return call(module.from_config, config, where="config.model", **given)
+        raise BadOption(f"family: {family!r} is a model of {kinds[0]}, and the data are {kinds[1]}")
+    return call(module.from_config, config, where="model", **given)

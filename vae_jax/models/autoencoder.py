@@ -12,14 +12,15 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from vae_jax import core, networks
-from vae_jax.core import Latent, Model, build, per_example
+from vae_jax import core, networks, spec
+from vae_jax.core import Latent, Model, per_example
 from vae_jax.distributions import deterministic, heads
 from vae_jax.networks import tied as tied_weights
 from vae_jax.networks.precision import compute_in
 from vae_jax.objectives import corruptions
 from vae_jax.objectives import penalties as penalty_functions
 from vae_jax.objectives.objective import is_coupled
+from vae_jax.spec import build
 
 
 def autoencoder(
@@ -93,41 +94,39 @@ def from_config(
     Raises `ValueError` that names the key, also for a target activation of codes outside (0, 1), and for `tied` weights
     of networks other than MLPs, or with `weight_decay`, which would miss the kernels of the decoder.
     """
-    core.integers(latent_dim=latent_dim)
-    core.flags(tied=tied)
+    spec.integers(latent_dim=latent_dim)
+    spec.flags(tied=tied)
     if not isinstance(penalties, Mapping):
-        raise core.BadOption(f"penalties must be a dict of dicts, each with a 'weight', got {core.shown(penalties)}")
-    if "target_activation" in penalties and core.name_of(code) != "sigmoid":
-        raise ValueError(f"config.model.code.name: 'target_activation' wants codes in (0, 1): 'sigmoid', got {code!r}")
-    if tied and (kinds := {str(core.name_of(encoder)), str(core.name_of(decoder))}) != {"mlp"}:
-        raise ValueError(f"config.model.tied wants encoder and decoder 'mlp', got {', '.join(sorted(kinds))}")
+        raise spec.BadOption(f"penalties must be a dict of dicts, each with a 'weight', got {spec.shown(penalties)}")
+    if "target_activation" in penalties and spec.name_of(code) != "sigmoid":
+        raise spec.BadOption(f"code.name: 'target_activation' wants codes in (0, 1): 'sigmoid', got {code!r}")
+    if tied and (kinds := {str(spec.name_of(encoder)), str(spec.name_of(decoder))}) != {"mlp"}:
+        raise spec.BadOption(f"tied wants encoder and decoder 'mlp', got {', '.join(sorted(kinds))}")
     if tied and "weight_decay" in penalties:
-        raise ValueError(
-            "config.model.tied: 'weight_decay' is of the decoder's own parameters, and its kernels are none"
-        )
-    likelihood = build(heads, likelihood, tuple(event_shape), where="config.model.likelihood")
-    code = build(deterministic, code, (latent_dim,), where="config.model.code")
+        raise spec.BadOption("tied: 'weight_decay' is of the decoder's own parameters, and its kernels are none")
+    likelihood = build(heads, likelihood, tuple(event_shape), where="likelihood")
+    code = build(deterministic, code, (latent_dim,), where="code")
 
     def network(spec, outputs, where):
         return compute_in(compute_dtype, build(networks, spec, outputs, where=where))
 
     def weighted(name, spec):
-        where = f"config.model.penalties.{name}"
+        where = f"penalties.{name}"
         if not isinstance(spec, Mapping):
-            raise ValueError(f"{where} must be a dict with a 'weight', got {core.shown(spec)}")
+            raise ValueError(f"{where} must be a dict with a 'weight', got {spec.shown(spec)}")
         options = dict(spec)
         if "weight" not in options:
             raise ValueError(f"{where}: missing key 'weight'")
         weight = options.pop("weight")
-        core.numbers(**{f"penalties.{name}.weight": weight}, at_least=0)
+        spec.numbers(**{f"penalties.{name}.weight": weight}, at_least=0)
         return weight, build(penalty_functions, {"name": name, **options}, where=where)
 
     return autoencoder(
-        network(encoder, code.shapes, "config.model.encoder"),
-        network(decoder, likelihood.shapes, "config.model.decoder"),
+        network(encoder, code.shapes, "encoder"),
+        network(decoder, likelihood.shapes, "decoder"),
         code=code,
         likelihood=likelihood,
-        corruption=build(corruptions, corruption, where="config.model.corruption"),
+        corruption=build(corruptions, corruption, where="corruption"),
         penalties={name: weighted(name, spec) for name, spec in penalties.items()},
         tied=tied,
         num_classes=num_classes,

@@ -7,7 +7,7 @@ import math
 
 import jax.numpy as jnp
 
-from vae_jax import core
+from vae_jax import core, spec
 from vae_jax.core import Model, tractable
 from vae_jax.distributions import Autoregressive, Bernoulli, Reshaped
 from vae_jax.networks import autoregressive
@@ -43,6 +43,6 @@ def from_config(*, event_shape, num_classes, network, compute_dtype="float32") -
     All outputs begin at zero unless told otherwise: training begins at D log 2 nats.
     """
     outputs = ((math.prod(event_shape),),)
-    network = core.with_defaults(network, zero_output=True)
-    built = core.build(autoregressive, network, outputs, where="config.model.network")
+    network = spec.with_defaults(network, zero_output=True)
+    built = spec.build(autoregressive, network, outputs, where="network")
     return belief_network(compute_in(compute_dtype, built), event_shape, num_classes=num_classes)

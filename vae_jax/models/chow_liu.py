@@ -9,7 +9,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from vae_jax import core
+from vae_jax import spec
 from vae_jax.core import Model, tractable, unconditional
 from vae_jax.distributions import Reshaped, Tree
 
@@ -21,7 +21,7 @@ def chow_liu(event_shape, *, smoothing) -> Model:
 
     Raises `ValueError` for a smoothing that is not positive: a pair never seen would then be impossible.
     """
-    core.numbers(smoothing=smoothing, above=0)  # or unseen values would have p = 0
+    spec.numbers(smoothing=smoothing, above=0)  # or unseen values would have p = 0
     size = math.prod(event_shape)
 
     def init(key, batch):

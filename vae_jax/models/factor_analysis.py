@@ -9,10 +9,11 @@ import math
 import jax
 import jax.numpy as jnp
 
-from vae_jax import core
+from vae_jax import spec
 from vae_jax.core import Latent, Model, tractable, unconditional
 from vae_jax.distributions import LowRankNormal, MultivariateNormal, Normal, Reshaped
 from vae_jax.numerics import mean_and_covariance, moments
+from vae_jax.spec import BadOption
 
 NOISES = ("diagonal", "isotropic")
 FITS = ("closed_form", "em")
@@ -120,12 +121,12 @@ def expected_moments(params, x):
 
 
 def _check(size, latent_dim, noise, fit, min_variance):
-    core.one_of(NOISES, noise=noise)
-    core.one_of(FITS, fit=fit)
+    spec.one_of(NOISES, noise=noise)
+    spec.one_of(FITS, fit=fit)
     if fit == "closed_form" and noise != "isotropic":
-        raise ValueError("config.model.fit: 'closed_form' wants noise 'isotropic', got 'diagonal'; use 'em'")
-    core.integers(latent_dim=latent_dim, at_most=size - 1)
-    core.numbers(min_variance=min_variance, above=0)
+        raise BadOption("fit: 'closed_form' wants noise 'isotropic', got 'diagonal'; use 'em'")
+    spec.integers(latent_dim=latent_dim, at_most=size - 1)
+    spec.numbers(min_variance=min_variance, above=0)
 
 
 def from_config(*, event_shape, num_classes, latent_dim, noise, fit, min_variance) -> Model:

@@ -16,12 +16,13 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from vae_jax import core, likelihoods, networks, objectives, priors
-from vae_jax.core import Latent, Model, build, check_options
+from vae_jax import core, likelihoods, networks, objectives, priors, spec
+from vae_jax.core import Latent, Model
 from vae_jax.distributions import Sequential, heads
 from vae_jax.networks.precision import compute_in
 from vae_jax.networks.weights import with_weights
 from vae_jax.objectives import objective as objective_of
+from vae_jax.spec import build, check_options
 
 INFERENCE = ("bottom_up", "top_down")
 
@@ -93,8 +94,8 @@ def hierarchical_vae(
 
     def encode_top(params, x, context):
         if q_order[0] != downwards[0]:
-            raise ValueError(
-                f"config.model.prior: it is made of q({names[-1]}|x), which inference 'bottom_up' has only as an "
+            raise spec.BadOption(
+                f"prior: it is made of q({names[-1]}|x), which inference 'bottom_up' has only as an "
                 "integral over the levels beneath; use inference 'top_down'"
             )
         return q_first(params["encoder"], seen(x, context), ())
@@ -148,20 +149,18 @@ def from_config(
 
     Raises `ValueError` that names the key, also where the objective cannot be used with this posterior and prior.
     """
-    core.one_of(INFERENCE, inference=inference)
-    core.flags(skip=skip)
+    spec.one_of(INFERENCE, inference=inference)
+    spec.flags(skip=skip)
     if not isinstance(levels, Mapping):
-        raise core.BadOption(f"levels must be a dict with the keys z1, z2, ..., got {core.shown(levels)}")
+        raise spec.BadOption(f"levels must be a dict with the keys z1, z2, ..., got {spec.shown(levels)}")
     if sorted(levels) != sorted(f"z{level + 1}" for level in range(len(levels))) or not levels:
-        raise ValueError(
-            f"config.model.levels: want the keys z1 (next to x), z2, ..., got {', '.join(levels) or 'none'}"
-        )
-    levels = {f"config.model.levels.z{n}": levels[f"z{n}"] for n in range(1, len(levels) + 1)}
+        raise spec.BadOption(f"levels: want the keys z1 (next to x), z2, ..., got {', '.join(levels) or 'none'}")
+    levels = {f"levels.z{n}": levels[f"z{n}"] for n in range(1, len(levels) + 1)}
     dims = tuple(_latent_dim(where, level) for where, level in levels.items())
-    posteriors = [build(heads, posterior, (dim,), where="config.model.posterior") for dim in dims]
-    conditionals = [build(heads, conditional, (dim,), where="config.model.conditional") for dim in dims[:-1]]
-    likelihood = build(likelihoods, likelihood, tuple(event_shape), where="config.model.likelihood")
-    prior = build(priors, prior, dims[-1:], heads.abstract(likelihood).support, where="config.model.prior")
+    posteriors = [build(heads, posterior, (dim,), where="posterior") for dim in dims]
+    conditionals = [build(heads, conditional, (dim,), where="conditional") for dim in dims[:-1]]
+    likelihood = build(likelihoods, likelihood, tuple(event_shape), where="likelihood")
+    prior = build(priors, prior, dims[-1:], heads.abstract(likelihood).support, where="prior")
 
     def network(spec, outputs, *, where):
         return compute_in(compute_dtype, build(networks, spec, outputs, where=where))
@@ -193,8 +192,9 @@ def from_config(
 
 def _latent_dim(where, level):
     """The size of a level whose keys are those that every level has."""
-    check_options(lambda *, latent_dim, encoder, decoder: None, level, where=where)
-    core.integers(**{f"{where.removeprefix('config.model.')}.latent_dim": level["latent_dim"]})
+    with spec.under(where):
+        check_options(lambda *, latent_dim, encoder, decoder: None, level)
+        spec.integers(latent_dim=level["latent_dim"])
     return level["latent_dim"]
 
 

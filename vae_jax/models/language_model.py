@@ -3,7 +3,7 @@
 p(w_1, ..., w_L, end) = Π_t Categorical(w_t; logits_t(w_1, ..., w_{t-1}))
 """
 
-from vae_jax import core
+from vae_jax import core, spec
 from vae_jax.core import Model, tractable, unconditional
 from vae_jax.distributions import Sentence
 from vae_jax.networks import language
@@ -35,6 +35,4 @@ def from_config(*, event_shape, num_classes, vocabulary_size, network) -> Model:
     """From plain dicts: `network` names `lstm` or `transformer` (`networks.language`), with its keyword arguments."""
     unconditional("language_model", num_classes)
     given = {"vocabulary_size": vocabulary_size, "length": event_shape[0]}
-    return language_model(
-        core.build(language, network, where="config.model.network", **given), event_shape, vocabulary_size
-    )
+    return language_model(spec.build(language, network, where="network", **given), event_shape, vocabulary_size)

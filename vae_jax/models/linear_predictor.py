@@ -10,9 +10,10 @@ doi:10.1080/01621459.1989.10478852.
 import jax
 import jax.numpy as jnp
 
-from vae_jax import core
+from vae_jax import spec
 from vae_jax.core import Model, tractable, unconditional
 from vae_jax.distributions import NormalMixtures, Series
+from vae_jax.spec import BadOption
 
 ROUNDING = 1e-6  # of sums of products in float32, relative
 RESOLVED = 1e-6  # of the largest eigenvalue: smaller ones of a correlation matrix are mostly rounding
@@ -29,13 +30,13 @@ def linear_predictor(event_shape, *, order, num_scales, floor=1e-6) -> Model:
     Raises `ValueError` for an order or a number of scales below 1, an order that is no less than a window, a floor that
     is not positive, and data that are no series.
     """
-    core.integers(order=order, num_scales=num_scales)
-    core.numbers(floor=floor, above=0)
+    spec.integers(order=order, num_scales=num_scales)
+    spec.numbers(floor=floor, above=0)
     if len(event_shape) != 1:
         raise ValueError(f"config.family 'linear_predictor' is of series [T]; the data have shape {event_shape}")
     (length,) = event_shape
     if order >= length:
-        raise ValueError(f"config.model.order must be below the {length} samples of a window, got {order}")
+        raise BadOption(f"order must be below the {length} samples of a window, got {order}")
 
     def init(key, batch):
         """No prediction, and scales from the whole deviation of the data downwards, each half the one before."""

@@ -18,10 +18,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vae_jax import core
-from vae_jax.core import Model, build, tractable
+from vae_jax import spec
+from vae_jax.core import Model, tractable
 from vae_jax.distributions import Bernoulli, Mixture, MultivariateNormal, Normal
 from vae_jax.numerics import LOG_2PI
+from vae_jax.spec import BadOption, build
 
 COVARIANCES = ("spherical", "diagonal", "full", "tied")
 NONE = 1e-6  # examples: a component with fewer has no moments of its own
@@ -52,14 +53,14 @@ def mixture(event_shape, components, *, num_components, concentration, revive_be
     EM starts from k-means++ on the first batch: centres are drawn there, and every example goes to the nearest.
     Raises `ValueError` for fewer examples in that batch than components, and for numbers out of range.
     """
-    core.integers(num_components=num_components)
-    core.numbers(concentration=concentration, revive_below=revive_below, at_least=0)
+    spec.integers(num_components=num_components)
+    spec.numbers(concentration=concentration, revive_below=revive_below, at_least=0)
 
     def init(key, batch):
         x = _rows(batch["x"])
         if len(x) < num_components:
-            raise ValueError(
-                f"config.model.num_components = {num_components} exceeds the {len(x)} examples of the first batch, "
+            raise BadOption(
+                f"num_components = {num_components} exceeds the {len(x)} examples of the first batch, "
                 f"from which the components start; raise config.data.batch_size"
             )
         centres = k_means_plus_plus(key, x, num_components)
@@ -124,7 +125,7 @@ def bernoulli(event_shape, *, smoothing) -> Components:
     """p_k(x) = Π_d Bernoulli(x_d; μ_kd), μ the mode under Beta(1 + a, 1 + a): (Σ_n r_nk x_nd + a) / (N_k + 2a), a =
     `smoothing`. Raises `ValueError` for one that is not positive: a pixel never seen bright would then be impossible.
     """
-    core.numbers(smoothing=smoothing, above=0)
+    spec.numbers(smoothing=smoothing, above=0)
 
     def start(centres, x, r):
         return maximize(None, {"count": jnp.sum(r, axis=0), **sums(None, x, r)})
@@ -167,8 +168,8 @@ def gaussian(event_shape, *, covariance, floor) -> Components:
     makes a pass of EM a few times slower: float32 then needs squares of differences (see above).
     Raises `ValueError` for another covariance and for a floor that is not positive: a constant pixel has no density.
     """
-    core.one_of(COVARIANCES, covariance=covariance)
-    core.numbers(floor=floor, above=0)
+    spec.one_of(COVARIANCES, covariance=covariance)
+    spec.numbers(floor=floor, above=0)
     size = math.prod(event_shape)
     moment = {
         "spherical": lambda d: jnp.mean(d * d, axis=1, keepdims=True),
@@ -371,6 +372,6 @@ def from_config(*, event_shape, num_classes, num_components, components, concent
     """`components` is {"name": "bernoulli" or "gaussian", ...}. Raises `ValueError` where there is a context."""
     if num_classes:
         raise ValueError("a mixture has no context: set config.data.context=False (the family naive_bayes has one)")
-    kind = build(KINDS, components, event_shape, where="config.model.components")
+    kind = build(KINDS, components, event_shape, where="components")
     options = {"concentration": concentration, "revive_below": revive_below}
     return mixture(event_shape, kind, num_components=num_components, **options)

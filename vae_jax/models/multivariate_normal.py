@@ -8,7 +8,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from vae_jax import core
+from vae_jax import spec
 from vae_jax.core import Model, tractable, unconditional
 from vae_jax.distributions import MultivariateNormal, Reshaped
 from vae_jax.numerics import mean_and_covariance, moments
@@ -23,7 +23,7 @@ def multivariate_normal(event_shape, *, shrinkage) -> Model:
     Params: μ [D] as `loc`, A [D, D] as `scale_tril`, the Cholesky factor of Σ.
     Raises `ValueError` for a shrinkage outside [0, 1].
     """
-    core.numbers(shrinkage=shrinkage, at_least=0, at_most=1)
+    spec.numbers(shrinkage=shrinkage, at_least=0, at_most=1)
     size = math.prod(event_shape)
 
     def init(key, batch):

@@ -6,7 +6,7 @@ p(x) = Π_d Bernoulli(x_d; μ_d)          p(x, c) = π_c Π_d Bernoulli(x_d; μ_
 import jax
 import jax.numpy as jnp
 
-from vae_jax import core
+from vae_jax import spec
 from vae_jax.core import Model, tractable
 from vae_jax.distributions import Bernoulli, Mixture
 
@@ -19,8 +19,8 @@ def naive_bayes(event_shape, *, num_classes=0, smoothing=1.0, given_class=True) 
     classifier, p(c|x) ∝ π_c p(x|c), it is `tasks.cluster.label` of that mixture; a class never seen has π_c > 0.
     Raises `ValueError` for a smoothing that is not positive: a pixel never seen bright would then be impossible.
     """
-    core.numbers(smoothing=smoothing, above=0)  # or unseen values would have p = 0
-    core.flags(given_class=given_class)
+    spec.numbers(smoothing=smoothing, above=0)  # or unseen values would have p = 0
+    spec.flags(given_class=given_class)
     size = max(1, num_classes)
 
     def init(key, batch):

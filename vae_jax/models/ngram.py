@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax import core
+from vae_jax import spec
 from vae_jax.core import Model, tractable, unconditional
 from vae_jax.distributions import BackedOff, Sentence
 from vae_jax.distributions.sentence import END, PAD, Levels
@@ -25,8 +25,8 @@ def ngram(order, event_shape, vocabulary_size, *, discounts="modified") -> Model
     `discounts`: "modified", D(1), D(2) and D(3 or more) of every order; "absolute", one D of every order (Kneser and
     Ney 1995). Raises `ValueError` for an order below 1 or unknown discounts.
     """
-    core.integers(order=order, at_most=MOST_WORDS)
-    core.one_of(DISCOUNTS, discounts=discounts)
+    spec.integers(order=order, at_most=MOST_WORDS)
+    spec.one_of(DISCOUNTS, discounts=discounts)
     (length,) = event_shape
 
     def conditional(params, history):
@@ -149,7 +149,7 @@ def from_config(*, event_shape, num_classes, order, discounts, vocabulary_size=N
     Raises `ValueError` where there are neither words nor levels, or both.
     """
     unconditional("ngram", num_classes)
-    core.integers(num_levels=num_levels, at_least=0)
+    spec.integers(num_levels=num_levels, at_least=0)
     if (vocabulary_size is None) != (num_levels > 1) or len(event_shape) != 1:
         raise ValueError(
             f"config.family 'ngram' is of text, or with config.model.num_levels of series of so many levels; got "

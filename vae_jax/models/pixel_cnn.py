@@ -9,11 +9,12 @@ import functools
 
 import jax.numpy as jnp
 
-from vae_jax import core, likelihoods
-from vae_jax.core import Model, call, tractable
+from vae_jax import core, likelihoods, spec
+from vae_jax.core import Model, tractable
 from vae_jax.distributions import RasterScan
 from vae_jax.networks.pixel_cnn import GatedPixelCNN
 from vae_jax.networks.precision import compute_in
+from vae_jax.spec import call
 
 
 def pixel_cnn(network, event_shape, *, likelihood, num_classes=0, dropout=0.0) -> Model:
@@ -52,9 +53,9 @@ def from_config(*, event_shape, num_classes, network, likelihood, compute_dtype=
     """
     if len(event_shape) != 3:
         raise ValueError(f"config.family 'pixel_cnn' is of images [H, W, C]; the data have shape {event_shape}")
-    head = likelihoods.per_pixel(likelihood, event_shape, where="config.model.likelihood")
-    options = core.with_defaults(network, zero_output=True)
-    built = call(GatedPixelCNN, options, head.shapes, where="config.model.network")
+    head = likelihoods.per_pixel(likelihood, event_shape, where="likelihood")
+    options = spec.with_defaults(network, zero_output=True)
+    built = call(GatedPixelCNN, options, head.shapes, where="network")
     return pixel_cnn(
         compute_in(compute_dtype, built),
         event_shape,

@@ -8,13 +8,14 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from vae_jax import core, networks, objectives, posteriors, priors
-from vae_jax.core import Latent, Model, build, unconditional
+from vae_jax import core, networks, objectives, posteriors, priors, spec
+from vae_jax.core import Latent, Model, unconditional
 from vae_jax.distributions import Sentence, heads, sentence
 from vae_jax.networks import language
 from vae_jax.networks.tokens import AtEnd
 from vae_jax.networks.weights import with_weights
 from vae_jax.objectives import objective as objective_of
+from vae_jax.spec import BadOption, build
 
 
 def text_vae(
@@ -97,15 +98,14 @@ def from_config(
     for the prior `vamp`, whose pseudo-inputs could not move: between two words there is nothing.
     """
     unconditional("text_vae", num_classes)
-    core.integers(latent_dim=latent_dim)
-    if core.name_of(prior) == "vamp":
-        raise ValueError("config.model.prior: 'vamp' learns pseudo-inputs, and words have no gradient; use 'mixture'")
-    posterior = build(posteriors, posterior, (latent_dim,), where="config.model.posterior")
-    prior = build(priors, prior, (latent_dim,), where="config.model.prior")
+    spec.integers(latent_dim=latent_dim)
+    if spec.name_of(prior) == "vamp":
+        raise BadOption("prior: 'vamp' learns pseudo-inputs, and words have no gradient; use 'mixture'")
+    posterior = build(posteriors, posterior, (latent_dim,), where="posterior")
+    prior = build(priors, prior, (latent_dim,), where="prior")
     given = {"vocabulary_size": vocabulary_size, "length": event_shape[0]}
     reader, decoder = (
-        build(language, spec, where=f"config.model.{part}", **given)
-        for part, spec in (("encoder", encoder), ("decoder", decoder))
+        build(language, spec, where=f"{part}", **given) for part, spec in (("encoder", encoder), ("decoder", decoder))
     )
     pair = heads.abstract(posterior), priors.abstract(prior, posterior, event_shape)
     equation, options = objective_of.from_config(objective, *pair, build_network=functools.partial(build, networks))

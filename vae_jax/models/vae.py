@@ -10,12 +10,13 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from vae_jax import core, likelihoods, networks, objectives, posteriors, priors
-from vae_jax.core import Latent, Model, build
+from vae_jax import core, likelihoods, networks, objectives, posteriors, priors, spec
+from vae_jax.core import Latent, Model
 from vae_jax.distributions import heads
 from vae_jax.networks.precision import compute_in
 from vae_jax.networks.weights import with_weights
 from vae_jax.objectives import objective as objective_of
+from vae_jax.spec import build
 
 
 def vae(
@@ -85,10 +86,10 @@ def from_config(
     what the networks compute in, "float32" or "bfloat16"; distributions and bounds are float32 in any case.
     Raises `ValueError` that names the key, also where the objective cannot be used with this posterior and prior.
     """
-    core.integers(latent_dim=latent_dim)
-    posterior = build(posteriors, posterior, (latent_dim,), where="config.model.posterior")
-    likelihood = build(likelihoods, likelihood, tuple(event_shape), where="config.model.likelihood")
-    prior = build(priors, prior, (latent_dim,), heads.abstract(likelihood).support, where="config.model.prior")
+    spec.integers(latent_dim=latent_dim)
+    posterior = build(posteriors, posterior, (latent_dim,), where="posterior")
+    likelihood = build(likelihoods, likelihood, tuple(event_shape), where="likelihood")
+    prior = build(priors, prior, (latent_dim,), heads.abstract(likelihood).support, where="prior")
 
     def network(spec, outputs, *, where):
         return compute_in(compute_dtype, build(networks, spec, outputs, where=where))
@@ -96,8 +97,8 @@ def from_config(
     pair = heads.abstract(posterior), priors.abstract(prior, posterior, event_shape)
     equation, options = objective_of.from_config(objective, *pair, build_network=network)
     return vae(
-        with_weights(network(encoder, posterior.shapes, where="config.model.encoder"), posterior),
-        with_weights(network(decoder, likelihood.shapes, where="config.model.decoder"), likelihood),
+        with_weights(network(encoder, posterior.shapes, where="encoder"), posterior),
+        with_weights(network(decoder, likelihood.shapes, where="decoder"), likelihood),
         latent_dim=latent_dim,
         posterior=posterior,
         likelihood=likelihood,

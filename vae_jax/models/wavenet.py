@@ -9,11 +9,12 @@ import functools
 
 import jax.numpy as jnp
 
-from vae_jax import core, likelihoods
-from vae_jax.core import Model, call, tractable
+from vae_jax import core, likelihoods, spec
+from vae_jax.core import Model, tractable
 from vae_jax.distributions import Series
 from vae_jax.networks.precision import compute_in
 from vae_jax.networks.wavenet import WaveNet
+from vae_jax.spec import call
 
 
 def wavenet(network, event_shape, *, likelihood, num_classes=0) -> Model:
@@ -42,6 +43,6 @@ def from_config(*, event_shape, num_classes, network, likelihood, compute_dtype=
     """
     if len(event_shape) != 1:
         raise ValueError(f"config.family 'wavenet' is of series [T], sound for one; the data have shape {event_shape}")
-    head = likelihoods.per_pixel(likelihood, event_shape, where="config.model.likelihood")
-    built = call(WaveNet, core.with_defaults(network, zero_output=True), head.shapes, where="config.model.network")
+    head = likelihoods.per_pixel(likelihood, event_shape, where="likelihood")
+    built = call(WaveNet, spec.with_defaults(network, zero_output=True), head.shapes, where="network")
     return wavenet(compute_in(compute_dtype, built), event_shape, likelihood=head, num_classes=num_classes)

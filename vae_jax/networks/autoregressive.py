@@ -6,9 +6,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vae_jax.core import flags, integers
 from vae_jax.networks.masked import MADE as made
 from vae_jax.networks.mlp import activation_function, split
+from vae_jax.spec import flags, integers
 
 __all__ = ["made", "nade"]
 

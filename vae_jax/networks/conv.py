@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from vae_jax.core import BadOption, sizes
 from vae_jax.networks.mlp import MLP, activation_function, join, split
+from vae_jax.spec import BadOption, sizes
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
 

@@ -6,8 +6,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax.core import INT_MAX, BadOption, flags, sizes
 from vae_jax.networks.mlp import activation_function, split
+from vae_jax.spec import INT_MAX, BadOption, flags, sizes
 
 
 class MADE(nn.Module):

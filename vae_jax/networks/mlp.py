@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax.core import BadOption, flags, nearest, shown, sizes
+from vae_jax.spec import BadOption, flags, nearest, shown, sizes
 
 
 def activation_function(name: str) -> Callable:

@@ -8,10 +8,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vae_jax.core import BadOption, flags, integers, numbers, sizes
 from vae_jax.networks.conv import convolve_inside, image_channels
 from vae_jax.networks.gated import Gate, with_ones
 from vae_jax.networks.mlp import split
+from vae_jax.spec import BadOption, flags, integers, numbers, sizes
 
 
 class GatedPixelCNN(nn.Module):

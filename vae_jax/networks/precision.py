@@ -6,6 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from vae_jax.spec import BadOption
+
 COMPUTE_DTYPES = ("float32", "bfloat16")
 
 
@@ -23,7 +25,7 @@ def compute_in(dtype, network):
     bfloat16 has float32's range and 8 bits of precision: no loss scaling is needed. Raises `ValueError` for another.
     """
     if dtype not in COMPUTE_DTYPES:
-        raise ValueError(f"config.model.compute_dtype: unknown value {dtype!r} (allowed: {', '.join(COMPUTE_DTYPES)})")
+        raise BadOption(f"compute_dtype: unknown value {dtype!r} (allowed: {', '.join(COMPUTE_DTYPES)})")
     if dtype == "float32":
         return network
 

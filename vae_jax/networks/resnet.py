@@ -2,7 +2,6 @@
 
 import flax.linen as nn
 
-from vae_jax.core import MANY, integers, sizes
 from vae_jax.networks.conv import (
     Conv,
     ConvTranspose,
@@ -13,6 +12,7 @@ from vae_jax.networks.conv import (
     with_context,
 )
 from vae_jax.networks.mlp import DenseHead, activation_function, join
+from vae_jax.spec import MANY, integers, sizes
 
 
 class ResidualBlock(nn.Module):

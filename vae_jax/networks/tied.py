@@ -6,6 +6,8 @@ uses.
 
 import jax.numpy as jnp
 
+from vae_jax.spec import BadOption
+
 
 def biases(decoder, encoder):
     """What a tied decoder has of its own: of its variables, as `MLP.init` gives them, those that are no kernels.
@@ -14,8 +16,8 @@ def biases(decoder, encoder):
     """
     theirs, own = ([kernel.shape for kernel in _kernels(variables)] for variables in (encoder, decoder))
     if own != [shape[::-1] for shape in reversed(theirs)]:
-        raise ValueError(
-            f"config.model.tied: the decoder's kernels {own} do not have the shapes of the transposed encoder's "
+        raise BadOption(
+            f"tied: the decoder's kernels {own} do not have the shapes of the transposed encoder's "
             f"{theirs}, last first; want hidden widths in reverse order, one output each, neither gates nor classes"
         )
     return _map(lambda layer, _: {"bias": layer["bias"]}, decoder, theirs)

@@ -4,8 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vae_jax.core import MANY, flags, integers, numbers
 from vae_jax.networks.mlp import DenseHead
+from vae_jax.spec import MANY, BadOption, flags, integers, numbers
 
 PAD, END, UNKNOWN = range(3)  # the ids of `data.text`
 
@@ -103,6 +103,6 @@ class AtEnd(nn.Module):
     @nn.compact
     def __call__(self, x, context=None, dropping=False):
         if self.network.tied:
-            raise ValueError("config.model.encoder.tied: an encoder has no logits whose kernel could be tied")
+            raise BadOption("encoder.tied: an encoder has no logits whose kernel could be tied")
         end = jnp.minimum(jnp.sum(jnp.cumsum(x == END) == 0), len(x) - 1)
         return DenseHead(self.outputs)(self.network.states(x, context, dropping)[end])

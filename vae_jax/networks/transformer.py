@@ -4,9 +4,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vae_jax.core import BadOption, integers
 from vae_jax.networks.mlp import split
 from vae_jax.networks.tokens import OverTokens
+from vae_jax.spec import BadOption, integers
 
 
 class CausalBlock(nn.Module):

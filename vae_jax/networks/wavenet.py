@@ -6,9 +6,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vae_jax.core import MANY, flags, integers, sizes
 from vae_jax.networks.gated import Gate, with_ones
 from vae_jax.networks.mlp import split
+from vae_jax.spec import MANY, flags, integers, sizes
 
 
 class WaveNet(nn.Module):

@@ -6,7 +6,7 @@
 import jax
 import jax.numpy as jnp
 
-from vae_jax.core import numbers
+from vae_jax.spec import numbers
 
 __all__ = ["gaussian", "masking", "none", "salt_and_pepper"]
 

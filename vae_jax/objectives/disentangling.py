@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vae_jax.core import one_of, per_example
+from vae_jax.core import per_example
 from vae_jax.distributions import has_closed_form, kl_divergence
 from vae_jax.numerics import straight_through
 from vae_jax.objectives.bounds import draws
+from vae_jax.spec import BadOption, one_of
 
 stop_gradient = jax.lax.stop_gradient
 
@@ -183,9 +184,7 @@ def _encode(latent, params, key, batch) -> _Codes:
 def _log_weights(size, num_data, sampling):
     """[B, B]: row i holds what q(z|x_j) weighs in q(z_i)."""
     if isinstance(num_data, int | float) and num_data < size:  # not where a sweep traces it
-        raise ValueError(
-            f"config.model.objective.num_data must be at least the {size} examples of a batch, got {num_data}"
-        )
+        raise BadOption(f"objective.num_data must be at least the {size} examples of a batch, got {num_data}")
     if size == 1:
         return jnp.zeros((1, 1))
     if sampling == "weighted":

@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax import objectives
-from vae_jax.core import RUNNING, BadOption, Model, build, check_options, nearest, numbers, per_example, shown
+from vae_jax.core import RUNNING, Model, per_example
 from vae_jax.objectives import schedules
 from vae_jax.objectives.bounds import log_weight
 from vae_jax.objectives.requirements import OWN_NETWORKS, RUNNING_MEANS, check_pair, check_values
 from vae_jax.objectives.running import RunningMean
+from vae_jax.spec import BadOption, build, check_options, nearest, numbers, shown, under
 
 
 class Objective(NamedTuple):
@@ -106,7 +107,7 @@ def from_config(spec, q, p, *, build_network):
 
     Raises `ValueError` that names the key, and the reason where the equation cannot be used with this pair.
     """
-    where = "config.model.objective"
+    where = "objective"
     if not isinstance(spec, Mapping):
         raise ValueError(f"{where} must be a dict with a 'name' and its options, got {shown(spec)}")
     options = dict(spec)
@@ -114,7 +115,8 @@ def from_config(spec, q, p, *, build_network):
     if name not in objectives.__all__:
         raise ValueError(f"{where}.name: unknown value {shown(name)}{nearest(str(name), objectives.__all__)}")
     equation = getattr(objectives, name)
-    check_options(equation, options, where=where, num_args=4 if is_coupled(equation) else 5)
+    with under(where):
+        check_options(equation, options, num_args=4 if is_coupled(equation) else 5)
     for key, value in options.items():
         if key in OWN_NETWORKS:
             options[key] = build_network(value, OWN_NETWORKS[key].outputs, where=f"{where}.{key}")

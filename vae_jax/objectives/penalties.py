@@ -7,7 +7,7 @@ None is in nats, and a weight brings each to the scale of the distortion.
 import jax
 import jax.numpy as jnp
 
-from vae_jax.core import numbers
+from vae_jax.spec import numbers
 
 __all__ = ["contractive", "gradient_penalty", "l1", "l2", "target_activation", "weight_decay"]
 

@@ -2,10 +2,10 @@
 
 from typing import NamedTuple
 
-from vae_jax.core import BadOption, flags, integers, numbers, one_of, probe
 from vae_jax.distributions import Mixture, Normal, Sequential, has_closed_form, is_discrete
 from vae_jax.distributions.sequential import parts_at_mean
 from vae_jax.objectives.disentangling import KERNELS, KINDS, SAMPLINGS
+from vae_jax.spec import BadOption, flags, integers, numbers, one_of, probe
 
 
 class OwnNetwork(NamedTuple):
@@ -78,12 +78,12 @@ def check_pair(objective, q, p):
     for q_part, p_part in zip(parts, parts_at_mean(p), strict=True):
         if q_part.support != p_part.support:
             q_name, p_name = type(q_part).__name__, type(p_part).__name__
-            raise ValueError(
-                f"config.model.prior: a {p_name} is over {p_part.support}, the posterior, a {q_name}, over "
+            raise BadOption(
+                f"prior: a {p_name} is over {p_part.support}, the posterior, a {q_name}, over "
                 f"{q_part.support}; use {PRIOR_OVER.get(q_part.support, 'vamp')!r}"
             )
     q_name, p_name = type(q).__name__, type(p).__name__
-    where = f"config.model.objective.name: {objective!r} cannot be used with a {q_name} posterior"
+    where = f"objective.name: {objective!r} cannot be used with a {q_name} posterior"
     discrete, closed = [part for part in parts if is_discrete(part)], has_closed_form(q, p)
     if discrete and objective not in BY_SCORE | {"gumbel_softmax"}:
         remedy = "'rloo' or 'vimco'" if chain else "'rloo', 'vimco' or 'gumbel_softmax'"

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from vae_jax.core import integers, numbers
+from vae_jax.spec import integers, numbers
 
 __all__ = ["constant", "cyclical", "linear", "logistic"]
 

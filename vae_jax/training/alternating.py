@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from vae_jax.core import Learner, integers, names
+from vae_jax.core import Learner
+from vae_jax.spec import integers, names
 from vae_jax.training.gradient import gradient
 
 ENCODER, REST, BOTH = 0, 1, 2

@@ -12,8 +12,8 @@ import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 
-from vae_jax.core import first_line
-from vae_jax.training.workdir import config_differences, finite, state_settings
+from vae_jax.runs.workdir import config_differences, finite, state_settings
+from vae_jax.spec import first_line
 
 ATTEMPTS = 5  # at reading a folder from which a run that trains removes old checkpoints meanwhile
 

@@ -10,20 +10,8 @@ import optax
 from flax import struct
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from vae_jax.core import (
-    RUNNING,
-    BadOption,
-    Learner,
-    build,
-    call,
-    first_line,
-    integers,
-    names,
-    nearest,
-    numbers,
-    schedules,
-    shown,
-)
+from vae_jax.core import RUNNING, Learner
+from vae_jax.spec import BadOption, build, call, first_line, integers, names, nearest, numbers, schedules, shown
 
 SCHEDULES = types.SimpleNamespace(  # of Optax, those that are functions of numbers
     **{name: f for name, f in vars(optax.schedules).items() if name.endswith(("_schedule", "_decay"))}

@@ -19,7 +19,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 from jax.sharding import PartitionSpec as P
 
-from vae_jax.core import integers
+from vae_jax.spec import integers
 from vae_jax.training import sharding, signals
 from vae_jax.training.signals import Preempted
 

@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from vae_jax.core import BadOption, integers
+from vae_jax.spec import BadOption, integers
 
 LARGE = 2**16  # elements from which a parameter is worth cutting: below it, the exchange costs more than the memory
 

@@ -1,8 +1,8 @@
 """Images a second of one training job, as a fraction of what this machine's matrix products allow.
 
-    python -m experiments.benchmark [--job=mlp|conv|evaluate] [--data=NAME] [--path=DIR]
-    python -m experiments.benchmark --peers=torch,flax --peer_python=PYTHON   (see experiments/benchmark_peers.py)
-    python -m experiments.benchmark --input   (reading alone, and the job with its images resident or streamed)
+    python -m experiments.benchmarks.training [--job=mlp|conv|evaluate] [--data=NAME] [--path=DIR]
+    python -m experiments.benchmarks.training --peers=torch,flax --peer_python=PYTHON   (see benchmarks/peers.py)
+    python -m experiments.benchmarks.training --input   (reading, and the job with images resident or streamed)
 
 `mlp` is 784-500-20-500-784, `conv` two strided convolutions each way (32-64 channels, 32 latents), both at batch 128
 with dynamic binarisation and Adam; `evaluate` is an importance-weighted bound with 5000 samples of a 784-200-200-50
@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 from absl import app, flags
 
-from experiments.benchmark_peers import BATCH, EVERY, HELD_OUT, Stopwatch
-from experiments.launching import launched, parse_flags
-from experiments.setup import process_start
+from experiments.benchmarks.peers import BATCH, EVERY, HELD_OUT, Stopwatch
+from vae_jax.runs.build import process_start
+from vae_jax.runs.launching import launched, parse_flags
 
 JOB = flags.DEFINE_enum("job", "mlp", ["mlp", "conv", "evaluate"], "What to run.")
 DATA = flags.DEFINE_string("data", "fashion_mnist", "A 28x28 data set: its pixels, not its name, matter to speed.")
@@ -194,7 +194,16 @@ def work(job, file):
 def in_turn(job, file):
     """Everybody, `--rounds` times over: {name: [report, ...]}."""
     limits = [f"--seconds={SECONDS.value}", f"--max_steps={MAX_STEPS.value}"]
-    commands = {"vae_jax": [sys.executable, "-m", "experiments.benchmark", f"--worker={file}", f"--job={job}", *limits]}
+    commands = {
+        "vae_jax": [
+            sys.executable,
+            "-m",
+            "experiments.benchmarks.training",
+            f"--worker={file}",
+            f"--job={job}",
+            *limits,
+        ]
+    }
     script = str(Path(__file__).with_name("benchmark_peers.py"))
     for peer in PEERS.value:
         options = [f"--peer={peer}", f"--job={job}", f"--data={file}"]
@@ -205,7 +214,7 @@ def in_turn(job, file):
         for name, command in commands.items():
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
-                raise ValueError(f"{name} failed (see experiments/benchmark_peers.py): {done.stderr.strip()[-400:]}")
+                raise ValueError(f"{name} failed (see experiments/benchmarks/peers.py): {done.stderr.strip()[-400:]}")
             reports[name].append(json.loads(done.stdout.strip().splitlines()[-1]))
             print(".", end="", flush=True, file=sys.stderr)
     return reports

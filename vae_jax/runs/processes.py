@@ -9,8 +9,8 @@ import threading
 import jax
 from absl import flags, logging
 
-from experiments import streams
-from vae_jax.core import first_line
+from vae_jax.runs import streams
+from vae_jax.spec import first_line
 
 HEARTBEAT_S = 20  # a process that is silent for so long has gone: the others end
 START_AGAIN = "Start all again: they go on from the last checkpoint"

@@ -1,7 +1,7 @@
 """Which axis to grow first: images a second, and the fraction of this machine's matrix products, against batch, width
 and number of members, from the 784-500-20-500-784 job outwards.
 
-    python -m experiments.benchmark_scaling [--batch=32,128,512] [--width=250,500,2000] [--members=1,2,4] [--seconds=3]
+    python -m experiments.benchmarks.scaling [--batch=32,128,512] [--width=250,500,2000] [--members=1,2,4] [--seconds=3]
 
 One axis is grown at a time, the others stay at batch 128, width 500, one member. `steps to look at the same images`
 falls with the batch, and so does progress a step: an image a second is not a nat a second.
@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from absl import app, flags
 
 from experiments.configs import vae_digits
-from experiments.launching import launched, parse_flags
 from vae_jax import models
 from vae_jax.data import pipeline, sources, transforms
+from vae_jax.runs.launching import launched, parse_flags
 from vae_jax.training import cost, gradient, loop, sharding, sweep
 
 BATCH = flags.DEFINE_list("batch", ["32", "128", "512", "2048"], "Batch sizes.")

@@ -11,14 +11,16 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from experiments import checking
-from vae_jax import core, models
-from vae_jax.core import Learner, Model, call, check_options, nearest
+from vae_jax.runs import checking
+from vae_jax import core, spec, models
+from vae_jax.core import Learner, Model
+from vae_jax.spec import call, check_options, nearest, under
 from vae_jax.data import audio, pipeline, sources, text, transforms
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.distributions import check_continuous, check_support, num_levels
 from vae_jax.evaluation import latents, likelihood
-from vae_jax.training import gradient, learners, loop, sharding, workdir
+from vae_jax.training import gradient, learners, loop, sharding
+from vae_jax.runs import workdir
 from vae_jax.training.checkpoint import Checkpoints
 
 _IMPORTED_AT = time.time()
@@ -56,9 +58,11 @@ def build(config: dict, dataset=None) -> Experiment:
     data = config["data"]
     transform = _transform(data["transform"])
     tokens = data.get("tokens", {})  # `get`, here and below: runs of 0.1.0 have no such key
-    check_options(text.load, tokens, where="config.data.tokens", num_args=1)
+    with under("config.data.tokens"):
+        check_options(text.load, tokens, num_args=1)
     windows = data.get("audio", {})
-    check_options(audio.load, windows, where="config.data.audio", num_args=1)
+    with under("config.data.audio"):
+        check_options(audio.load, windows, num_args=1)
     is_read = dataset is not None
     dataset = dataset if is_read else load_data(data)
     if dataset.encoding and transform is transforms.binarize:
@@ -115,13 +119,14 @@ def build_learner(config: dict, dataset) -> tuple[Model, Learner]:
 
 
 def _model_and_learner(config, dataset):
-    model = models.from_config(
-        config["family"],
-        config["model"],
-        event_shape=dataset.train.x.shape[1:],
-        num_classes=dataset.num_classes if config["data"]["context"] else 0,
-        **({"vocabulary_size": len(dataset.vocabulary)} if dataset.vocabulary else {}),
-    )
+    with under("config"):
+        model = models.from_config(
+            config["family"],
+            config["model"],
+            event_shape=dataset.train.x.shape[1:],
+            num_classes=dataset.num_classes if config["data"]["context"] else 0,
+            **({"vocabulary_size": len(dataset.vocabulary)} if dataset.vocabulary else {}),
+        )
     learner = dict(config.get("learner", {"name": "gradient"}))
     if start_from := config.get("start_from"):
         model = _started_from(start_from, model, anew=learner.get("only", ()))
@@ -131,7 +136,7 @@ def _model_and_learner(config, dataset):
     if learner["name"] == "whole_data":
         if start_from:
             raise ValueError("config.start_from: what is fitted by 'whole_data' begins with the data; set it to ''")
-        return model, core.build(learners, learner, model, dataset.train.x, where="config.learner")
+        return model, spec.build(learners, learner, model, dataset.train.x, where="config.learner")
     if model.fit:
         raise ValueError(f"config.learner.name {learner['name']!r}: {config['family']!r} is fitted by 'whole_data'")
     if "optimizer" not in config:
@@ -141,7 +146,7 @@ def _model_and_learner(config, dataset):
     optimizer = call(gradient.optimizer, options, where="config.optimizer")
     if learner["name"] == "aggressive":
         kept["information"] = functools.partial(_information, model)
-    return model, core.build(learners, learner, model, optimizer, where="config.learner", **kept)
+    return model, spec.build(learners, learner, model, optimizer, where="config.learner", **kept)
 
 
 def _by_sums(spec, model, size, batch_size, num_steps) -> Learner:
@@ -158,7 +163,7 @@ def _by_sums(spec, model, size, batch_size, num_steps) -> Learner:
             f"{batch_size}: steps are batches, so take a multiple of {size // batch_size}"
         )
     given = {"batches_per_pass": size // batch_size} if spec["name"] == "em" else {}
-    return core.build(learners, spec, model, where="config.learner", **given)
+    return spec.build(learners, spec, model, where="config.learner", **given)
 
 
 def _information(model, params, key, batch):

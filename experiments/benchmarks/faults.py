@@ -1,6 +1,7 @@
 """Break runs in the ways they break in practice, and measure what they survive.
 
-    python -m experiments.faults [--kills=20] [--only=kill,stop,streams,lock,sweep,disk,damage,hostile,processes]
+    python -m experiments.benchmarks.faults [--kills=20]
+        [--only=kill,stop,streams,lock,sweep,disk,damage,hostile,processes]
 
 Every fault is put to `experiments.train` (or sweep) in processes of its own, and the same command is run again: it must
 go on from the last whole checkpoint and end with the numbers of a run that nothing has disturbed. Prints a Markdown
@@ -24,7 +25,8 @@ from typing import NamedTuple
 import numpy as np
 from absl import app, flags
 
-from vae_jax.training import signals, writers
+from vae_jax.runs import writers
+from vae_jax.training import signals
 
 KILLS = flags.DEFINE_integer("kills", 20, "How often to kill -9.")
 SEED = flags.DEFINE_integer("seed", 0, "Of the random moments.")

@@ -14,8 +14,8 @@ import jax
 from absl import flags, logging
 from ml_collections import ConfigDict
 
-from experiments import processes, streams
-from vae_jax.core import first_line
+from vae_jax.runs import processes, streams
+from vae_jax.spec import first_line
 from vae_jax.training import signals
 from vae_jax.training.loop import Diverged
 from vae_jax.training.signals import Preempted

@@ -1,9 +1,9 @@
 """Draws of autoregressive families: what is computed is kept, against the whole network for every pixel.
 
-    python -m experiments.benchmark_sampling [--configs=pixel_cnn_mnist] [--draws=1,16] [--pixels=28] [--rounds=5]
+    python -m experiments.benchmarks.sampling [--configs=pixel_cnn_mnist] [--draws=1,16] [--pixels=28] [--rounds=5]
 
-    python -m experiments.benchmark_sampling --configs=wavenet_audio --shape=16000     # a second of sound
-    python -m experiments.benchmark_sampling --configs=language_model_text --shape=33 --vocabulary=3663 # sentences
+    python -m experiments.benchmarks.sampling --configs=wavenet_audio --shape=16000     # a second of sound
+    python -m experiments.benchmarks.sampling --configs=language_model_text --shape=33 --vocabulary=3663 # sentences
 
 A row is a config whose density has a draw without caches (`uncached` of `distributions.RasterScan`, `Series` and
 `Sentence`), and how many are drawn side by side (vmapped). Parameters are random, compilation is left out. Seconds are
@@ -28,9 +28,9 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from experiments.launching import launched, parse_flags
 from vae_jax import models
 from vae_jax.distributions import RasterScan, Sentence, Series
+from vae_jax.runs.launching import launched, parse_flags
 
 CONFIGS = flags.DEFINE_list("configs", ["pixel_cnn_mnist"], "Configs; NAME:ARGUMENT.")
 SHAPE = flags.DEFINE_list("shape", ["28", "28", "1"], "Of an event.")

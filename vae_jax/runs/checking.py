@@ -9,8 +9,8 @@ import os
 
 import jax
 
-from vae_jax import core
-from vae_jax.core import BadOption, flags, integers, shown
+from vae_jax import core, spec
+from vae_jax.spec import BadOption, flags, integers, shown
 from vae_jax.training import loop
 
 LONGEST = 2**63 - 1  # bytes
@@ -23,7 +23,7 @@ def check_config(config):
     if not isinstance(config, dict):
         raise ValueError(f"config must be a dict, such as config.json holds, got {shown(config)}")
     _finite(config, "config")
-    core.call(_config, config, where="config")
+    spec.call(_config, config, where="config")
 
 
 def check_learner(experiment):
@@ -43,7 +43,7 @@ def check_learner(experiment):
     except BadOption as error:
         raise ValueError(f"config.model.{error}") from error
     except (TypeError, OverflowError, MemoryError) as error:
-        raise ValueError(f"config.model cannot be trained as it is: {core.first_line(error)}") from error
+        raise ValueError(f"config.model cannot be trained as it is: {spec.first_line(error)}") from error
     _fits(state, experiment.mesh)
 
 
@@ -63,9 +63,9 @@ def _config(*, seed, family, model, data, train, eval, learner=None, optimizer=N
     integers(seed=seed, at_least=0, at_most=2**32 - 1)
     _words(family=family, start_from=start_from)
     _dicts(model=model)
-    core.call(_data, data, where="config.data")
-    core.call(_train, train, where="config.train")
-    core.call(_eval, eval, where="config.eval")
+    spec.call(_data, data, where="config.data")
+    spec.call(_train, train, where="config.train")
+    spec.call(_eval, eval, where="config.eval")
     if learner is not None:
         _dicts(learner=learner)
         if "name" not in learner:

@@ -8,10 +8,11 @@ import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 
-from experiments import checking, pictures, processes, report, setup
+from vae_jax.runs import checking, pictures, processes, report, build as setup
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.evaluation import likelihood
-from vae_jax.training import loop, sharding, workdir, writers
+from vae_jax.training import loop, sharding
+from vae_jax.runs import workdir, writers
 from vae_jax.training.checkpoint import Checkpoints
 
 

@@ -4,7 +4,7 @@ The peers live in an environment of their own, so that nothing of theirs becomes
 
     python -m venv peers
     peers/bin/pip install torch pythae numpyro flax optax keras jax
-    peers/bin/python experiments/benchmark_peers.py --peer=torch --job=mlp --data=images.npy --seconds=20
+    peers/bin/python experiments/benchmarks/peers.py --peer=torch --job=mlp --data=images.npy --seconds=20
 
 On a machine without an accelerator a CPU build of torch is enough. `images.npy` holds uint8 images [N, 28, 28, 1]; the
 last thousand are held out. One line of JSON goes to standard output.

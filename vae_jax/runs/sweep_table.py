@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 
-from experiments import pictures, setup
-from vae_jax.training.workdir import read_results
-from vae_jax.training.writers import read_metrics
+from vae_jax.runs import pictures, build as setup
+from vae_jax.runs.workdir import read_results
+from vae_jax.runs.writers import read_metrics
 
 COLUMNS = {  # of the table of a sweep, where a member has them
     "valid bound": "valid/best_bound",

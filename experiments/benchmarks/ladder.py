@@ -1,6 +1,6 @@
 """How far a trained model's bounds are from log p(x): ELBO ≤ IW-5 ≤ IW-50 ≤ IW-500 ≤ AIS ≤ log p(x) ≤ BDMC.
 
-    python -m experiments.ladder --workdir=DIR [--num_images=1000] [--num_temperatures=1000] [--num_chains=4]
+    python -m experiments.benchmarks.ladder --workdir=DIR [--num_images=1000] [--num_temperatures=1000] [--num_chains=4]
 
 On test images, where nothing bounds from above, and on as many that the model itself has drawn, where bidirectional
 Monte Carlo does. Every rung is the mean over the images, ± its standard error, and the step to it from the rung before,
@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from experiments import launching, setup
-from vae_jax.core import numbers
 from vae_jax.evaluation import annealed, likelihood
-from vae_jax.training import workdir
+from vae_jax.runs import build as setup
+from vae_jax.runs import launching, workdir
+from vae_jax.spec import numbers
 
 WORKDIR = flags.DEFINE_string("workdir", None, "A folder that experiments.train has written.", required=True)
 NUM_IMAGES = flags.DEFINE_integer("num_images", 1000, "Of the test set, and as many simulated.", lower_bound=2)

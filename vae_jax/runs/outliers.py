@@ -8,13 +8,13 @@ import jax
 import numpy as np
 import optax
 
-from experiments import pictures, setup
-from vae_jax.core import numbers
+from vae_jax.runs import pictures, build as setup
+from vae_jax.spec import numbers
 from vae_jax.data import pipeline, sources, transforms
 from vae_jax.distributions import num_levels
 from vae_jax.evaluation import probes
 from vae_jax.tasks import outliers
-from vae_jax.training import workdir
+from vae_jax.runs import workdir
 
 ELBO_SAMPLES, FIT_SAMPLES = 50, 4
 EXAMPLES_AT_ONCE, SAMPLES_AT_ONCE = 500, 2000

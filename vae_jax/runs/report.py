@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from experiments import setup
+from vae_jax.runs import build as setup
 from vae_jax.data import text, transforms
 from vae_jax.evaluation import gaps, latents, likelihood
 from vae_jax.tasks import cluster

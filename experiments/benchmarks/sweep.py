@@ -1,6 +1,6 @@
 """Many seeds in one program against one run after another: seconds a member, compilation included.
 
-    python -m experiments.benchmark_sweep [--job=small|mlp] [--members=1,2,4,8,16] [--steps=N] [--rounds=3]
+    python -m experiments.benchmarks.sweep [--job=small|mlp] [--members=1,2,4,8,16] [--steps=N] [--rounds=3]
 
 `small` is 64-64-8-64-64 on scikit-learn's digits, batch 64; `mlp` 784-500-20-500-784 on 28x28 images, batch 128; both
 with dynamic binarisation and Adam. `one device` is a plain vmap, `a core each` the members spread over one host device
@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from absl import app, flags
 
-from experiments.launching import launched, parse_flags
+from vae_jax.runs.launching import launched, parse_flags
 
 JOB = flags.DEFINE_enum("job", "small", ["small", "mlp"], "Which model.")
 MEMBERS = flags.DEFINE_list("members", ["1", "2", "4", "8", "16"], "Numbers of members.")
@@ -79,7 +79,7 @@ def main(argv):
     measured = {case: [] for case in cases}
     for _ in range(ROUNDS.value):
         for members, devices in cases:
-            command = [sys.executable, "-m", "experiments.benchmark_sweep", f"--worker={members},{devices}"]
+            command = [sys.executable, "-m", "experiments.benchmarks.sweep", f"--worker={members},{devices}"]
             command += [f"--job={JOB.value}", f"--steps={steps}", f"--chunk={CHUNK.value}"]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:

@@ -1,6 +1,6 @@
 """Seconds and memory of a pass of EM over random data: ours, the same equations in NumPy, scikit-learn's.
 
-    python -m experiments.benchmark_mixture [--components=bernoulli|diagonal] [--num=500] [--examples=50000] [--dim=784]
+    python -m experiments.benchmarks.mixture [--components=bernoulli|diagonal] [--num=500] [--examples=N] [--dim=D]
 
 Everybody takes a turn in a process of its own: one pass that compiles, then `--passes` that are timed. NumPy takes the
 same batches in float32; scikit-learn's GaussianMixture (`diagonal` alone) takes all data at once. Memory is the
@@ -109,7 +109,7 @@ def main():
         return worker(args)
     for name in ("ours", "numpy" if args.components == "bernoulli" else "sklearn"):
         subprocess.run(
-            [sys.executable, "-m", "experiments.benchmark_mixture", *sys.argv[1:], f"--worker={name}"], check=True
+            [sys.executable, "-m", "experiments.benchmarks.mixture", *sys.argv[1:], f"--worker={name}"], check=True
         )
 
 
