@@ -63,13 +63,13 @@ def train(job, images):
     """Our side of the training jobs: the loop's own compiled chunk, looked at as often as a peer is."""
     import jax
 
-    from vae_jax.data import pipeline, sources, transforms
+    from vae_jax.data import pipeline, transforms, values
     from vae_jax.evaluation import likelihood
     from vae_jax.training import gradient, loop
 
     model = model_of(job)
     learner = gradient.gradient(model, gradient.optimizer(name="adam", learning_rate=1e-3))
-    split = sources.Images(images[:-HELD_OUT], None)
+    split = values.Split(images[:-HELD_OUT], None)
     stream = pipeline.stream(split, seed=0, batch_size=BATCH, transform=transforms.binarize, max_value=255)
     state, _, _ = loop.start(learner, stream, jax.random.key(0))
     feed = loop.feed_of(stream, 0, EVERY)
@@ -97,11 +97,11 @@ def inputs(file, chunk=100):
     """Images/s of reading and of training, everybody in turn; and how much of training was waiting for a feed."""
     import jax
 
-    from vae_jax.data import pipeline, sources, transforms
+    from vae_jax.data import pipeline, transforms, values
     from vae_jax.training import gradient, loop
 
     learner = gradient.gradient(model_of("mlp"), gradient.optimizer(name="adam", learning_rate=1e-3))
-    images = sources.Images(np.load(file, mmap_mode="r"), None)
+    images = values.Split(np.load(file, mmap_mode="r"), None)
 
     def stream(**options):
         return pipeline.stream(

@@ -20,7 +20,7 @@ import pytest
 import scipy.stats
 
 from vae_jax.data import idx, pipeline, reading, sources, transforms
-from vae_jax.data.sources import Dataset, Images
+from vae_jax.data.values import Dataset, Split
 from vae_jax.training import sweep
 
 SIZE, BATCH = 23, 5  # 4 steps an epoch, 3 examples left out
@@ -29,7 +29,7 @@ SIZE, BATCH = 23, 5  # 4 steps an epoch, 3 examples left out
 def numbered(size=SIZE):
     """Images that carry their own number, and a label made of it."""
     x = np.arange(size, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 3, 1), np.uint8)
-    return Images(x, (np.arange(size) * 3 % 10).astype(np.int32))
+    return Split(x, (np.arange(size) * 3 % 10).astype(np.int32))
 
 
 def stream(**options):
@@ -100,7 +100,7 @@ def test_an_epoch_covers_each_example_at_most_once():
 def sentences(size=103):
     """Rows of 1 to 12 tokens, the first of which is the row's own number."""
     x = np.arange(12) < np.random.default_rng(0).integers(1, 13, size=size)[:, None]
-    return Images(np.where(np.arange(12) == 0, 3 + np.arange(size)[:, None], x).astype(np.int32), None)
+    return Split(np.where(np.arange(12) == 0, 3 + np.arange(size)[:, None], x).astype(np.int32), None)
 
 
 def of_sentences(buckets, size=103, **options):
@@ -198,7 +198,7 @@ def test_data_read_from_disk_are_the_resident_ones_bit_for_bit(transform, tmp_pa
 
 
 def test_the_transform_draws_anew_at_every_step():
-    images = Images(np.full((10, 8, 8, 1), 8, np.uint8), None)
+    images = Split(np.full((10, 8, 8, 1), 8, np.uint8), None)
     given = pipeline.stream(images, seed=0, batch_size=10, transform=transforms.binarize, max_value=16)
     first, second = (b["x"] for b in batches(given, 0, 2))
     assert set(np.unique(first)) == {0.0, 1.0}
@@ -318,7 +318,7 @@ def test_worker_processes_read_the_same_batches(mapped, num_workers, monkeypatch
 def test_a_worker_maps_the_file_anew(tmp_path):
     x = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.uint8, (2000, 8, 8, 1))
     x[:] = np.arange(2000)[:, None, None, None] % 251
-    images = Images(x[1000::2, :, ::2], None)  # any view of a map
+    images = Split(x[1000::2, :, ::2], None)  # any view of a map
     source = reading.Batches({"x": images.x}, np.zeros((1, 24, 2), np.uint32), 500, BATCH, range(BATCH), 0, 3)
     image = cloudpickle.dumps(source)
     assert len(image) < 2000
@@ -389,9 +389,9 @@ ENVIRONMENT["PYTHONPATH"] = str(Path(__file__).parents[2])
 UNGUARDED = """
 import sys
 import numpy as np
-from tests.data.test_pipeline import Images, streamed
+from tests.data.test_pipeline import Split, streamed
 
-images = Images(np.load(sys.argv[1], mmap_mode="r"), np.zeros(10**5, np.int32))  # labels that fill a pipe
+images = Split(np.load(sys.argv[1], mmap_mode="r"), np.zeros(10**5, np.int32))  # labels that fill a pipe
 streamed(images, num_workers=2).feed(0, 10)
 """
 
@@ -500,7 +500,7 @@ def test_a_binarised_split_is_the_fixed_draw(digits, split):
 
 
 def test_bits_stay_as_they_are():
-    bits = Images(np.random.default_rng(0).integers(2, size=(9, 4, 4, 1), dtype=np.uint8), None)
+    bits = Split(np.random.default_rng(0).integers(2, size=(9, 4, 4, 1), dtype=np.uint8), None)
     dataset = Dataset("bits", bits, bits, bits, 1, None)
     given = pipeline.fixed_split(dataset, "test", transform=transforms.binarize)["x"]
     np.testing.assert_array_equal(given, bits.x)

@@ -17,6 +17,7 @@ from vae_jax.core import Learner, Model
 from vae_jax.spec import call, check_options, nearest, under
 from vae_jax.data import audio, pipeline, sources, text, transforms
 from vae_jax.data.fingerprint import fingerprint
+from vae_jax.data.values import Dataset
 from vae_jax.distributions import check_continuous, check_support, num_levels
 from vae_jax.evaluation import latents, likelihood
 from vae_jax.training import gradient, learners, loop, sharding
@@ -28,7 +29,7 @@ _IMPORTED_AT = time.time()
 
 class Experiment(NamedTuple):
     config: dict
-    dataset: sources.Dataset
+    dataset: Dataset
     transform: object
     model: Model
     learner: Learner
@@ -106,7 +107,7 @@ def build_stream(config: dict, dataset) -> pipeline.Stream:
     )
 
 
-def load_data(data: dict) -> sources.Dataset:
+def load_data(data: dict) -> Dataset:
     """The data set of `config.data`, before any class is left out."""
     options = {"tokens": data.get("tokens"), "audio": data.get("audio"), "max_value": data.get("max_value", 0)}
     return sources.load(data["name"], data["path"] or None, **options)
