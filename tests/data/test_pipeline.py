@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from vae_jax.data import idx, pipeline, reading, sources, transforms
-from vae_jax.data.values import Dataset, Split
+from vae_jax.data import contexts, idx, pipeline, reading, sources, transforms
+from vae_jax.data.values import Dataset, Split, event_of
 from vae_jax.training import sweep
 
 SIZE, BATCH = 23, 5  # 4 steps an epoch, 3 examples left out
@@ -30,6 +30,11 @@ def numbered(size=SIZE):
     """Images that carry their own number, and a label made of it."""
     x = np.arange(size, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 3, 1), np.uint8)
     return Split(x, (np.arange(size) * 3 % 10).astype(np.int32))
+
+
+def labelled():
+    dataset = Dataset("numbered", *[numbered()] * 3, max_value=255, num_classes=10)
+    return contexts.label(dataset, event_of(dataset, "levels"))
 
 
 def stream(**options):
@@ -177,18 +182,18 @@ def test_a_batch_is_a_function_of_seed_and_step():
 
 def test_labels_travel_with_their_images():
     for memory_limit in (2**30, 0):
-        for batch in batches(stream(context=True, memory_limit=memory_limit), 0, 5):
+        for batch in batches(stream(conditioning=labelled(), memory_limit=memory_limit), 0, 5):
             np.testing.assert_array_equal(batch["context"], numbered().label[numbers(batch)])
 
 
 @pytest.mark.parametrize("transform", [transforms.levels, transforms.binarize, transforms.dequantize])
 def test_data_read_from_disk_are_the_resident_ones_bit_for_bit(transform, tmp_path):
-    resident = stream(transform=transform, context=True)
+    resident = stream(transform=transform, conditioning=labelled())
     assert resident.feed(0, 1)["stored"]["x"].shape[0] == SIZE
     np.save(tmp_path / "x.npy", numbered().x)
     images = numbered()._replace(x=np.load(tmp_path / "x.npy", mmap_mode="r"))
     streamed = pipeline.stream(
-        images, seed=0, batch_size=BATCH, transform=transform, max_value=255, context=True, memory_limit=0
+        images, seed=0, batch_size=BATCH, transform=transform, max_value=255, conditioning=labelled(), memory_limit=0
     )
     assert streamed.feed(0, 1)["stored"]["x"].shape == (1, BATCH, 2, 3, 1)
     # From the start, on, from the middle of an epoch (a resumed run), and back.
@@ -218,18 +223,6 @@ def test_a_batch_may_be_all_of_the_data():
     assert sorted(numbers(batches(given, 0, 1)[0])) == list(range(SIZE))
 
 
-def test_a_context_wants_labels():
-    with pytest.raises(ValueError, match=r"config.data.context is set, and this data set has no labels"):
-        pipeline.stream(
-            numbered()._replace(label=None),
-            seed=0,
-            batch_size=2,
-            transform=transforms.levels,
-            max_value=255,
-            context=True,
-        )
-
-
 # ------------------------------------------------------------------------------------------------------ streamed data
 
 
@@ -243,7 +236,7 @@ def mapped(tmp_path):
 
 def streamed(images, **options):
     given = {"seed": 0, "batch_size": BATCH, "transform": transforms.levels, "max_value": 255, **options}
-    return pipeline.stream(images, memory_limit=0, context=True, **given)
+    return pipeline.stream(images, memory_limit=0, conditioning=labelled(), **given)
 
 
 def assert_equal(a, b):
@@ -341,10 +334,16 @@ def held_out(mapped):
 
 def test_rows_of_a_map_are_streamed_as_the_array_is(held_out):
     assert_equal(streamed(held_out).feed(2, 40)["stored"], streamed(numbered()).feed(2, 40)["stored"])
-    given = {"seed": 0, "batch_size": BATCH, "transform": transforms.levels, "max_value": 255, "context": True}
+    given = {
+        "seed": 0,
+        "batch_size": BATCH,
+        "transform": transforms.levels,
+        "max_value": 255,
+        "conditioning": labelled(),
+    }
     resident = pipeline.stream(held_out, **given)
     assert not resident.streamed
-    for a, b in zip(batches(resident, 3, 5), batches(stream(context=True), 3, 5), strict=True):
+    for a, b in zip(batches(resident, 3, 5), batches(stream(conditioning=labelled()), 3, 5), strict=True):
         jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
@@ -484,7 +483,13 @@ def digits():
 @pytest.mark.parametrize("name", transforms.__all__)
 def test_a_fixed_split_is_the_same_twice(digits, name):
     one, same = (
-        pipeline.fixed_split(digits, "test", transform=getattr(transforms, name), context=True) for _ in range(2)
+        pipeline.fixed_split(
+            digits,
+            "test",
+            transform=getattr(transforms, name),
+            conditioning=contexts.label(digits, event_of(digits, name)),
+        )
+        for _ in range(2)
     )
     np.testing.assert_array_equal(one["x"], same["x"])
     np.testing.assert_array_equal(one["context"], digits.test.label)

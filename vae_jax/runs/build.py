@@ -15,9 +15,9 @@ from vae_jax.runs import checking
 from vae_jax import core, spec, models
 from vae_jax.core import Learner, Model
 from vae_jax.spec import call, check_options, nearest, under
-from vae_jax.data import audio, pipeline, sources, text, transforms
+from vae_jax.data import audio, contexts, pipeline, sources, text, transforms
 from vae_jax.data.fingerprint import fingerprint
-from vae_jax.data.values import Dataset
+from vae_jax.data.values import Dataset, event_of
 from vae_jax.distributions import check_continuous, check_support, num_levels
 from vae_jax.evaluation import latents, likelihood
 from vae_jax.training import gradient, learners, loop, sharding
@@ -36,11 +36,14 @@ class Experiment(NamedTuple):
     stream: pipeline.Stream
     key: jax.Array
     mesh: jax.sharding.Mesh
+    event: core.Event
+    context: core.Context | None
 
     def split(self, name: str) -> dict:
         """The whole validation or test split as one batch, in its fixed draw."""
-        context = self.config["data"]["context"]
-        return pipeline.fixed_split(self.dataset, name, transform=self.transform, context=context)
+        return pipeline.fixed_split(
+            self.dataset, name, transform=self.transform, conditioning=conditioning(self.config, self.dataset)
+        )
 
     def batch_shapes(self) -> dict:
         """Shapes and types of a training batch; nothing is computed."""
@@ -80,7 +83,7 @@ def build(config: dict, dataset=None) -> Experiment:
     model, learner = build_learner(config, dataset)
     mesh = call(sharding.make_mesh, config.get("mesh", {}), where="config.mesh", batch_size=data["batch_size"])
     key = jax.random.key(config["seed"])
-    experiment = Experiment(config, dataset, transform, model, learner, stream, key, mesh)
+    experiment = Experiment(config, dataset, transform, model, learner, stream, key, mesh, *conditioning(config, dataset)[:2])
     checking.check_learner(experiment)
     if (density := likelihood_shapes(experiment)) is not None:
         valid = experiment.split("valid")["x"]
@@ -99,12 +102,21 @@ def build_stream(config: dict, dataset) -> pipeline.Stream:
         batch_size=data["batch_size"],
         transform=_transform(data["transform"]),
         max_value=dataset.max_value,
-        context=data["context"],
+        conditioning=conditioning(config, dataset),
         memory_limit=data["memory_limit"],
         num_workers=data.get("num_workers", 0),
         process=(jax.process_index(), jax.process_count()),
         buckets=data.get("buckets", 1),
     )
+
+
+def conditioning(config: dict, dataset) -> contexts.Conditioning:
+    """What is modelled and what it is conditional on, and how a batch gets its context."""
+    context = config["data"]["context"]
+    if isinstance(context, bool):
+        context = {"name": "label" if context else "none"}
+    event = event_of(dataset, config["data"]["transform"])
+    return spec.build(contexts, context, dataset, event, where="config.data.context")
 
 
 def load_data(data: dict) -> Dataset:
@@ -120,12 +132,13 @@ def build_learner(config: dict, dataset) -> tuple[Model, Learner]:
 
 
 def _model_and_learner(config, dataset):
+    event, context = conditioning(config, dataset)[:2]
     with under("config"):
         model = models.from_config(
             config["family"],
             config["model"],
-            event_shape=dataset.train.x.shape[1:],
-            num_classes=dataset.num_classes if config["data"]["context"] else 0,
+            event_shape=event.shape,
+            num_classes=context.support.num_levels if context and context.shape == () else 0,
             **({"vocabulary_size": len(dataset.vocabulary)} if dataset.vocabulary else {}),
         )
     learner = dict(config.get("learner", {"name": "gradient"}))
@@ -323,7 +336,7 @@ def levels_offset(config, dataset) -> float:
 
     log P(x) >= E_u[log p((x + u) / V)] - D log V, with V levels and D dimensions (`likelihood.of_levels`).
     """
-    dim = math.prod(dataset.test.x.shape[1:])
+    dim = math.prod(conditioning(config, dataset).event.shape)
     return dim * transforms.log_levels_per_dim(_transform(config["data"]["transform"]), dataset.max_value)
 
 
