@@ -41,9 +41,9 @@ class Experiment(NamedTuple):
 
     def split(self, name: str) -> dict:
         """The whole validation or test split as one batch, in its fixed draw."""
-        return pipeline.fixed_split(
-            self.dataset, name, transform=self.transform, conditioning=conditioning(self.config, self.dataset)
-        )
+        given = conditioning(self.config, self.dataset)
+        with under("config.data"):
+            return pipeline.fixed_split(self.dataset, name, transform=self.transform, conditioning=given)
 
     def batch_shapes(self) -> dict:
         """Shapes and types of a training batch; nothing is computed."""
@@ -95,19 +95,20 @@ def build(config: dict, dataset=None) -> Experiment:
 
 def build_stream(config: dict, dataset) -> pipeline.Stream:
     """The training batches of the config's seed."""
-    data = config["data"]
-    return pipeline.stream(
-        dataset.train,
-        seed=config["seed"],
-        batch_size=data["batch_size"],
-        transform=_transform(data["transform"]),
-        max_value=dataset.max_value,
-        conditioning=conditioning(config, dataset),
-        memory_limit=data["memory_limit"],
-        num_workers=data.get("num_workers", 0),
-        process=(jax.process_index(), jax.process_count()),
-        buckets=data.get("buckets", 1),
-    )
+    data, given = config["data"], conditioning(config, dataset)
+    with under("config.data"):
+        return pipeline.stream(
+            dataset.train,
+            seed=config["seed"],
+            batch_size=data["batch_size"],
+            transform=_transform(data["transform"]),
+            max_value=dataset.max_value,
+            conditioning=given,
+            memory_limit=data["memory_limit"],
+            num_workers=data.get("num_workers", 0),
+            process=(jax.process_index(), jax.process_count()),
+            buckets=data.get("buckets", 1),
+        )
 
 
 def conditioning(config: dict, dataset) -> contexts.Conditioning:
@@ -115,14 +116,16 @@ def conditioning(config: dict, dataset) -> contexts.Conditioning:
     context = config["data"]["context"]
     if isinstance(context, bool):
         context = {"name": "label" if context else "none"}
-    event = event_of(dataset, config["data"]["transform"])
+    with under("config.data"):
+        event = event_of(dataset, config["data"]["transform"])
     return spec.build(contexts, context, dataset, event, where="config.data.context")
 
 
 def load_data(data: dict) -> Dataset:
     """The data set of `config.data`, before any class is left out."""
     options = {"tokens": data.get("tokens"), "audio": data.get("audio"), "max_value": data.get("max_value", 0)}
-    return sources.load(data["name"], data["path"] or None, **options)
+    with under("config.data"):
+        return sources.load(data["name"], data["path"] or None, **options)
 
 
 def build_learner(config: dict, dataset) -> tuple[Model, Learner]:

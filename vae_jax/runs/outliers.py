@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from vae_jax.runs import pictures, build as setup
-from vae_jax.spec import numbers
+from vae_jax.spec import under, numbers
 from vae_jax.data import pipeline, sources, transforms
 from vae_jax.distributions import num_levels
 from vae_jax.evaluation import probes
@@ -94,9 +94,11 @@ def _outliers(experiment, name, path):
         if not (classes := data.get("leave_out")):
             raise ValueError("no class is left out of this run: train one with --config.data.leave_out='(0,)', say")
         never = sources.only_classes(setup.load_data(data), classes)
-        splits = [pipeline.fixed_split(never, split, transform=transform)["x"] for split in sources.SPLITS]
+        with under("config.data"):
+            splits = [pipeline.fixed_split(never, split, transform=transform)["x"] for split in sources.SPLITS]
         return f"{own.name}, left out: {', '.join(map(str, classes))}", np.concatenate(splits)
-    other = sources.load(name, path, max_value=data.get("max_value", 0))
+    with under("config.data"):
+        other = sources.load(name, path, max_value=data.get("max_value", 0))
     there, here = other.test.x.shape[1:], own.test.x.shape[1:]
     if there != here:
         raise ValueError(f"--outliers={name}: its images are {there}, those of {own.name} are {here}: give a set alike")
@@ -105,7 +107,8 @@ def _outliers(experiment, name, path):
             f"--outliers={name}: its levels are 0..{other.max_value}, those of {own.name} 0..{own.max_value}; give a "
             "set alike, or a run of binarised data"
         )
-    return name, pipeline.fixed_split(other, "test", transform=transform)["x"]
+    with under("config.data"):
+        return name, pipeline.fixed_split(other, "test", transform=transform)["x"]
 
 
 def _scores(experiment, params, key, sets, *, num_samples, fit, coder):
