@@ -24,8 +24,7 @@ from vae_jax.core import with_code_density
 from vae_jax.evaluation import latents, likelihood, probes
 from vae_jax.plotting import images
 from vae_jax.plotting import latents as latent_plots
-from vae_jax.runs import build as setup
-from vae_jax.runs import launching, pictures
+from vae_jax.runs import build, launching, pictures
 from vae_jax.runs.workdir import write_text
 from vae_jax.tasks import generate
 
@@ -55,7 +54,7 @@ def main(argv):
     out, rows, planes, radii, first = Path(OUT.value).expanduser(), [], {}, {}, None
     named = groups(WORKDIRS.value)
     for name, folders in named.items():
-        experiment = setup.build_trained(folders[0])  # but for the seed that of all
+        experiment = build.build_trained(folders[0])  # but for the seed that of all
         first = first or experiment
         check(experiment, first, folders[0])
         dataset = first.dataset
@@ -65,7 +64,7 @@ def main(argv):
         measured = []
         for n, folder in enumerate(folders):
             logging.info("codes of %s", folder)
-            params = setup.restore(folder, experiment).params
+            params = build.restore(folder, experiment).params
             train_codes, codes = (of_data(experiment.model, params, data) for data in (train, test))
             kept = likelihood.reconstruction(experiment.model, params, test)
             measured.append(measure(dataset, train_codes, codes, kept))
@@ -120,7 +119,7 @@ def groups(patterns) -> dict:
     """{name: the workdirs that differ in nothing but their seed}. Raises `ValueError` where there is none."""
     found = {}
     for path in sorted({Path(p) for pattern in patterns for p in glob.glob(os.path.expanduser(pattern))}):
-        config = setup.load_config(path) | {"seed": None}
+        config = build.load_config(path) | {"seed": None}
         found.setdefault(json.dumps(config), []).append(path)
     if not found:
         raise ValueError(f"--workdirs={' '.join(patterns)} matches no folder")
@@ -192,8 +191,8 @@ def write(rows, out):
 
 def samples(folder, name):
     """Means of p(x|z) for z from a mixture fitted to the codes of the training images of the run in `folder`."""
-    experiment = setup.build_trained(folder)
-    params = setup.restore(folder, experiment).params
+    experiment = build.build_trained(folder)
+    params = build.restore(folder, experiment).params
     train = jax.tree.map(lambda a: a[: NUM_TRAIN.value], experiment.split("train"))
     key_fit, key_draw = jax.random.split(jax.random.fold_in(experiment.key, 4))
     density = generate.code_density(experiment.model, params, train, key_fit, DRAW.value)

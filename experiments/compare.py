@@ -34,9 +34,7 @@ from experiments import comparisons
 from vae_jax.core import RUNNING, with_code_density
 from vae_jax.data import pipeline, transforms
 from vae_jax.evaluation import likelihood
-from vae_jax.runs import build as setup
-from vae_jax.runs import launching, pictures
-from vae_jax.runs import train as run
+from vae_jax.runs import build, launching, pictures, train
 from vae_jax.runs.workdir import RESULTS, read_results, write_bytes, write_text
 from vae_jax.tasks import generate
 
@@ -81,7 +79,7 @@ def main(argv):
             folders[model] = workdir / name / model.replace(" ", "_").replace(",", "")
             logging.info("table %s: %s", name, model)
             config.data.path = str(Path(PATH.value).expanduser() / name) if PATH.value and name != "digits" else ""
-            run.complete(config.to_dict(), folders[model], figures=False)
+            train.complete(config.to_dict(), folders[model], figures=False)
         compare(folders, workdir / name)
 
 
@@ -102,13 +100,13 @@ def compare(folders, workdir):
     """The table and the sheet of the runs in `folders` {name: workdir}. Raises `ValueError` where their numbers are
     not of one kind.
     """
-    check_comparable({name: setup.load_config(folder) for name, folder in folders.items()})
+    check_comparable({name: build.load_config(folder) for name, folder in folders.items()})
     rows, each = [], {}
     for name, folder in folders.items():
         results = results_of(folder)
-        experiment = setup.build_trained(folder)
+        experiment = build.build_trained(folder)
         check_mass(name, experiment)
-        params = setup.restore(folder, experiment, mesh=experiment.mesh).params
+        params = build.restore(folder, experiment, mesh=experiment.mesh).params
         rows.append(row_of(name, experiment, params, results))
         if rows[-1].log_prob is not None:
             each[name] = log_prob_of_images(folder, experiment, params, results)
@@ -131,9 +129,9 @@ def sheet(folders):
     rows = {}
 
     def draw(name, folder):
-        experiment = setup.build_trained(folder)
+        experiment = build.build_trained(folder)
         rows.setdefault("test images", pictures.to_unit(experiment)(experiment.split("test")["x"][:NUM_DRAWN]))
-        params = setup.restore(folder, experiment, mesh=experiment.mesh).params
+        params = build.restore(folder, experiment, mesh=experiment.mesh).params
         experiment = experiment._replace(model=able_to_draw(experiment, params))
         rows[plotting.plain(name)] = pictures.draws(experiment, params, jax.random.key(0), NUM_DRAWN)
 
@@ -163,7 +161,7 @@ def log_prob_of_images(folder, experiment, params, results) -> np.ndarray:
         key = jax.random.split(jax.random.fold_in(experiment.key, 1), 3)[1]  # that of `report.evaluate`
         estimate = likelihood.log_likelihood(model, params, key, test, num_samples=options["num_samples"])
         values = estimate["log_prob"]
-    values = np.asarray(values, np.float64) - setup.levels_offset(experiment.config, experiment.dataset)
+    values = np.asarray(values, np.float64) - build.levels_offset(experiment.config, experiment.dataset)
     try:
         whole = io.BytesIO()
         np.save(whole, values)
@@ -231,7 +229,7 @@ def check_mass(name, experiment):
     """Raise `ValueError` where log p(x) is the density of real values: it has no place beside masses of levels."""
     if experiment.model.latent and experiment.model.latent.prior is None:
         return  # no number to be misread
-    if not setup.is_mass(experiment):
+    if not build.is_mass(experiment):
         raise ValueError(
             f"{name}: its log p(x) is the density of real values, and this table is of masses of levels; train it with "
             "config.data.transform='dequantize', or with a likelihood of levels"

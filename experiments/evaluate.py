@@ -9,8 +9,7 @@ from pathlib import Path
 
 from absl import app, flags
 
-from vae_jax.runs import build as setup
-from vae_jax.runs import checking, launching, pictures, report, workdir
+from vae_jax.runs import build, checking, launching, pictures, report, workdir
 from vae_jax.training import sharding
 
 WORKDIR = flags.DEFINE_string("workdir", None, "A folder that experiments.train has written.", required=True)
@@ -26,12 +25,12 @@ def main(argv):
     folder = Path(WORKDIR.value).expanduser()
     if CHECKPOINT.value not in (None, "best") and not CHECKPOINT.value.isdecimal():
         raise ValueError(f"--checkpoint={CHECKPOINT.value}: give a step, or best")
-    experiment = setup.build_trained(folder)
+    experiment = build.build_trained(folder)
     options = dict(experiment.config["eval"])
     for name, flag in (("num_samples", NUM_SAMPLES), ("num_test", NUM_TEST)):
         options[name] = options[name] if flag.value is None else flag.value
     checking.check_config(experiment.config | {"eval": options})
-    fitted = setup.restore(folder, experiment, step=CHECKPOINT.value, mesh=experiment.mesh)
+    fitted = build.restore(folder, experiment, step=CHECKPOINT.value, mesh=experiment.mesh)
     results = report.evaluate(experiment, fitted.params, **options)
     workdir.write_json(folder / "evaluation.json", results)
     print(f"\nstep {int(fitted.state.step)} of {folder}\n{report.table(results)}")

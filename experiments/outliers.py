@@ -11,8 +11,7 @@ figures/outliers.png into the workdir.
 
 from absl import app, flags
 
-from vae_jax.runs import launching
-from vae_jax.runs import outliers as detection
+from vae_jax.runs import launching, outliers
 from vae_jax.tasks.outliers import CODERS
 
 WORKDIR = flags.DEFINE_string("workdir", None, "A folder that experiments.train has written.", required=True)
@@ -28,7 +27,7 @@ CODER = flags.DEFINE_enum("coder", "zlib", sorted(CODERS), "What the complexity 
 @launching.launched
 def main(argv):
     del argv
-    results = detection.measure(
+    results = outliers.measure(
         WORKDIR.value,
         OUTLIERS.value,
         OUTLIERS_PATH.value,
@@ -38,7 +37,7 @@ def main(argv):
         learning_rate=LEARNING_RATE.value,
         coder=CODER.value,
     )
-    print(f"{detection.table(results)}\n\n{results['seconds']:.0f} s; outliers.json and the figure in {WORKDIR.value}")
+    print(f"{outliers.table(results)}\n\n{results['seconds']:.0f} s; outliers.json and the figure in {WORKDIR.value}")
 
 
 if __name__ == "__main__":

@@ -19,10 +19,10 @@ import jax.numpy as jnp
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from vae_jax import spec
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.evaluation import likelihood
-from vae_jax.runs import build as setup
-from vae_jax.runs import checking, launching, processes, report, sweep_table, workdir, writers
+from vae_jax.runs import build, checking, launching, processes, report, sweep_table, workdir, writers
 from vae_jax.training import loop, sweep
 from vae_jax.training.checkpoint import Checkpoints
 
@@ -40,15 +40,15 @@ def main(argv):
     config, axes = launching.config_of(CONFIG), sweep.parse(SWEEP.value)
     if MEMBERS.value < 0:
         raise ValueError(f"--members_per_program must be at least 1, or 0 for as many as pay; got {MEMBERS.value}")
-    axes = {path: [setup.as_in_config(config, path, v) for v in values] for path, values in axes.items()}
+    axes = {path: [build.as_in_config(config, path, v) for v in values] for path, values in axes.items()}
     sweep.check_distinct(axes)
     if same := [path for path in axes if path in workdir.SAME_RUN or path.split(".")[0] in workdir.SAME_RUN]:
         raise ValueError(
             f"--sweep: {same[0]} changes no number of the training, so its members would be one run; to "
             "measure a run with other options use experiments.evaluate"
         )
-    name = setup.run_name(config_flags.get_config_filename(flags.FLAGS["config"]))
-    experiment = setup.build(config)
+    name = build.run_name(config_flags.get_config_filename(flags.FLAGS["config"]))
+    experiment = build.build(config)
     _check_members(experiment, config, axes)  # what is refused leaves no folder to be undone
     folder = workdir.open_workdir(WORKDIR.value or Path("runs") / f"{name}-sweep", config | {"sweep": axes})
     with workdir.locked(folder):
@@ -66,13 +66,13 @@ def _check_members(experiment, config, axes):
     same_data = not any(path.startswith("data.") and path != "data.batch_size" for path in axes)
     traced = set()
     for member in sweep.product({path: values for path, values in axes.items() if path != "seed"}):
-        own, kind = setup.with_values(config, member), repr([v for v in member.values() if not isinstance(v, float)])
+        own, kind = build.with_values(config, member), repr([v for v in member.values() if not isinstance(v, float)])
         try:
             if same_data and kind in traced:
                 checking.check_config(own)
-                setup.build_learner(own, experiment.dataset)
+                build.build_learner(own, experiment.dataset)
             else:
-                setup.build(own, experiment.dataset if same_data else None)
+                build.build(own, experiment.dataset if same_data else None)
         except (ValueError, OSError) as error:
             raise ValueError(f"--sweep, member {sweep.name_of(member)}: {error}") from error
         traced.add(kind)
@@ -99,12 +99,12 @@ def run_program(config, members, traced, folder, which):
     folders = [_folder(folder, member) for member in members]
     if all((folder / "results.json").exists() for folder in folders):
         return
-    configs = [setup.with_values(config, member) for member in members]
+    configs = [build.with_values(config, member) for member in members]
     for own, member_folder in zip(configs, folders, strict=True):
         workdir.open_workdir(member_folder, own)
         workdir.update_config(member_folder, own)
     logging.info("program %s: %s", which, ", ".join(folder.name for folder in folders))
-    experiment = setup.build(configs[0])
+    experiment = build.build(configs[0])
     temporary = folder / "programs" / hashlib.sha1(str(members).encode()).hexdigest()[:12]
     try:
         fitted = train(experiment, configs, [p for p in members[0] if p in traced and p != "seed"], folders, temporary)
@@ -124,10 +124,10 @@ def _leave_members(experiment, configs, folders, fitted):
         if fitted is None or fitted.record["diverged"][i]:
             workdir.write_json(folder / "results.json", {"train/diverged": True})
             continue
-        model = known.setdefault(str(own["model"]), setup.build_learner(own, experiment.dataset)[0])
+        model = known.setdefault(str(own["model"]), build.build_learner(own, experiment.dataset)[0])
         alone = experiment._replace(config=own, key=jax.random.key(own["seed"]), model=model)
         member = sweep.take(fitted, i)
-        _save(member, folder, setup.made_by(own, data), best=bool(own["train"]["patience"]))
+        _save(member, folder, build.made_by(own, data), best=bool(own["train"]["patience"]))
         results = report.evaluate(alone, member.params, **own["eval"], progress=False)
         results |= report.training(alone, member.record, len(configs)) | {"train/members": len(configs)}
         workdir.write_json(folder / "results.json", results)
@@ -139,23 +139,23 @@ def train(experiment, configs, paths, folders, temporary) -> loop.Fit:
     tensorboard, keep = options.pop("tensorboard"), options.pop("keep", 2)
     mesh, missing = sweep.mesh_for(len(configs))
     configs = configs + configs[-1:] * missing
-    values = {path: jnp.asarray([setup.value_at(own, path) for own in configs], jnp.float32) for path in paths}
-    build = lambda v: setup.build_learner(setup.with_values(experiment.config, v), experiment.dataset)  # noqa: E731
+    values = {path: jnp.asarray([build.value_at(own, path) for own in configs], jnp.float32) for path in paths}
+    learn = lambda v: build.build_learner(build.with_values(experiment.config, v), experiment.dataset)  # noqa: E731
     keys = jnp.stack([jax.random.key(own["seed"]) for own in configs])
     branch = lambda i: jax.vmap(lambda key: jax.random.fold_in(key, i))(keys)  # noqa: E731
     valid = experiment.split("valid")
-    offset = setup.levels_offset(experiment.config, experiment.dataset)
-    terms = lambda v, params, key, step: likelihood.mean_terms(build(v)[0], params, key, valid, step=step)  # noqa: E731
+    offset = build.levels_offset(experiment.config, experiment.dataset)
+    terms = lambda v, params, key, step: likelihood.mean_terms(learn(v)[0], params, key, valid, step=step)  # noqa: E731
     means = sweep.over_members(terms, mesh)
-    origin = setup.made_by(experiment.config, fingerprint(experiment.dataset))
+    origin = build.made_by(experiment.config, fingerprint(experiment.dataset))
     checkpoints = Checkpoints(temporary / "checkpoints", keep=keep, made_by=origin)
     writer = writers.MemberWriters(folders, tensorboard=tensorboard)
     try:
-        return setup.call(
+        return spec.call(
             loop.fit,
             options,
-            sweep.together(lambda v: build(v)[1], values),
-            sweep.streams_together([setup.build_stream(own, experiment.dataset) for own in configs]),
+            sweep.together(lambda v: learn(v)[1], values),
+            sweep.streams_together([build.build_stream(own, experiment.dataset) for own in configs]),
             where="config.train",
             key=branch(0),
             mesh=mesh,
@@ -186,9 +186,9 @@ def _is_traceable(experiment, path, values):
     """Whether the members of one program may differ at `path`: where it is a number that only the mathematics reads."""
     if not all(isinstance(value, float) for value in values):
         return False
-    build = lambda v: setup.build_learner(setup.with_values(experiment.config, v), experiment.dataset)[1]  # noqa: E731
+    learn = lambda v: build.build_learner(build.with_values(experiment.config, v), experiment.dataset)[1]  # noqa: E731
     batch = jax.tree.map(lambda a: a[: experiment.stream.batch_size], experiment.split("valid"))
-    return sweep.is_traceable(build, path, batch)
+    return sweep.is_traceable(learn, path, batch)
 
 
 if __name__ == "__main__":

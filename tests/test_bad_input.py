@@ -21,9 +21,7 @@ from vae_jax import networks, spec
 from vae_jax.core import Model
 from vae_jax.data import idx, sources
 from vae_jax.networks.mlp import activation_function
-from vae_jax.runs import build as setup
-from vae_jax.runs import checking
-from vae_jax.runs import train as run
+from vae_jax.runs import build, checking, train
 from vae_jax.training import gradient
 
 NAN, HUGE = math.nan, 2**70
@@ -66,7 +64,7 @@ def refused(images, tmp_path):
     def one_line(name, changes):
         config = changed(smoke(name, images), changes)
         with pytest.raises((ValueError, FileNotFoundError)) as error:
-            run.complete(config, tmp_path / "run", figures=False)
+            train.complete(config, tmp_path / "run", figures=False)
         assert list(tmp_path.iterdir()) == []
         message = str(error.value)
         assert message and "\n" not in message and len(message) < 1000
@@ -421,15 +419,15 @@ def test_a_word_that_is_not_known_a_key_or_a_section_is_refused(name, changes, w
 @pytest.mark.parametrize("config", [None, 3, "vae", [1], []])
 def test_a_config_of_another_kind_is_refused(config):
     with pytest.raises(ValueError, match=r"^config must be a dict, such as config.json holds, got"):
-        setup.build(config)
+        build.build(config)
 
 
 def test_configs_of_earlier_versions_are_still_taken():
     config = smoke("vae_digits", "")
     for path in ("learner", "start_from", "mesh", "data.leave_out", "data.num_workers", "train.keep"):
         config = changed(config, {path: DELETED})
-    assert setup.build(json.loads(json.dumps(config))).model.latent
-    assert setup.build(changed(config, {"data.max_value": 0})).model.latent
+    assert build.build(json.loads(json.dumps(config))).model.latent
+    assert build.build(changed(config, {"data.max_value": 0})).model.latent
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -738,7 +736,7 @@ def test_what_does_not_fit_together_is_refused(name, changes, words, refused):
 
 
 @pytest.mark.parametrize(
-    ("build", "words"),
+    ("make", "words"),
     [
         (lambda: networks.conv_encoder(((2,),), channels=(0,)), "channels: each entry must be at least 1"),
         (lambda: networks.resnet_encoder(((2,),), num_blocks=-1), "num_blocks must be at least 0"),
@@ -751,9 +749,9 @@ def test_what_does_not_fit_together_is_refused(name, changes, words, refused):
         (lambda: networks.mlp(((2,),), zero_output="yes"), "zero_output must be True or False"),
     ],
 )
-def test_a_network_refuses_its_options_when_it_is_made(build, words):
+def test_a_network_refuses_its_options_when_it_is_made(make, words):
     with pytest.raises(spec.BadOption, match=f"^{words}"):
-        build()
+        make()
 
 
 # ------------------------------------------------------------------------------------------------------------ fuzzing
@@ -798,7 +796,7 @@ def test_every_numeric_key_is_fuzzed():
 def outcome(config, path, step=False):
     """None where the config can be trained, else the one line of the error, which names the key."""
     try:
-        experiment = setup.build(config)
+        experiment = build.build(config)
     except (ValueError, FileNotFoundError) as error:
         message = str(error)
         assert message and "\n" not in message and len(message) < 1000, message

@@ -16,8 +16,7 @@ import numpy as np
 from absl import app, flags
 
 from vae_jax.evaluation import annealed, likelihood
-from vae_jax.runs import build as setup
-from vae_jax.runs import launching, workdir
+from vae_jax.runs import build, launching, workdir
 from vae_jax.spec import numbers
 
 WORKDIR = flags.DEFINE_string("workdir", None, "A folder that experiments.train has written.", required=True)
@@ -35,8 +34,8 @@ def main(argv):
     del argv
     numbers(step_size=STEP_SIZE.value, above=0)
     folder = Path(WORKDIR.value).expanduser()
-    experiment = setup.build_trained(folder)
-    params = setup.restore(folder, experiment, mesh=experiment.mesh).params
+    experiment = build.build_trained(folder)
+    params = build.restore(folder, experiment, mesh=experiment.mesh).params
     test = jax.tree.map(lambda a: a[: NUM_IMAGES.value], experiment.split("test"))
     key_test, key_drawn = jax.random.split(jax.random.fold_in(experiment.key, 3))
     path = {

@@ -204,7 +204,7 @@ def in_turn(job, file):
             *limits,
         ]
     }
-    script = str(Path(__file__).with_name("benchmark_peers.py"))
+    script = str(Path(__file__).with_name("peers.py"))
     for peer in PEERS.value:
         options = [f"--peer={peer}", f"--job={job}", f"--data={file}"]
         peer_limits = [limit.replace("max_steps", "max-steps") for limit in limits]

@@ -14,8 +14,7 @@ from matplotlib.image import imread
 from experiments import compare, comparisons
 from vae_jax import models
 from vae_jax.evaluation import likelihood
-from vae_jax.runs import build as setup
-from vae_jax.runs import train as run
+from vae_jax.runs import build, train
 
 
 def smoke(name, **data):
@@ -43,7 +42,7 @@ def runs(tmp_path_factory):
     }
     for name, config in configs.items():
         config["eval"]["num_test"] = 32
-        run.complete(config, folder / name, figures=False)
+        train.complete(config, folder / name, figures=False)
     return folder
 
 
@@ -70,8 +69,8 @@ def test_every_kind_of_number_is_told_apart(runs, tmp_path, capsys):
 @pytest.mark.slow
 def test_nats_are_of_the_mass_of_the_levels(runs):
     """log p(levels) >= E_u[log p(levels + u)]: the density of 64 pixels in units of one level."""
-    experiment = setup.build_trained(runs / "gaussian")
-    fitted = setup.restore(runs / "gaussian", experiment)
+    experiment = build.build_trained(runs / "gaussian")
+    fitted = build.restore(runs / "gaussian", experiment)
     test = jax.tree.map(lambda a: a[:32], experiment.split("test"))
     density = likelihood.exact(experiment.model, fitted.params, test).mean(dtype=np.float64)
     results = json.loads((runs / "gaussian" / "results.json").read_text())
@@ -90,11 +89,11 @@ def test_nats_are_of_the_mass_of_the_levels(runs):
     ],
 )
 def test_numbers_of_another_kind_are_refused(runs, other, change, message):
-    config = setup.load_config(runs / other)
+    config = build.load_config(runs / other)
     for part, values in change.items():
         config[part] = config[part] | values
     with pytest.raises(ValueError, match=message):
-        compare.check_comparable({"a": setup.load_config(runs / "gaussian"), "b": config})
+        compare.check_comparable({"a": build.load_config(runs / "gaussian"), "b": config})
 
 
 @pytest.mark.parametrize("name", comparisons.TABLES)
@@ -116,7 +115,7 @@ def test_a_density_of_real_values_has_no_place_in_a_table_of_levels():
     config["data"]["name"] = "four_by_four"
     config["model"]["likelihood"] = {"name": "normal"}
     with pytest.raises(ValueError, match=r"x: its log p.x. is the density of real values.*'dequantize'"):
-        compare.check_mass("x", setup.build(config))
+        compare.check_mass("x", build.build(config))
 
 
 def test_a_run_that_has_not_ended_is_named(tmp_path):
@@ -177,8 +176,8 @@ def test_names_of_runs_are_short_where_that_is_clear(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_log_p_of_every_image_is_what_the_results_average(runs, tmp_path, monkeypatch):
     for name in ("gaussian", "softmax"):
-        experiment = setup.build_trained(runs / name)
-        results, params = compare.results_of(runs / name), setup.restore(runs / name, experiment).params
+        experiment = build.build_trained(runs / name)
+        results, params = compare.results_of(runs / name), build.restore(runs / name, experiment).params
         (runs / name / "log_prob.npy").unlink(missing_ok=True)
         values = compare.log_prob_of_images(runs / name, experiment, params, results)
         assert values.mean() == pytest.approx(results["test/log_prob"], rel=1e-6) and len(values) == 32

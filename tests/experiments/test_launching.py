@@ -150,12 +150,12 @@ def hook(event, arguments):
     if event in ("socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn",
                  "pickle.find_class"):
         seen.append([event, str(arguments)[:200]])
-from vae_jax.runs import train as run
+from vae_jax.runs import train
 from experiments.configs import vae_digits
 from absl import flags
 flags.FLAGS(sys.argv[:1])
 sys.addaudithook(hook)
-run.complete(vae_digits.get_config("smoke").to_dict(), sys.argv[1])
+train.complete(vae_digits.get_config("smoke").to_dict(), sys.argv[1])
 print(json.dumps(seen))
 """
 

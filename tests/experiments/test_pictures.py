@@ -12,9 +12,7 @@ from matplotlib.image import imread
 
 from vae_jax.data import sources
 from vae_jax.distributions import Normal, is_standard_normal
-from vae_jax.runs import build as setup
-from vae_jax.runs import pictures
-from vae_jax.runs import train as run
+from vae_jax.runs import build, pictures, train
 
 THREE = lambda n: np.arange(n) % 3  # noqa: E731
 FEW = {"num_steps": 2, "log_every": 1, "eval_every": 2, "checkpoint_every": 2}
@@ -68,13 +66,13 @@ def dataset(shape=(4, 4, 1), num_test=12, label=THREE):
 def opened(monkeypatch):
     """(config, data) -> the experiment and parameters as NumPy arrays."""
 
-    def build(config, data):
+    def open_experiment(config, data):
         monkeypatch.setattr(sources, "load", lambda *_, **__: data)
-        experiment = setup.build(config)
+        experiment = build.build(config)
         batch = jax.tree.map(lambda a: a[:4], experiment.split("valid"))
         return experiment, jax.device_get(jax.jit(experiment.model.init)(jax.random.key(0), batch))
 
-    return build
+    return open_experiment
 
 
 @pytest.fixture
@@ -193,12 +191,12 @@ def test_a_figure_that_fails_loses_neither_results_nor_the_others(tmp_path, monk
 
     monkeypatch.setattr(pictures, "_pixel_samples", fail)
     config = importlib.import_module("experiments.configs.chow_liu_digits").get_config("smoke").to_dict()
-    results = run.complete(config, tmp_path)
+    results = train.complete(config, tmp_path)
     expected = "figure samples_of_pixels was not drawn: RuntimeError: latex could not be found"
     assert said() == [expected, f"to draw them again: python -m experiments.evaluate --workdir={tmp_path}"]
     assert json.loads((tmp_path / "results.json").read_text()) == results
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["training.png"]
-    assert run.complete(config, tmp_path) == results and len(said()) == 2  # complete: nothing is done again
+    assert train.complete(config, tmp_path) == results and len(said()) == 2  # complete: nothing is done again
 
 
 def test_a_folder_that_cannot_be_written_is_one_line_a_figure(tmp_path, said):

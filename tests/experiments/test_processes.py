@@ -17,7 +17,7 @@ TRAIN = """
 import os
 import sys
 from absl import app
-from vae_jax.runs import launching, train as run, build as setup
+from vae_jax.runs import launching, train, build
 from experiments.configs import vae_digits
 from vae_jax.evaluation import likelihood
 from vae_jax.runs.workdir import open_workdir
@@ -29,7 +29,7 @@ def main(argv):
     workdir = open_workdir(os.environ["WORKDIR"], config.to_dict())
     if os.environ["BUG"]:
         likelihood.validation = lambda *_, **__: lambda *_, **__: {}["a bug"]
-    run.train(setup.build(config.to_dict()), workdir)
+    train.train(build.build(config.to_dict()), workdir)
 
 print("here", flush=True)
 app.run(main, flags_parser=launching.parse_flags)

@@ -11,16 +11,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vae_jax.runs import checking
-from vae_jax import core, spec, models
+from vae_jax import models, spec
 from vae_jax.core import Learner, Model
-from vae_jax.spec import call, check_options, nearest, under
 from vae_jax.data import audio, pipeline, sources, text, transforms
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.distributions import check_continuous, check_support, num_levels
 from vae_jax.evaluation import latents, likelihood
+from vae_jax.runs import checking, workdir
+from vae_jax.spec import call, check_options, nearest, under
 from vae_jax.training import gradient, learners, loop, sharding
-from vae_jax.runs import workdir
 from vae_jax.training.checkpoint import Checkpoints
 
 _IMPORTED_AT = time.time()

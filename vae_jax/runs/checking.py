@@ -9,7 +9,7 @@ import os
 
 import jax
 
-from vae_jax import core, spec
+from vae_jax import spec
 from vae_jax.spec import BadOption, flags, integers, shown
 from vae_jax.training import loop
 

@@ -20,7 +20,7 @@ from vae_jax.training import signals
 from vae_jax.training.loop import Diverged
 from vae_jax.training.signals import Preempted
 
-_OUR_FOLDERS = ("experiments", "training", "data", "evaluation")
+_LIBRARY = Path(__file__).parents[1]
 SECONDS_TO_LEAVE = 10  # that libraries get for their own ends, once a run has failed
 
 
@@ -141,6 +141,7 @@ def _ours_or_serious(record):
 
     Orbax and JAX log a page about every checkpoint. What fails in Orbax is raised, so its errors are not shown either.
     """
-    if Path(record.pathname).parent.name in _OUR_FOLDERS:
+    path = Path(record.pathname)
+    if path.is_relative_to(_LIBRARY) or "experiments" in path.parts[-3:]:
         return True
-    return record.levelno >= logging.converter.STANDARD_ERROR and "orbax" not in Path(record.pathname).parts
+    return record.levelno >= logging.converter.STANDARD_ERROR and "orbax" not in path.parts

@@ -8,13 +8,12 @@ import jax
 import numpy as np
 import optax
 
-from vae_jax.runs import pictures, build as setup
-from vae_jax.spec import numbers
 from vae_jax.data import pipeline, sources, transforms
 from vae_jax.distributions import num_levels
 from vae_jax.evaluation import probes
+from vae_jax.runs import build, pictures, workdir
+from vae_jax.spec import numbers
 from vae_jax.tasks import outliers
-from vae_jax.runs import workdir
 
 ELBO_SAMPLES, FIT_SAMPLES = 50, 4
 EXAMPLES_AT_ONCE, SAMPLES_AT_ONCE = 500, 2000
@@ -38,11 +37,11 @@ def measure(folder, name, path=None, *, num_images, num_samples, num_steps, lear
     """
     numbers(learning_rate=learning_rate, above=0)
     began, folder = time.perf_counter(), Path(folder).expanduser()
-    experiment = setup.build_trained(folder)
+    experiment = build.build_trained(folder)
     title, unlike = _outliers(experiment, name, path)
     sets = {"inliers": experiment.split("test")["x"], "outliers": unlike, "reference": experiment.split("valid")["x"]}
     sets = {role: images[:num_images] for role, images in sets.items()}
-    params = setup.restore(folder, experiment).params
+    params = build.restore(folder, experiment).params
     fit = {"num_steps": num_steps, "optimizer": optax.adam(optax.cosine_decay_schedule(learning_rate, num_steps))}
     key = jax.random.fold_in(experiment.key, 4)
     scores, refused = _scores(experiment, params, key, sets, num_samples=num_samples, fit=fit, coder=coder)
@@ -93,7 +92,7 @@ def _outliers(experiment, name, path):
     if name == "left_out":
         if not (classes := data.get("leave_out")):
             raise ValueError("no class is left out of this run: train one with --config.data.leave_out='(0,)', say")
-        never = sources.only_classes(setup.load_data(data), classes)
+        never = sources.only_classes(build.load_data(data), classes)
         splits = [pipeline.fixed_split(never, split, transform=transform)["x"] for split in sources.SPLITS]
         return f"{own.name}, left out: {', '.join(map(str, classes))}", np.concatenate(splits)
     other = sources.load(name, path, max_value=data.get("max_value", 0))
@@ -131,13 +130,13 @@ def _scores(experiment, params, key, sets, *, num_samples, fit, coder):
         together = {"at_once": at_once} if name == "surprise" else {}
         values = outliers.of_data(score, model, params, key, {"x": np.concatenate(some)}, **options, **together)
         if name != "likelihood_regret":  # a difference
-            values = values + setup.levels_offset(experiment.config, experiment.dataset)
+            values = values + build.levels_offset(experiment.config, experiment.dataset)
         scores[name] = np.split(values, np.cumsum([len(images) for images in some])[:-1])
     if "surprise" in refused:
         return scores, refused | dict.fromkeys(("typicality", "complexity_corrected"), refused["surprise"])
     *scores["surprise"], reference = scores["surprise"]
     scores["typicality"] = [outliers.typicality(values, reference) for values in scores["surprise"]]
-    likelihood = setup.likelihood_shapes(experiment)
+    likelihood = build.likelihood_shapes(experiment)
     levels = None if likelihood is None else num_levels(likelihood.support)
     if levels is None:
         refused["complexity_corrected"] = "a code's length wants a mass on levels beside it; this model has a density"

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from vae_jax.runs import sentences, sounds
 from vae_jax.data import transforms
 from vae_jax.distributions import is_standard_normal
 from vae_jax.evaluation import latents
-from vae_jax.tasks import interpolate, manifold, reconstruct
+from vae_jax.runs import sentences, sounds
 from vae_jax.runs.writers import read_metrics
+from vae_jax.tasks import interpolate, manifold, reconstruct
 
 
 def figures(experiment, params, workdir, *, seed=0):

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jax.evaluation import latents
-from vae_jax.tasks import decode, interpolate
 from vae_jax.runs.workdir import write_text
+from vae_jax.tasks import decode, interpolate
 
 DRAWS, BEAM_WIDTH = 100, 5
 EXAMPLES, NEIGHBOURS, STEPS = 20, 5, 7

@@ -8,11 +8,11 @@ import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 
-from vae_jax.runs import checking, pictures, processes, report, build as setup
+from vae_jax import spec
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.evaluation import likelihood
+from vae_jax.runs import build, checking, pictures, processes, report, workdir, writers
 from vae_jax.training import loop, sharding
-from vae_jax.runs import workdir, writers
 from vae_jax.training.checkpoint import Checkpoints
 
 
@@ -28,7 +28,7 @@ def complete(config, folder, *, profile=False, figures=True) -> dict:
         return _completed(config, workdir.open_workdir(folder, config))
     if config.get("start_from") and Path(config["start_from"]).expanduser().resolve() == folder.resolve():
         raise ValueError(f"config.start_from: {config['start_from']} is the workdir of this very run; give another")
-    experiment = setup.build(config)  # what is refused leaves no folder to be undone
+    experiment = build.build(config)  # what is refused leaves no folder to be undone
     folder = workdir.open_workdir(folder, config)
     with contextlib.ExitStack() as locks:
         if processes.is_first():
@@ -75,11 +75,11 @@ def train(experiment, folder, *, profile=False) -> loop.Fit:
     options = dict(experiment.config["train"])
     tensorboard, keep = options.pop("tensorboard"), options.pop("keep", 2)  # runs of 0.1.0 have no `keep`
     writer = writers.Writer(folder, tensorboard=tensorboard) if processes.is_first() else None
-    origin = setup.made_by(workdir.read_config(folder), fingerprint(experiment.dataset))
+    origin = build.made_by(workdir.read_config(folder), fingerprint(experiment.dataset))
     checkpoints = Checkpoints(folder / "checkpoints", keep=keep, made_by=origin)
     logging.info("training %s on %s, %s", experiment.config["family"], experiment.dataset.name, jax.devices())
     try:
-        return setup.call(
+        return spec.call(
             loop.fit,
             options,
             experiment.learner,
@@ -91,7 +91,7 @@ def train(experiment, folder, *, profile=False) -> loop.Fit:
                 experiment.model,
                 jax.random.fold_in(experiment.key, 2),
                 experiment.split("valid"),
-                offset=setup.levels_offset(experiment.config, experiment.dataset),
+                offset=build.levels_offset(experiment.config, experiment.dataset),
             ),
             checkpoints=checkpoints,
             writer=writer,

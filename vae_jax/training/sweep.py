@@ -24,7 +24,7 @@ from vae_jax.training import sharding
 
 MOST = 10_000  # members of a sweep
 LONGEST = 200  # letters of a folder's name: file systems take 255 bytes
-CPU_BYTES = 2**26  # of states side by side on a core: up to there members have not stopped paying (benchmark_sweep)
+CPU_BYTES = 2**26  # of states side by side on a core: up to there members have not stopped paying (benchmarks/sweep.py)
 MEMORY_SHARE = 0.2  # of an accelerator's memory that the states may take: gradients and activations want as much again
 
 
