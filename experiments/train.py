@@ -11,7 +11,7 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import config_flags
 
-from vae_jax.runs import build, launching, processes, report, train
+from vae_jax.runs import configs, launching, processes, report, train
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="A file of experiments/configs; ':smoke' shrinks it.")
 PROFILE = flags.DEFINE_bool("profile", False, "Write a trace of one chunk of steps to the workdir's profile/.")
@@ -22,7 +22,7 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Where everything goes; default: 
 def main(argv):
     del argv
     name = config_flags.get_config_filename(flags.FLAGS["config"])
-    workdir = Path(WORKDIR.value or Path("runs") / build.run_name(name))
+    workdir = Path(WORKDIR.value or Path("runs") / configs.run_name(name))
     results = train.complete(launching.config_of(CONFIG), workdir, profile=PROFILE.value)
     if processes.is_first():
         print(f"\n{report.table(results)}\nfigures in {workdir / 'figures'}, numbers in {workdir / 'results.json'}")

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
+from vae_jax import files
 from vae_jax.evaluation import annealed, likelihood
-from vae_jax.runs import build, launching, workdir
+from vae_jax.runs import build, launching
 from vae_jax.spec import numbers
 
 WORKDIR = flags.DEFINE_string("workdir", None, "A folder that experiments.train has written.", required=True)
@@ -59,7 +60,7 @@ def main(argv):
     rungs |= {"AIS": both["lower"], "BDMC, upper": both["upper"]}
     results["simulated"] = _report(f"{len(test['x'])} images drawn from the model", rungs)
     results |= {"path": path, "seconds": time.perf_counter() - began}
-    workdir.write_json(folder / "ladder.json", results)
+    files.write_json(folder / "ladder.json", results)
     print(f"\n{path}, {results['seconds']:.0f} s; numbers in {folder / 'ladder.json'}")
 
 

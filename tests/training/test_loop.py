@@ -18,6 +18,7 @@ from flax import struct
 from vae_jax.core import Learner
 from vae_jax.data.pipeline import Stream
 from vae_jax.runs import writers
+from vae_jax.runs.workdir import origin_difference
 from vae_jax.training import checkpoint, loop, signals
 from vae_jax.training.checkpoint import Checkpoints
 
@@ -327,14 +328,14 @@ class TestCheckpoints:
         ],
     )
     def test_a_checkpoint_of_another_run_is_refused_and_left(self, tmp_path, now, message):
-        checkpoints = Checkpoints(tmp_path, made_by=self.made_by())
+        checkpoints = Checkpoints(tmp_path, made_by=self.made_by(), difference=origin_difference)
         checkpoints.save(1, self.tree(1), {"note": 1})
         checkpoints.close()
-        checkpoints = Checkpoints(tmp_path, made_by=self.made_by(**now))
+        checkpoints = Checkpoints(tmp_path, made_by=self.made_by(**now), difference=origin_difference)
         with pytest.raises(ValueError, match=message):
             checkpoints.restore(self.tree(0))
         checkpoints.close()
-        checkpoints = Checkpoints(tmp_path, made_by=self.made_by(keep=5))  # which is no other run
+        checkpoints = Checkpoints(tmp_path, made_by=self.made_by(keep=5), difference=origin_difference)  # the same run
         assert checkpoints.restore(self.tree(0))[2] == {"note": 1}
         checkpoints.close()
 

@@ -11,14 +11,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vae_jax import models, spec
+from vae_jax import files, models, spec
 from vae_jax.core import Learner, Model
 from vae_jax.data import audio, pipeline, sources, text, transforms
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.distributions import check_continuous, check_support, num_levels
 from vae_jax.evaluation import latents, likelihood
 from vae_jax.runs import checking, workdir
-from vae_jax.spec import call, check_options, nearest, under
+from vae_jax.spec import call, check_options, under
 from vae_jax.training import gradient, learners, loop, sharding
 from vae_jax.training.checkpoint import Checkpoints
 
@@ -148,8 +148,16 @@ def _model_and_learner(config, dataset):
     return model, spec.build(learners, learner, model, optimizer, where="config.learner", **kept)
 
 
-def _by_sums(spec, model, size, batch_size, num_steps) -> Learner:
-    """A learner that wants every example once in a pass."""
+def _by_sums(options, model, size, batch_size, num_steps) -> Learner:
+    """Build a learner that needs every example once in a pass.
+
+    Args:
+      options: the options of the learner.
+      model: the model that it fits.
+      size: the number of training examples.
+      batch_size: the number of examples in a batch.
+      num_steps: the number of batches until the run ends.
+    """
     if size % batch_size:
         near = min((b for b in range(1, size + 1) if size % b == 0), key=lambda b: abs(b - batch_size))
         raise ValueError(
@@ -161,8 +169,8 @@ def _by_sums(spec, model, size, batch_size, num_steps) -> Learner:
             f"config.train.num_steps {num_steps} ends before the first pass, of {size // batch_size} batches of "
             f"{batch_size}: steps are batches, so take a multiple of {size // batch_size}"
         )
-    given = {"batches_per_pass": size // batch_size} if spec["name"] == "em" else {}
-    return spec.build(learners, spec, model, where="config.learner", **given)
+    batches = {"batches_per_pass": size // batch_size} if options["name"] == "em" else {}
+    return spec.build(learners, options, model, where="config.learner", **batches)
 
 
 def _information(model, params, key, batch):
@@ -204,62 +212,32 @@ def build_trained(folder) -> Experiment:
     return build(load_config(folder) | {"start_from": ""})
 
 
-def made_by(config, data) -> dict:
-    """The origin of a run: stored in every checkpoint, and compared when one is read. `data` is a `fingerprint`."""
-    return {"config": json.loads(workdir.strict_json(config)), "data": data}
+def checkpoints(folder, config, data, **options) -> Checkpoints:
+    """Open the checkpoints in the workdir `folder`; those of another config or of other data are refused.
+
+    Args:
+      folder: the workdir.
+      config: the config of the run.
+      data: the `fingerprint` of its data set.
+      **options: the other options of `Checkpoints`.
+    """
+    origin = {"config": json.loads(files.strict_json(config)), "data": data}
+    directory = Path(folder).expanduser() / "checkpoints"
+    return Checkpoints(directory, made_by=origin, difference=workdir.origin_difference, **options)
 
 
 def restore(folder, experiment, *, step=None, mesh=None) -> loop.Fit:
     """Return what a workdir's newest checkpoint holds, or that of `step` (`loop.restore`). The run may be training.
 
-    Raises `ValueError` where there is no checkpoint, and where it is of another config or of other data.
+    Raises `ValueError` if there is no checkpoint, or if it belongs to another config or to other data.
     """
-    origin = made_by(load_config(folder), fingerprint(experiment.dataset))
-    checkpoints = Checkpoints(Path(folder).expanduser() / "checkpoints", made_by=origin, read_only=True)
+    stored = checkpoints(folder, load_config(folder), fingerprint(experiment.dataset), read_only=True)
     patience = experiment.config["train"]["patience"]
-    fitted = loop.restore(experiment.learner, experiment.stream, checkpoints, patience=patience, step=step, mesh=mesh)
-    checkpoints.close()
+    fitted = loop.restore(experiment.learner, experiment.stream, stored, patience=patience, step=step, mesh=mesh)
+    stored.close()
     if fitted is None:
         raise ValueError(f"{folder} holds no checkpoint yet: train first")
     return fitted
-
-
-def value_at(config: dict, path: str):
-    """The value of a dotted path. Raises `ValueError` that names the part which does not exist and the nearest."""
-    for depth, name in enumerate(path.split(".")):
-        if not isinstance(config, dict) or name not in config:
-            where = ".".join(["config", *path.split(".")[:depth]])
-            hint = nearest(name, config if isinstance(config, dict) else ())
-            raise ValueError(f"{where}: unknown key {name!r}{hint}")
-        config = config[name]
-    return config
-
-
-def as_in_config(config: dict, path: str, value):
-    """Return `value` as a float where the config holds one at `path`. Raises `ValueError` for another kind of value."""
-    there = value_at(config, path)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if isinstance(there, float) and is_number and abs(value) < 1e300:
-        return float(value)
-    if isinstance(value, list):
-        value = tuple(value)
-    if type(there) is not type(value):
-        raise ValueError(f"config.{path}: {there!r} is of type {type(there).__name__}, and {value!r} is not")
-    return value
-
-
-def with_values(config: dict, values: dict) -> dict:
-    """`config` with `values` {dotted path: value} in their places; `config` itself stays as it is."""
-    for path, value in values.items():
-        name, _, rest = path.partition(".")
-        config = {**config, name: with_values(config[name], {rest: value}) if rest else value}
-    return config
-
-
-def run_name(config_file) -> str:
-    """configs/vae_digits.py:smoke -> vae_digits-smoke."""
-    stem, _, argument = str(config_file).partition(":")
-    return "-".join(filter(None, (Path(stem).stem, argument)))
 
 
 def process_start() -> float:

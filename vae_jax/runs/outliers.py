@@ -8,10 +8,11 @@ import jax
 import numpy as np
 import optax
 
+from vae_jax import files
 from vae_jax.data import pipeline, sources, transforms
 from vae_jax.distributions import num_levels
 from vae_jax.evaluation import probes
-from vae_jax.runs import build, pictures, workdir
+from vae_jax.runs import build, pictures
 from vae_jax.spec import numbers
 from vae_jax.tasks import outliers
 
@@ -57,7 +58,7 @@ def measure(folder, name, path=None, *, num_images, num_samples, num_steps, lear
         "coder": coder,
         "seconds": time.perf_counter() - began,
     }
-    workdir.write_json(folder / "outliers.json", results)
+    files.write_json(folder / "outliers.json", results)
     if "surprise" in scores:
         make = functools.partial(_figure, scores["surprise"], results)
         pictures.drawn("outliers", make, folder / "figures" / "outliers.png")

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jax.evaluation import latents
-from vae_jax.runs.workdir import write_text
+from vae_jax.files import write_text
 from vae_jax.tasks import decode, interpolate
 
 DRAWS, BEAM_WIDTH = 100, 5

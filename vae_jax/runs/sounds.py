@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from vae_jax.data import audio
-from vae_jax.runs.workdir import write_bytes
+from vae_jax.files import write_bytes
 
 NUMBER = 8
 

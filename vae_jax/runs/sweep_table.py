@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from vae_jax.runs import build, pictures
+from vae_jax.runs import build, configs, pictures
 from vae_jax.runs.workdir import read_results
 from vae_jax.runs.writers import read_metrics
 
@@ -26,7 +26,7 @@ def by_setting(folders, axes) -> list[dict]:
     members = {}
     for folder in folders:
         config = build.load_config(folder)
-        setting = {path: build.value_at(config, path) for path in axes if path != "seed"}
+        setting = {path: configs.value_at(config, path) for path in axes if path != "seed"}
         members.setdefault(json.dumps(setting), []).append(folder)
     rows = []
     for setting, own in members.items():

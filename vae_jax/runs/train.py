@@ -8,12 +8,11 @@ import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 
-from vae_jax import spec
+from vae_jax import files, spec
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.evaluation import likelihood
 from vae_jax.runs import build, checking, pictures, processes, report, workdir, writers
 from vae_jax.training import loop, sharding
-from vae_jax.training.checkpoint import Checkpoints
 
 
 def complete(config, folder, *, profile=False, figures=True) -> dict:
@@ -45,7 +44,7 @@ def complete(config, folder, *, profile=False, figures=True) -> dict:
         results = report.evaluate(experiment, params, **experiment.config["eval"], progress=processes.is_first())
         results |= report.training(experiment, fitted.record)
         if processes.is_first():
-            workdir.write_json(results_file, results)
+            files.write_json(results_file, results)
             if figures:
                 pictures.figures(experiment, sharding.on_host(params), folder)
     return results
@@ -75,8 +74,8 @@ def train(experiment, folder, *, profile=False) -> loop.Fit:
     options = dict(experiment.config["train"])
     tensorboard, keep = options.pop("tensorboard"), options.pop("keep", 2)  # runs of 0.1.0 have no `keep`
     writer = writers.Writer(folder, tensorboard=tensorboard) if processes.is_first() else None
-    origin = build.made_by(workdir.read_config(folder), fingerprint(experiment.dataset))
-    checkpoints = Checkpoints(folder / "checkpoints", keep=keep, made_by=origin)
+    data = fingerprint(experiment.dataset)
+    checkpoints = build.checkpoints(folder, workdir.read_config(folder), data, keep=keep)
     logging.info("training %s on %s, %s", experiment.config["family"], experiment.dataset.name, jax.devices())
     try:
         return spec.call(

@@ -1,14 +1,10 @@
-"""The folder of one run: its config, its lock, and what the run was made with.
-
-A file appears whole or not at all, and no file is written through a link.
-"""
+"""The folder of one run: its config, its lock, and what the run was made with."""
 
 import contextlib
 import errno
 import fcntl
 import importlib.metadata
 import json
-import math
 import os
 import platform
 import socket
@@ -20,6 +16,9 @@ from pathlib import Path
 
 import jax
 from absl import logging
+
+from vae_jax import files
+from vae_jax.training import checkpoint
 
 FOLDERS = ("checkpoints", "damaged", "figures", "members", "programs", "profile")  # what a run writes, and where
 FILES = ("config.json", "environment.json", "metrics.jsonl", "results.json")
@@ -53,7 +52,7 @@ def open_workdir(path, config: dict) -> Path:
     name = os.fsencode(path)
     if not name.strip() or b"\0" in name or name.decode(errors="replace").encode() != name:
         raise ValueError(f"--workdir {str(path)!r} is not the name of a folder in UTF-8; give another")
-    config = json.loads(strict_json(config))  # tuples become lists, as in the file
+    config = json.loads(files.strict_json(config))  # tuples become lists, as in the file
     stored = path / "config.json"
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -61,7 +60,7 @@ def open_workdir(path, config: dict) -> Path:
             probe.write(b"\0" * 2**20)  # a full disk should be reported now, not at the first checkpoint
         if not os.path.lexists(stored):
             _check_empty(path)
-            _create(stored, strict_json(config))
+            files.create_text(stored, files.strict_json(config))
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else error
         raise ValueError(f"--workdir {path} cannot be written: {reason}; give another or make room") from error
@@ -82,8 +81,8 @@ def open_workdir(path, config: dict) -> Path:
 
 def update_config(path, config: dict):
     """Let `config.json` take options in `SAME_RUN` that have changed. Only the process that holds the lock may."""
-    if read_config(path) != (config := json.loads(strict_json(config))):
-        write_json(Path(path) / "config.json", config)
+    if read_config(path) != (config := json.loads(files.strict_json(config))):
+        files.write_json(Path(path) / "config.json", config)
 
 
 def read_config(path) -> dict:
@@ -91,7 +90,7 @@ def read_config(path) -> dict:
     stored = Path(path).expanduser() / "config.json"
     if not os.path.lexists(stored):
         raise ValueError(f"{stored} does not exist: --workdir must be a folder that experiments.train has written")
-    config = read_json(stored)
+    config = files.read_json(stored)
     if not isinstance(config, dict) or not isinstance(config.get("data"), dict) or "family" not in config:
         raise ValueError(
             f"{stored} is not the config of a run: it must be an object with the keys 'family', 'model', 'data' ...; "
@@ -106,7 +105,7 @@ def read_results(path, needed=()) -> dict:
     Raises `ValueError` where `results.json` does not hold those of a run.
     """
     file = Path(path) / "results.json"
-    results = read_json(file)
+    results = files.read_json(file)
     known = results if isinstance(results, dict) else {}
     if not known or not (known.get("train/diverged") or all(isinstance(known.get(n), int | float) for n in needed)):
         raise ValueError(f"{file} does not hold the results of a run; remove it, and run the same command again")
@@ -137,9 +136,24 @@ def config_differences(old: dict, new: dict, prefix=""):
             yield f"{path}: there {shown[0]}, now {shown[1]}"
 
 
+def origin_difference(stored: dict, made_by: dict) -> str:
+    """Say how the origin of a checkpoint, {"config": dict, "data": fingerprint}, differs from that of this run.
+
+    Returns "" if it does not differ.
+    """
+    if differences := list(config_differences(stored["config"], made_by["config"])):
+        return f"was made with another config; give another --workdir, or undo: {differences[0]}"
+    if stored["data"] != made_by["data"]:
+        return (
+            f"was trained on other data (fingerprint {stored['data']}, now {made_by['data']}); restore the files as "
+            "they were, or give another --workdir"
+        )
+    return ""
+
+
 def _plain(value):
     """`value` with null for NaN and lists for tuples, so that equal configs compare as equal."""
-    return json.loads(strict_json(value))
+    return json.loads(files.strict_json(value))
 
 
 def _check_empty(path):
@@ -252,7 +266,7 @@ def environment() -> dict:
         "platform": jax.default_backend(),
         "device": jax.local_devices()[0].device_kind,
         "devices": jax.device_count(),
-        **state_settings(),
+        **checkpoint.state_settings(),
         "threefry_partitionable": bool(jax.config.jax_threefry_partitionable),
         "matmul_precision": jax.config.jax_default_matmul_precision,
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
@@ -265,7 +279,7 @@ def record_environment(path):
     Raises `ValueError` where `RANDOM` settings differ: the run would go on with other random numbers.
     """
     file, here = Path(path) / "environment.json", environment()
-    starts = read_json(file) if file.exists() else []
+    starts = files.read_json(file) if file.exists() else []
     if not isinstance(starts, list) or not all(isinstance(start, dict) for start in starts):
         raise ValueError(f"{file} is not a list of environments; remove it to go on")
     there = starts[-1] if starts else here
@@ -281,12 +295,7 @@ def record_environment(path):
         told = "; ".join(f"{name} was {before!r}, now {now!r}" for name, (before, now) in changed.items())
         logging.warning("the environment has changed since the last start, numbers may differ in rounding: %s", told)
     if changed or not starts:
-        write_json(file, [*starts, here])
-
-
-def state_settings() -> dict:
-    """Settings of JAX that decide which types the arrays of a state have."""
-    return {"x64": bool(jax.config.jax_enable_x64), "prng_impl": str(jax.config.jax_default_prng_impl)}
+        files.write_json(file, [*starts, here])
 
 
 def _version(name):
@@ -294,71 +303,3 @@ def _version(name):
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-# --------------------------------------------------------------------------------------------------------- files
-
-
-def strict_json(value) -> str:
-    """`value` as JSON that every reader takes: NaN and infinity, which JSON does not have, become null."""
-    return json.dumps(finite(value), indent=1, allow_nan=False) + "\n"
-
-
-def read_json(path):
-    """The value in a JSON file. Raises `ValueError` that names the file where it is damaged, or no regular file."""
-    if not Path(path).is_file():
-        raise ValueError(f"{path} is missing, or is no regular file; restore it, or give another --workdir")
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not readable as JSON ({error}); restore it, or give another --workdir") from error
-
-
-def finite(value):
-    """`value`, numbers in dicts and lists, with None for NaN and infinity."""
-    if isinstance(value, dict):
-        return {name: finite(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def write_json(path, value):
-    """Write `value` as strict JSON, all or nothing: a reader never sees half a file."""
-    write_text(path, strict_json(value))
-
-
-def write_text(path, text):
-    """`write_bytes` of `text` in UTF-8."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path, content):
-    """Write `content`, all or nothing. A link at `path` is replaced and not followed."""
-    path = Path(path)
-    with _temporary(path, content) as temporary:
-        os.replace(temporary, path)
-
-
-def _create(path, text):
-    """Write a new file, all or nothing. A file that another process has created meanwhile stays as it is."""
-    with _temporary(path, text.encode()) as temporary:
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            pass
-        except OSError:  # a file system without hard links
-            os.replace(temporary, path)
-
-
-@contextlib.contextmanager
-def _temporary(path, content):
-    """A new file beside `path` that holds `content`; removed at the end where it is still there."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(content)
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vae_jax.runs.workdir import finite, write_text
+from vae_jax.files import finite, write_text
 
 
 class Writer:

@@ -12,7 +12,7 @@ import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 
-from vae_jax.runs.workdir import config_differences, finite, state_settings
+from vae_jax.files import finite
 from vae_jax.spec import first_line
 
 ATTEMPTS = 5  # at reading a folder from which a run that trains removes old checkpoints meanwhile
@@ -29,16 +29,18 @@ class Checkpoints:
     Args:
       directory: the folder of the checkpoints.
       keep: how many of the last ones stay.
-      made_by: {"config": dict, "data": str}, what the run is; stored in every checkpoint and compared when one is read.
+      made_by: the origin of the run, a JSON value, stored in every checkpoint.
+      difference: (stored, made_by) -> text, "" if a checkpoint with the origin `stored` belongs to this run.
       read_only: True to look at a run that may be training at this moment: nothing is created, moved or removed.
 
     Raises `ValueError` where `directory` is a file.
     """
 
-    def __init__(self, directory, *, keep=2, made_by=None, read_only=False):
+    def __init__(self, directory, *, keep=2, made_by=None, difference=None, read_only=False):
         import orbax.checkpoint as ocp  # a third of a second: not before it is needed
 
-        self._ocp, self._made_by, self._read_only = ocp, made_by, read_only
+        self._ocp, self._read_only = ocp, read_only
+        self._made_by, self._difference = made_by, difference
         self.directory = Path(directory).absolute()
         if os.path.lexists(self.directory) and not self.directory.is_dir():
             raise ValueError(f"{self.directory} is a file, and must be the folder of the checkpoints; move it away")
@@ -230,16 +232,9 @@ class Checkpoints:
                 f"{where} was written with {layout} and JAX is set to {state_settings()}; set JAX_ENABLE_X64 and "
                 "JAX_DEFAULT_PRNG_IMPL as they were"
             )
-        there, here = record.get("made_by"), self._made_by
-        if there is None or here is None:
-            return
-        if differences := list(config_differences(there["config"], here["config"])):
-            raise _Other(f"{where} was made with another config; give another --workdir, or undo: {differences[0]}")
-        if there["data"] != here["data"]:
-            raise _Other(
-                f"{where} was trained on other data (fingerprint {there['data']}, now {here['data']}); restore the "
-                "files as they were, or give another --workdir"
-            )
+        stored = record.get("made_by")
+        if self._difference and stored is not None and (text := self._difference(stored, self._made_by)):
+            raise _Other(f"{where} {text}")
 
     def _check_readable(self, step, error):
         """Raise `OSError` where a file of the checkpoint cannot be read now: that is no damage.
@@ -274,6 +269,11 @@ class Checkpoints:
                 f"a checkpoint could not be written under {self.directory}: {reason}; the whole ones before it are "
                 "kept. Mend that and run the same command again"
             ) from error
+
+
+def state_settings() -> dict:
+    """Return the settings of JAX that decide which types the arrays of a state have."""
+    return {"x64": bool(jax.config.jax_enable_x64), "prng_impl": str(jax.config.jax_default_prng_impl)}
 
 
 class _Other(ValueError):

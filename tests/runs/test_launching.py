@@ -83,7 +83,8 @@ def test_a_signal_outside_the_loop_ends_in_one_line(number):
     done = launch(f"import gc, os; {kill}; gc.collect(); time.sleep(9)")
     assert done.returncode == (130 if number == signal.SIGINT else 75)
     assert (
-        done.stderr.strip() == f"{number.name}: stopped; run the same command again to go on from the last checkpoint"
+        done.stderr.strip()
+        == f"{number.name}: stopped; run the same command again to continue from the last checkpoint"
     )
 
 

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+from vae_jax import files
 from vae_jax.runs import workdir, writers
 
 CONFIG = {"seed": 0, "family": "vae", "model": {"hidden": (3, 4), "latent_dim": 2}, "data": {"path": "here"}}
@@ -227,15 +228,15 @@ class TestEnvironment:
 
 class TestFiles:
     def test_write_json_leaves_the_old_file_when_it_fails(self, tmp_path):
-        workdir.write_json(tmp_path / "r.json", {"a": 1})
+        files.write_json(tmp_path / "r.json", {"a": 1})
         with pytest.raises(TypeError):
-            workdir.write_json(tmp_path / "r.json", {"a": object()})
+            files.write_json(tmp_path / "r.json", {"a": object()})
         assert json.loads((tmp_path / "r.json").read_text()) == {"a": 1}
         assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), np.float64("nan")])
     def test_what_json_does_not_have_becomes_null(self, tmp_path, value):
-        workdir.write_json(tmp_path / "r.json", {"a": [value, 1.5], "b": {"c": value}})
+        files.write_json(tmp_path / "r.json", {"a": [value, 1.5], "b": {"c": value}})
         strict = json.loads((tmp_path / "r.json").read_text(), parse_constant=pytest.fail)
         assert strict == {"a": [None, 1.5], "b": {"c": None}}
 
@@ -245,7 +246,7 @@ class TestFiles:
         victim.write_text("mine")
         for name in ("r.json", "metrics.jsonl", "metrics.partial", ".r.json.1"):
             (folder / name).symlink_to(victim)
-        workdir.write_json(folder / "r.json", {})
+        files.write_json(folder / "r.json", {})
         writer = writers.Writer(folder)
         writer.start(0)
         writer.write(1, {"train/loss": 1.0})

@@ -9,9 +9,10 @@ import pytest
 from sklearn.datasets import load_digits
 
 from experiments.configs import vae_digits
+from vae_jax import files
 from vae_jax.data import idx, sources, text
 from vae_jax.data.fingerprint import fingerprint
-from vae_jax.runs import build, train, workdir
+from vae_jax.runs import build, configs, train, workdir
 
 SPLITS = ("train", "valid", "test")
 
@@ -21,7 +22,7 @@ def config(**changes):
     small = vae_digits.get_config("smoke")
     small.train.update({"num_steps": 4, "log_every": 2, "eval_every": 4, "checkpoint_every": 2})
     small.eval.update({"num_samples": 2, "num_test": 8})
-    return build.with_values(small.to_dict(), {path.replace("__", "."): value for path, value in changes.items()})
+    return configs.with_values(small.to_dict(), {path.replace("__", "."): value for path, value in changes.items()})
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def test_images_that_were_changed_in_place_are_told_from_those_of_the_run(copy, 
     assert {path: content for path, content in contents(copy).items() if path in before and path.suffix != ".json"} == {
         path: content for path, content in before.items() if path.suffix != ".json"
     }
-    workdir.write_json(copy / "config.json", same)
+    files.write_json(copy / "config.json", same)
     with pytest.raises(ValueError, match="was trained on other data"):
         build.restore(copy, build.build_trained(copy))
 
@@ -98,7 +99,7 @@ def test_without_its_config_a_workdir_is_refused(copy, images):
 
 def test_a_checkpoint_knows_its_config(copy, images):
     other = config(data__name="idx", data__path=str(images), optimizer__learning_rate=0.5)
-    workdir.write_json(copy / "config.json", other)  # somebody has put another one there
+    files.write_json(copy / "config.json", other)  # somebody has put another one there
     with pytest.raises(ValueError, match=r"made with another config.*optimizer.learning_rate: there 0.001, now 0.5"):
         train.complete(other, copy)
 
@@ -111,7 +112,7 @@ def test_a_run_does_not_start_from_itself(tmp_path):
 
 def test_a_start_from_that_leads_back_to_itself_is_read_without_end(copy):
     """`start_from` is where a run began: to read what it became, that run is not needed."""
-    workdir.write_json(copy / "config.json", workdir.read_config(copy) | {"start_from": str(copy)})
+    files.write_json(copy / "config.json", workdir.read_config(copy) | {"start_from": str(copy)})
     assert "encoder" in jax.device_get(build.build_trained(copy).model.init(jax.random.key(0), _batch(copy)))
 
 
