@@ -26,7 +26,7 @@ NUM_SAMPLES = 500  # K of the importance-weighted bounds
 def mnist() -> dict[str, ConfigDict]:
     """Dynamically binarised MNIST, the test set in one fixed draw."""
     independent = _sums(naive_bayes_digits.get_config(), "mnist", 1000, passes=2, batches=50)
-    independent.data.context = False
+    independent.data.context.name = "none"
     naive_bayes = _sums(naive_bayes_digits.get_config(), "mnist", 1000, passes=2, batches=50)
     naive_bayes.model.given_class = False
     mixture = bernoulli_mixture_mnist.get_config()

@@ -22,6 +22,7 @@ from vae_jax.core import Model
 from vae_jax.data import idx, sources
 from vae_jax.networks.mlp import activation_function
 from vae_jax.runs import build, checking, train
+from vae_jax.runs.migrate import migrate
 from vae_jax.training import gradient
 
 NAN, HUGE = math.nan, 2**70
@@ -117,7 +118,8 @@ NUMBERS = {
         "data.num_workers": ("must be (a whole number, )?between 0 and 1000", [-1, 10**6, 0.0]),
         "data.leave_out": ("must be a tuple|: each entry must be", [3, "3", [-1], [1.0], [None]]),
         "data.max_value": (NATURAL, [-1, 1.0, "255"]),
-        "data.context": ("must be True or False", [1, "yes", None]),
+        "data.context": ("must be a dict of options", [1, "yes", None]),
+        "data.context.name": ("unknown value|must be a string", [1, "lable", None]),
         "train.num_steps": (COUNT, [0, -1, 10.0, "10", None]),
         "train.log_every": (COUNT, [0, -5, 2.5]),
         "train.eval_every": (COUNT, [0, True]),
@@ -291,7 +293,7 @@ def test_what_is_not_finite_is_refused_at_any_key(path, value, refused):
 def test_what_is_not_finite_is_refused_within_tuples_and_deep_down():
     for change in ({"model.encoder.hidden": (NAN,)}, {"optimizer.schedule.alpha": NAN}):
         with pytest.raises(ValueError, match=f"config.{next(iter(change))} must be a finite number, got nan"):
-            checking.check_config(changed(smoke("vae_digits", ""), change))
+            checking.check_config(migrate(changed(smoke("vae_digits", ""), change)))
 
 
 # ----------------------------------------------------------------------------------- words: names, keys, whole sections

@@ -19,7 +19,7 @@ def get_config(arg: str = "") -> ConfigDict:
             "latent_dim": 8,
             "encoder": {"name": "mlp", "hidden": (128,), "activation": "relu"},
             "decoder": {"name": "mlp", "hidden": (128,), "activation": "relu"},
-            "prior": {"name": "standard"},  # a function of vae_jax.priors
+            "prior": {"name": "standard"},
             "posterior": {"name": "normal"},
             "likelihood": {"name": "bernoulli"},
             "objective": {"name": "elbo", "num_samples": 1, "beta": 1.0},
@@ -32,7 +32,7 @@ def get_config(arg: str = "") -> ConfigDict:
             "path": "",  # a folder of files; empty: where the set is usually found
             "max_value": 0,  # the largest value that a stored pixel can have; 0: find it out, or ask
             "transform": "binarize",  # a function of vae_jax.data.transforms
-            "context": False,  # give the model the class label
+            "context": {"name": "none"},  # what the model is conditional on: none, label
             "leave_out": (),  # classes that training, validation and test never show
             "batch_size": 64,
             "memory_limit": 2 * 2**30,  # bytes of images kept on the device; larger sets are streamed

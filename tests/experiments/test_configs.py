@@ -131,7 +131,7 @@ def test_every_config_states_its_command():
 @pytest.mark.slow
 def test_a_conditional_vae_is_a_switch(images, tmp_path):
     config = smoke("vae_mnist_2d", images)
-    config["data"]["context"] = True
+    config["data"]["context"] = {"name": "label"}
     experiment = build.build(config)
     state, _, _ = loop.start(experiment.learner, experiment.stream, experiment.key)
     results = report.evaluate(experiment, state.params, num_samples=10, num_test=20, progress=False)

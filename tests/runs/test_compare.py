@@ -83,7 +83,7 @@ def test_nats_are_of_the_mass_of_the_levels(runs):
     ("other", "change", "message"),
     [
         ("binary", {}, "not of the same test images.*digits as grey levels, 32 images: a; digits as binary"),
-        ("gaussian", {"data": {"context": True}}, "b is given the class"),
+        ("gaussian", {"data": {"context": {"name": "label"}}}, "b is given the class"),
         ("gaussian", {"eval": {"num_test": 7}}, "32 images: a; digits as grey levels, 7 images: b"),
         ("gaussian", {"data": {"leave_out": (3, 8)}}, "digits, no 3, no 8 as grey levels, 32 images: b"),
     ],
@@ -102,7 +102,7 @@ def test_the_tables_that_come_with_it_are_of_one_kind(name):
     compare.check_comparable(configs)
     side = 8 if name == "digits" else 28
     for model, config in configs.items():
-        classes = 10 if config["data"]["context"] else 0
+        classes = 10 if config["data"]["context"]["name"] == "label" else 0
         built = models.from_config(config["family"], config["model"], event_shape=(side, side, 1), num_classes=classes)
         batch = {"x": jnp.zeros((config["data"]["batch_size"], side, side, 1))}
         if classes:

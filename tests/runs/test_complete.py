@@ -13,6 +13,7 @@ from vae_jax import files
 from vae_jax.data import idx, sources, text
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.runs import build, configs, train, workdir
+from vae_jax.runs.migrate import migrate
 
 SPLITS = ("train", "valid", "test")
 
@@ -22,7 +23,9 @@ def config(**changes):
     small = vae_digits.get_config("smoke")
     small.train.update({"num_steps": 4, "log_every": 2, "eval_every": 4, "checkpoint_every": 2})
     small.eval.update({"num_samples": 2, "num_test": 8})
-    return configs.with_values(small.to_dict(), {path.replace("__", "."): value for path, value in changes.items()})
+    return configs.with_values(
+        migrate(small.to_dict()), {path.replace("__", "."): value for path, value in changes.items()}
+    )
 
 
 @pytest.fixture(scope="module")

@@ -148,7 +148,7 @@ def test_runs_that_cannot_be_asked_are_refused(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="holds no checkpoint yet"):
         measure(tmp_path, "digits")
-    config["data"]["context"] = True
+    config["data"]["context"] = {"name": "label"}
     begun(tmp_path, config)
     with pytest.raises(ValueError, match="no score of x alone: this model is conditional on 10 classes"):
         measure(tmp_path, "digits")

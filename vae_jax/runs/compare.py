@@ -195,12 +195,13 @@ def check_comparable(configs):
             raise ValueError(f"{name} is a model of text, and this table is of images; see its results.json")
         if data["name"] == "audio":
             raise ValueError(f"{name} is a model of sound, and this table is of images; see its results.json")
-        if data["context"] and config["model"].get("given_class") is not False:
+        if data["context"]["name"] == "label" and config["model"].get("given_class") is not False:
             raise ValueError(
-                f"{name} is given the class: its number is log p(x|c), not log p(x); unset config.data.context"
+                f"{name} is given the class: its number is log p(x|c), not log p(x); train it with "
+                "config.data.context.name='none'"
             )
         images = data["name"] + (f" in {data['path']}" if data["name"] == "idx" else "")
-        images += "".join(f", no {label}" for label in data.get("leave_out", ()))
+        images += "".join(f", no {label}" for label in data["leave_out"])
         pixels = "binary" if transform == "binarize" else "grey levels"
         kinds.setdefault((images, pixels, config["eval"]["num_test"]), []).append(name)
     if len(kinds) > 1:

@@ -15,6 +15,7 @@ from absl import flags, logging
 from ml_collections import ConfigDict
 
 from vae_jax.runs import processes, streams
+from vae_jax.runs.migrate import migrate_flag
 from vae_jax.spec import first_line
 from vae_jax.training import signals
 from vae_jax.training.loop import Diverged
@@ -97,7 +98,8 @@ def _check_devices():
 def parse_flags(argv):
     """Parse flags as absl does. A mistake gets one line: what was given, and the nearest name that exists."""
     try:
-        return flags.FLAGS(argv)
+        sys.argv = [migrate_flag(argument) for argument in argv]  # where ml_collections looks for --config.KEY
+        return flags.FLAGS(sys.argv)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError) as error:
         hint = re.search(r'Did you mean "(.+?)" instead of "(.+?)"', str(error))
         if "Traceback" in str(error):  # of a config file, whose last line says why

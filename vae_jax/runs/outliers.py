@@ -91,12 +91,12 @@ def _outliers(experiment, name, path):
     """What they are called, and the images [M, H, W, C] in their fixed draw."""
     data, own, transform = experiment.config["data"], experiment.dataset, experiment.transform
     if name == "left_out":
-        if not (classes := data.get("leave_out")):
+        if not (classes := data["leave_out"]):
             raise ValueError("no class is left out of this run: train one with --config.data.leave_out='(0,)', say")
         never = sources.only_classes(build.load_data(data), classes)
         splits = [pipeline.fixed_split(never, split, transform=transform)["x"] for split in sources.SPLITS]
         return f"{own.name}, left out: {', '.join(map(str, classes))}", np.concatenate(splits)
-    other = sources.load(name, path, max_value=data.get("max_value", 0))
+    other = sources.load(name, path, max_value=data["max_value"])
     there, here = other.test.x.shape[1:], own.test.x.shape[1:]
     if there != here:
         raise ValueError(f"--outliers={name}: its images are {there}, those of {own.name} are {here}: give a set alike")

@@ -92,7 +92,7 @@ def standard_normal_prior(experiment, params):
     """p(z) where it is N(0, I), else None: an auto-encoder has none, a VampPrior and a hierarchy have another."""
     if experiment.model.latent.prior is None:
         return None
-    context = experiment.dataset.test.label[0] if experiment.config["data"]["context"] else None
+    context = experiment.dataset.test.label[0] if experiment.takes_label else None
     prior = experiment.model.latent.prior(params, context)
     return prior if is_standard_normal(prior) else None
 
@@ -181,7 +181,7 @@ def _pixel_samples(experiment, params, key):
 
 def _classes(experiment, number=100):
     """A class for each draw, None where the model has none."""
-    return jnp.arange(number) % experiment.dataset.num_classes if experiment.config["data"]["context"] else None
+    return jnp.arange(number) % experiment.dataset.num_classes if experiment.takes_label else None
 
 
 def _interpolations(experiment, params, x, context, pairs=4, steps=9):

@@ -12,6 +12,7 @@ from vae_jax import files, spec
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.evaluation import likelihood
 from vae_jax.runs import build, checking, configs, processes, report, sweep_table, workdir, writers
+from vae_jax.runs.migrate import migrate
 from vae_jax.training import loop, sweep
 
 
@@ -36,6 +37,7 @@ def complete(config, text, folder, *, members_per_program=0) -> list[dict]:
         raise ValueError(
             f"--members_per_program must be at least 1, or 0 for as many as pay; got {members_per_program}"
         )
+    config = migrate(config)
     with spec.under("--sweep"):
         axes = _axes(config, text)
     experiment = build.build(config)

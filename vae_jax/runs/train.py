@@ -12,6 +12,7 @@ from vae_jax import files, spec
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.evaluation import likelihood
 from vae_jax.runs import build, checking, pictures, processes, report, workdir, writers
+from vae_jax.runs.migrate import migrate
 from vae_jax.training import loop, sharding
 
 
@@ -22,10 +23,11 @@ def complete(config, folder, *, profile=False, figures=True) -> dict:
     """
     folder = Path(folder).expanduser()
     results_file = folder / "results.json"
+    config = migrate(config)
     checking.check_config(config)
     if _agreed(results_file.exists()):
         return _completed(config, workdir.open_workdir(folder, config))
-    if config.get("start_from") and Path(config["start_from"]).expanduser().resolve() == folder.resolve():
+    if config["start_from"] and Path(config["start_from"]).expanduser().resolve() == folder.resolve():
         raise ValueError(f"config.start_from: {config['start_from']} is the workdir of this very run; give another")
     experiment = build.build(config)  # what is refused leaves no folder to be undone
     folder = workdir.open_workdir(folder, config)
@@ -72,7 +74,7 @@ def _completed(config, folder):
 def train(experiment, folder, *, profile=False) -> loop.Fit:
     """Drive the learner to its last step, from the newest checkpoint where there is one."""
     options = dict(experiment.config["train"])
-    tensorboard, keep = options.pop("tensorboard"), options.pop("keep", 2)  # runs of 0.1.0 have no `keep`
+    tensorboard, keep = options.pop("tensorboard"), options.pop("keep")
     writer = writers.Writer(folder, tensorboard=tensorboard) if processes.is_first() else None
     data = fingerprint(experiment.dataset)
     checkpoints = build.checkpoints(folder, workdir.read_config(folder), data, keep=keep)

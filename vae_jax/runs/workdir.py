@@ -18,6 +18,7 @@ import jax
 from absl import logging
 
 from vae_jax import files
+from vae_jax.runs.migrate import migrate
 from vae_jax.training import checkpoint
 
 FOLDERS = ("checkpoints", "damaged", "figures", "members", "programs", "profile")  # what a run writes, and where
@@ -52,7 +53,7 @@ def open_workdir(path, config: dict) -> Path:
     name = os.fsencode(path)
     if not name.strip() or b"\0" in name or name.decode(errors="replace").encode() != name:
         raise ValueError(f"--workdir {str(path)!r} is not the name of a folder in UTF-8; give another")
-    config = json.loads(files.strict_json(config))  # tuples become lists, as in the file
+    config = json.loads(files.strict_json(migrate(config)))  # tuples become lists, as in the file
     stored = path / "config.json"
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -81,7 +82,7 @@ def open_workdir(path, config: dict) -> Path:
 
 def update_config(path, config: dict):
     """Let `config.json` take options in `SAME_RUN` that have changed. Only the process that holds the lock may."""
-    if read_config(path) != (config := json.loads(files.strict_json(config))):
+    if read_config(path) != (config := json.loads(files.strict_json(migrate(config)))):
         files.write_json(Path(path) / "config.json", config)
 
 
@@ -96,7 +97,7 @@ def read_config(path) -> dict:
             f"{stored} is not the config of a run: it must be an object with the keys 'family', 'model', 'data' ...; "
             "give another --workdir"
         )
-    return config
+    return json.loads(files.strict_json(migrate(config)))
 
 
 def read_results(path, needed=()) -> dict:
@@ -141,7 +142,7 @@ def origin_difference(stored: dict, made_by: dict) -> str:
 
     Returns "" if it does not differ.
     """
-    if differences := list(config_differences(stored["config"], made_by["config"])):
+    if differences := list(config_differences(migrate(stored["config"]), migrate(made_by["config"]))):
         return f"was made with another config; give another --workdir, or undo: {differences[0]}"
     if stored["data"] != made_by["data"]:
         return (
