@@ -6,7 +6,7 @@ few steps here, so that the whole takes half an hour; the configs say what becom
 
 from ml_collections import ConfigDict
 
-from experiments.configs import (
+from vae_jax.configs import (
     autoencoder_digits,
     belief_network_digits,
     bernoulli_mixture_digits,

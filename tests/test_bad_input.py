@@ -77,7 +77,7 @@ def refused(images, tmp_path):
 def smoke(name, images):
     """The small config called NAME or NAME:ARGUMENT, a plain dict."""
     name, _, arg = name.partition(":")
-    module = importlib.import_module(f"experiments.configs.{name}")
+    module = importlib.import_module(f"vae_jax.configs.{name}")
     config = module.get_config(",".join(filter(None, (arg, "smoke"))))
     if config.data.name not in ("digits", "text", "audio"):
         config.data.path = str(images)
@@ -434,7 +434,7 @@ def test_configs_of_earlier_versions_are_still_taken():
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_an_argument_that_a_config_does_not_know_is_refused(name):
-    get_config = importlib.import_module(f"experiments.configs.{name}").get_config
+    get_config = importlib.import_module(f"vae_jax.configs.{name}").get_config
     for arg in ("foo", "smok", "foo,smoke", "smoke,smok", "Smoke"):
         with pytest.raises(ValueError, match=r"unknown value .*allowed: .*smoke") as error:
             get_config(arg)
@@ -772,7 +772,7 @@ def numeric_paths():
     kinds = ("KINDS", "NETWORKS", "OBJECTIVES", "POSTERIORS", "LIKELIHOODS")
     found = {}
     for name in CONFIGS:
-        module = importlib.import_module(f"experiments.configs.{name}")
+        module = importlib.import_module(f"vae_jax.configs.{name}")
         args = ["", *(arg for kind in kinds for arg in getattr(module, kind, ()))]
         for arg in args:
             for path in walk(smoke(f"{name}:{arg}", "")):

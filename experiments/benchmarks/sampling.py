@@ -53,7 +53,7 @@ def densities(config, event_shape, vocabulary_size=0):
     Raises `ValueError` where no draw is cached, and for a vocabulary without text or the other way round.
     """
     name, _, argument = config.partition(":")
-    built = importlib.import_module(f"experiments.configs.{name}").get_config(argument).to_dict()
+    built = importlib.import_module(f"vae_jax.configs.{name}").get_config(argument).to_dict()
     if (built["data"]["transform"] == "tokens") != bool(vocabulary_size):
         raise ValueError(f"{config}: --vocabulary={vocabulary_size}; of text alone it is the number of words, else 0")
     given = {"vocabulary_size": vocabulary_size} if vocabulary_size else {}

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from absl import app, flags
 
-from experiments.configs import vae_digits
 from vae_jax import models
+from vae_jax.configs import vae_digits
 from vae_jax.data import pipeline, sources, transforms
 from vae_jax.runs.launching import launched, parse_flags
 from vae_jax.training import cost, gradient, loop, sharding, sweep

@@ -30,8 +30,8 @@ WORKER = flags.DEFINE_string("worker", None, "Internal: MEMBERS,DEVICES to measu
 
 def work(job, members, devices, steps):
     """Seconds to compile and to run."""
-    from experiments.configs import vae_digits
     from vae_jax import models
+    from vae_jax.configs import vae_digits
     from vae_jax.data import pipeline, sources, transforms
     from vae_jax.training import gradient, loop, sharding, sweep
 

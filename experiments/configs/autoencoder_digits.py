@@ -23,7 +23,7 @@ scale. The probes differ by no more than their noise, but for the contractive on
 
 from ml_collections import ConfigDict
 
-from experiments.configs import vae_digits
+from vae_jax.configs import vae_digits
 
 KINDS = {
     "bottleneck": {},

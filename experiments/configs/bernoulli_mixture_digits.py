@@ -10,7 +10,7 @@ Result (seed 0): exact test log p(x) -23.17 ± 0.22 nats on 300 images; 60 passe
 
 from ml_collections import ConfigDict
 
-from experiments.configs import vae_digits
+from vae_jax.configs import vae_digits
 
 
 def get_config(arg: str = "") -> ConfigDict:

@@ -8,7 +8,7 @@ bits/dim; independent pixels, counted as often, have -27.27 ± 0.21.
 
 from ml_collections import ConfigDict
 
-from experiments.configs import vae_digits
+from vae_jax.configs import vae_digits
 
 
 def get_config(arg: str = "") -> ConfigDict:

@@ -7,7 +7,7 @@ Result (seed 0): exact log p(x|c) -22.71 ± 0.26 nats on 300 test images whose c
 
 from ml_collections import ConfigDict
 
-from experiments.configs import vae_digits
+from vae_jax.configs import vae_digits
 
 BATCH_SIZE, NUM_BATCHES = 171, 7  # one pass over the 1197 training images
 

@@ -15,7 +15,7 @@ steps have 3.789 ± 0.144 bits, and told which (label `voice`) 3.809: so short a
 
 from ml_collections import ConfigDict
 
-from experiments.configs import vae_digits, vae_mnist
+from vae_jax.configs import vae_digits, vae_mnist
 
 LIKELIHOODS = {
     "softmax": {"name": "categorical", "num_levels": 256},

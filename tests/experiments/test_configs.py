@@ -21,7 +21,7 @@ CONFIGS = sorted(p.stem for p in Path("experiments/configs").glob("*.py") if not
 
 def kind(name):
     """What decides how a batch is cut over devices."""
-    config = importlib.import_module(f"experiments.configs.{name}").get_config()
+    config = importlib.import_module(f"vae_jax.configs.{name}").get_config()
     return config.family, config.learner.name, config.model.get("objective", {}).get("name")
 
 
@@ -46,7 +46,7 @@ def images(tmp_path_factory):
 
 
 def smoke(name, images):
-    config = importlib.import_module(f"experiments.configs.{name}").get_config("smoke")
+    config = importlib.import_module(f"vae_jax.configs.{name}").get_config("smoke")
     if config.data.name not in ("digits", "text", "audio"):  # which need no file
         config.data.path = str(images)
     return config.to_dict()
@@ -99,7 +99,7 @@ def test_eight_devices_learn_what_one_does(name, images):
 def test_bfloat16_trains_to_the_bound_of_float32():
     bounds = []
     for dtype in ("float32", "bfloat16"):
-        config = importlib.import_module("experiments.configs.vae_digits").get_config().to_dict()
+        config = importlib.import_module("vae_jax.configs.vae_digits").get_config().to_dict()
         config["model"]["compute_dtype"] = dtype
         config["optimizer"]["average_decay"] = 0.0
         experiment = build.build(config)
@@ -123,7 +123,7 @@ def test_pairs_are_of_different_classes_where_there_are_such():
 
 def test_every_config_states_its_command():
     for name in CONFIGS:
-        text = importlib.import_module(f"experiments.configs.{name}").__doc__
+        text = importlib.import_module(f"vae_jax.configs.{name}").__doc__
         assert f"experiments/configs/{name}.py" in text, name
         assert "arXiv" in text or "doi:" in text or "as `vae_mnist`" in text, name
 

@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 from absl import flags
 from vae_jax.runs import train, build
-from experiments.configs import vae_digits
+from vae_jax.configs import vae_digits
 from vae_jax.runs.workdir import open_workdir
 flags.FLAGS(sys.argv[:1])
 config = vae_digits.get_config("smoke")

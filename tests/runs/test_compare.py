@@ -18,7 +18,7 @@ from vae_jax.runs import build, compare, train
 
 
 def smoke(name, **data):
-    config = importlib.import_module(f"experiments.configs.{name}").get_config("smoke").to_dict()
+    config = importlib.import_module(f"vae_jax.configs.{name}").get_config("smoke").to_dict()
     config["data"].update(data)
     return config
 
@@ -114,7 +114,7 @@ def test_a_density_of_real_values_has_no_place_in_a_table_of_levels():
     config = smoke("vae_digits", transform="unit")
     config["data"]["name"] = "four_by_four"
     config["model"]["likelihood"] = {"name": "normal"}
-    with pytest.raises(ValueError, match=r"x: its log p.x. is the density of real values.*'dequantize'"):
+    with pytest.raises(ValueError, match=r"x: its log p.x. is a density of real values.*'dequantize'"):
         compare.check_mass("x", build.build(config))
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from experiments.configs import vae_digits
 from vae_jax import files
+from vae_jax.configs import vae_digits
 from vae_jax.data import idx, sources, text
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.runs import build, configs, train, workdir

@@ -152,7 +152,7 @@ def hook(event, arguments):
                  "pickle.find_class"):
         seen.append([event, str(arguments)[:200]])
 from vae_jax.runs import train
-from experiments.configs import vae_digits
+from vae_jax.configs import vae_digits
 from absl import flags
 flags.FLAGS(sys.argv[:1])
 sys.addaudithook(hook)

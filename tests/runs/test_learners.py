@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.configs import (
+from vae_jax.configs import (
     bernoulli_mixture_digits,
     chow_liu_digits,
     ex_post_prior_digits,

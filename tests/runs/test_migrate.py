@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from experiments.configs import vae_digits
+from vae_jax.configs import vae_digits
 from vae_jax.runs import build, workdir
 from vae_jax.runs.migrate import ADDED, migrate, migrate_flag
 

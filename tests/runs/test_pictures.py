@@ -43,7 +43,7 @@ def said(caplog):
 
 
 def config_of(family="vae_digits", *, context=False, latent_dim=3, **model):
-    config = importlib.import_module(f"experiments.configs.{family}").get_config("smoke").to_dict()
+    config = importlib.import_module(f"vae_jax.configs.{family}").get_config("smoke").to_dict()
     config["data"] |= {"context": context, "batch_size": 4}
     network = {"name": "mlp", "hidden": (8,), "activation": "relu"}
     config["model"] |= {"latent_dim": latent_dim, "encoder": network, "decoder": network, **model}
@@ -190,7 +190,7 @@ def test_a_figure_that_fails_loses_neither_results_nor_the_others(tmp_path, monk
         raise RuntimeError("\nlatex could not be found\nand a page of reasons")
 
     monkeypatch.setattr(pictures, "_pixel_samples", fail)
-    config = importlib.import_module("experiments.configs.chow_liu_digits").get_config("smoke").to_dict()
+    config = importlib.import_module("vae_jax.configs.chow_liu_digits").get_config("smoke").to_dict()
     results = train.complete(config, tmp_path)
     expected = "figure samples_of_pixels was not drawn: RuntimeError: latex could not be found"
     assert said() == [expected, f"to draw them again: python -m experiments.evaluate --workdir={tmp_path}"]

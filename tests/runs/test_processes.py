@@ -18,7 +18,7 @@ import os
 import sys
 from absl import app
 from vae_jax.runs import launching, train, build
-from experiments.configs import vae_digits
+from vae_jax.configs import vae_digits
 from vae_jax.evaluation import likelihood
 from vae_jax.runs.workdir import open_workdir
 

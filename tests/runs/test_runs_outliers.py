@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from experiments.configs import multivariate_normal_digits, naive_bayes_digits, vae_digits
+from vae_jax.configs import multivariate_normal_digits, naive_bayes_digits, vae_digits
 from vae_jax.data import idx, sources
 from vae_jax.runs import build, outliers
 from vae_jax.tasks.outliers import code_lengths

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from absl import logging
 
-from experiments.configs import text_vae_text
+from vae_jax.configs import text_vae_text
 from vae_jax.runs import build, pictures, report, sentences
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
-from experiments.configs import linear_predictor_audio
+from vae_jax.configs import linear_predictor_audio
 from vae_jax.runs import build, pictures, report, sounds
 
 

@@ -54,8 +54,8 @@ def _fits(state, mesh):
     available = limits.get("bytes_limit", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     if needed > available:
         raise ValueError(
-            f"config.model: its parameters and the optimiser's state need {needed / 2**30:,.0f} GiB on each device, which "
-            f"has {available / 2**30:,.0f} GiB; make it smaller, or cut it over more devices (config.mesh.model)"
+            f"config.model: its parameters and the optimiser's state need {needed / 2**30:,.0f} GiB on each device, "
+            f"which has {available / 2**30:,.0f} GiB; make it smaller, or cut it over more devices (config.mesh.model)"
         )
 
 
@@ -63,9 +63,9 @@ def _config(*, seed, family, model, data, train, eval, learner, mesh, start_from
     integers(seed=seed, at_least=0, at_most=2**32 - 1)
     _words(family=family, start_from=start_from)
     _dicts(model=model)
-    spec.call(_data, data, where="config.data")
-    spec.call(_train, train, where="config.train")
-    spec.call(_eval, eval, where="config.eval")
+    spec.call(_data, data, where="data")
+    spec.call(_train, train, where="train")
+    spec.call(_eval, eval, where="eval")
     _dicts(mesh=mesh)
     _named(learner=learner)
     if optimizer is not None:  # counting and EM have none
