@@ -1,4 +1,4 @@
-"""One run in its workdir: what is refused, what goes on, and what a checkpoint knows of its origin."""
+"""One run in its workdir: what is refused, what continues, and what a checkpoint knows of its origin."""
 
 import json
 import shutil

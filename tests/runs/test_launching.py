@@ -39,8 +39,8 @@ def launch(body, *arguments, **options):
         (FileNotFoundError("no file x"), "no file x"),
         (Diverged("step 8: loss not finite"), "step 8: loss not finite"),
         (ValueError(), "ValueError"),
-        (KeyError("seed"), "KeyError: 'seed' (a fault of the program or of a library; --verbosity=1 shows where)"),
-        (TypeError("a\nb"), "TypeError: a (a fault of the program or of a library; --verbosity=1 shows where)"),
+        (KeyError("seed"), "KeyError: 'seed' (an error in the program or in a library; --verbosity=1 shows where)"),
+        (TypeError("a\nb"), "TypeError: a (an error in the program or in a library; --verbosity=1 shows where)"),
         (MemoryError(), "out of memory (MemoryError); lower config.data.batch_size"),
         (
             jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes.\na page"),
@@ -61,7 +61,7 @@ def test_every_error_is_one_line(error, line):
 @pytest.mark.parametrize(
     ("body", "code", "line"),
     [
-        ("raise KeyError('x')", 1, "error: KeyError: 'x' (a fault of the program"),
+        ("raise KeyError('x')", 1, "error: KeyError: 'x' (an error in the program"),
         ("raise MemoryError", 1, "error: out of memory"),
         (
             "import threading; threading.Thread(target=time.sleep, args=(600,)).start(); raise OSError('disk')",

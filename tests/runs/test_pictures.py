@@ -114,7 +114,9 @@ def test_what_there_is_is_drawn(shape, num_test, label, context, latent_dim, dra
 @pytest.mark.parametrize("context", [False, True])
 def test_a_path_needs_two_images(context, drawn):
     names, said = drawn(config_of(context=context), dataset(num_test=3 if context else 1))
-    reason = "two test images of one class, and no class has two" if context else "two test images, and there is 1"
+    reason = (
+        "two test images of one class, and no class has two" if context else "two test images, and the test set has 1"
+    )
     assert names == ALWAYS and len(said) == 2
     assert said[0].startswith("figure interpolations was not drawn: a path ") and reason in said[0]
     assert "python -m experiments.evaluate --workdir=" in said[1]

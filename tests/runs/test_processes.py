@@ -1,4 +1,4 @@
-"""Two processes of four devices each: the run of one process, and no process that waits for one that has gone."""
+"""Two processes of four devices each: the run of one process, and no process that waits for one that has ended."""
 
 import json
 import os
@@ -77,7 +77,7 @@ def test_two_processes_one_of_which_fails_first_are_one_process(tmp_path):
     )  # the first fails at step 10
     assert code == 1 and "KeyError: 'a bug'" in said
     assert other in (1, -signal.SIGABRT)
-    assert "error: another process has gone" in told and processes.START_AGAIN in told
+    assert "error: another process has ended" in told and processes.START_AGAIN in told
     assert "Check failure" not in told and "Fatal Python error" not in told
     to = address()
     again = ends(start(tmp_path / "two", f"{to}0"), start(tmp_path / "two", f"{to}1"))

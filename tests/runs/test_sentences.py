@@ -65,7 +65,7 @@ def test_one_test_sentence_has_no_path_and_loses_no_other_page(tmp_path, monkeyp
     lines = []
     monkeypatch.setattr(logging, "warning", lambda message, *args: lines.append(message % args))
     folder = pictures.figures(experiment, params, tmp_path)
-    reason = "was not drawn: a path needs two test sentences, and there is 1"
+    reason = "was not drawn: a path needs two test sentences, and there is only one"
     assert lines[:2] == [f"figure interpolations {reason}", f"figure interpolations_drawn {reason}"]
     names = {path.name for path in folder.iterdir()}
     assert names >= {"samples.txt", "reconstructions.txt", "neighbours.txt", "latents.png"}

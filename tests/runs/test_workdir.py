@@ -54,7 +54,7 @@ class TestConfig:
     def test_a_run_cannot_be_extended_yet_and_the_error_says_so(self, tmp_path):
         workdir.open_workdir(tmp_path, config(train={"num_steps": 5}))
         with pytest.raises(
-            ValueError, match=r"train.num_steps: there 5, now 6 \(a run cannot be extended yet: --extend"
+            ValueError, match=r"train.num_steps: there 5, now 6 \(a run cannot be extended yet: train a new"
         ):
             workdir.open_workdir(tmp_path, config(train={"num_steps": 6}))
 
@@ -176,9 +176,9 @@ class TestLock:
 
     def test_this_process_may_not_hold_it_twice(self, tmp_path):
         with workdir.locked(tmp_path):
-            with pytest.raises(ValueError, match="by this very process"), workdir.locked(tmp_path):
+            with pytest.raises(ValueError, match="by this process"), workdir.locked(tmp_path):
                 pass
-            with pytest.raises(ValueError, match="by this very process"), workdir.locked(tmp_path / "."):
+            with pytest.raises(ValueError, match="by this process"), workdir.locked(tmp_path / "."):
                 pass
         with workdir.locked(tmp_path):
             pass
@@ -216,7 +216,7 @@ class TestEnvironment:
         workdir.record_environment(tmp_path)
         there = workdir.environment()
         monkeypatch.setattr(workdir, "environment", lambda: there | {name: "other"})
-        with pytest.raises(ValueError, match=f"was trained with {name}=.* and would go on with {name}=other"):
+        with pytest.raises(ValueError, match=f"was trained with {name}=.* and would continue with {name}=other"):
             workdir.record_environment(tmp_path)
 
     @pytest.mark.parametrize("there", ["{}", "[3]", "[", "3"])
@@ -276,7 +276,7 @@ class TestTensorBoard:
     calls: ClassVar = []
 
     def test_event_files_do_not_run_back_in_time(self, tmp_path, monkeypatch):
-        """A resumed run purges what was written after the step that it goes on from."""
+        """A resumed run purges what was written after the step from which it continues."""
 
         class SummaryWriter:
             def __init__(self, folder, purge_step):

@@ -238,7 +238,7 @@ class TestCheckpoints:
         step, tree, _ = self.read(tmp_path)
         assert step == 2
         np.testing.assert_array_equal(tree["a"], 2.0)
-        assert "a damaged checkpoint is passed over: step 3" in caplog.text
+        assert "a damaged checkpoint is skipped: step 3" in caplog.text
 
     def test_where_none_can_be_read_the_run_does_not_start_over_unasked(self, tmp_path):
         self.write(tmp_path, steps=(1,))
@@ -421,7 +421,7 @@ def test_a_signal_at_any_step_saves_and_ends_and_the_same_call_goes_on(tmp_path,
 
 
 def test_a_signal_that_is_ignored_stays_ignored(tmp_path):
-    """As by nohup: the run goes on to its end."""
+    """As by nohup: the run continues to its end."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         checkpoints = Checkpoints(tmp_path)

@@ -70,7 +70,7 @@ def _axes(config, text) -> dict:
 def _check_members(experiment, config, axes):
     """Raise `ValueError` that names the first member which cannot be built.
 
-    Every value is checked and every setting is built. Of settings that differ only in floats, one is traced as well.
+    Every value is checked and every setting is built. Among settings that differ only in floats, one is traced as well.
     """
     same_data = not any(path.startswith("data.") and path != "data.batch_size" for path in axes)
     traced = set()
@@ -168,7 +168,8 @@ def train(experiment, member_configs, paths, folders, temporary) -> loop.Fit:
     }
     keys = jnp.stack([jax.random.key(config["seed"]) for config in member_configs])
     checkpoints = build.checkpoints(temporary, experiment.config, fingerprint(dataset), keep=keep)
-    writer = writers.MemberWriters(folders, tensorboard=tensorboard)
+    with spec.under("config.train"):
+        writer = writers.MemberWriters(folders, tensorboard=tensorboard)
     try:
         return spec.call(
             loop.fit,

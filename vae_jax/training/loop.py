@@ -33,7 +33,7 @@ class Diverged(RuntimeError):
 
 
 class Fit(NamedTuple):
-    """What a run has reached."""
+    """The result of a run."""
 
     state: Any
     params: Any  # to evaluate with: of the best validation bound under early stopping, otherwise of the last step
@@ -131,7 +131,7 @@ def fit(
 
 @dataclasses.dataclass
 class _Run:
-    """What a run has reached, which is what its checkpoints hold."""
+    """The progress of a run: the contents of its checkpoints."""
 
     state: Any
     best: Any  # the parameters of the best validation, None without patience
