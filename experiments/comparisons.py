@@ -1,7 +1,7 @@
-"""Which models stand in one table, from a coin flip a pixel to a VAE: {table: {model: config}}.
+"""The models of each table, from a coin flip a pixel to a VAE: {table: {model: config}}.
 
-A table is of one set of data, of its binary pixels or of its grey levels, never of both. What learns by gradient gets
-few steps here, so that the whole takes half an hour; the configs say what becomes of more.
+A table has one data set, either its binary pixels or its grey levels. Models that learn by gradient get few steps here,
+so that everything takes half an hour; the configs have the results of more steps.
 """
 
 from ml_collections import ConfigDict
@@ -108,7 +108,7 @@ TABLES = {"mnist": mnist, "digits": digits, "fashion_mnist": fashion_mnist}
 
 
 def _sums(config, data, batch_size, *, passes, batches):
-    """`config`, of a family fitted by sums, on `data` of `batches` batches."""
+    """Return `config`, of a family fitted by sums, for the data set `data` in `batches` batches."""
     config.data.update({"name": data, "batch_size": batch_size})
     bernoulli_mixture_digits.train_for(config, passes=passes, batches=batches)
     config.train.update({"eval_every": passes * batches, "checkpoint_every": passes * batches})
