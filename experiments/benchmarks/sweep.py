@@ -1,4 +1,4 @@
-"""Many seeds in one program against one run after another: seconds a member, compilation included.
+"""Many seeds in one program against one run after another: seconds per member, with compilation.
 
     python -m experiments.benchmarks.sweep [--job=small|mlp] [--members=1,2,4,8,16] [--steps=N] [--rounds=3]
 
@@ -29,9 +29,9 @@ WORKER = flags.DEFINE_string("worker", None, "Internal: MEMBERS,DEVICES to measu
 
 
 def work(job, members, devices, steps):
-    """Seconds to compile and to run."""
-    from experiments.configs import vae_digits
+    """Return the seconds to compile and to run."""
     from vae_jax import models
+    from vae_jax.configs import vae_digits
     from vae_jax.data import pipeline, sources, transforms
     from vae_jax.training import gradient, loop, sharding, sweep
 

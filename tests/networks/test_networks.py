@@ -10,7 +10,7 @@ import pytest
 from vae_jax import networks
 from vae_jax.networks import conv
 from vae_jax.networks.mlp import split
-from vae_jax.networks.precision import compute_in
+from vae_jax.networks.network import compute_in
 from vae_jax.networks.resnet import ResidualBlock
 
 IMAGE = (8, 8, 1)

@@ -145,7 +145,7 @@ def test_what_may_be_traced_is_found_out():
 
 
 def test_parse_reads_ranges_lists_and_words():
-    axes = sweep.parse("seed=0:3, optimizer.learning_rate=1e-3|3e-4,config.model.encoder.activation=relu|tanh,a=(1,2)")
+    axes = sweep.parse("seed=0:3, optimizer.learning_rate=1e-3|3e-4,model.encoder.activation=relu|tanh,a=(1,2)")
     assert axes == {
         "seed": [0, 1, 2],
         "optimizer.learning_rate": [1e-3, 3e-4],

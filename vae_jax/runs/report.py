@@ -8,9 +8,9 @@ import jax
 import numpy as np
 from absl import logging
 
-from vae_jax.runs import build as setup
 from vae_jax.data import text, transforms
 from vae_jax.evaluation import gaps, latents, likelihood
+from vae_jax.runs import build as setup
 from vae_jax.tasks import cluster
 from vae_jax.training import cost, loop
 

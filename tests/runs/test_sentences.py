@@ -5,14 +5,13 @@ import numpy as np
 import pytest
 from absl import logging
 
-from experiments.configs import text_vae_text
-from vae_jax.runs import build as setup
-from vae_jax.runs import pictures, report, sentences
+from vae_jax.configs import text_vae_text
+from vae_jax.runs import build, pictures, report, sentences
 
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    experiment = setup.build(text_vae_text.get_config("smoke").to_dict())
+    experiment = build.build(text_vae_text.get_config("smoke").to_dict())
     shapes = jax.eval_shape(experiment.model.init, jax.random.key(0), {"x": experiment.split("valid")["x"][:2]})
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda a: rng.normal(scale=0.5, size=a.shape).astype(a.dtype), shapes)  # the host's
@@ -57,7 +56,7 @@ def test_a_remedy_that_there_is_not_is_refused():
 
 
 def test_one_test_sentence_has_no_path_and_loses_no_other_page(tmp_path, monkeypatch):
-    experiment = setup.build(text_vae_text.get_config("smoke").to_dict())
+    experiment = build.build(text_vae_text.get_config("smoke").to_dict())
     test = experiment.dataset.test
     experiment = experiment._replace(dataset=experiment.dataset._replace(test=test._replace(x=test.x[:1])))
     batch = {"x": experiment.split("valid")["x"][:2]}
@@ -66,7 +65,7 @@ def test_one_test_sentence_has_no_path_and_loses_no_other_page(tmp_path, monkeyp
     lines = []
     monkeypatch.setattr(logging, "warning", lambda message, *args: lines.append(message % args))
     folder = pictures.figures(experiment, params, tmp_path)
-    reason = "was not drawn: a path needs two test sentences, and there is 1"
+    reason = "was not drawn: a path needs two test sentences, and there is only one"
     assert lines[:2] == [f"figure interpolations {reason}", f"figure interpolations_drawn {reason}"]
     names = {path.name for path in folder.iterdir()}
     assert names >= {"samples.txt", "reconstructions.txt", "neighbours.txt", "latents.png"}

@@ -1,4 +1,4 @@
-"""One run in its workdir: what is refused, what goes on, and what a checkpoint knows of its origin."""
+"""One run in its workdir: what is refused, what continues, and what a checkpoint knows of its origin."""
 
 import json
 import shutil
@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from experiments.configs import vae_digits
+from vae_jax import files
+from vae_jax.configs import vae_digits
 from vae_jax.data import idx, sources, text
 from vae_jax.data.fingerprint import fingerprint
-from vae_jax.runs import build as setup
-from vae_jax.runs import train as run
-from vae_jax.runs import workdir
+from vae_jax.runs import build, configs, train, workdir
+from vae_jax.runs.migrate import migrate
 
 SPLITS = ("train", "valid", "test")
 
@@ -23,7 +23,9 @@ def config(**changes):
     small = vae_digits.get_config("smoke")
     small.train.update({"num_steps": 4, "log_every": 2, "eval_every": 4, "checkpoint_every": 2})
     small.eval.update({"num_samples": 2, "num_test": 8})
-    return setup.with_values(small.to_dict(), {path.replace("__", "."): value for path, value in changes.items()})
+    return configs.with_values(
+        migrate(small.to_dict()), {path.replace("__", "."): value for path, value in changes.items()}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def images(tmp_path_factory):
 def trained(images, tmp_path_factory):
     """A finished run on images in a folder, without figures."""
     folder = tmp_path_factory.mktemp("runs") / "trained"
-    run.complete(config(data__name="idx", data__path=str(images)), folder, figures=False)
+    train.complete(config(data__name="idx", data__path=str(images)), folder, figures=False)
     return folder
 
 
@@ -60,72 +62,72 @@ def contents(folder):
 def test_other_options_of_the_evaluation_are_no_other_run(copy, images):
     """Neither before the results are there nor afterwards; then they say what they were measured with."""
     same = {"data__name": "idx", "data__path": str(images)}
-    results = run.complete(config(**same, eval__num_samples=3, train__keep=5), copy, figures=False)
+    results = train.complete(config(**same, eval__num_samples=3, train__keep=5), copy, figures=False)
     assert results["test/num_samples"] == 3 and results["train/steps"] == 4
     before = contents(copy)
-    again = run.complete(config(**same, eval__num_samples=4), copy, figures=False)
+    again = train.complete(config(**same, eval__num_samples=4), copy, figures=False)
     assert again == json.loads((copy / "results.json").read_text()) and contents(copy) == before
 
 
 def test_images_that_were_changed_in_place_are_told_from_those_of_the_run(copy, images, tmp_path):
     moved = shutil.copytree(images, tmp_path / "images")
     same = config(data__name="idx", data__path=str(moved))
-    setup.build(same)
+    build.build(same)
     file = moved / "train-images-idx3-ubyte"
     content = bytearray(file.read_bytes())
     content[500] ^= 16  # one grey level of one pixel
     file.write_bytes(content)
     before = contents(copy)
     with pytest.raises(ValueError, match="was trained on other data"):
-        run.complete(same, copy, figures=False)
+        train.complete(same, copy, figures=False)
     assert {path: content for path, content in contents(copy).items() if path in before and path.suffix != ".json"} == {
         path: content for path, content in before.items() if path.suffix != ".json"
     }
-    workdir.write_json(copy / "config.json", same)
+    files.write_json(copy / "config.json", same)
     with pytest.raises(ValueError, match="was trained on other data"):
-        setup.restore(copy, setup.build_trained(copy))
+        build.restore(copy, build.build_trained(copy))
 
 
 def test_the_same_images_elsewhere_are_the_same_data(copy, images, tmp_path):
     moved = shutil.copytree(images, tmp_path / "images")
-    results = run.complete(config(data__name="idx", data__path=str(moved)), copy, figures=False)
+    results = train.complete(config(data__name="idx", data__path=str(moved)), copy, figures=False)
     assert results["train/steps"] == 4
 
 
 def test_without_its_config_a_workdir_is_refused(copy, images):
     (copy / "config.json").unlink()
     with pytest.raises(ValueError, match="holds files but no config"):
-        run.complete(config(data__name="idx", data__path=str(images)), copy)
+        train.complete(config(data__name="idx", data__path=str(images)), copy)
 
 
 def test_a_checkpoint_knows_its_config(copy, images):
     other = config(data__name="idx", data__path=str(images), optimizer__learning_rate=0.5)
-    workdir.write_json(copy / "config.json", other)  # somebody has put another one there
+    files.write_json(copy / "config.json", other)  # somebody has put another one there
     with pytest.raises(ValueError, match=r"made with another config.*optimizer.learning_rate: there 0.001, now 0.5"):
-        run.complete(other, copy)
+        train.complete(other, copy)
 
 
 def test_a_run_does_not_start_from_itself(tmp_path):
     with pytest.raises(ValueError, match="is the workdir of this very run"):
-        run.complete(config(start_from=str(tmp_path / "w"), learner__only=("encoder",)), tmp_path / "w")
+        train.complete(config(start_from=str(tmp_path / "w"), learner__only=("encoder",)), tmp_path / "w")
     assert not (tmp_path / "w").exists()
 
 
 def test_a_start_from_that_leads_back_to_itself_is_read_without_end(copy):
     """`start_from` is where a run began: to read what it became, that run is not needed."""
-    workdir.write_json(copy / "config.json", workdir.read_config(copy) | {"start_from": str(copy)})
-    assert "encoder" in jax.device_get(setup.build_trained(copy).model.init(jax.random.key(0), _batch(copy)))
+    files.write_json(copy / "config.json", workdir.read_config(copy) | {"start_from": str(copy)})
+    assert "encoder" in jax.device_get(build.build_trained(copy).model.init(jax.random.key(0), _batch(copy)))
 
 
 def _batch(folder):
-    experiment = setup.build_trained(folder)
+    experiment = build.build_trained(folder)
     return {"x": experiment.split("valid")["x"][:8]}
 
 
 def test_a_dequantised_density_is_reported_as_the_bound_on_its_levels(tmp_path):
     """One kind of number under one name: test, validation and training are all of the levels."""
     normal = config(data__transform="dequantize", model__likelihood={"name": "normal"}, data__name="digits")
-    results = run.complete(normal, tmp_path / "w", figures=False)
+    results = train.complete(normal, tmp_path / "w", figures=False)
     offset = 64 * np.log(17)
     assert results["test/log_prob"] == pytest.approx(results["test/log_density"] - offset)
     assert results["test/bits_per_dim"] == pytest.approx(-results["test/log_prob"] / (64 * np.log(2)))
@@ -154,19 +156,19 @@ def test_a_dequantised_density_is_reported_as_the_bound_on_its_levels(tmp_path):
 )
 def test_a_density_over_the_reals_is_refused_on_any_grid(changes, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        run.complete(config(**changes), tmp_path / "w")
+        train.complete(config(**changes), tmp_path / "w")
     assert not (tmp_path / "w").exists()
 
 
 def test_continuous_data_are_no_grid():
     data = {"data__name": "four_by_four", "data__transform": "unit"}
-    experiment = setup.build(config(**data, model__likelihood={"name": "normal"}))
-    assert not setup.is_mass(experiment)  # and no bits/dim are printed
+    experiment = build.build(config(**data, model__likelihood={"name": "normal"}))
+    assert not build.is_mass(experiment)  # and no bits/dim are printed
 
 
 class TestFingerprint:
     def test_one_value_one_label_or_one_type_is_enough(self):
-        digits = setup.load_data(config()["data"])
+        digits = build.load_data(config()["data"])
         names = {fingerprint(digits)}
         for split in ("train", "valid", "test"):
             images = getattr(digits, split)
@@ -177,12 +179,12 @@ class TestFingerprint:
                 names.add(fingerprint(digits._replace(**{split: changed})))
         names.add(fingerprint(digits._replace(train=digits.train._replace(x=digits.train.x.astype(np.int16)))))
         assert len(names) == 11
-        assert fingerprint(digits) == fingerprint(setup.load_data(config()["data"]))
+        assert fingerprint(digits) == fingerprint(build.load_data(config()["data"]))
 
     def test_a_large_array_is_sampled(self, monkeypatch):
         monkeypatch.setattr("vae_jax.data.fingerprint.WHOLE", 1000)
         monkeypatch.setattr("vae_jax.data.fingerprint.SAMPLED", 3)
-        digits = setup.load_data(config()["data"])
+        digits = build.load_data(config()["data"])
         for row, is_seen in ((0, True), (1, False), (-1, True)):
             x = digits.train.x.copy()
             x[row] ^= 1
@@ -205,7 +207,7 @@ class TestFingerprint:
 @pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg"])
 def test_pixels_are_drawn_with_every_kind_of_key(impl):
     with jax.default_prng_impl(impl):
-        experiment = setup.build(config())
+        experiment = build.build(config())
         feed = experiment.stream.feed(0, 2)
         a, b = (np.asarray(experiment.stream.batch(feed, step, 0)["x"]) for step in (0, 1))
     assert set(np.unique(a)) == {0.0, 1.0} and not np.array_equal(a, b)

@@ -5,14 +5,13 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
-from experiments.configs import linear_predictor_audio
-from vae_jax.runs import build as setup
-from vae_jax.runs import pictures, report, sounds
+from vae_jax.configs import linear_predictor_audio
+from vae_jax.runs import build, pictures, report, sounds
 
 
 @pytest.fixture(scope="module")
 def predictor():
-    experiment = setup.build(linear_predictor_audio.get_config("smoke").to_dict())
+    experiment = build.build(linear_predictor_audio.get_config("smoke").to_dict())
     batch = jax.tree.map(lambda a: a[:50], experiment.split("valid"))
     return experiment, jax.device_get(experiment.model.init(jax.random.key(0), batch))
 
@@ -56,14 +55,14 @@ def test_a_density_of_points_on_a_grid_is_refused(predictor):
     experiment, _ = predictor
     config = {**experiment.config, "data": {**experiment.config["data"], "transform": "unit"}}
     with pytest.raises(ValueError, match=r"occur more than once.*dequantize"):
-        setup.build(config)
+        build.build(config)
 
 
 def test_em_that_would_end_before_its_first_pass_is_refused(predictor):
     experiment, _ = predictor
     config = {**experiment.config, "train": {**experiment.config["train"], "num_steps": 5}}
     with pytest.raises(ValueError, match=r"num_steps 5 ends before the first pass, of 6 batches of 50"):
-        setup.build(config)
+        build.build(config)
     config = {**experiment.config, "model": {**experiment.config["model"], "order": 64}}
     with pytest.raises(ValueError, match=r"config\.model\.order must be below the 64 samples"):
-        setup.build(config)
+        build.build(config)

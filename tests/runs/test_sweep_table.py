@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments.configs import vae_digits
+from vae_jax.configs import vae_digits
 from vae_jax.runs import sweep_table
 
 

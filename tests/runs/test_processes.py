@@ -1,4 +1,4 @@
-"""Two processes of four devices each: the run of one process, and no process that waits for one that has gone."""
+"""Two processes of four devices each: the run of one process, and no process that waits for one that has ended."""
 
 import json
 import os
@@ -17,8 +17,8 @@ TRAIN = """
 import os
 import sys
 from absl import app
-from vae_jax.runs import launching, train as run, build as setup
-from experiments.configs import vae_digits
+from vae_jax.runs import launching, train, build
+from vae_jax.configs import vae_digits
 from vae_jax.evaluation import likelihood
 from vae_jax.runs.workdir import open_workdir
 
@@ -29,7 +29,7 @@ def main(argv):
     workdir = open_workdir(os.environ["WORKDIR"], config.to_dict())
     if os.environ["BUG"]:
         likelihood.validation = lambda *_, **__: lambda *_, **__: {}["a bug"]
-    run.train(setup.build(config.to_dict()), workdir)
+    train.train(build.build(config.to_dict()), workdir)
 
 print("here", flush=True)
 app.run(main, flags_parser=launching.parse_flags)
@@ -77,7 +77,7 @@ def test_two_processes_one_of_which_fails_first_are_one_process(tmp_path):
     )  # the first fails at step 10
     assert code == 1 and "KeyError: 'a bug'" in said
     assert other in (1, -signal.SIGABRT)
-    assert "error: another process has gone" in told and processes.START_AGAIN in told
+    assert "error: another process has ended" in told and processes.START_AGAIN in told
     assert "Check failure" not in told and "Fatal Python error" not in told
     to = address()
     again = ends(start(tmp_path / "two", f"{to}0"), start(tmp_path / "two", f"{to}1"))

@@ -12,9 +12,7 @@ from matplotlib.image import imread
 
 from vae_jax.data import sources
 from vae_jax.distributions import Normal, is_standard_normal
-from vae_jax.runs import build as setup
-from vae_jax.runs import pictures
-from vae_jax.runs import train as run
+from vae_jax.runs import build, pictures, train
 
 THREE = lambda n: np.arange(n) % 3  # noqa: E731
 FEW = {"num_steps": 2, "log_every": 1, "eval_every": 2, "checkpoint_every": 2}
@@ -45,7 +43,7 @@ def said(caplog):
 
 
 def config_of(family="vae_digits", *, context=False, latent_dim=3, **model):
-    config = importlib.import_module(f"experiments.configs.{family}").get_config("smoke").to_dict()
+    config = importlib.import_module(f"vae_jax.configs.{family}").get_config("smoke").to_dict()
     config["data"] |= {"context": context, "batch_size": 4}
     network = {"name": "mlp", "hidden": (8,), "activation": "relu"}
     config["model"] |= {"latent_dim": latent_dim, "encoder": network, "decoder": network, **model}
@@ -68,13 +66,13 @@ def dataset(shape=(4, 4, 1), num_test=12, label=THREE):
 def opened(monkeypatch):
     """(config, data) -> the experiment and parameters as NumPy arrays."""
 
-    def build(config, data):
+    def open_experiment(config, data):
         monkeypatch.setattr(sources, "load", lambda *_, **__: data)
-        experiment = setup.build(config)
+        experiment = build.build(config)
         batch = jax.tree.map(lambda a: a[:4], experiment.split("valid"))
         return experiment, jax.device_get(jax.jit(experiment.model.init)(jax.random.key(0), batch))
 
-    return build
+    return open_experiment
 
 
 @pytest.fixture
@@ -116,7 +114,9 @@ def test_what_there_is_is_drawn(shape, num_test, label, context, latent_dim, dra
 @pytest.mark.parametrize("context", [False, True])
 def test_a_path_needs_two_images(context, drawn):
     names, said = drawn(config_of(context=context), dataset(num_test=3 if context else 1))
-    reason = "two test images of one class, and no class has two" if context else "two test images, and there is 1"
+    reason = (
+        "two test images of one class, and no class has two" if context else "two test images, and the test set has 1"
+    )
     assert names == ALWAYS and len(said) == 2
     assert said[0].startswith("figure interpolations was not drawn: a path ") and reason in said[0]
     assert "python -m experiments.evaluate --workdir=" in said[1]
@@ -192,13 +192,13 @@ def test_a_figure_that_fails_loses_neither_results_nor_the_others(tmp_path, monk
         raise RuntimeError("\nlatex could not be found\nand a page of reasons")
 
     monkeypatch.setattr(pictures, "_pixel_samples", fail)
-    config = importlib.import_module("experiments.configs.chow_liu_digits").get_config("smoke").to_dict()
-    results = run.complete(config, tmp_path)
+    config = importlib.import_module("vae_jax.configs.chow_liu_digits").get_config("smoke").to_dict()
+    results = train.complete(config, tmp_path)
     expected = "figure samples_of_pixels was not drawn: RuntimeError: latex could not be found"
     assert said() == [expected, f"to draw them again: python -m experiments.evaluate --workdir={tmp_path}"]
     assert json.loads((tmp_path / "results.json").read_text()) == results
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["training.png"]
-    assert run.complete(config, tmp_path) == results and len(said()) == 2  # complete: nothing is done again
+    assert train.complete(config, tmp_path) == results and len(said()) == 2  # complete: nothing is done again
 
 
 def test_a_folder_that_cannot_be_written_is_one_line_a_figure(tmp_path, said):

@@ -8,10 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-from experiments.configs import multivariate_normal_digits, naive_bayes_digits, vae_digits
+from vae_jax.configs import multivariate_normal_digits, naive_bayes_digits, vae_digits
 from vae_jax.data import idx, sources
-from vae_jax.runs import build as setup
-from vae_jax.runs import outliers as detection
+from vae_jax.runs import build, outliers
 from vae_jax.tasks.outliers import code_lengths
 from vae_jax.training import loop
 from vae_jax.training.checkpoint import Checkpoints
@@ -26,7 +25,7 @@ def counted(workdir, module):
     label = sources.load("digits").train.label
     config["data"] |= {"context": False, "leave_out": (NEVER,), "batch_size": int(np.sum(label != NEVER))}
     (workdir / "config.json").write_text(json.dumps(config))
-    experiment, checkpoints = setup.build(config), Checkpoints(workdir / "checkpoints")
+    experiment, checkpoints = build.build(config), Checkpoints(workdir / "checkpoints")
     options = {"key": experiment.key, "num_steps": 1, "checkpoints": checkpoints, "progress": False}
     fitted = loop.fit(experiment.learner, experiment.stream, **options)
     checkpoints.close()
@@ -36,7 +35,7 @@ def counted(workdir, module):
 def begun(workdir, config):
     """A run that has learned nothing yet."""
     (workdir / "config.json").write_text(json.dumps(config))
-    experiment, checkpoints = setup.build(config), Checkpoints(workdir / "checkpoints")
+    experiment, checkpoints = build.build(config), Checkpoints(workdir / "checkpoints")
     state, best, _ = loop.start(experiment.learner, experiment.stream, experiment.key)
     checkpoints.save(0, (state, best), {})
     checkpoints.close()
@@ -44,7 +43,7 @@ def begun(workdir, config):
 
 def measure(workdir, *of, **options):
     defaults = {"num_images": 1000, "num_samples": 30, "num_steps": 40, "learning_rate": 0.05, "coder": "bz2"}
-    results = detection.measure(workdir, *of, **{**defaults, **options})
+    results = outliers.measure(workdir, *of, **{**defaults, **options})
     assert json.loads((workdir / "outliers.json").read_text()) == results
     return results
 
@@ -112,7 +111,7 @@ def test_what_independent_pixels_find_of_a_class_left_out(tmp_path):
 
 def test_a_vae_has_every_score(vae, noise):
     found = measure(vae, "idx", noise, num_images=20)
-    assert found["scores"].keys() == detection.TITLES.keys() and found["refused"] == {}
+    assert found["scores"].keys() == outliers.TITLES.keys() and found["refused"] == {}
     assert found["inliers"] == {"name": "digits", "num_images": 20} and found["outliers"]["num_images"] == 20
     assert found["log_prob"] == "importance-weighted, K = 30"
     for role in ("inliers", "outliers"):
@@ -136,7 +135,7 @@ def test_a_density_is_not_corrected_by_the_complexity_of_levels(tmp_path, noise)
         (["four_by_four"], r"its images are \(4, 4, 1\), those of digits are \(8, 8, 1\)"),
         (["digitz"], "no data set 'digitz'"),
         (["mnist", "no/such/folder"], "no directory no/such/folder"),
-        (["left_out"], r"no class is left out of this run: train one with --config\.data\.leave_out"),
+        (["left_out"], r"this run leaves no class out; train one with --config\.data\.leave_out"),
     ],
 )
 def test_outliers_that_are_not_there_are_named(vae, of, message):
@@ -149,7 +148,7 @@ def test_runs_that_cannot_be_asked_are_refused(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="holds no checkpoint yet"):
         measure(tmp_path, "digits")
-    config["data"]["context"] = True
+    config["data"]["context"] = {"name": "label"}
     begun(tmp_path, config)
     with pytest.raises(ValueError, match="no score of x alone: this model is conditional on 10 classes"):
         measure(tmp_path, "digits")
@@ -158,7 +157,7 @@ def test_runs_that_cannot_be_asked_are_refused(tmp_path):
 def test_a_class_left_out_is_never_shown():
     config = vae_digits.get_config("smoke").to_dict()
     config["data"] |= {"leave_out": [0, 8], "context": True}
-    experiment = setup.build(config)
+    experiment = build.build(config)
     shown = [experiment.split(split)["context"] for split in sources.SPLITS]
     assert all(set(labels) == {1, 2, 3, 4, 5, 6, 7, 9} for labels in shown)
     feed = experiment.stream.feed(0, 1)
@@ -169,4 +168,4 @@ def test_a_figure_that_fails_costs_no_number(vae, monkeypatch, noise):
     monkeypatch.setattr("vae_jax.plotting.scores.histograms", lambda *_, **__: 1 / 0)
     (vae / "figures" / "outliers.png").unlink(missing_ok=True)
     results = measure(vae, "idx", noise, num_images=4, num_samples=2, num_steps=1)
-    assert "−log p(x)" in detection.table(results) and not (vae / "figures" / "outliers.png").exists()
+    assert "−log p(x)" in outliers.table(results) and not (vae / "figures" / "outliers.png").exists()

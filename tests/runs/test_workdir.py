@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+from vae_jax import files
 from vae_jax.runs import workdir, writers
 
 CONFIG = {"seed": 0, "family": "vae", "model": {"hidden": (3, 4), "latent_dim": 2}, "data": {"path": "here"}}
@@ -53,16 +54,16 @@ class TestConfig:
     def test_a_run_cannot_be_extended_yet_and_the_error_says_so(self, tmp_path):
         workdir.open_workdir(tmp_path, config(train={"num_steps": 5}))
         with pytest.raises(
-            ValueError, match=r"train.num_steps: there 5, now 6 \(a run cannot be extended yet: --extend"
+            ValueError, match=r"train.num_steps: there 5, now 6 \(a run cannot be extended yet: train a new"
         ):
             workdir.open_workdir(tmp_path, config(train={"num_steps": 6}))
 
-    @pytest.mark.parametrize("new", [{"buckets": 0}, {"leave_out": ()}, {"max_value": ""}])
+    @pytest.mark.parametrize("new", [{"dropout": 0.0}, {"penalties": {}}, {"corruption": ""}])
     def test_a_new_option_that_is_empty_is_no_difference(self, tmp_path, new):
         workdir.open_workdir(tmp_path, CONFIG)
-        assert not list(workdir.config_differences(CONFIG, config(data=CONFIG["data"] | new)))
+        assert not list(workdir.config_differences(CONFIG, config(model=CONFIG["model"] | new)))
         with pytest.raises(ValueError, match=r"\(absent\), now 7"):
-            workdir.open_workdir(tmp_path, config(data=CONFIG["data"] | dict.fromkeys(new, 7)))
+            workdir.open_workdir(tmp_path, config(model=CONFIG["model"] | dict.fromkeys(new, 7)))
 
     @pytest.mark.parametrize("there", ["[1, 2]", "3", "null", '"a"', "{}", '{"model_type": "bert"}', "{", "[" * 10**5])
     def test_what_is_no_config_of_a_run_is_refused(self, tmp_path, there):
@@ -175,9 +176,9 @@ class TestLock:
 
     def test_this_process_may_not_hold_it_twice(self, tmp_path):
         with workdir.locked(tmp_path):
-            with pytest.raises(ValueError, match="by this very process"), workdir.locked(tmp_path):
+            with pytest.raises(ValueError, match="by this process"), workdir.locked(tmp_path):
                 pass
-            with pytest.raises(ValueError, match="by this very process"), workdir.locked(tmp_path / "."):
+            with pytest.raises(ValueError, match="by this process"), workdir.locked(tmp_path / "."):
                 pass
         with workdir.locked(tmp_path):
             pass
@@ -215,7 +216,7 @@ class TestEnvironment:
         workdir.record_environment(tmp_path)
         there = workdir.environment()
         monkeypatch.setattr(workdir, "environment", lambda: there | {name: "other"})
-        with pytest.raises(ValueError, match=f"was trained with {name}=.* and would go on with {name}=other"):
+        with pytest.raises(ValueError, match=f"was trained with {name}=.* and would continue with {name}=other"):
             workdir.record_environment(tmp_path)
 
     @pytest.mark.parametrize("there", ["{}", "[3]", "[", "3"])
@@ -227,15 +228,15 @@ class TestEnvironment:
 
 class TestFiles:
     def test_write_json_leaves_the_old_file_when_it_fails(self, tmp_path):
-        workdir.write_json(tmp_path / "r.json", {"a": 1})
+        files.write_json(tmp_path / "r.json", {"a": 1})
         with pytest.raises(TypeError):
-            workdir.write_json(tmp_path / "r.json", {"a": object()})
+            files.write_json(tmp_path / "r.json", {"a": object()})
         assert json.loads((tmp_path / "r.json").read_text()) == {"a": 1}
         assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), np.float64("nan")])
     def test_what_json_does_not_have_becomes_null(self, tmp_path, value):
-        workdir.write_json(tmp_path / "r.json", {"a": [value, 1.5], "b": {"c": value}})
+        files.write_json(tmp_path / "r.json", {"a": [value, 1.5], "b": {"c": value}})
         strict = json.loads((tmp_path / "r.json").read_text(), parse_constant=pytest.fail)
         assert strict == {"a": [None, 1.5], "b": {"c": None}}
 
@@ -245,7 +246,7 @@ class TestFiles:
         victim.write_text("mine")
         for name in ("r.json", "metrics.jsonl", "metrics.partial", ".r.json.1"):
             (folder / name).symlink_to(victim)
-        workdir.write_json(folder / "r.json", {})
+        files.write_json(folder / "r.json", {})
         writer = writers.Writer(folder)
         writer.start(0)
         writer.write(1, {"train/loss": 1.0})
@@ -275,7 +276,7 @@ class TestTensorBoard:
     calls: ClassVar = []
 
     def test_event_files_do_not_run_back_in_time(self, tmp_path, monkeypatch):
-        """A resumed run purges what was written after the step that it goes on from."""
+        """A resumed run purges what was written after the step from which it continues."""
 
         class SummaryWriter:
             def __init__(self, folder, purge_step):

@@ -39,8 +39,8 @@ def launch(body, *arguments, **options):
         (FileNotFoundError("no file x"), "no file x"),
         (Diverged("step 8: loss not finite"), "step 8: loss not finite"),
         (ValueError(), "ValueError"),
-        (KeyError("seed"), "KeyError: 'seed' (a fault of the program or of a library; --verbosity=1 shows where)"),
-        (TypeError("a\nb"), "TypeError: a (a fault of the program or of a library; --verbosity=1 shows where)"),
+        (KeyError("seed"), "KeyError: 'seed' (an error in the program or in a library; --verbosity=1 shows where)"),
+        (TypeError("a\nb"), "TypeError: a (an error in the program or in a library; --verbosity=1 shows where)"),
         (MemoryError(), "out of memory (MemoryError); lower config.data.batch_size"),
         (
             jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes.\na page"),
@@ -61,7 +61,7 @@ def test_every_error_is_one_line(error, line):
 @pytest.mark.parametrize(
     ("body", "code", "line"),
     [
-        ("raise KeyError('x')", 1, "error: KeyError: 'x' (a fault of the program"),
+        ("raise KeyError('x')", 1, "error: KeyError: 'x' (an error in the program"),
         ("raise MemoryError", 1, "error: out of memory"),
         (
             "import threading; threading.Thread(target=time.sleep, args=(600,)).start(); raise OSError('disk')",
@@ -83,7 +83,8 @@ def test_a_signal_outside_the_loop_ends_in_one_line(number):
     done = launch(f"import gc, os; {kill}; gc.collect(); time.sleep(9)")
     assert done.returncode == (130 if number == signal.SIGINT else 75)
     assert (
-        done.stderr.strip() == f"{number.name}: stopped; run the same command again to go on from the last checkpoint"
+        done.stderr.strip()
+        == f"{number.name}: stopped; run the same command again to continue from the last checkpoint"
     )
 
 
@@ -150,12 +151,12 @@ def hook(event, arguments):
     if event in ("socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn",
                  "pickle.find_class"):
         seen.append([event, str(arguments)[:200]])
-from vae_jax.runs import train as run
-from experiments.configs import vae_digits
+from vae_jax.runs import train
+from vae_jax.configs import vae_digits
 from absl import flags
 flags.FLAGS(sys.argv[:1])
 sys.addaudithook(hook)
-run.complete(vae_digits.get_config("smoke").to_dict(), sys.argv[1])
+train.complete(vae_digits.get_config("smoke").to_dict(), sys.argv[1])
 print(json.dumps(seen))
 """
 
