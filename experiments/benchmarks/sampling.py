@@ -55,8 +55,8 @@ def densities(config, event_shape, vocabulary_size=0):
     built = importlib.import_module(f"vae_jax.configs.{name}").get_config(argument).to_dict()
     if (built["data"]["transform"] == "tokens") != bool(vocabulary_size):
         raise ValueError(f"{config}: --vocabulary={vocabulary_size}; text needs the number of words, other data 0")
-    vocabulary = {"vocabulary_size": vocabulary_size} if vocabulary_size else {}
-    model = models.from_config(built["family"], built["model"], event_shape=event_shape, num_classes=0, **vocabulary)
+    support = Tokens(vocabulary_size) if vocabulary_size else Levels(256)
+    model = models.from_config(built["family"], built["model"], event=Event(tuple(event_shape), support))
     x = jnp.zeros((1, *event_shape), jnp.int32 if vocabulary_size else jnp.float32)
     shapes = jax.eval_shape(model.init, jax.random.key(0), {"x": x})
     rng = np.random.default_rng(0)
