@@ -617,12 +617,12 @@ def test_a_schedule_of_the_objective_out_of_range_is_refused(schedule, words, re
         (
             "hvae_mnist",
             {"model.levels.z2.encoder": {"name": "conv_encoder"}, "model.inference": "bottom_up"},
-            "config.model.encoder.channels: a network of convolutions is for images",
+            "config.model.encoder.channels: a convolutional network requires images",
         ),
         (
             "hvae_mnist",
             {"model.levels.z2.decoder": {"name": "resnet_decoder"}},
-            "config.model.levels.z2.decoder.name: a network of convolutions is for images",
+            "config.model.levels.z2.decoder.name: a convolutional network requires images",
         ),
         (
             "vae_digits",

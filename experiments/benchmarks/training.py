@@ -63,13 +63,13 @@ def train(job, images):
     """Run our side of the training jobs: the loop's compiled chunk, timed as often as a peer."""
     import jax
 
-    from vae_jax.data import pipeline, sources, transforms
+    from vae_jax.data import pipeline, transforms, values
     from vae_jax.evaluation import likelihood
     from vae_jax.training import gradient, loop
 
     model = model_of(job)
     learner = gradient.gradient(model, gradient.optimizer(name="adam", learning_rate=1e-3))
-    split = sources.Images(images[:-HELD_OUT], None)
+    split = values.Split(images[:-HELD_OUT], None)
     stream = pipeline.stream(split, seed=0, batch_size=BATCH, transform=transforms.binarize, max_value=255)
     state, _, _ = loop.start(learner, stream, jax.random.key(0))
     feed = loop.feed_of(stream, 0, EVERY)
@@ -97,11 +97,11 @@ def inputs(file, chunk=100):
     """Print images/s of reading and of training, in turn, and the share of training that waits for data."""
     import jax
 
-    from vae_jax.data import pipeline, sources, transforms
+    from vae_jax.data import pipeline, transforms, values
     from vae_jax.training import gradient, loop
 
     learner = gradient.gradient(model_of("mlp"), gradient.optimizer(name="adam", learning_rate=1e-3))
-    images = sources.Images(np.load(file, mmap_mode="r"), None)
+    images = values.Split(np.load(file, mmap_mode="r"), None)
 
     def stream(**options):
         return pipeline.stream(

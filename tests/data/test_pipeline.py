@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from vae_jax.data import idx, pipeline, reading, sources, transforms
-from vae_jax.data.sources import Dataset, Images
+from vae_jax.data import contexts, idx, pipeline, reading, sources, transforms
+from vae_jax.data.values import Dataset, Split, event_of
 from vae_jax.training import sweep
 
 SIZE, BATCH = 23, 5  # 4 steps an epoch, 3 examples left out
@@ -29,7 +29,12 @@ SIZE, BATCH = 23, 5  # 4 steps an epoch, 3 examples left out
 def numbered(size=SIZE):
     """Images that carry their own number, and a label made of it."""
     x = np.arange(size, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 3, 1), np.uint8)
-    return Images(x, (np.arange(size) * 3 % 10).astype(np.int32))
+    return Split(x, (np.arange(size) * 3 % 10).astype(np.int32))
+
+
+def labelled():
+    dataset = Dataset("numbered", *[numbered()] * 3, max_value=255, num_classes=10)
+    return contexts.label(dataset, event_of(dataset, "levels"))
 
 
 def stream(**options):
@@ -100,7 +105,7 @@ def test_an_epoch_covers_each_example_at_most_once():
 def sentences(size=103):
     """Rows of 1 to 12 tokens, the first of which is the row's own number."""
     x = np.arange(12) < np.random.default_rng(0).integers(1, 13, size=size)[:, None]
-    return Images(np.where(np.arange(12) == 0, 3 + np.arange(size)[:, None], x).astype(np.int32), None)
+    return Split(np.where(np.arange(12) == 0, 3 + np.arange(size)[:, None], x).astype(np.int32), None)
 
 
 def of_sentences(buckets, size=103, **options):
@@ -177,18 +182,18 @@ def test_a_batch_is_a_function_of_seed_and_step():
 
 def test_labels_travel_with_their_images():
     for memory_limit in (2**30, 0):
-        for batch in batches(stream(context=True, memory_limit=memory_limit), 0, 5):
+        for batch in batches(stream(conditioning=labelled(), memory_limit=memory_limit), 0, 5):
             np.testing.assert_array_equal(batch["context"], numbered().label[numbers(batch)])
 
 
 @pytest.mark.parametrize("transform", [transforms.levels, transforms.binarize, transforms.dequantize])
 def test_data_read_from_disk_are_the_resident_ones_bit_for_bit(transform, tmp_path):
-    resident = stream(transform=transform, context=True)
+    resident = stream(transform=transform, conditioning=labelled())
     assert resident.feed(0, 1)["stored"]["x"].shape[0] == SIZE
     np.save(tmp_path / "x.npy", numbered().x)
     images = numbered()._replace(x=np.load(tmp_path / "x.npy", mmap_mode="r"))
     streamed = pipeline.stream(
-        images, seed=0, batch_size=BATCH, transform=transform, max_value=255, context=True, memory_limit=0
+        images, seed=0, batch_size=BATCH, transform=transform, max_value=255, conditioning=labelled(), memory_limit=0
     )
     assert streamed.feed(0, 1)["stored"]["x"].shape == (1, BATCH, 2, 3, 1)
     # From the start, on, from the middle of an epoch (a resumed run), and back.
@@ -198,7 +203,7 @@ def test_data_read_from_disk_are_the_resident_ones_bit_for_bit(transform, tmp_pa
 
 
 def test_the_transform_draws_anew_at_every_step():
-    images = Images(np.full((10, 8, 8, 1), 8, np.uint8), None)
+    images = Split(np.full((10, 8, 8, 1), 8, np.uint8), None)
     given = pipeline.stream(images, seed=0, batch_size=10, transform=transforms.binarize, max_value=16)
     first, second = (b["x"] for b in batches(given, 0, 2))
     assert set(np.unique(first)) == {0.0, 1.0}
@@ -218,18 +223,6 @@ def test_a_batch_may_be_all_of_the_data():
     assert sorted(numbers(batches(given, 0, 1)[0])) == list(range(SIZE))
 
 
-def test_a_context_wants_labels():
-    with pytest.raises(ValueError, match=r"config.data.context is set, and this data set has no labels"):
-        pipeline.stream(
-            numbered()._replace(label=None),
-            seed=0,
-            batch_size=2,
-            transform=transforms.levels,
-            max_value=255,
-            context=True,
-        )
-
-
 # ------------------------------------------------------------------------------------------------------ streamed data
 
 
@@ -243,7 +236,7 @@ def mapped(tmp_path):
 
 def streamed(images, **options):
     given = {"seed": 0, "batch_size": BATCH, "transform": transforms.levels, "max_value": 255, **options}
-    return pipeline.stream(images, memory_limit=0, context=True, **given)
+    return pipeline.stream(images, memory_limit=0, conditioning=labelled(), **given)
 
 
 def assert_equal(a, b):
@@ -318,7 +311,7 @@ def test_worker_processes_read_the_same_batches(mapped, num_workers, monkeypatch
 def test_a_worker_maps_the_file_anew(tmp_path):
     x = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.uint8, (2000, 8, 8, 1))
     x[:] = np.arange(2000)[:, None, None, None] % 251
-    images = Images(x[1000::2, :, ::2], None)  # any view of a map
+    images = Split(x[1000::2, :, ::2], None)  # any view of a map
     source = reading.Batches({"x": images.x}, np.zeros((1, 24, 2), np.uint32), 500, BATCH, range(BATCH), 0, 3)
     image = cloudpickle.dumps(source)
     assert len(image) < 2000
@@ -341,10 +334,16 @@ def held_out(mapped):
 
 def test_rows_of_a_map_are_streamed_as_the_array_is(held_out):
     assert_equal(streamed(held_out).feed(2, 40)["stored"], streamed(numbered()).feed(2, 40)["stored"])
-    given = {"seed": 0, "batch_size": BATCH, "transform": transforms.levels, "max_value": 255, "context": True}
+    given = {
+        "seed": 0,
+        "batch_size": BATCH,
+        "transform": transforms.levels,
+        "max_value": 255,
+        "conditioning": labelled(),
+    }
     resident = pipeline.stream(held_out, **given)
     assert not resident.streamed
-    for a, b in zip(batches(resident, 3, 5), batches(stream(context=True), 3, 5), strict=True):
+    for a, b in zip(batches(resident, 3, 5), batches(stream(conditioning=labelled()), 3, 5), strict=True):
         jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
@@ -389,9 +388,9 @@ ENVIRONMENT["PYTHONPATH"] = str(Path(__file__).parents[2])
 UNGUARDED = """
 import sys
 import numpy as np
-from tests.data.test_pipeline import Images, streamed
+from tests.data.test_pipeline import Split, streamed
 
-images = Images(np.load(sys.argv[1], mmap_mode="r"), np.zeros(10**5, np.int32))  # labels that fill a pipe
+images = Split(np.load(sys.argv[1], mmap_mode="r"), np.zeros(10**5, np.int32))  # labels that fill a pipe
 streamed(images, num_workers=2).feed(0, 10)
 """
 
@@ -484,7 +483,13 @@ def digits():
 @pytest.mark.parametrize("name", transforms.__all__)
 def test_a_fixed_split_is_the_same_twice(digits, name):
     one, same = (
-        pipeline.fixed_split(digits, "test", transform=getattr(transforms, name), context=True) for _ in range(2)
+        pipeline.fixed_split(
+            digits,
+            "test",
+            transform=getattr(transforms, name),
+            conditioning=contexts.label(digits, event_of(digits, name)),
+        )
+        for _ in range(2)
     )
     np.testing.assert_array_equal(one["x"], same["x"])
     np.testing.assert_array_equal(one["context"], digits.test.label)
@@ -500,7 +505,7 @@ def test_a_binarised_split_is_the_fixed_draw(digits, split):
 
 
 def test_bits_stay_as_they_are():
-    bits = Images(np.random.default_rng(0).integers(2, size=(9, 4, 4, 1), dtype=np.uint8), None)
+    bits = Split(np.random.default_rng(0).integers(2, size=(9, 4, 4, 1), dtype=np.uint8), None)
     dataset = Dataset("bits", bits, bits, bits, 1, None)
     given = pipeline.fixed_split(dataset, "test", transform=transforms.binarize)["x"]
     np.testing.assert_array_equal(given, bits.x)

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from vae_jax.data import idx, pipeline, ranges, reading, sources, transforms
-from vae_jax.data.sources import Dataset, Images, load
+from vae_jax.data.sources import load
+from vae_jax.data.values import Dataset, Split
 
 
 def write(folder, train, test=None, labels=False):
@@ -140,8 +141,8 @@ def test_bits_per_dimension_are_those_of_the_same_images_on_their_scale(tmp_path
 
 def feed(x, transform, max_value):
     """Both ways to a model."""
-    yield lambda: pipeline.stream(Images(x, None), seed=0, batch_size=2, transform=transform, max_value=max_value)
-    dataset = Dataset("x", *[Images(x, None)] * 3, max_value, None)
+    yield lambda: pipeline.stream(Split(x, None), seed=0, batch_size=2, transform=transform, max_value=max_value)
+    dataset = Dataset("x", *[Split(x, None)] * 3, max_value, None)
     yield lambda: pipeline.fixed_split(dataset, "test", transform=transform)
 
 
@@ -214,8 +215,6 @@ def test_rows_of_a_map_are_checked(tmp_path):
     rows = reading.Rows(np.load(tmp_path / "x.npy", mmap_mode="r"), np.arange(9))
     with pytest.raises(ValueError, match="'levels' takes values from 0 to 16"):
         ranges.check(rows, transforms.levels, 16)
-    x = pipeline.fixed_split(Dataset("x", *[Images(rows, None)] * 3, 17, None), "test", transform=transforms.levels)[
-        "x"
-    ]
+    x = pipeline.fixed_split(Dataset("x", *[Split(rows, None)] * 3, 17, None), "test", transform=transforms.levels)["x"]
     np.testing.assert_array_equal(x, np.asarray(rows))
     assert not isinstance(x, jax.Array)

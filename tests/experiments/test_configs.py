@@ -2,9 +2,11 @@
 
 import importlib
 import json
+import re
 from pathlib import Path
 
 import jax
+import jax.export
 import numpy as np
 import pytest
 from absl import logging
@@ -79,6 +81,24 @@ def test_contract(name, images):
     if {"bound", "rate"} <= set(metrics):
         terms = metrics["bound"] + metrics["rate"] + metrics["distortion"]
         assert np.all(np.asarray(terms) > -1e-2)  # a bound is at least the ELBO
+
+
+OF_KINDS = [name if name in SPREAD else pytest.param(name, marks=pytest.mark.every) for name in CONFIGS]
+
+
+@pytest.mark.parametrize("name", OF_KINDS)
+def test_a_training_step_is_lowered_for_every_platform(name, images):
+    """The program of one step, for machines that are not here; nothing is computed."""
+    experiment = setup.build(smoke(name, images))
+    stream, step = experiment.stream, experiment.stream.without_padding(experiment.learner.step)
+    program = jax.jit(lambda state, feed: step(state, stream.batch(feed, state.step, 0)))
+    state, feed = loop.state_shapes(experiment.learner, stream), stream.feed(0, 1)
+    platforms = ("cpu", "cuda", "tpu")
+    exported = jax.export.export(program, platforms=platforms)(state, feed)
+    assert exported.platforms == platforms
+    assert not re.search(r"[<x](f64|c128)>|callback", exported.mlir_module()), "accelerators have neither"
+    leaves = jax.tree.leaves(state)
+    assert [a.shape for a in exported.out_avals[: len(leaves)]] == [a.shape for a in leaves]
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=MARK[name in FAMILIES]) for name in SPREAD])

@@ -104,7 +104,7 @@ def test_dropout_is_in_the_loss_and_nowhere_else():
     one, same, other = (np.asarray(loss(jax.random.key(seed))) for seed in (0, 0, 1))
     np.testing.assert_array_equal(one, same)
     assert np.all(one != other)
-    terms = likelihood.bound_terms(dropping, params, jax.random.key(0), batch)
+    terms = likelihood.judged(dropping, params, jax.random.key(0), batch)
     np.testing.assert_allclose(terms["bound"], log_probs("lstm_tied")[30:50], rtol=1e-5)
 
 

@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from vae_jax.objectives.running import RunningMean
 
 from vae_jax import models, objectives
 from vae_jax.distributions import Normal, has_closed_form, heads
 from vae_jax.models.vae import vae
-from vae_jax.networks.precision import COMPUTE_DTYPES, Network, compute_in
+from vae_jax.networks.network import COMPUTE_DTYPES, Network, compute_in
 from vae_jax.objectives import elbo
-from vae_jax.objectives.running import RunningMean
 
 SHAPE, SIZE, LATENT = (4, 4, 1), 5, 2
 CONFIG = {

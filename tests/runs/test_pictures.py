@@ -10,7 +10,7 @@ import pytest
 from absl import logging
 from matplotlib.image import imread
 
-from vae_jax.data import sources
+from vae_jax.data import sources, values
 from vae_jax.distributions import Normal, is_standard_normal
 from vae_jax.runs import build, pictures, train
 
@@ -57,9 +57,9 @@ def dataset(shape=(4, 4, 1), num_test=12, label=THREE):
 
     def images(n):
         names = None if label is None else label(n).astype(np.int32)
-        return sources.Images(rng.integers(0, 256, (n, *shape)).astype(np.uint8), names)
+        return values.Split(rng.integers(0, 256, (n, *shape)).astype(np.uint8), names)
 
-    return sources.Dataset("odd", images(8), images(8), images(num_test), 255, None if label is None else 200)
+    return values.Dataset("odd", images(8), images(8), images(num_test), 255, None if label is None else 200)
 
 
 @pytest.fixture

@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax.core import Latent, Model, with_code_density
+from vae_jax.core import Latent, Model
 from vae_jax.distributions import Normal
 from vae_jax.distributions.deterministic import Deterministic
 from vae_jax.tasks import generate
+from vae_jax.tasks.generate import with_code_density
 
 SIZE = 4000
 WEIGHTS = np.array([0.25, 0.75])

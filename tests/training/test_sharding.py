@@ -8,7 +8,7 @@ from jax.sharding import PartitionSpec as P
 
 from vae_jax.core import Model
 from vae_jax.data import pipeline, transforms
-from vae_jax.data.sources import Images
+from vae_jax.data.values import Split
 from vae_jax.evaluation.devices import mesh_of, over_devices
 from vae_jax.spec import BadOption
 from vae_jax.training import gradient, loop, sharding
@@ -35,7 +35,7 @@ def model():
 def stream(memory_limit=2**30):
     x = np.random.default_rng(3).integers(0, 256, (80, 2, 6, 1)).astype(np.uint8)
     options = {"seed": 0, "batch_size": 8, "transform": transforms.binarize, "max_value": 255}
-    return pipeline.stream(Images(x, None), memory_limit=memory_limit, **options)
+    return pipeline.stream(Split(x, None), memory_limit=memory_limit, **options)
 
 
 LEARNER = gradient.gradient(model(), gradient.optimizer(name="adam", learning_rate=1e-3))

@@ -7,7 +7,7 @@ import pytest
 
 from vae_jax.core import Model
 from vae_jax.data import pipeline, transforms
-from vae_jax.data.sources import Images
+from vae_jax.data.values import Split
 from vae_jax.runs import writers
 from vae_jax.training import gradient, loop, sweep
 from vae_jax.training.checkpoint import Checkpoints
@@ -39,7 +39,7 @@ def learner_of(values):
 
 def stream_of(seed, memory_limit=2**30):
     x = np.random.default_rng(3).integers(0, 256, (40, 2, 3, 1)).astype(np.uint8)
-    images = Images(x, None)
+    images = Split(x, None)
     return pipeline.stream(
         images, seed=seed, batch_size=4, transform=transforms.binarize, max_value=255, memory_limit=memory_limit
     )

@@ -16,7 +16,8 @@ def fingerprint(dataset) -> str:
     digest = hashlib.sha256(repr((dataset.max_value, dataset.num_classes, dataset.encoding)).encode())
     digest.update(repr(dataset.vocabulary and (dataset.vocabulary.level, dataset.vocabulary.tokens)).encode())
     for split in ("train", "valid", "test"):
-        for array in getattr(dataset, split):
+        x, label, context = getattr(dataset, split)
+        for array in (x, label) if context is None else (x, label, context):
             digest.update(f"{None if array is None else (array.shape, array.dtype.str)}".encode())
             if array is not None:
                 rows = array if array.nbytes <= WHOLE else array[_spread(len(array))]

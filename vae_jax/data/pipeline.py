@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jax.data import ranges, reading, sources, text, transforms
+from vae_jax.data.values import Dataset, Split
 
 DATA_BRANCH = 0xDA7A
 FIXED_DRAW_SEED = 20131220  # of transforms that draw anything but bits
@@ -53,35 +54,59 @@ class Stream(NamedTuple):
 
 
 def stream(
-    images,
+    split: Split,
     *,
     seed,
     batch_size,
     transform,
     max_value,
-    context=False,
+    conditioning=None,
     memory_limit=2 * 2**30,
     num_workers=0,
     process=(0, 1),
     buckets=1,
 ) -> Stream:
-    """Training batches, shuffled anew every epoch; the images stay on the device as they are stored where they fit
-    into `memory_limit` bytes, and are read ahead by Grain, a batch an item, where they do not: the same batches.
+    """Return training batches, shuffled in every epoch. Resident or streamed, they are the same bit for bit.
 
-    `transform` is a function of `data.transforms`; its key is new at every step; with `context` the labels
-    travel along. `num_workers` processes read, or with 0 threads of this one (a script that starts processes needs
-    `if __name__ == "__main__"`); they end with the stream or with this process. `process` = (index, count), of several
-    that train together, reads the rows [index B / count, (index + 1) B / count) of every batch.
+    Args:
+      split: the stored training examples.
+      seed: of the order and of what `transform` draws.
+      batch_size: examples a batch, over all processes.
+      transform: a function of `data.transforms`. Its key is another one at every step.
+      max_value: the largest value that can be stored (`Dataset.max_value`).
+      conditioning: what makes the context of a batch (`data.contexts`); None for p(x).
+      memory_limit: bytes up to which the stored arrays stay on the device. Larger ones are read ahead by Grain.
+      num_workers: processes that read; with 0, threads of this process do. A script that starts processes needs
+        `if __name__ == "__main__"`. They end with the stream or with this process.
+      process: (index, count) of several processes that train together. Each reads the rows [index B / count,
+        (index + 1) B / count) of every batch.
+      buckets: the number of groups of equal size into which sentences are sorted by length. A batch comes from one
+        group, so it is padded to the longest sentence of that group. Each epoch shuffles the groups and the order of
+        the batches; every sentence is as likely as with one bucket.
 
-    With `buckets` > 1 sentences are sorted by length into so many buckets of equal size, and a batch is of one of them:
-    an epoch shuffles each bucket and the order of the batches. Every sentence is as likely as before, and what a batch
-    pads is its own bucket's.
-
-    Raises `ValueError` where a batch is larger than the data, or than a bucket, or not to be shared evenly, where
-    worker processes are asked for images that are not mapped from a file, for buckets of what is not text or is larger
-    than `memory_limit`, and for values that `transform` does not take (`ranges.check`).
+    Raises `BadOption` where a batch is larger than the data or than a bucket, or cannot be shared evenly; for worker
+    processes and images that are not mapped from a file; for buckets of other data than text, or of more bytes than
+    `memory_limit`; and for values that `transform` does not take (`ranges.check`).
     """
-    size = len(images.x)
+    size = len(split.x)
+    _check_sizes(size, batch_size, process, buckets)
+    ranges.check(split.x, transform, max_value)
+    ends = np.arange(buckets + 1) * size // buckets
+    lengths = ()
+    if buckets > 1:
+        split, lengths = _by_length(split, ends, transform, memory_limit, conditioning)
+    arrays, divide, key = _arrays(split, conditioning), _divide(conditioning), data_key(seed)
+
+    def finish(key, stored, step):
+        draw = jax.random.fold_in(jax.random.wrap_key_data(key[1]), step)
+        return divide(stored | {"x": transform(draw, stored["x"], max_value)})
+
+    if sum(array.nbytes for array in arrays.values()) <= memory_limit:
+        return _resident(arrays, key, finish, batch_size, ends, lengths)
+    return _streamed(arrays, key, finish, batch_size, process, num_workers)
+
+
+def _check_sizes(size, batch_size, process, buckets):
     if not 1 <= batch_size <= size:
         raise ValueError(f"config.data.batch_size must be between 1 and the {size} training examples, got {batch_size}")
     index, count = process
@@ -92,39 +117,32 @@ def stream(
             f"config.data.buckets must be between 1 and {size // batch_size}, for {size} examples in batches of "
             f"{batch_size}; got {buckets}"
         )
-    ranges.check(images.x, transform, max_value)
-    ends = np.arange(buckets + 1) * size // buckets
-    images, lengths = (images, ()) if buckets == 1 else _by_length(images, ends, transform, memory_limit)
+
+
+def _resident(arrays, key, finish, batch_size, ends, lengths) -> Stream:
+    """Keep all examples on the device; a batch picks its rows there."""
+    buckets, size = len(ends) - 1, int(ends[-1])
     steps_per_epoch = buckets * (size // buckets // batch_size)
-    labels = _labels(images, context)
-    arrays = {"x": images.x} | ({} if labels is None else {"context": labels})
-    key = data_key(seed)
+    arrays = {name: np.asarray(a) if isinstance(a, reading.Rows) else a for name, a in arrays.items()}
 
-    def positions(key, step):
-        epoch, index = step // steps_per_epoch, step % steps_per_epoch
-        order = jax.random.fold_in(jax.random.wrap_key_data(key[0]), epoch)
-        return _of_epoch(order, index, batch_size, ends)
+    def batch(feed, step, i):
+        order = jax.random.fold_in(jax.random.wrap_key_data(feed["key"][0]), step // steps_per_epoch)
+        index = _of_epoch(order, step % steps_per_epoch, batch_size, ends)
+        return finish(feed["key"], jax.tree.map(lambda a: a[index], feed["stored"]), step)
 
-    def finish(key, stored, step):
-        draw = jax.random.fold_in(jax.random.wrap_key_data(key[1]), step)
-        return stored | {"x": transform(draw, stored["x"], max_value)}
+    feed = lambda step, length: {"key": key, "stored": arrays}  # noqa: E731
+    return Stream(feed, batch, batch_size, steps_per_epoch, lengths=lengths)
 
-    if images.x.nbytes <= memory_limit:
-        if isinstance(images.x, reading.Rows):
-            arrays["x"] = np.asarray(images.x)
 
-        def batch(feed, step, i):
-            index = positions(feed["key"], step)
-            return finish(feed["key"], jax.tree.map(lambda a: a[index], feed["stored"]), step)
-
-        feed = lambda step, length: {"key": key, "stored": arrays}  # noqa: E731
-        return Stream(feed, batch, batch_size, steps_per_epoch, lengths=lengths)
+def _streamed(arrays, key, finish, batch_size, process, num_workers) -> Stream:
+    """Read the batches of a chunk of steps while the chunk before is computed."""
 
     @jax.jit
     def constants(epoch):
         order = jax.random.wrap_key_data(key[0])
         return jax.vmap(lambda e: _constants(jax.random.fold_in(order, e)))(epoch + jnp.arange(reading.EPOCHS))
 
+    size = len(arrays["x"])
     read = reading.reader(
         arrays,
         lambda epoch: np.asarray(constants(epoch)),
@@ -137,9 +155,19 @@ def stream(
         lambda step, length: {"key": key, "stored": read(step, length)},
         lambda feed, step, i: finish(feed["key"], jax.tree.map(lambda a: a[i], feed["stored"]), step),
         batch_size,
-        steps_per_epoch,
+        size // batch_size,
         streamed=True,
     )
+
+
+def _arrays(split, conditioning) -> dict:
+    """The stored arrays that travel together: "x" and, where it is stored, "context"."""
+    context = None if conditioning is None else conditioning.stored(split)
+    return {"x": split.x} if context is None else {"x": split.x, "context": context}
+
+
+def _divide(conditioning):
+    return (lambda batch: batch) if conditioning is None else conditioning.divide
 
 
 def _of_epoch(order, index, batch_size, ends):
@@ -156,19 +184,20 @@ def _of_epoch(order, index, batch_size, ends):
     return first + shuffled(jax.random.fold_in(order, bucket), places(index), end - first)
 
 
-def _by_length(images, ends, transform, memory_limit):
-    """The sentences in the order of their lengths, and the distinct lengths of the longest of each bucket."""
+def _by_length(split, ends, transform, memory_limit, conditioning):
+    """The sentences in the order of their lengths, and the distinct lengths of the longest x of each bucket."""
     if transform is not transforms.tokens:
         raise ValueError(f"config.data.buckets: {len(ends) - 1} buckets by length are of text, which alone is padded")
-    if images.x.nbytes > memory_limit:
+    if split.x.nbytes > memory_limit:
         raise ValueError(
-            f"config.data.buckets: {images.x.nbytes} bytes of text are more than config.data.memory_limit "
+            f"config.data.buckets: {split.x.nbytes} bytes of text are more than config.data.memory_limit "
             f"{memory_limit}, and what is read in batches is not sorted; raise the limit, or take 1 bucket"
         )
-    lengths = np.count_nonzero(images.x != text.PAD, axis=1)
+    lengths = np.count_nonzero(split.x != text.PAD, axis=1)
     order = np.argsort(lengths, kind="stable")
-    longest = np.unique(lengths[order[ends[1:] - 1]])
-    return jax.tree.map(lambda a: a[order], images), tuple(longest.tolist())
+    before_x = 0 if conditioning is None else split.x.shape[1] - conditioning.event.shape[0]  # a prefix
+    longest = np.unique(np.maximum(lengths[order[ends[1:] - 1]] - before_x, 1))
+    return jax.tree.map(lambda a: a[order], split), tuple(longest.tolist())
 
 
 def data_key(seed):
@@ -179,21 +208,28 @@ def data_key(seed):
     return np.asarray(jax.random.key_data(jax.random.split(branch)))
 
 
-def fixed_split(dataset, split, *, transform, context=False) -> dict:
-    """A whole split as one batch, drawn once with a fixed seed: validation and test data, the same for every run.
+def fixed_split(dataset: Dataset, split: str, *, transform, conditioning=None) -> dict:
+    """Return a whole split as one batch, drawn once with a fixed seed: the same validation and test data for every run.
 
-    Binarised, it is the draw of `sources.fixed_draw`, so `mnist_static` and dynamic MNIST share their test set. Raises
-    `ValueError` for values that `transform` does not take (`ranges.check`).
+    Binarised, it is the draw of `sources.fixed_draw`: `mnist_static` and dynamic MNIST share their test set.
+
+    Args:
+      dataset: the stored data.
+      split: "train", "valid" or "test".
+      transform: a function of `data.transforms`.
+      conditioning: what makes the context (`data.contexts`); None for p(x).
+
+    Raises `BadOption` for values that `transform` does not take (`ranges.check`).
     """
-    images = getattr(dataset, split)
-    ranges.check(images.x, transform, dataset.max_value)
+    stored = getattr(dataset, split)
+    ranges.check(stored.x, transform, dataset.max_value)
+    arrays = _arrays(stored, conditioning)
     if transform is transforms.binarize:
-        x = sources.fixed_draw(images.x, dataset.max_value, split).astype(np.float32)
+        x = sources.fixed_draw(stored.x, dataset.max_value, split).astype(np.float32)
     else:
         key = jax.random.key(FIXED_DRAW_SEED, impl="threefry2x32")  # whatever kind of key the runs use
-        x = np.asarray(transform(key, jnp.asarray(np.asarray(images.x)), dataset.max_value))
-    labels = _labels(images, context)
-    return {"x": x} if labels is None else {"x": x, "context": labels}
+        x = np.asarray(transform(key, jnp.asarray(np.asarray(stored.x)), dataset.max_value))
+    return jax.tree.map(np.asarray, _divide(conditioning)(arrays | {"x": x}))
 
 
 def shuffled(key, position, size):
@@ -214,11 +250,3 @@ def shuffled(key, position, size):
 def _constants(key, rounds=24):
     """K and the salt of the hash, for every round: [R, 2]."""
     return jax.random.bits(key, (rounds, 2), jnp.uint32)
-
-
-def _labels(images, context):
-    if not context:
-        return None
-    if images.label is None:
-        raise ValueError("config.data.context is set, and this data set has no labels")
-    return np.asarray(images.label)

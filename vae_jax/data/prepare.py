@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from vae_jax.data import files, idx
+from vae_jax.data.values import NAMES
 
 # TFDS stores examples in the order of a hash of their keys. In these sets the keys are 0 .. N-1, so the published
 # order, and with it every split and fixed draw that is defined by it, can be had back.
@@ -166,8 +167,6 @@ def _as_list(value) -> list:
 def check_name(name) -> None:
     """Raises ValueError, with the nearest names, for a set that TFDS does not have."""
     import tensorflow_datasets as tfds
-
-    from vae_jax.data.sources import NAMES  # here, because it imports this module
 
     if name in set(NAMES) - set(NUMBERED):
         raise ValueError(f"{name} is no set of TFDS and needs no preparing: load it as it is")

@@ -11,6 +11,7 @@ import numpy as np
 from absl import logging
 
 from vae_jax.data import reading, transforms
+from vae_jax.spec import BadOption
 
 CHUNK_BYTES = 2**25  # looked at in one go
 NEARLY_255 = 240  # images of 0..255 may lack the brightest levels; below this another scale is as likely
@@ -109,7 +110,10 @@ def check(x, transform, max_value) -> None:
     if not floating and np.iinfo(np.uint8 if x.dtype == bool else x.dtype).max <= max_value and x.dtype.kind in "ub":
         return  # no value can be out of range
     low, high, _ = look(x)
-    if not (low >= 0 and high <= max_value):  # in these words NaN is out of range
+    if name == "real":
+        if not np.isfinite([low, high]).all():
+            raise BadOption(f"transform: 'real' takes finite numbers, and these reach from {low:g} to {high:g}")
+    elif not (low >= 0 and high <= max_value):  # in these words NaN is out of range
         raise ValueError(
             f"config.data.transform: {name!r} takes values from 0 to {max_value}, and these reach from {low:g} to "
             f"{high:g}; scale them, or give the max_value that they have"

@@ -33,6 +33,7 @@ def reader(arrays, constants, *, size, batch_size, process=(0, 1), num_workers=0
     """
     if num_workers:
         multiprocessing.spawn._check_not_importing_main()  # a script without its guard ends here, and not in Grain
+    batch_bytes = batch_size // process[1] * sum(array[0].nbytes for array in arrays.values())
     if isinstance(arrays["x"], Rows):
         arrays = arrays | {"x": arrays["x"].array, "rows": arrays["x"].index}
     index, count = process
@@ -43,7 +44,6 @@ def reader(arrays, constants, *, size, batch_size, process=(0, 1), num_workers=0
             f"config.data.num_workers = {num_workers}: these images are not mapped from a file but held in memory, of "
             "which each worker process would need a copy: unpack the .gz, or set it to 0"
         )
-    batch_bytes = len(rows) * arrays["x"][0].nbytes
     together = max(1, min(64, ITEM_BYTES // batch_bytes))
     draw = functools.lru_cache(maxsize=1)(constants)
 

@@ -24,17 +24,15 @@ The log says which values the images have and on which scale they are read (`ran
 import hashlib
 import os
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from absl import logging
 
 from vae_jax.data import audio as sound
 from vae_jax.data import files, idx, prepare, ranges, reading, synthetic, text
+from vae_jax.data.values import NAMES, SPLITS, Dataset, Split
 
-NAMES = ("digits", "mnist", "fashion_mnist", "idx", "binarized_mnist", "mnist_static", "four_by_four", "text", "audio")
 DEBIAN = {"fashion_mnist": [Path("/usr/share/datasets/fashion-mnist")]}
-SPLITS = ("train", "valid", "test")
 PUBLISHED_ORDER = ("mnist", "fashion_mnist")  # whose validation set is, by custom, the last 10k of train
 DIGITS_SEED = 0
 STATIC_SEED = 0
@@ -48,33 +46,6 @@ BINARIZED_MNIST = {
     "valid": "069b4f0beb389b776478c3e872b4df71c95ac4be64d7cbe6d32e24ebac8e6d5e",
     "test": "ca0294c3b8d984c7a1dc891015a8eea6f37bae59a34e35ea0fc8c47110a8dd86",
 }
-
-
-class Images(NamedTuple):
-    """One split: x [N, H, W, C], uint8 in 0..max_value or float32 in [0, 1]; label int32 [N]. An x that is mapped from
-    a file is a memmap, or rows of one (`reading.Rows`).
-
-    Of a text, x is int32 [N, T], the ids of every sentence's tokens (`data.text`); of sound, the levels of the samples
-    of every window, uint8 or uint16 [N, T] (`data.audio`).
-    """
-
-    x: np.ndarray
-    label: np.ndarray | None
-
-
-class Dataset(NamedTuple):
-    """Three splits; `max_value` is 1 for binary and float sets, 16 for digits, the last id of a text, the last level of
-    sound, otherwise what `ranges.find` says.
-    """
-
-    name: str
-    train: Images
-    valid: Images
-    test: Images
-    max_value: int
-    num_classes: int | None
-    vocabulary: text.Vocabulary | None = None  # of a text
-    encoding: sound.Encoding | None = None  # of sound
 
 
 def load(
@@ -166,9 +137,9 @@ def _chosen(dataset, classes, *, keep) -> Dataset:
         raise ValueError(f"{dataset.name} has no class {unknown[0]!r}: its classes are 0 .. {dataset.num_classes - 1}")
     splits = {}
     for split in SPLITS:
-        x, label = getattr(dataset, split)
-        chosen = np.isin(label, classes) == keep
-        splits[split] = Images(x[chosen], label[chosen])
+        images = getattr(dataset, split)
+        chosen = np.isin(images.label, classes) == keep
+        splits[split] = Split(*(None if array is None else array[chosen] for array in images))
     return dataset._replace(**splits)
 
 
@@ -195,25 +166,25 @@ def _digits(path) -> Dataset:
     order = np.random.default_rng(DIGITS_SEED).permutation(len(data.target))
     x = data.images.astype(np.uint8)[order, :, :, None]
     label = data.target.astype(np.int32)[order]
-    train, valid, test = (Images(x[s], label[s]) for s in (slice(1197), slice(1197, 1497), slice(1497, None)))
+    train, valid, test = (Split(x[s], label[s]) for s in (slice(1197), slice(1197, 1497), slice(1497, None)))
     return Dataset("digits", train, valid, test, max_value=16, num_classes=10)
 
 
 def _four_by_four(path) -> Dataset:
     if path is not None:
         raise ValueError(f"four_by_four is drawn, not read, and takes no path: got {path}")
-    splits = {split: Images(*synthetic.four_by_four(split)[1:]) for split in SPLITS}
+    splits = {split: Split(*synthetic.four_by_four(split)[1:]) for split in SPLITS}
     return Dataset("four_by_four", **splits, max_value=1, num_classes=4)
 
 
 def _of_tokens(name, ids, vocabulary) -> Dataset:
-    splits = {split: Images(ids[split], None) for split in SPLITS}
+    splits = {split: Split(ids[split], None) for split in SPLITS}
     return Dataset(name, **splits, max_value=len(vocabulary) - 1, num_classes=None, vocabulary=vocabulary)
 
 
 def _audio(path, **options) -> Dataset:
     parts, encoding, classes = sound.load(path, **options)
-    splits = {split: Images(*part) for split, part in parts.items()}
+    splits = {split: Split(*part) for split, part in parts.items()}
     name = "vowels" if path is None else Path(path).stem
     return Dataset(
         name, **splits, max_value=encoding.num_levels - 1, num_classes=len(classes) or None, encoding=encoding
@@ -241,7 +212,7 @@ def _mnist(name, path, max_value=None) -> Dataset:
 def _mnist_static(path) -> Dataset:
     mnist = _mnist("mnist", path)
     drawn = {
-        split: Images(fixed_draw(images.x, mnist.max_value, split), images.label)
+        split: Split(fixed_draw(images.x, mnist.max_value, split), images.label)
         for split, images in zip(SPLITS, mnist[1:4], strict=True)
     }
     return Dataset("mnist_static", **drawn, max_value=1, num_classes=mnist.num_classes)
@@ -265,7 +236,7 @@ def _binarized_mnist(path) -> Dataset:
                 f"{where}: its {split} split is not Larochelle's draw: expected sha256 {BINARIZED_MNIST[split]}, "
                 f"found {found}. Another draw must not carry this name; mnist_static is one that can be made here"
             )
-    splits = {split: Images(x.reshape(-1, 28, 28, 1), None) for split, x in bits.items()}
+    splits = {split: Split(x.reshape(-1, 28, 28, 1), None) for split, x in bits.items()}
     return Dataset("binarized_mnist", **splits, max_value=1, num_classes=None)
 
 
@@ -285,7 +256,7 @@ def _binarized_file(path) -> Path | None:
 
 def _from_idx(name, folder, num_classes=None, max_value=None) -> Dataset:
     """`train-*` and `t10k-*` (or `test-*`) files; the validation set is a part of train."""
-    train, test = Images(*idx.read_split(folder, "train")), Images(*idx.read_split(folder, "t10k", "test"))
+    train, test = Split(*idx.read_split(folder, "train")), Split(*idx.read_split(folder, "t10k", "test"))
     if (train.x.shape[1:], train.x.dtype) != (test.x.shape[1:], test.x.dtype):
         raise ValueError(
             f"{folder}: train images are {train.x.dtype} {train.x.shape[1:]}, "
@@ -336,7 +307,7 @@ def _say_classes(dataset) -> None:
             logging.warning(words, dataset.name, split, len(lacking), dataset.num_classes, shown)
 
 
-def _hold_out(name, train: Images) -> tuple[Images, Images]:
+def _hold_out(name, train: Split) -> tuple[Split, Split]:
     """Return the rest of `train` and its min(10000, N // 6) held-out images, both in the order of the file.
 
     They are the last ones of the sets in `PUBLISHED_ORDER`. Elsewhere a permutation of fixed seed chooses them, because
@@ -351,7 +322,7 @@ def _hold_out(name, train: Images) -> tuple[Images, Images]:
     else:
         order = np.random.default_rng(HOLD_OUT_SEED).permutation(size)
         chosen = np.sort(order[held_out:]), np.sort(order[:held_out])
-    left, out = (Images(_rows(train.x, c), None if train.label is None else train.label[c]) for c in chosen)
+    left, out = (Split(_rows(train.x, c), None if train.label is None else train.label[c]) for c in chosen)
     return left, out
 
 
@@ -404,9 +375,9 @@ def _from_tfds(name, data_dir=None, max_value=None) -> Dataset:
     return Dataset(name, train, valid, test, max_value, num_classes)
 
 
-def _mapped(cache, split) -> Images | None:
+def _mapped(cache, split) -> Split | None:
     x, label = cache / f"{split}_x.npy", cache / f"{split}_label.npy"
     if not x.exists():
         return None
     with files.reading(cache, "a damaged cache; remove this folder"):
-        return Images(np.load(x, mmap_mode="r"), np.load(label, allow_pickle=False) if label.exists() else None)
+        return Split(np.load(x, mmap_mode="r"), np.load(label, allow_pickle=False) if label.exists() else None)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.random import threefry_2x32
 
-__all__ = ["binarize", "dequantize", "levels", "tokens", "unit"]
+__all__ = ["binarize", "dequantize", "levels", "real", "tokens", "unit"]
 
 
 def binarize(key, pixels, max_value):
@@ -23,6 +23,11 @@ def binarize(key, pixels, max_value):
 def levels(key, pixels, max_value):
     """The integer levels as they are, for a likelihood over 0..max_value."""
     return pixels.astype(jnp.float32)
+
+
+def real(key, x, max_value):
+    """The stored numbers as they are, for a density of real numbers: no limit, no scale."""
+    return x.astype(jnp.float32)
 
 
 def tokens(key, ids, max_value):

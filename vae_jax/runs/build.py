@@ -12,43 +12,41 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax import files, models, spec
-from vae_jax.core import Learner, Model
-from vae_jax.data import audio, pipeline, sources, text, transforms
+from vae_jax.core import Context, Event, Learner, Model
+from vae_jax.data import audio, contexts, pipeline, sources, text, transforms
 from vae_jax.data.fingerprint import fingerprint
-from vae_jax.distributions import check_continuous, check_support, num_levels
+from vae_jax.data.values import Dataset, event_of
+from vae_jax.distributions import check_continuous, check_support
 from vae_jax.evaluation import latents, likelihood
 from vae_jax.runs import checking, workdir
 from vae_jax.runs.migrate import migrate
 from vae_jax.spec import call, check_options, under
+from vae_jax.support import is_discrete
 from vae_jax.training import gradient, learners, loop, sharding
 from vae_jax.training.checkpoint import Checkpoints
 
 _IMPORTED_AT = time.time()
 
 
-CONTEXTS = ("none", "label")  # names of `config.data.context`
-
-
 class Experiment(NamedTuple):
     """Everything that a config names."""
 
     config: dict
-    dataset: sources.Dataset
+    dataset: Dataset
     transform: object
     model: Model
     learner: Learner
     stream: pipeline.Stream
     key: jax.Array
     mesh: jax.sharding.Mesh
+    event: Event
+    context: Context | None
 
     def split(self, name: str) -> dict:
         """Return a whole split ("train", "valid" or "test") as one batch, in its fixed draw."""
-        return pipeline.fixed_split(self.dataset, name, transform=self.transform, context=self.takes_label)
-
-    @property
-    def takes_label(self) -> bool:
-        """True if the model is conditional on the class."""
-        return takes_label(self.config)
+        return pipeline.fixed_split(
+            self.dataset, name, transform=self.transform, conditioning=conditioning(self.config, self.dataset)
+        )
 
     def batch_shapes(self) -> dict:
         """Return the shapes and types of a training batch. Nothing is computed."""
@@ -67,7 +65,6 @@ def build(config: dict, dataset=None) -> Experiment:
     config = _tuples(config)
     data = config["data"]
     transform = _transform(data["transform"])
-    takes_label(config)
     with under("config.data.tokens"):
         check_options(text.load, data["tokens"], num_args=1)
     with under("config.data.audio"):
@@ -88,7 +85,8 @@ def build(config: dict, dataset=None) -> Experiment:
     model, learner = build_learner(config, dataset)
     mesh = call(sharding.make_mesh, config["mesh"], where="config.mesh", batch_size=data["batch_size"])
     key = jax.random.key(config["seed"])
-    experiment = Experiment(config, dataset, transform, model, learner, stream, key, mesh)
+    event, context = conditioning(config, dataset)[:2]
+    experiment = Experiment(config, dataset, transform, model, learner, stream, key, mesh, event, context)
     checking.check_learner(experiment)
     if (density := likelihood_shapes(experiment)) is not None:
         valid = experiment.split("valid")["x"]
@@ -107,7 +105,7 @@ def build_stream(config: dict, dataset) -> pipeline.Stream:
         batch_size=data["batch_size"],
         transform=_transform(data["transform"]),
         max_value=dataset.max_value,
-        context=takes_label(config),
+        conditioning=conditioning(config, dataset),
         memory_limit=data["memory_limit"],
         num_workers=data["num_workers"],
         process=(jax.process_index(), jax.process_count()),
@@ -115,15 +113,13 @@ def build_stream(config: dict, dataset) -> pipeline.Stream:
     )
 
 
-def takes_label(config: dict) -> bool:
-    """Return True if the model is conditional on the class."""
-    with under("config.data.context"):
-        check_options(lambda name: None, config["data"]["context"])
-        spec.one_of(CONTEXTS, name=config["data"]["context"]["name"])
-    return config["data"]["context"]["name"] == "label"
+def conditioning(config: dict, dataset) -> contexts.Conditioning:
+    """Return what is modelled, what it is conditional on, and how a batch gets its context."""
+    event = event_of(dataset, config["data"]["transform"])
+    return spec.build(contexts, config["data"]["context"], dataset, event, where="config.data.context")
 
 
-def load_data(data: dict) -> sources.Dataset:
+def load_data(data: dict) -> Dataset:
     """Read the data set of `config.data`. No class is left out."""
     options = {name: data[name] for name in ("tokens", "audio", "max_value")}
     return sources.load(data["name"], data["path"] or None, **options)
@@ -136,13 +132,13 @@ def build_learner(config: dict, dataset) -> tuple[Model, Learner]:
 
 
 def _model_and_learner(config, dataset):
+    event, context = conditioning(config, dataset)[:2]
     with under("config"):
         model = models.from_config(
             config["family"],
             config["model"],
-            event_shape=dataset.train.x.shape[1:],
-            num_classes=dataset.num_classes if takes_label(config) else 0,
-            **({"vocabulary_size": len(dataset.vocabulary)} if dataset.vocabulary else {}),
+            event=event,
+            context=context,
         )
     learner = dict(config["learner"])
     if start_from := config["start_from"]:
@@ -158,12 +154,25 @@ def _model_and_learner(config, dataset):
         raise ValueError(f"config.learner.name: {config['family']!r} needs 'whole_data', got {learner['name']!r}")
     if "optimizer" not in config:
         raise ValueError("config.optimizer is missing: a dict with a 'name' and a 'learning_rate'")
-    options = dict(config["optimizer"])
-    of_learner = {name: options.pop(name) for name in ("average_decay", "skip_above") if name in options}
-    optimizer = call(gradient.optimizer, options, where="config.optimizer")
+    with under("config.optimizer"):
+        optimizer, of_learner = _optimizer(config["optimizer"])
     if learner["name"] == "aggressive":
         of_learner["information"] = functools.partial(_information, model)
     return model, spec.build(learners, learner, model, optimizer, where="config.learner", **of_learner)
+
+
+def _optimizer(options):
+    """Return the optimiser, and the options of the learner that stand beside it.
+
+    `options` name one optimiser, or are {"default": {...}, part of the parameters: {...}}, one for each player.
+    """
+    options = dict(options)
+    of_learner = {name: options.pop(name) for name in ("average_decay", "skip_above") if name in options}
+    gradient.check(**of_learner)
+    if "default" not in options:
+        return call(gradient.optimizer, options, where=""), of_learner
+    parts = {part: call(gradient.optimizer, chosen, where=part) for part, chosen in options.items()}
+    return gradient.by_part(**parts), of_learner
 
 
 def _by_sums(options, model, size, batch_size, num_steps) -> Learner:
@@ -305,11 +314,11 @@ def is_mass(experiment) -> bool:
     A density of dequantised levels bounds their probability; the density of real numbers has no such meaning.
     """
     density = likelihood_shapes(experiment)
-    return density is None or _is_mass(density, experiment.transform)
+    return _is_mass(experiment.event if density is None else density, experiment.transform)
 
 
 def _is_mass(density, transform):
-    return transform is transforms.dequantize or num_levels(density.support) is not None
+    return transform is transforms.dequantize or is_discrete(density.support)
 
 
 def levels_offset(config, dataset) -> float:
@@ -318,7 +327,7 @@ def levels_offset(config, dataset) -> float:
     log P(x) >= E_u[log p((x + u) / V)] - D log V, with V levels and D dimensions (`likelihood.of_levels`). The number
     is 0 for other transforms.
     """
-    dim = math.prod(dataset.test.x.shape[1:])
+    dim = math.prod(conditioning(config, dataset).event.shape)
     return dim * transforms.log_levels_per_dim(_transform(config["data"]["transform"]), dataset.max_value)
 
 

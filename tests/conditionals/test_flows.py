@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from vae_jax.networks.weights import with_weights
 
 from vae_jax import posteriors
 from vae_jax.distributions import Normal, heads
 from vae_jax.networks import mlp
-from vae_jax.networks.weights import with_weights
 from vae_jax.spec import build
 
 

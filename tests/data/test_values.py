@@ -1,0 +1,83 @@
+"""What a model is told of its data: the shape and the support of an example, and what it is conditional on."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vae_jax.data import pipeline, sources, transforms, values
+from vae_jax.data.fingerprint import fingerprint
+from vae_jax.data.values import Dataset, Split, event_of
+from vae_jax.spec import BadOption
+from vae_jax.support import Binary, Levels, Real, Tokens, Unit
+
+
+@pytest.mark.parametrize(
+    ("name", "transform", "shape", "support"),
+    [
+        ("digits", "binarize", (8, 8, 1), Binary()),
+        ("digits", "levels", (8, 8, 1), Levels(17)),
+        ("digits", "dequantize", (8, 8, 1), Unit()),
+        ("four_by_four", "unit", (4, 4, 1), Unit()),
+        ("four_by_four", "real", (4, 4, 1), Real()),
+        ("text", "tokens", (33,), Tokens(27)),
+        ("audio", "levels", (4000,), Levels(256)),
+        ("audio", "dequantize", (4000,), Unit()),
+    ],
+)
+def test_the_event_is_that_of_the_transformed_data(name, transform, shape, support):
+    dataset = sources.load(name)
+    assert event_of(dataset, transform) == (shape, support)
+    x = pipeline.fixed_split(dataset, "test", transform=getattr(transforms, transform))["x"]
+    assert x.shape[1:] == shape
+    if support.num_levels:
+        assert set(np.unique(x)) <= set(range(support.num_levels))
+    if support == Unit():
+        assert x.min() >= 0 and x.max() <= 1
+
+
+def test_every_transform_has_a_support():
+    split = Split(np.zeros((2, 3, 3, 1), np.uint8))
+    for name in transforms.__all__:
+        assert event_of(Dataset("x", split, split, split, 255), name).shape == (3, 3, 1)
+    with pytest.raises(BadOption, match=r"^transform: unknown value 'level'; did you mean 'levels'\? \(allowed: bin"):
+        event_of(Dataset("x", split, split, split, 255), "level")
+
+
+def test_real_numbers_stay_as_they_are():
+    split = Split(np.array([[-3.0, 400.0], [0.5, 1e6]]))
+    given = pipeline.fixed_split(Dataset("x", split, split, split, 1), "test", transform=transforms.real)
+    np.testing.assert_array_equal(given["x"], split.x)
+    split.x[0, 0] = np.nan
+    with pytest.raises(ValueError, match=r"'real' takes finite numbers, and these reach from nan to nan"):
+        pipeline.fixed_split(Dataset("x", split, split, split, 1), "test", transform=transforms.real)
+
+
+def test_a_label_is_seen_as_one_of_its_classes():
+    label = values.label(10)
+    assert (label.shape, label.support) == ((), Levels(10))
+    np.testing.assert_array_equal(label.embed(jnp.int32(3)), np.eye(10)[3])
+
+
+def test_vectors_and_images_keep_their_shape():
+    vector, image = values.vector(3), values.image((2, 2, 1), Levels(5))
+    np.testing.assert_array_equal(vector.embed(jnp.array([1.0, -2.0, 3.0])), [1, -2, 3])
+    x = jnp.arange(4.0).reshape(image.shape)
+    np.testing.assert_array_equal(image.embed(x), x / 2 - 1)  # 0 .. 4 on [-1, 1]
+    np.testing.assert_array_equal(values.image((2, 2, 1), Unit()).embed(x), x)
+
+
+def test_a_prefix_is_seen_as_a_vector():
+    levels, tokens = values.prefix(3, Levels(256)), values.prefix(3, Tokens(4))
+    np.testing.assert_array_equal(levels.embed(jnp.array([0.0, 127.5, 255.0])), [-1, 0, 1])
+    seen = jax.eval_shape(tokens.embed, jax.ShapeDtypeStruct(tokens.shape, jnp.int32))
+    assert seen.shape == (12,)
+    np.testing.assert_array_equal(tokens.embed(jnp.array([2, 0, 3])), np.eye(4)[[2, 0, 3]].ravel())
+
+
+def test_the_name_of_a_content_knows_its_contexts():
+    split = Split(np.zeros((4, 2, 2, 1), np.uint8), np.arange(4, dtype=np.int32))
+    plain = Dataset("x", split, split, split, 255, 4)
+    with_contexts = plain._replace(train=split._replace(context=np.zeros((4, 3), np.float32)))
+    assert len({fingerprint(plain), fingerprint(with_contexts), fingerprint(sources.load("digits"))}) == 3
+    assert fingerprint(sources.load("digits")) == "551efb64e6dfbea2"  # as it stands in the checkpoints of earlier runs

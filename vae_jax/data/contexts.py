@@ -1,0 +1,127 @@
+"""What a model is conditional on, from a data set to the batch: `(dataset, event, **options) -> Conditioning`.
+
+    none                       p(x)
+    label                      p(x | class)
+    vector, image              p(x | c), with an array c that is stored beside x (`Split.context`)
+    image with a size          p(x | x reduced to that size): super-resolution
+    prefix                     p(x_{>n} | x_{<=n}): a sequence is continued
+
+A batch then has a "context" [B, ...] beside its "x". `event` is that of the whole example (`values.event_of`).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from vae_jax.core import Context, Event
+from vae_jax.data import reading, values
+from vae_jax.data.values import SPLITS, Dataset, Split
+from vae_jax.spec import BadOption, integers, sizes
+from vae_jax.support import Binary, Levels, Real, Unit
+
+__all__ = ["image", "label", "none", "prefix", "vector"]
+
+
+class Conditioning(NamedTuple):
+    """How a batch gets its context."""
+
+    event: Event  # what is left to be modelled
+    context: Context | None  # what it is conditional on
+    stored: Callable[[Split], np.ndarray | None]  # the array [N, ...] that travels with x, None without one
+    divide: Callable[[dict], dict]  # a batch whose x is transformed -> the batch that a model sees
+
+
+def none(dataset: Dataset, event: Event) -> Conditioning:
+    """Model p(x)."""
+    return Conditioning(event, None, lambda split: None, lambda batch: batch)
+
+
+def label(dataset: Dataset, event: Event) -> Conditioning:
+    """Model p(x | class). Raises `BadOption` where a split has no labels."""
+    if dataset.num_classes is None or any(getattr(dataset, split).label is None for split in SPLITS):
+        raise BadOption(f"name 'label': {dataset.name} has no labels; set it to 'none', or store labels")
+    return Conditioning(event, values.label(dataset.num_classes), lambda split: split.label, lambda batch: batch)
+
+
+def vector(dataset: Dataset, event: Event) -> Conditioning:
+    """Model p(x | c), c being the vectors [N, D] in `Split.context`. Raises `BadOption` where a split has none."""
+    (size,) = _stored_shape(dataset, "vector", "[N, D]", 1)
+    return Conditioning(event, values.vector(size), _context, _as_floats)
+
+
+def image(dataset: Dataset, event: Event, *, size: tuple | None = None, max_value: int = 255) -> Conditioning:
+    """Model p(x | c) of an image c.
+
+    Args:
+      dataset: where x comes from, and c if it is stored.
+      event: the shape and the support of x.
+      size: (h, w) for c = x reduced to h x w pixels, each the mean of a block of x; None for `Split.context`.
+      max_value: the largest value of stored integers; stored floats are taken as they are.
+
+    Raises `BadOption` where x is no image, where its blocks are not equal, and where no images are stored.
+    """
+    if size is None:
+        integers(max_value=max_value)
+        shape = _stored_shape(dataset, "image", "[N, H, W, C]", 3)
+        floating = np.issubdtype(dataset.train.context.dtype, np.floating)
+        support = Real() if floating else Levels(max_value + 1)
+        return Conditioning(event, values.image(shape, support), _context, _as_floats)
+    if len(event.shape) != 3:
+        raise BadOption(f"size is for images [H, W, C], and an example of {dataset.name} has the shape {event.shape}")
+    sizes(size=size)
+    height, width, channels = event.shape
+    if len(size) != 2 or height % size[0] or width % size[1]:
+        raise BadOption(f"size must be (h, w), where h divides {height} and w divides {width}, got {tuple(size)}")
+    (h, w), support = size, Unit() if isinstance(event.support, Binary) else event.support  # the mean of bits
+
+    def divide(batch):
+        blocks = jnp.reshape(batch["x"], (-1, h, height // h, w, width // w, channels))
+        return batch | {"context": jnp.mean(blocks, axis=(2, 4))}
+
+    return Conditioning(event, values.image((h, w, channels), support), lambda split: None, divide)
+
+
+def prefix(dataset: Dataset, event: Event, *, length: int) -> Conditioning:
+    """Model p(x_{>n} | x_{<=n}), n = `length`. Raises `BadOption` where x is no sequence that is longer."""
+    if len(event.shape) != 1:
+        raise BadOption(
+            f"name 'prefix' is for sequences [T], and an example of {dataset.name} has the shape {event.shape}; "
+            "for images take 'image' with a size"
+        )
+    integers(length=length)
+    if length >= event.shape[0]:
+        raise BadOption(f"length must be between 1 and {event.shape[0] - 1}, so that a rest is left, got {length}")
+
+    def divide(batch):
+        return batch | {"x": batch["x"][:, length:], "context": batch["x"][:, :length]}
+
+    rest = Event((event.shape[0] - length,), event.support)
+    return Conditioning(rest, values.prefix(length, event.support), lambda split: None, divide)
+
+
+def _context(split):
+    return np.asarray(split.context) if isinstance(split.context, reading.Rows) else split.context
+
+
+def _as_floats(batch):
+    return batch | {"context": jnp.asarray(batch["context"], jnp.float32)}
+
+
+def _stored_shape(dataset, name, required, rank):
+    """Return the shape of one stored context. Raise `BadOption` where the splits do not store one for each example."""
+    for split in SPLITS:
+        x, _, context = getattr(dataset, split)
+        if context is None:
+            raise BadOption(
+                f"name {name!r}: {dataset.name} stores no contexts in its {split} split; give every `Split` an array "
+                f"context={required}, or set the name to 'none'"
+            )
+        shape, expected = np.shape(context), np.shape(dataset.train.context)[1:]
+        if len(shape) != rank + 1 or len(context) != len(x) or shape[1:] != expected:
+            raise BadOption(
+                f"name {name!r}: the contexts of {dataset.name} must be {required}, one for each of the {len(x)} "
+                f"examples and of one shape in all splits; its {split} split has {list(shape)}"
+            )
+    return expected

@@ -1,0 +1,94 @@
+"""The values that pass from data to models: a data set and its splits, what is modelled, and what it depends on.
+
+`Dataset` and `Split` hold stored arrays. `event_of` describes one example as the model sees it, after the transform.
+`label`, `vector`, `image` and `prefix` describe the four kinds of context (`core.Context`).
+"""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from vae_jax.core import Context, Event
+from vae_jax.data.audio import Encoding
+from vae_jax.data.text import Vocabulary
+from vae_jax.spec import BadOption, nearest
+from vae_jax.support import Binary, Levels, Real, Support, Tokens, Unit, standardize
+
+SPLITS = ("train", "valid", "test")
+# The data sets that `sources.load` reads by itself. Every other name is a set of TFDS.
+NAMES = ("digits", "mnist", "fashion_mnist", "idx", "binarized_mnist", "mnist_static", "four_by_four", "text", "audio")
+
+
+class Split(NamedTuple):
+    """The stored arrays of one split of N examples.
+
+    x: images [N, H, W, C], uint8 in 0..max_value or float32 in [0, 1]; token ids of sentences, int32 [N, T]; levels of
+      sound, uint8 or uint16 [N, T]. A memory map, or rows of one (`reading.Rows`), stays in its file.
+    label: classes, int32 [N], or None.
+    context: vectors [N, D] or images [N, H, W, C] that come with the examples, or None (`contexts`).
+    """
+
+    x: np.ndarray
+    label: np.ndarray | None = None
+    context: np.ndarray | None = None
+
+
+class Dataset(NamedTuple):
+    """Three splits, and how to read their values.
+
+    max_value: the largest value that can be stored: 1 for binary and float images, 255 for most images of bytes, the
+      last id of a text, the last level of sound.
+    num_classes: the number of classes; None without labels.
+    vocabulary: what the ids of a text mean; None for other data.
+    encoding: what the levels of sound mean; None for other data.
+    """
+
+    name: str
+    train: Split
+    valid: Split
+    test: Split
+    max_value: int
+    num_classes: int | None = None
+    vocabulary: Vocabulary | None = None
+    encoding: Encoding | None = None
+
+
+def event_of(dataset: Dataset, transform: str) -> Event:
+    """Return the shape and the support of one example of `dataset` after the transform of this name (`transforms`)."""
+    supports = {
+        "binarize": Binary(),
+        "dequantize": Unit(),
+        "levels": Levels(dataset.max_value + 1),
+        "real": Real(),
+        "tokens": Tokens(dataset.max_value + 1),
+        "unit": Unit(),
+    }
+    if transform not in supports:
+        raise BadOption(f"transform: unknown value {transform!r}{nearest(str(transform), supports)}")
+    return Event(dataset.train.x.shape[1:], supports[transform])
+
+
+def label(num_classes: int) -> Context:
+    """Return the context that is a class, 0 .. num_classes - 1. Networks see a one-hot vector [num_classes]."""
+    return Context((), Levels(num_classes), lambda context: jax.nn.one_hot(context, num_classes))
+
+
+def vector(size: int) -> Context:
+    """Return the context that is a vector [size] of real numbers. Networks see it as it is."""
+    return Context((size,), Real(), lambda context: context)
+
+
+def image(shape: tuple, support: Support) -> Context:
+    """Return the context that is an image of this shape, (h, w, c). Networks see the image, its levels in [-1, 1]."""
+    return Context(shape, support, lambda context: standardize(support, context))
+
+
+def prefix(length: int, support: Support) -> Context:
+    """Return the context that is the first `length` places of a sequence, whose values have this support.
+
+    Networks see a vector: numbers [length], with levels in [-1, 1], or the one-hot rows of tokens [length · V].
+    """
+    if not isinstance(support, Tokens):
+        return Context((length,), support, lambda context: standardize(support, context))
+    return Context((length,), support, lambda context: jax.nn.one_hot(context, support.num_levels).reshape(-1))
