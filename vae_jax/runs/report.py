@@ -10,7 +10,7 @@ from absl import logging
 
 from vae_jax.data import text, transforms
 from vae_jax.evaluation import gaps, latents, likelihood
-from vae_jax.runs import build as setup
+from vae_jax.runs import build
 from vae_jax.tasks import cluster
 from vae_jax.training import cost, loop
 
@@ -32,11 +32,11 @@ def evaluate(experiment, params, *, num_samples, num_test, progress=True) -> dic
     key_terms, key_weights, key_information = jax.random.split(jax.random.fold_in(experiment.key, 1), 3)
     if experiment.dataset.vocabulary:
         units = {"num_tokens": text.num_predicted(test["x"])}
-    elif not setup.is_mass(experiment):
+    elif not build.is_mass(experiment):
         units = {}
     else:
         units = {"event_size": int(np.prod(test["x"].shape[1:]))}
-    offset = setup.levels_offset(experiment.config, experiment.dataset)
+    offset = build.levels_offset(experiment.config, experiment.dataset)
     if model.latent and model.latent.prior is None:
         summary = likelihood.of_levels(_of_codes(model, params, test), offset)
     elif model.log_prob:
@@ -125,7 +125,7 @@ def training(experiment, record, members=1) -> dict:
         "train/gflop_per_s": rate / 1e9,
         "train/fraction_of_peak": rate / (cost.matmul_rate() * experiment.mesh.size),
         "train/peak_memory_mb": cost.peak_memory() / 2**20,
-        "train/first_step_s": (record["first_step_at"] or time.time()) - setup.process_start(),
+        "train/first_step_s": (record["first_step_at"] or time.time()) - build.process_start(),
         "train/skipped": record["skipped"],
         **_best(experiment.model, record["best_bound"]),
         "valid/best_step": record["best_step"],
