@@ -182,7 +182,7 @@ def test_launchers_are_small_beside_the_library():
 
 
 def test_only_runs_speak_of_a_config():
-    """The library raises errors about its own arguments, and runs put the path in front, as `spec` shows by examples."""
+    """The library raises errors about its own arguments; runs put the path in front, as examples in `spec` show."""
     speaking = set()
     for path in FILES:
         strings = [n.value for n in ast.walk(tree(path)) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
