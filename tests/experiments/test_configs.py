@@ -89,7 +89,7 @@ OF_KINDS = [name if name in SPREAD else pytest.param(name, marks=pytest.mark.eve
 @pytest.mark.parametrize("name", OF_KINDS)
 def test_a_training_step_is_lowered_for_every_platform(name, images):
     """The program of one step, for machines that are not here; nothing is computed."""
-    experiment = setup.build(smoke(name, images))
+    experiment = build.build(smoke(name, images))
     stream, step = experiment.stream, experiment.stream.without_padding(experiment.learner.step)
     program = jax.jit(lambda state, feed: step(state, stream.batch(feed, state.step, 0)))
     state, feed = loop.state_shapes(experiment.learner, stream), stream.feed(0, 1)
