@@ -33,7 +33,7 @@ def measure(dataset, batch_size, width, members):
     config = vae_digits.get_config().model
     config.latent_dim, config.encoder.hidden, config.decoder.hidden = 20, (width,), (width,)
     config.compute_dtype = DTYPE.value
-    model = models.from_config("vae", config.to_dict(), event_shape=dataset.train.x.shape[1:], num_classes=0)
+    model = models.from_config("vae", config.to_dict(), event=event_of(dataset, "binarize"))
     one = gradient.gradient(model, gradient.optimizer(name="adam", learning_rate=1e-4))
 
     def stream_of(seed):

@@ -39,7 +39,7 @@ def work(job, members, devices, steps):
     config = vae_digits.get_config().model
     config.latent_dim, config.encoder.hidden = (8, (64,)) if job == "small" else (20, (500,))
     config.decoder.hidden = config.encoder.hidden
-    model = models.from_config("vae", config.to_dict(), event_shape=dataset.train.x.shape[1:], num_classes=0)
+    model = models.from_config("vae", config.to_dict(), event=event_of(dataset, "binarize"))
     learner = gradient.gradient(model, gradient.optimizer(name="adam", learning_rate=1e-3))
 
     def stream_of(seed):

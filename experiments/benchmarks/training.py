@@ -56,7 +56,7 @@ def model_of(job):
         "likelihood": {"name": "bernoulli"},
         "objective": {"name": "elbo"},
     }
-    return models.from_config("vae", config, event_shape=(28, 28, 1), num_classes=0)
+    return models.from_config("vae", config, event=Event((28, 28, 1), Binary()))
 
 
 def train(job, images):

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toys import kind
 
 from vae_jax import likelihoods, models
-from vae_jax.distributions import heads
+from vae_jax.conditionals import heads
 from vae_jax.evaluation.likelihood import importance_weighted
 from vae_jax.inference import grid
 
@@ -28,7 +29,7 @@ CONFIG = {
 
 def build(event_shape=(3, 3, 1), likelihood=None, **changes):
     config = {**CONFIG, **changes, "likelihood": {**CONFIG["likelihood"], **(likelihood or {})}}
-    return models.from_config("vae", config, event_shape=event_shape, num_classes=0)
+    return models.from_config("vae", config, **kind(event_shape))
 
 
 @functools.cache
@@ -137,7 +138,7 @@ def test_a_hierarchy_may_end_in_pixels():
         "likelihood": CONFIG["likelihood"],
         "objective": {"name": "iwae", "num_samples": 2},
     }
-    model = models.from_config("hierarchical_vae", config, event_shape=(3, 3, 1), num_classes=0)
+    model = models.from_config("hierarchical_vae", config, **kind((3, 3, 1)))
 
     def step(key):
         key_init, key_loss, key_x = jax.random.split(key, 3)

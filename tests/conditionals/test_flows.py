@@ -7,7 +7,8 @@ import pytest
 from vae_jax.networks.weights import with_weights
 
 from vae_jax import posteriors
-from vae_jax.distributions import Normal, heads
+from vae_jax.conditionals import heads
+from vae_jax.distributions import Normal
 from vae_jax.networks import mlp
 from vae_jax.spec import build
 

@@ -47,7 +47,7 @@ def assert_finite(name, shape):
     """log p(x) and its gradient, at both ends of the data and at the density's own samples."""
     head = getattr(posteriors, name)(shape)
     rng = np.random.default_rng(2)
-    weights = heads.zeros(head)[len(head.shapes) :]  # of the head's own networks
+    weights = zeros(head)[len(head.shapes) :]  # of the head's own networks
     weights = jax.tree.map(lambda a: jnp.asarray(rng.normal(scale=0.3, size=a.shape), jnp.float32), weights)
     top = {"bernoulli": 1.0}.get(name, 255.0 if name in PIXELS else 3.0)
     log_prob = lambda raw, x: head.distribution(*raw, *weights).log_prob(x)  # noqa: E731
@@ -99,7 +99,7 @@ def test_the_full_covariance_is_finite_up_to_eight_dimensions():
 )
 def test_a_head_says_what_shapes_it_takes(name, kind):
     shape = (6,) if name in VECTORS else (3, 2, 1)
-    distribution = heads.abstract(getattr(heads, name)(shape))
+    distribution = abstract(getattr(heads, name)(shape))
     assert isinstance(distribution, kind)
     mean, sample = jax.eval_shape(lambda d, key: (d.mean(), d.sample(key)), distribution, jax.random.key(0))
     assert mean.shape == sample.shape == shape

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.integrate
 import scipy.stats
+from toys import kind
 
 from vae_jax import models, priors
 from vae_jax.core import Latent
@@ -212,7 +213,7 @@ CONFIG = {
 
 
 def build(**changes):
-    return models.from_config("vae", {**CONFIG, **changes}, event_shape=(3,), num_classes=0)
+    return models.from_config("vae", {**CONFIG, **changes}, **kind((3,)))
 
 
 def test_only_what_is_learned_is_among_the_parameters():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from vae_jax.core import Model, per_example, tractable
+from vae_jax.core import Model, by_loss, per_example, tractable
 from vae_jax.distributions import LowRankNormal
 from vae_jax.evaluation import likelihood
 from vae_jax.objectives import beta_tcvae, elbo
@@ -19,7 +19,7 @@ SIZE = 12
 
 def as_model(latent):
     loss = lambda params, key, batch, step: per_example(functools.partial(elbo, latent))(params, key, batch)  # noqa: E731
-    return Model(init=None, loss=loss, sample=None, latent=latent)
+    return Model(init=None, loss=loss, judge=by_loss(loss), latent=latent)
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_terms_of_a_loss_that_couples_examples_are_the_elbos(linear_gaussian):
     latent, params, key = linear_gaussian.mean_field, linear_gaussian.wrong, jax.random.key(0)
     equation = functools.partial(beta_tcvae, latent, beta=4.0, num_data=100)
     loss = lambda params, key, batch, step: equation(params, key, batch)  # noqa: E731
-    coupled = Model(init=None, loss=loss, sample=None, latent=latent, coupled=True)
+    coupled = Model(init=None, loss=loss, judge=None, latent=latent)
     data = {"x": linear_gaussian.data(SIZE)}
     given = likelihood.judged(coupled, params, key, data)
     assert set(given) == {"bound", "rate", "distortion"}
@@ -138,7 +138,7 @@ def test_elbo_terms_estimate_the_elbo_whatever_was_trained(linear_gaussian, asse
 
     posterior = lambda params, x, context=None: Opaque(linear_gaussian.latent.posterior(params, x))  # noqa: E731
     for latent in (linear_gaussian.latent, linear_gaussian.latent._replace(posterior=posterior)):
-        model = Model(init=None, loss=None, sample=None, latent=latent)
+        model = Model(init=None, loss=None, judge=None, latent=latent)
         terms = likelihood.elbo_terms(model, linear_gaussian.wrong, jax.random.key(0), {"x": x})
         assert_mean(terms["bound"], expected)
 

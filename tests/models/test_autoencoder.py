@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from toys import kind
 
 from vae_jax import models
 from vae_jax.data.pipeline import Stream
@@ -33,7 +34,7 @@ def build(num_classes=0, **changes):
         "corruption": {"name": "none"},
         "penalties": {},
     }
-    return models.from_config("autoencoder", {**config, **changes}, event_shape=(DIM,), num_classes=num_classes)
+    return models.from_config("autoencoder", {**config, **changes}, **kind((DIM,), num_classes))
 
 
 def trained(model, num_steps=1500):

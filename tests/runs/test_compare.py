@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from toys import kind
 
 from experiments import comparisons
 from vae_jax import models
@@ -103,7 +104,7 @@ def test_the_tables_that_come_with_it_are_of_one_kind(name):
     side = 8 if name == "digits" else 28
     for model, config in configs.items():
         classes = 10 if config["data"]["context"]["name"] == "label" else 0
-        built = models.from_config(config["family"], config["model"], event_shape=(side, side, 1), num_classes=classes)
+        built = models.from_config(config["family"], config["model"], **kind((side, side, 1), classes))
         batch = {"x": jnp.zeros((config["data"]["batch_size"], side, side, 1))}
         if classes:
             batch["context"] = jnp.zeros(len(batch["x"]), jnp.int32)

@@ -21,7 +21,7 @@ def identity(posterior):
     """A model whose q(z|x) is `posterior(x)` and whose p(x|z) is a point next to z."""
     likelihood = lambda params, z, context=None: Normal(z, jnp.full(2, -8.0))  # noqa: E731
     latent = Latent(None, lambda params, x, context=None: posterior(x), likelihood)
-    return Model(init=None, loss=None, sample=None, latent=latent)
+    return Model(init=None, loss=None, judge=None, latent=latent)
 
 
 @pytest.fixture(scope="module")

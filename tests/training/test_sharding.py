@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from vae_jax.core import Model
+from vae_jax.core import Model, by_loss
 from vae_jax.data import pipeline, transforms
 from vae_jax.data.values import Split
 from vae_jax.evaluation.devices import mesh_of, over_devices
@@ -29,7 +29,7 @@ def model():
         value = jnp.sum(jnp.square(back - x), axis=-1)
         return value, {"bound": -value}
 
-    return Model(init=init, loss=loss, sample=None)
+    return Model(init=init, loss=loss, judge=by_loss(loss))
 
 
 def stream(memory_limit=2**30):

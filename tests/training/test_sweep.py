@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax.core import Model
+from vae_jax.core import Model, by_loss
 from vae_jax.data import pipeline, transforms
 from vae_jax.data.values import Split
 from vae_jax.runs import writers
@@ -29,7 +29,7 @@ def model():
     def init(key, batch):
         return {"theta": jax.random.normal(key, (batch["x"][0].size,))}
 
-    return Model(init=init, loss=loss, sample=None)
+    return Model(init=init, loss=loss, judge=by_loss(loss))
 
 
 def learner_of(values):

@@ -239,18 +239,6 @@ def _exact(log_prob, mesh, params, data):
     return over_devices(some, mesh, params, data)
 
 
-def summary(terms, estimate, *, num_samples, **units) -> dict:
-    """Means over a data set of `elbo_terms` and `log_likelihood`, nats an example, and what `summary_of` has."""
-    return {
-        "elbo": float(np.mean(terms["bound"], dtype=np.float64)),
-        "rate": float(np.mean(terms["rate"], dtype=np.float64)),
-        "distortion": float(np.mean(terms["distortion"], dtype=np.float64)),
-        "num_samples": num_samples,
-        "effective_samples": float(np.mean(estimate["ess"])),
-        **summary_of(estimate["log_prob"], **units),
-    }
-
-
 def summary_of(log_prob, *, event_size=None, num_tokens=None) -> dict:
     """The mean of log p(x) [N], nats an example, its standard error over examples, and bits/dim where there is an
     `event_size`.

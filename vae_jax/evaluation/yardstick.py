@@ -79,3 +79,26 @@ def measure(model, params, key, data, *, num_samples, offset=0.0, progress=False
         log_prob = None if log_prob is None else log_prob - offset
         kind = dequantised(kind)
     return Measured(kind, log_prob, terms, note)
+
+
+def summary(measured: Measured, *, num_samples, num_examples, **units) -> dict:
+    """Return the means over a data set as one flat dict: `kind`, what `likelihood.summary_of` gives, and the terms.
+
+    `num_samples` is K of a bound; `units` are `event_size` or `num_tokens`.
+    """
+    terms = {name: float(np.mean(values, dtype=np.float64)) for name, values in measured.terms.items()}
+    result = {"kind": measured.kind}
+    if "ess" in terms:
+        result |= {name: terms[name] for name in ("elbo", "rate", "distortion")} | {"effective_samples": terms["ess"]}
+    elif "mse" in terms:
+        result |= {name: terms[name] for name in ("distortion", "mse")}
+    if is_sampled(measured):
+        result["num_samples"] = num_samples
+    if measured.log_prob is None:
+        return result | {"num_examples": num_examples}
+    return result | likelihood.summary_of(measured.log_prob, **units)
+
+
+def is_sampled(measured: Measured) -> bool:
+    """Return True if the number depends on a number of samples."""
+    return "ess" in measured.terms or "se" in measured.terms

@@ -2,8 +2,8 @@
 
 z = f(x) = code(encoder(x))     p(x|z) = likelihood(decoder(z))     loss = -log p(x | f(x̃)) + Σ_j λ_j Ω_j
 
-x̃ is x, or x with noise (`objectives.corruptions`); the Ω_j are `objectives.penalties`. There is no p(z), hence no p(x), no
-bound of it and no draw, until a density is fitted to the codes (`tasks.generate.with_code_density`).
+x̃ is x, or x with noise (`objectives.corruptions`); the Ω_j are `objectives.penalties`. There is no p(z), hence no
+p(x), no bound of it and no draw, until a density is fitted to the codes (`tasks.generate.with_code_density`).
 """
 
 from collections.abc import Mapping

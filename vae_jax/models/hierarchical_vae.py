@@ -5,8 +5,8 @@
     bottom_up   q(z|x, c) = q(z_1 | x, c) Π_l q(z_l | z_{l-1}, c)       arXiv:1509.00519 sec. 2 (there h_1, h_2)
     top_down    q(z|x, c) = q(z_L | x, c) Π_l q(z_l | x, z_>l, c)       arXiv:1705.07120 sec. 4
 
-encoder_l gives q of z_l. decoder_l sees z_l and gives p of the level below, of x below z_1. z_>l is only z_{l+1}, or with
-`skip` all levels above.
+encoder_l gives q of z_l. decoder_l sees z_l and gives p of the level below, of x below z_1. z_>l is only z_{l+1}, or
+with `skip` all levels above.
 """
 
 import functools

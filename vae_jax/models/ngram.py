@@ -154,8 +154,8 @@ def from_config(*, event, order, discounts, num_levels=0) -> Model:
     if is_text == (num_levels > 1) or len(event.shape) != 1:
         kind = "text" if is_text else "data"
         raise spec.BadOption(
-            f"num_levels must be 0 for text, and the number of levels for a series; got {num_levels} and {kind} of shape "
-            f"{tuple(event.shape)}"
+            f"num_levels must be 0 for text, and the number of levels for a series; got {num_levels} and {kind} of "
+            f"shape {tuple(event.shape)}"
         )
     if is_text:
         return ngram(order, event.shape, event.support.num_levels, discounts=discounts)

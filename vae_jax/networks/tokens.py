@@ -40,8 +40,8 @@ class OverTokens(nn.Module):
     """Logits of the next token from those before it (`networks.language`), by a subclass's `start(context)` -> carry
     and `advance(carry, tokens [T], context)` -> carry, h [T, `width`].
 
-    A context is seen at every place. Given a key "dropout", units are left out at the rate `dropout`. Tokens are replaced by
-    <unk> at the rate `word_dropout`, except the beginning, arXiv:1511.06349 sec. 3.1.
+    A context is seen at every place. Given a key "dropout", units are left out at the rate `dropout`. Tokens are
+    replaced by <unk> at the rate `word_dropout`, except the beginning, arXiv:1511.06349 sec. 3.1.
     Raises `ValueError` for sizes below 1 and rates outside [0, 1).
     """
 

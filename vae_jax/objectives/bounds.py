@@ -15,7 +15,7 @@ SAMPLES = count()
 
 @equation(beta=BETA, num_samples=SAMPLES)
 def elbo(latent, params, key, x, context=None, *, beta=1.0, num_samples=1):
-    """The ELBO, E_q[log p(x|z)] - β KL(q(z|x) || p(z)), from L = `num_samples` reparameterised draws, KL in closed form.
+    """The ELBO, E_q[log p(x|z)] - β KL(q(z|x) || p(z)), from `num_samples` draws, the KL in closed form.
 
     arXiv:1312.6114 eq. (3) and (7); β ≠ 1 is the β-VAE, openreview:Sy2fzU9gl eq. (4), and re-weights only the value.
     Published code often takes means over pixels: a hidden β. Raises `BadOption` if the KL has no closed form, or if no
@@ -55,8 +55,8 @@ def plain_iwae(latent, params, key, x, context=None, *, num_samples):
 def free_bits(latent, params, key, x, context=None, *, free_nats, num_samples=1):
     """The ELBO with free bits, E_q[log p(x|z)] - Σ_d max(λ, KL_d), λ = `free_nats` a dimension.
 
-    A KL below λ costs nothing more and gets no gradient. arXiv:1606.04934 app. C.8 takes the maximum of the batch's mean
-    KL; here each example has its own. `free_rate` is the sum of maxima; `bound` and `rate` are the ELBO's. Raises
+    A KL below λ costs nothing more and gets no gradient. arXiv:1606.04934 app. C.8 takes the maximum of the batch's
+    mean KL; here each example has its own. `free_rate` is the sum of maxima; `bound` and `rate` are the ELBO's. Raises
     `BadOption` if q and p(z) do not factorise alike.
     """
     q, prior = pair(latent, params, x, context)
@@ -216,8 +216,8 @@ def sampled_iwae(log_lik, log_ratio):
 
 
 def reconstruction(latent, params, x, context=None) -> dict:
-    """Return what the mean code z = E_q[z] keeps of x: `distortion` = -log p(x|z), nats, and `mse`, the squared error of
-    E[x|z] as a mean over dimensions.
+    """Return what the mean code z = E_q[z] keeps of x: `distortion` = -log p(x|z), nats, and `mse`, the squared error
+    of E[x|z] as a mean over dimensions.
     """
     p = latent.likelihood(params, latent.posterior(params, x, context).mean(), context)
     return {"distortion": -p.log_prob(x), "mse": jnp.mean(jnp.square(p.mean() - x))}

@@ -18,7 +18,6 @@ import numpy as np
 from absl import logging
 
 from vae_jax import plotting
-from vae_jax.core import with_code_density
 from vae_jax.evaluation import latents, likelihood, probes
 from vae_jax.files import write_text
 from vae_jax.plotting import images
@@ -93,7 +92,7 @@ def _measure_group(name, folders, experiment, *, num_train, num_test):
         logging.info("codes of %s", folder)
         params = build.restore(folder, experiment).params
         train_codes, codes = (of_data(experiment.model, params, data) for data in (train, test))
-        reconstruction = likelihood.reconstruction(experiment.model, params, test)
+        reconstruction = likelihood.reconstructions(experiment.model, params, test)
         measured.append(measure(experiment.dataset, train_codes, codes, reconstruction))
         if plane is None:
             standard = pictures.standard_normal_prior(experiment, params) is not None
@@ -233,7 +232,7 @@ def _samples(folder, name, *, num_train, num_components):
     train = jax.tree.map(lambda a: a[:num_train], experiment.split("train"))
     key_fit, key_draw = jax.random.split(jax.random.fold_in(experiment.key, 4))
     density = generate.code_density(experiment.model, params, train, key_fit, num_components)
-    latent = with_code_density(experiment.model, density).latent
+    latent = generate.with_code_density(experiment.model, density).latent
 
     def draw(key):
         return latent.likelihood(params, latent.prior(params).sample(key)).mean()

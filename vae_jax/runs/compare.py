@@ -23,11 +23,9 @@ import jax
 import numpy as np
 from absl import logging
 
-from vae_jax.core import RUNNING, with_code_density
-from vae_jax.data import pipeline, transforms
-from vae_jax.evaluation import likelihood
+from vae_jax.evaluation import yardstick
 from vae_jax.files import write_bytes, write_text
-from vae_jax.runs import build, pictures
+from vae_jax.runs import build, pictures, report
 from vae_jax.runs.workdir import RESULTS, read_results
 from vae_jax.tasks import generate
 
@@ -131,15 +129,10 @@ def log_prob_of_images(folder, experiment, params, results) -> np.ndarray:
     except (OSError, ValueError, EOFError):
         pass
     logging.info("%s: log p(x) of every test image", folder)
-    options, model, test = experiment.config["eval"], experiment.model, experiment.split("test")
-    test = jax.tree.map(lambda a: a[: options["num_test"] or None], test)
-    if model.log_prob:
-        values = likelihood.exact(model, params, test)
-    else:
-        key = jax.random.split(jax.random.fold_in(experiment.key, 1), 3)[1]  # that of `report.evaluate`
-        estimate = likelihood.log_likelihood(model, params, key, test, num_samples=options["num_samples"])
-        values = estimate["log_prob"]
-    values = np.asarray(values, np.float64) - build.levels_offset(experiment.config, experiment.dataset)
+    options = experiment.config["eval"]
+    test = report.test_examples(experiment, options["num_test"])
+    measured = report.measure(experiment, params, test, num_samples=options["num_samples"])
+    values = np.asarray(measured.log_prob, np.float64)
     try:
         whole = io.BytesIO()
         np.save(whole, values)
@@ -182,8 +175,9 @@ def able_to_draw(experiment, params):
     model = experiment.model
     if model.sample is not None:
         return model
-    train = pipeline.fixed_split(experiment.dataset, "train", transform=experiment.transform)
-    return with_code_density(model, generate.code_density(model, params, train, jax.random.key(1), CODE_COMPONENTS))
+    train = experiment.split("train")
+    density = generate.code_density(model, params, train, jax.random.key(1), CODE_COMPONENTS)
+    return generate.with_code_density(model, density)
 
 
 def check_comparable(configs):
@@ -214,9 +208,7 @@ def check_comparable(configs):
 
 def check_mass(name, experiment):
     """Raise `ValueError` if log p(x) is a density of real values, which cannot be compared with masses of levels."""
-    if experiment.model.latent and experiment.model.latent.prior is None:
-        return  # an auto-encoder has no number
-    if not build.is_mass(experiment):
+    if yardstick.kind_of(experiment.model, 1) != yardstick.NONE and not build.is_mass(experiment):
         raise ValueError(
             f"{name}: its log p(x) is a density of real values, and this table holds masses of levels; train it with "
             "config.data.transform='dequantize', or with a likelihood of levels"
@@ -242,8 +234,7 @@ def row_of(name, experiment, params, results) -> Row:
       params: its trained parameters.
       results: the contents of its results.json.
     """
-    dim = math.prod(experiment.dataset.test.x.shape[1:])
-    learned = {part: tree for part, tree in params.items() if part != RUNNING}
+    dim = math.prod(experiment.event.shape)
     log_prob = error = None
     if results.get("test/log_prob") is not None:  # null: no finite number
         log_prob, error = -results["test/bits_per_dim"] * dim * math.log(2), results["test/log_prob_se"]
@@ -253,7 +244,7 @@ def row_of(name, experiment, params, results) -> Row:
         log_prob=log_prob,
         log_prob_se=error,
         bits_per_dim=results.get("test/bits_per_dim"),
-        parameters=sum(leaf.size for leaf in jax.tree.leaves(learned)),
+        parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
         seconds=results["train/seconds"],
         compile_seconds=results["train/compile_s"],
     )
@@ -261,12 +252,8 @@ def row_of(name, experiment, params, results) -> Row:
 
 def kind_of(experiment, results) -> str:
     """Return the sign that says how to read the number, from "=" (exact) to "-" (none)."""
-    if "test/log_prob" not in results:
-        return "-"
-    sampled = f"≥ IW-{results['test/num_samples']}" if "test/num_samples" in results else ""
-    if experiment.transform is transforms.dequantize:
-        return f"{sampled or '≥'}, dequantised"
-    return sampled or "="
+    kind = yardstick.kind_of(experiment.model, results.get("test/num_samples"))
+    return yardstick.dequantised(kind) if build.levels_offset(experiment.config, experiment.dataset) else kind
 
 
 def markdown(rows, bold=frozenset()) -> str:

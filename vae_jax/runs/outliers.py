@@ -10,8 +10,7 @@ import optax
 
 from vae_jax import files
 from vae_jax.data import pipeline, sources, transforms
-from vae_jax.distributions import num_levels
-from vae_jax.evaluation import probes
+from vae_jax.evaluation import probes, yardstick
 from vae_jax.runs import build, pictures
 from vae_jax.spec import numbers
 from vae_jax.tasks import outliers
@@ -62,7 +61,7 @@ def measure(folder, name, path=None, *, num_images, num_samples, num_steps, lear
         "outliers": {"name": title, "num_images": len(sets["outliers"])},
         "scores": {score: _measured(*values) for score, values in scores.items()},
         "refused": refused,
-        "log_prob": "exact" if experiment.model.log_prob else f"importance-weighted, K = {num_samples}",
+        "log_prob": _kind(experiment.model, num_samples),
         "regret": {"num_steps": num_steps, "learning_rate": learning_rate},
         "coder": coder,
         "seconds": time.perf_counter() - began,
@@ -120,6 +119,13 @@ def _outliers(experiment, name, path):
     return name, pipeline.fixed_split(other, "test", transform=transform)["x"]
 
 
+def _kind(model, num_samples):
+    """Return in words what kind of number -log p(x) is."""
+    kind = yardstick.kind_of(model, num_samples)
+    words = {yardstick.EXACT: "exact", yardstick.BOUND: f"bound, mean of {num_samples} estimates"}
+    return words.get(kind, f"importance-weighted, K = {num_samples}")
+
+
 def _scores(experiment, params, key, sets, *, num_samples, fit, coder):
     """Return {score: [of the inliers [N], of the outliers [M]]} in nats, and {score: the reason why there is none}.
 
@@ -160,7 +166,7 @@ def _scores(experiment, params, key, sets, *, num_samples, fit, coder):
     *scores["surprise"], reference = scores["surprise"]
     scores["typicality"] = [outliers.typicality(values, reference) for values in scores["surprise"]]
     likelihood = build.likelihood_shapes(experiment)
-    levels = None if likelihood is None else num_levels(likelihood.support)
+    levels = None if likelihood is None else likelihood.support.num_levels
     if levels is None:
         refused["complexity_corrected"] = (
             "the length of a code compares only with a mass of levels; this model has a density"

@@ -100,7 +100,7 @@ def standard_normal_prior(experiment, params):
     """Return p(z) if it is N(0, I), otherwise None, as for an auto-encoder, a VampPrior or a hierarchy."""
     if experiment.model.latent.prior is None:
         return None
-    context = experiment.dataset.test.label[0] if experiment.takes_label else None
+    context = experiment.split("test")["context"][0] if experiment.context else None
     prior = experiment.model.latent.prior(params, context)
     return prior if is_standard_normal(prior) else None
 
@@ -133,7 +133,7 @@ def _samples(experiment, params, key):
     def draw(k, c):
         return latent.likelihood(params, latent.prior(params, c).sample(k), c).mean()
 
-    means = jax.jit(jax.vmap(draw))(jax.random.split(key, 100), _classes(experiment))
+    means = jax.jit(jax.vmap(draw))(jax.random.split(key, 100), _contexts(experiment))
     return images.grid(to_unit(experiment)(means), ncols=10)
 
 
@@ -178,7 +178,7 @@ def _training(metrics):
 def draws(experiment, params, key, number):
     """Return `number` draws of x in [0, 1]. A conditional model gets the classes in turn."""
     draw = jax.jit(jax.vmap(lambda k, c: experiment.model.sample(params, k, c)))
-    return to_unit(experiment)(draw(jax.random.split(key, number), _classes(experiment, number)))
+    return to_unit(experiment)(draw(jax.random.split(key, number), _contexts(experiment, number)))
 
 
 def _pixel_samples(experiment, params, key):
@@ -187,9 +187,14 @@ def _pixel_samples(experiment, params, key):
     return images.grid(draws(experiment, params, key, 100), ncols=10)
 
 
-def _classes(experiment, number=100):
-    """Return a class for each draw, or None if the model has no classes."""
-    return jnp.arange(number) % experiment.dataset.num_classes if experiment.takes_label else None
+def _contexts(experiment, number=100):
+    """Return a context for each draw: the classes in turn, or the contexts of test examples; None if there is none."""
+    if experiment.context is None:
+        return None
+    if experiment.context.shape == ():
+        return jnp.arange(number) % experiment.context.support.num_levels
+    contexts = jnp.asarray(experiment.split("test")["context"])
+    return contexts[jnp.arange(number) % len(contexts)]
 
 
 def _interpolations(experiment, params, x, context, pairs=4, steps=9):
@@ -202,7 +207,7 @@ def _interpolations(experiment, params, x, context, pairs=4, steps=9):
 
     latent, t, show = experiment.model.latent, jnp.linspace(0.0, 1.0, steps), to_unit(experiment)
     if context is None:
-        index, names = _different_classes(experiment.dataset.test.label, pairs, len(x)), None
+        index, names = _different_contexts(experiment.dataset.test.label, pairs, len(x)), None
     else:
         index = _same_class(context, pairs)
         names = [f"class {context[i]}" for i in index[0]]
@@ -227,7 +232,7 @@ def _interpolations(experiment, params, x, context, pairs=4, steps=9):
     )
 
 
-def _different_classes(label, pairs, size):
+def _different_contexts(label, pairs, size):
     """Return the indices of the first images a, b of different classes, as many pairs as the images allow.
 
     If all images have the same class, so do the pairs. Raises `ValueError` for fewer than two images.

@@ -26,8 +26,8 @@ def write(experiment, params, key, directory, number=NUMBER):
     from vae_jax.plotting import sound  # matplotlib: not before it is needed
 
     encoding, test = experiment.dataset.encoding, experiment.dataset.test
-    context = test.label[:number] if experiment.takes_label else None
     number = min(number, len(test.x))
+    context = experiment.split("test")["context"][:number] if experiment.context else None
     draw = jax.jit(jax.vmap(experiment.model.sample, (None, 0, 0)))
     drawn = np.asarray(draw(params, jax.random.split(key, number), context))
     folder = directory / "sounds"

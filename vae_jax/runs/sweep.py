@@ -193,13 +193,13 @@ def _validation(experiment, values, keys, mesh):
     valid = experiment.split("valid")
     offset = build.levels_offset(experiment.config, experiment.dataset)
 
-    def terms(v, params, key, step):
-        return likelihood.mean_terms(_with_values(experiment, v)[0], params, key, valid, step=step)
+    def terms(v, params, key):
+        return likelihood.mean_terms(_with_values(experiment, v)[0], params, key, valid)
 
     means = sweep.over_members(terms, mesh)
 
     def validate(params, step):
-        return likelihood.of_levels(jax.device_get(means(values, params, keys, jnp.full(len(keys), step))), offset)
+        return likelihood.of_levels(jax.device_get(means(values, params, keys)), offset)
 
     return validate
 
