@@ -1,68 +1,26 @@
-"""Many models of the same data on one yardstick: a table and a sheet of samples, a row a model.
+"""Compare models of the same data: a table and a sheet of samples, a row for each model.
 
     python -m experiments.compare [--tables=mnist,digits,fashion_mnist] [--path=DIR] [--workdir=runs/compare]
     python -m experiments.compare --runs=runs/vae_mnist --runs='runs/iwae_*' --workdir=DIR
 
-The first trains what `experiments/comparisons.py` lists, each model in a workdir of its own that every launcher takes;
-the second compares runs that are there. Writes table.md, table.csv and samples.png, for every table. The same command
-again goes on where the last one stopped.
-
-Nats an image are those of the mass of the stored levels, on the test set in its fixed draw. The sign says what kind of
-number it is: `=` log p(x) is exact; `≥ IW-K` an importance-weighted bound of K samples; `≥` in front of either, a
-density of dequantised pixels, whose log less D log(levels) bounds the mass; `-` there is no p(x). An auto-encoder draws
-from a mixture of Gaussians fitted to its codes.
-
-Bold are the largest number and all that two standard errors do not tell from it, those of the mean difference over the
-test images. That compares numbers: a model whose number is a bound may have a larger log p(x) than it says. The
-log p(x) of every image are kept in the run's workdir, as log_prob.npy, for the next table.
+The first command trains what `experiments/comparisons.py` lists, each model in a workdir of its own. The second one
+compares runs that exist. Both write table.md, table.csv and samples.png for every table; `vae_jax/runs/compare.py` says
+how to read them. The same command again continues where the last one stopped.
 """
 
-import csv
-import functools
-import glob
-import io
-import math
-import os
 from pathlib import Path
-from typing import NamedTuple
 
-import jax
-import numpy as np
 from absl import app, flags, logging
 
 from experiments import comparisons
-from vae_jax.core import RUNNING, with_code_density
-from vae_jax.data import pipeline, transforms
-from vae_jax.evaluation import likelihood
-from vae_jax.runs import build as setup
-from vae_jax.runs import launching, pictures
-from vae_jax.runs import train as run
-from vae_jax.runs.workdir import RESULTS, read_results, write_bytes, write_text
-from vae_jax.tasks import generate
+from vae_jax.runs import compare, launching, train
 
-TABLES = flags.DEFINE_list("tables", list(comparisons.TABLES), "Which of experiments/comparisons.py.")
-RUNS = flags.DEFINE_multi_string(  # a member's name may hold a comma
-    "runs", [], "Instead: a workdir that experiments.train has written, or a pattern; may be given again."
+TABLES = flags.DEFINE_list("tables", list(comparisons.TABLES), "Tables of experiments/comparisons.py.")
+RUNS = flags.DEFINE_multi_string(  # the name of a member may contain a comma
+    "runs", [], "Instead: a workdir that experiments.train has written, or a pattern; may be repeated."
 )
 PATH = flags.DEFINE_string("path", "", "A folder with a folder of files for each set; default: $VAE_JAX_DATA.")
-WORKDIR = flags.DEFINE_string("workdir", "runs/compare", "Where everything goes.")
-NUM_DRAWN = 16  # samples of a model
-NOTE = (
-    "Bold: the largest number, and those that are not smaller by two standard errors of the mean difference over the "
-    "images. Where a number is a bound (≥), log p(x) may be larger."
-)
-CODE_COMPONENTS = 10  # of the density fitted to the codes of a model without p(z)
-
-
-class Row(NamedTuple):
-    model: str
-    kind: str  # what `log_prob` is
-    log_prob: float | None  # nats an image, of the mass of the stored levels
-    log_prob_se: float | None
-    bits_per_dim: float | None
-    parameters: int  # numbers that are kept, of a symmetric or triangular matrix all
-    seconds: float  # of training, without compilation
-    compile_seconds: float
+WORKDIR = flags.DEFINE_string("workdir", "runs/compare", "Where everything is written.")
 
 
 @launching.launched
@@ -70,238 +28,24 @@ def main(argv):
     del argv
     workdir = Path(WORKDIR.value).expanduser()
     if RUNS.value:
-        compare(named(RUNS.value), workdir)
+        print(f"\n{compare.compare(compare.named(RUNS.value), workdir)}")
         return
     for name in TABLES.value:
         if name not in comparisons.TABLES:
             raise ValueError(f"--tables: unknown value {name!r} (allowed: {', '.join(comparisons.TABLES)})")
     for name in TABLES.value:
-        folders = {}
-        for model, config in comparisons.TABLES[name]().items():
-            folders[model] = workdir / name / model.replace(" ", "_").replace(",", "")
-            logging.info("table %s: %s", name, model)
-            config.data.path = str(Path(PATH.value).expanduser() / name) if PATH.value and name != "digits" else ""
-            run.complete(config.to_dict(), folders[model], figures=False)
-        compare(folders, workdir / name)
+        print(f"\n{compare.compare(trained(name, workdir / name), workdir / name)}")
 
 
-def named(patterns) -> dict:
-    """{name: workdir} of all that `patterns` match, each workdir once, by the last part of its path where no other has
-    the same, else by the whole of it.
-    """
-    patterns = [os.path.expanduser(pattern) for pattern in patterns]
-    paths = [Path(path) for pattern in patterns for path in sorted(glob.glob(pattern)) or [pattern]]
+def trained(table, workdir) -> dict:
+    """Train the models of a table, and return {name: workdir}."""
     folders = {}
-    for path in paths:
-        folders.setdefault(path.resolve(), path)
-    names = [folder.name for folder in folders]
-    return {folder.name if names.count(folder.name) == 1 else str(path): path for folder, path in folders.items()}
-
-
-def compare(folders, workdir):
-    """The table and the sheet of the runs in `folders` {name: workdir}. Raises `ValueError` where their numbers are
-    not of one kind.
-    """
-    check_comparable({name: setup.load_config(folder) for name, folder in folders.items()})
-    rows, each = [], {}
-    for name, folder in folders.items():
-        results = results_of(folder)
-        experiment = setup.build_trained(folder)
-        check_mass(name, experiment)
-        params = setup.restore(folder, experiment, mesh=experiment.mesh).params
-        rows.append(row_of(name, experiment, params, results))
-        if rows[-1].log_prob is not None:
-            each[name] = log_prob_of_images(folder, experiment, params, results)
-    test = f"{experiment.dataset.name}, {results['test/num_examples']} test images"
-    workdir.mkdir(parents=True, exist_ok=True)
-    table = markdown(rows, not_worse(rows, each))
-    write_text(workdir / "table.md", table + "\n")
-    write_text(workdir / "table.csv", comma_separated(rows))
-    print(f"\n{test}\n\n{table}\n\ntable.md, table.csv and samples.png in {workdir}")
-    pictures.drawn("samples", lambda: sheet(folders), workdir / "samples.png")
-
-
-def sheet(folders):
-    """The figure of samples, a row for each run in `folders` {name: workdir}, below the test images. A model that
-    cannot draw is one line in the log, and has no row.
-    """
-    from vae_jax import plotting  # matplotlib: not before it is needed
-    from vae_jax.plotting import images
-
-    rows = {}
-
-    def draw(name, folder):
-        experiment = setup.build_trained(folder)
-        rows.setdefault("test images", pictures.to_unit(experiment)(experiment.split("test")["x"][:NUM_DRAWN]))
-        params = setup.restore(folder, experiment, mesh=experiment.mesh).params
-        experiment = experiment._replace(model=able_to_draw(experiment, params))
-        rows[plotting.plain(name)] = pictures.draws(experiment, params, jax.random.key(0), NUM_DRAWN)
-
-    for name, folder in folders.items():
-        pictures.drawn(f"samples, row {name}", functools.partial(draw, name, folder), None)
-    return images.named_rows(rows)
-
-
-def log_prob_of_images(folder, experiment, params, results) -> np.ndarray:
-    """log p(x) of every test image [N], nats, as `report.evaluate` has it: from `folder`/log_prob.npy where its mean is
-    that of results.json, else computed and written there.
-    """
-    path = folder / "log_prob.npy"
-    try:
-        values = np.load(path, allow_pickle=False)
-        mean, shape = results["test/log_prob"], (results["test/num_examples"],)
-        if values.shape == shape and np.isclose(values.mean(), mean, rtol=1e-5):
-            return values
-    except (OSError, ValueError, EOFError):
-        pass
-    logging.info("%s: log p(x) of every test image", folder)
-    options, model, test = experiment.config["eval"], experiment.model, experiment.split("test")
-    test = jax.tree.map(lambda a: a[: options["num_test"] or None], test)
-    if model.log_prob:
-        values = likelihood.exact(model, params, test)
-    else:
-        key = jax.random.split(jax.random.fold_in(experiment.key, 1), 3)[1]  # that of `report.evaluate`
-        estimate = likelihood.log_likelihood(model, params, key, test, num_samples=options["num_samples"])
-        values = estimate["log_prob"]
-    values = np.asarray(values, np.float64) - setup.levels_offset(experiment.config, experiment.dataset)
-    try:
-        whole = io.BytesIO()
-        np.save(whole, values)
-        write_bytes(path, whole.getvalue())
-    except OSError as error:
-        logging.info("%s cannot be written: %s", path, error)
-    return values
-
-
-def not_worse(rows, each) -> set[str]:
-    """Names of the models in bold: that with the largest number, and those whose number is not smaller by more than two
-    standard errors of the mean difference over images. `each` {name: log p(x) of every image}. One model or one image
-    has no such difference: then there are none.
-
-    Raises `ValueError` where the models have numbers of images that differ.
-    """
-    measured = [row for row in rows if row.log_prob is not None and math.isfinite(row.log_prob)]
-    sizes = {row.model: len(each[row.model]) for row in measured}
-    if len(set(sizes.values())) > 1:
-        raise ValueError(f"these runs are not of the same test images: {sizes}")
-    if len(measured) < 2 or min(sizes.values()) < 2:
-        return set()
-    best = max(measured, key=lambda row: row.log_prob)
-    bold = set()
-    for row in measured:
-        lost = each[best.model] - each[row.model]  # but for a constant: an offset of dequantisation
-        error = lost.std(ddof=1) / math.sqrt(len(lost))
-        if best.log_prob - row.log_prob <= 2.0 * error:
-            bold.add(row.model)
-    return bold
-
-
-def able_to_draw(experiment, params):
-    """The model; an auto-encoder with a mixture of Gaussians fitted to its codes, which then is its p(z)."""
-    model = experiment.model
-    if model.sample is not None:
-        return model
-    train = pipeline.fixed_split(experiment.dataset, "train", transform=experiment.transform)
-    return with_code_density(model, generate.code_density(model, params, train, jax.random.key(1), CODE_COMPONENTS))
-
-
-def check_comparable(configs):
-    """Raise `ValueError` unless all of `configs` {name: config} are of the same test images."""
-    kinds = {}
-    for name, config in configs.items():
-        data, transform = config["data"], config["data"]["transform"]
-        if transform == "tokens":
-            raise ValueError(f"{name}: a model of text, and this table is of images; perplexity is in its results.json")
-        if data["name"] == "audio":
-            raise ValueError(f"{name}: a model of sound, and this table is of images; bits are in its results.json")
-        if data["context"] and config["model"].get("given_class", True):
-            raise ValueError(f"{name} is told the class: its log p(x|c) is no log p(x); set config.data.context=False")
-        images = data["name"] + (f" in {data['path']}" if data["name"] == "idx" else "")
-        images += "".join(f", no {label}" for label in data.get("leave_out", ()))
-        pixels = "binary" if transform == "binarize" else "grey levels"
-        kinds.setdefault((images, pixels, config["eval"]["num_test"]), []).append(name)
-    if len(kinds) > 1:
-        told = (
-            f"{images} as {pixels}, {n or 'all'} images: {', '.join(own)}" for (images, pixels, n), own in kinds.items()
-        )
-        raise ValueError(f"these runs are not of the same test images, and want tables of their own: {'; '.join(told)}")
-
-
-def check_mass(name, experiment):
-    """Raise `ValueError` where log p(x) is the density of real values: it has no place beside masses of levels."""
-    if experiment.model.latent and experiment.model.latent.prior is None:
-        return  # no number to be misread
-    if not setup.is_mass(experiment):
-        raise ValueError(
-            f"{name}: its log p(x) is the density of real values, and this table is of masses of levels; train it with "
-            "config.data.transform='dequantize', or with a likelihood of levels"
-        )
-
-
-def results_of(folder) -> dict:
-    """results.json. Raises `ValueError` for a run that has not come to its end."""
-    results = read_results(folder, RESULTS) if (folder / "results.json").exists() else {}
-    if not results or results.get("train/diverged"):
-        raise ValueError(f"{folder} is {'diverged' if results else 'not complete: run its experiments.train again'}")
-    return results
-
-
-def row_of(name, experiment, params, results) -> Row:
-    """What the table says of one run."""
-    dim = math.prod(experiment.dataset.test.x.shape[1:])
-    learned = {part: tree for part, tree in params.items() if part != RUNNING}
-    log_prob = error = None
-    if results.get("test/log_prob") is not None:  # null: no finite number
-        log_prob, error = -results["test/bits_per_dim"] * dim * math.log(2), results["test/log_prob_se"]
-    return Row(
-        model=name,
-        kind=kind_of(experiment, results),
-        log_prob=log_prob,
-        log_prob_se=error,
-        bits_per_dim=results.get("test/bits_per_dim"),
-        parameters=sum(leaf.size for leaf in jax.tree.leaves(learned)),
-        seconds=results["train/seconds"],
-        compile_seconds=results["train/compile_s"],
-    )
-
-
-def kind_of(experiment, results) -> str:
-    """How a number is to be read, from "=" (exact) to "-" (none)."""
-    if "test/log_prob" not in results:
-        return "-"
-    sampled = f"≥ IW-{results['test/num_samples']}" if "test/num_samples" in results else ""
-    if experiment.transform is transforms.dequantize:
-        return f"{sampled or '≥'}, dequantised"
-    return sampled or "="
-
-
-def markdown(rows, bold=frozenset()) -> str:
-    """The table for a person; the numbers of the models named in `bold` are bold."""
-
-    def nats(row):
-        if row.log_prob is None:
-            return "-"
-        error = "?" if row.log_prob_se is None else f"{row.log_prob_se:.2f}"  # of one image there is none
-        value = f"{row.log_prob:.2f} ± {error}".replace("-", "−")
-        return f"**{value}**" if row.model in bold else value
-
-    lines = ["| model | | log p(x), nats | bits/dim | parameters | seconds to fit |", "|---|---|---|---|---|---|"]
-    for row in rows:
-        bits = "-" if row.bits_per_dim is None else f"{row.bits_per_dim:.3f}"
-        model = " ".join(row.model.replace("|", "\\|").split())
-        cells = (model, row.kind, nats(row), bits, f"{row.parameters:,}", f"{row.seconds:.1f}")
-        lines.append(f"| {' | '.join(cells)} |")
-    if bold:
-        lines += ["", NOTE]
-    return "\n".join(lines)
-
-
-def comma_separated(rows) -> str:
-    """The table for a program, without rounding."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerows([Row._fields, *rows])
-    return file.getvalue()
+    for model, config in comparisons.TABLES[table]().items():
+        folders[model] = workdir / model.replace(" ", "_").replace(",", "")
+        logging.info("table %s: %s", table, model)
+        config.data.path = str(Path(PATH.value).expanduser() / table) if PATH.value and table != "digits" else ""
+        train.complete(config.to_dict(), folders[model], figures=False)
+    return folders
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Which models stand in one table, from a coin flip a pixel to a VAE: {table: {model: config}}.
+"""The models of each table, from a coin flip a pixel to a VAE: {table: {model: config}}.
 
-A table is of one set of data, of its binary pixels or of its grey levels, never of both. What learns by gradient gets
-few steps here, so that the whole takes half an hour; the configs say what becomes of more.
+A table has one data set, either its binary pixels or its grey levels. Models that learn by gradient get few steps here,
+so that everything takes half an hour; the configs have the results of more steps.
 """
 
 from ml_collections import ConfigDict
 
-from experiments.configs import (
+from vae_jax.configs import (
     autoencoder_digits,
     belief_network_digits,
     bernoulli_mixture_digits,
@@ -26,7 +26,7 @@ NUM_SAMPLES = 500  # K of the importance-weighted bounds
 def mnist() -> dict[str, ConfigDict]:
     """Dynamically binarised MNIST, the test set in one fixed draw."""
     independent = _sums(naive_bayes_digits.get_config(), "mnist", 1000, passes=2, batches=50)
-    independent.data.context = False
+    independent.data.context.name = "none"
     naive_bayes = _sums(naive_bayes_digits.get_config(), "mnist", 1000, passes=2, batches=50)
     naive_bayes.model.given_class = False
     mixture = bernoulli_mixture_mnist.get_config()
@@ -108,7 +108,7 @@ TABLES = {"mnist": mnist, "digits": digits, "fashion_mnist": fashion_mnist}
 
 
 def _sums(config, data, batch_size, *, passes, batches):
-    """`config`, of a family fitted by sums, on `data` of `batches` batches."""
+    """Return `config`, of a family fitted by sums, for the data set `data` in `batches` batches."""
     config.data.update({"name": data, "batch_size": batch_size})
     bernoulli_mixture_digits.train_for(config, passes=passes, batches=batches)
     config.train.update({"eval_every": passes * batches, "checkpoint_every": passes * batches})

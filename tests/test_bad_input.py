@@ -21,9 +21,8 @@ from vae_jax import networks, spec
 from vae_jax.core import Model
 from vae_jax.data import idx, sources
 from vae_jax.networks.mlp import activation_function
-from vae_jax.runs import build as setup
-from vae_jax.runs import checking
-from vae_jax.runs import train as run
+from vae_jax.runs import build, checking, train
+from vae_jax.runs.migrate import migrate
 from vae_jax.training import gradient
 
 NAN, HUGE = math.nan, 2**70
@@ -66,7 +65,7 @@ def refused(images, tmp_path):
     def one_line(name, changes):
         config = changed(smoke(name, images), changes)
         with pytest.raises((ValueError, FileNotFoundError)) as error:
-            run.complete(config, tmp_path / "run", figures=False)
+            train.complete(config, tmp_path / "run", figures=False)
         assert list(tmp_path.iterdir()) == []
         message = str(error.value)
         assert message and "\n" not in message and len(message) < 1000
@@ -78,7 +77,7 @@ def refused(images, tmp_path):
 def smoke(name, images):
     """The small config called NAME or NAME:ARGUMENT, a plain dict."""
     name, _, arg = name.partition(":")
-    module = importlib.import_module(f"experiments.configs.{name}")
+    module = importlib.import_module(f"vae_jax.configs.{name}")
     config = module.get_config(",".join(filter(None, (arg, "smoke"))))
     if config.data.name not in ("digits", "text", "audio"):
         config.data.path = str(images)
@@ -119,7 +118,8 @@ NUMBERS = {
         "data.num_workers": ("must be (a whole number, )?between 0 and 1000", [-1, 10**6, 0.0]),
         "data.leave_out": ("must be a tuple|: each entry must be", [3, "3", [-1], [1.0], [None]]),
         "data.max_value": (NATURAL, [-1, 1.0, "255"]),
-        "data.context": ("must be True or False", [1, "yes", None]),
+        "data.context": ("must be a dict of options", [1, "yes", None]),
+        "data.context.name": ("unknown value|must be a string", [1, "lable", None]),
         "train.num_steps": (COUNT, [0, -1, 10.0, "10", None]),
         "train.log_every": (COUNT, [0, -5, 2.5]),
         "train.eval_every": (COUNT, [0, True]),
@@ -293,7 +293,7 @@ def test_what_is_not_finite_is_refused_at_any_key(path, value, refused):
 def test_what_is_not_finite_is_refused_within_tuples_and_deep_down():
     for change in ({"model.encoder.hidden": (NAN,)}, {"optimizer.schedule.alpha": NAN}):
         with pytest.raises(ValueError, match=f"config.{next(iter(change))} must be a finite number, got nan"):
-            checking.check_config(changed(smoke("vae_digits", ""), change))
+            checking.check_config(migrate(changed(smoke("vae_digits", ""), change)))
 
 
 # ----------------------------------------------------------------------------------- words: names, keys, whole sections
@@ -421,20 +421,20 @@ def test_a_word_that_is_not_known_a_key_or_a_section_is_refused(name, changes, w
 @pytest.mark.parametrize("config", [None, 3, "vae", [1], []])
 def test_a_config_of_another_kind_is_refused(config):
     with pytest.raises(ValueError, match=r"^config must be a dict, such as config.json holds, got"):
-        setup.build(config)
+        build.build(config)
 
 
 def test_configs_of_earlier_versions_are_still_taken():
     config = smoke("vae_digits", "")
     for path in ("learner", "start_from", "mesh", "data.leave_out", "data.num_workers", "train.keep"):
         config = changed(config, {path: DELETED})
-    assert setup.build(json.loads(json.dumps(config))).model.latent
-    assert setup.build(changed(config, {"data.max_value": 0})).model.latent
+    assert build.build(json.loads(json.dumps(config))).model.latent
+    assert build.build(changed(config, {"data.max_value": 0})).model.latent
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_an_argument_that_a_config_does_not_know_is_refused(name):
-    get_config = importlib.import_module(f"experiments.configs.{name}").get_config
+    get_config = importlib.import_module(f"vae_jax.configs.{name}").get_config
     for arg in ("foo", "smok", "foo,smoke", "smoke,smok", "Smoke"):
         with pytest.raises(ValueError, match=r"unknown value .*allowed: .*smoke") as error:
             get_config(arg)
@@ -617,12 +617,12 @@ def test_a_schedule_of_the_objective_out_of_range_is_refused(schedule, words, re
         (
             "hvae_mnist",
             {"model.levels.z2.encoder": {"name": "conv_encoder"}, "model.inference": "bottom_up"},
-            "config.model.encoder.channels: a network of convolutions is for images",
+            "config.model.encoder.channels: a convolutional network requires images",
         ),
         (
             "hvae_mnist",
             {"model.levels.z2.decoder": {"name": "resnet_decoder"}},
-            "config.model.levels.z2.decoder.name: a network of convolutions is for images",
+            "config.model.levels.z2.decoder.name: a convolutional network requires images",
         ),
         (
             "vae_digits",
@@ -738,7 +738,7 @@ def test_what_does_not_fit_together_is_refused(name, changes, words, refused):
 
 
 @pytest.mark.parametrize(
-    ("build", "words"),
+    ("make", "words"),
     [
         (lambda: networks.conv_encoder(((2,),), channels=(0,)), "channels: each entry must be at least 1"),
         (lambda: networks.resnet_encoder(((2,),), num_blocks=-1), "num_blocks must be at least 0"),
@@ -751,9 +751,9 @@ def test_what_does_not_fit_together_is_refused(name, changes, words, refused):
         (lambda: networks.mlp(((2,),), zero_output="yes"), "zero_output must be True or False"),
     ],
 )
-def test_a_network_refuses_its_options_when_it_is_made(build, words):
+def test_a_network_refuses_its_options_when_it_is_made(make, words):
     with pytest.raises(spec.BadOption, match=f"^{words}"):
-        build()
+        make()
 
 
 # ------------------------------------------------------------------------------------------------------------ fuzzing
@@ -772,7 +772,7 @@ def numeric_paths():
     kinds = ("KINDS", "NETWORKS", "OBJECTIVES", "POSTERIORS", "LIKELIHOODS")
     found = {}
     for name in CONFIGS:
-        module = importlib.import_module(f"experiments.configs.{name}")
+        module = importlib.import_module(f"vae_jax.configs.{name}")
         args = ["", *(arg for kind in kinds for arg in getattr(module, kind, ()))]
         for arg in args:
             for path in walk(smoke(f"{name}:{arg}", "")):
@@ -798,7 +798,7 @@ def test_every_numeric_key_is_fuzzed():
 def outcome(config, path, step=False):
     """None where the config can be trained, else the one line of the error, which names the key."""
     try:
-        experiment = setup.build(config)
+        experiment = build.build(config)
     except (ValueError, FileNotFoundError) as error:
         message = str(error)
         assert message and "\n" not in message and len(message) < 1000, message

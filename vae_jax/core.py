@@ -1,51 +1,17 @@
 """The contracts that every family, objective, learner and evaluation share.
 
 Everything is written for ONE example; `jax.vmap` adds the batch, the importance samples and the seeds of a sweep.
-A batch is a dict `{"x": [B, *event]}` with `"context": [B, ...]` where the model is conditional.
+A batch is a dict `{"x": [B, *event]}`, with `"context": [B, ...]` where the model is conditional. All numbers are nats.
 """
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+from jax import Array
 
+from vae_jax.spec import INT_MAX
 from vae_jax.support import Support
-
-RUNNING = "running"  # the key in params of statistics that follow the data: no optimiser moves what lies under it
-
-
-class Latent(NamedTuple):
-    """A latent-variable model: three conditional distributions, one example each."""
-
-    prior: Callable  # (params, context=None)     -> p(z); None for an auto-encoder, which has none
-    posterior: Callable  # (params, x, context=None)  -> q(z|x)
-    likelihood: Callable  # (params, z, context=None)  -> p(x|z)
-
-
-class Model(NamedTuple):
-    """A family's functions. What the mathematics does not give stays None; evaluation asks for the field."""
-
-    init: Callable  # (key, batch)               -> params
-    loss: Callable  # (params, key, batch, step) -> nats [B], terms {name: [B]}; what training minimises
-    sample: Callable  # (params, key, context=None) -> x; None where there is no p(x) to draw from
-    log_prob: Callable | None = None  # (params, x, context=None)      -> log p(x), exact
-    bound: Callable | None = None  # (params, key, x, context=None) -> an unbiased lower bound of log p(x)
-    latent: Latent | None = None
-    density: Callable | None = None  # (params, context=None) -> p(x), a distribution, whose density log_prob is
-    statistics: Callable | None = None  # (params, batch) -> sums over the batch, log p(x) [B]: the E step of EM
-    maximize: Callable | None = None  # (params, sums) -> params: the M step, the maximum given the sums over all data
-    fit: Callable | None = None  # (x [N, *event]) -> params, one function of all data, on the host (`whole_data`)
-    one_pass: bool = False  # whether the sums ask for no parameters (but as a centre), so that counting is enough
-    coupled: bool = False  # whether the loss of an example depends on the others in its batch
-    thinned: bool = False  # whether the loss is that of networks thinned by dropout, and no bound of this log p(x)
-
-
-class Learner(NamedTuple):
-    """How a model is fitted: gradient descent, EM, counting ... The same loop drives them all."""
-
-    init: Callable  # (key, batch)   -> state
-    step: Callable  # (state, batch) -> state, metrics {name: []}
-    params: Callable  # (state)        -> params to evaluate with (the average, where one is kept)
 
 
 class Event(NamedTuple):
@@ -63,67 +29,138 @@ class Context(NamedTuple):
     embed: Callable  # context -> what networks see, a vector or an image
 
 
+class Conditional(NamedTuple):
+    """p(y | given, context): a network and the distribution that its outputs parametrise."""
+
+    init: Callable  # (key, given, context) -> params
+    distribution: Callable  # (params, given, context, dropout_key=None) -> a distribution over y
+    abstract: Any  # the same distribution with shapes in place of arrays
+
+
+class Evidence(NamedTuple):
+    """What one draw z ~ q(z|x) tells about log p(x)."""
+
+    z: Any
+    log_lik: Array  # log p(x|z)
+    log_prior: Array  # log p(z)
+    log_q: Array  # log q(z|x)
+    kl: Array | None  # KL(q(z|x) || p(z)) in closed form, [] or, for a hierarchy, [L]; None if there is none
+
+
+class Latent(NamedTuple):
+    """A latent-variable model: three conditional distributions."""
+
+    prior: Callable | None  # (params, context) -> p(z); None for an auto-encoder, which has none
+    posterior: Callable  # (params, x, context) -> q(z|x)
+    likelihood: Callable  # (params, z, context) -> p(x|z)
+    evidence: Callable | None = None  # (params, key, x, context) -> Evidence, where one pass is cheaper than three
+
+
+class Sums(NamedTuple):
+    """The two steps of a family that is fitted by sums over the data: EM, counting."""
+
+    expect: Callable  # (params, batch) -> sums over the batch, log p(x) [B]
+    maximize: Callable  # (params, sums) -> params, the maximum given the sums over all data
+    one_pass: bool = False  # True if `expect` depends on params only through a centre: counting is enough
+
+
+class Aux(NamedTuple):
+    """What a loss returns beside its value."""
+
+    terms: dict  # {name: nats [B]}
+    state: Any = None  # the next params["state"]: running means, a codebook; None if there is none
+
+
+class Model(NamedTuple):
+    """A family's functions. A field that the mathematics does not give is None; evaluation asks for the field."""
+
+    init: Callable  # (key, batch) -> params
+    loss: Callable  # (params, key, batch, step) -> nats [B], Aux; training minimises the mean
+    judge: Callable  # (params, key, x, context) -> {name: nats} of one example, for validation
+    sample: Callable | None = None  # (params, key, context) -> x
+    density: Callable | None = None  # (params, context) -> p(x), exact
+    latent: Latent | None = None
+    bound: Callable | None = None  # (params, key, x, context) -> an unbiased estimate of a lower bound of log p(x)
+    sums: Sums | None = None
+    fit: Callable | None = None  # (x [N, ...]) -> params, one function of all data, on the host
+    log_prob: Callable | None = None  # (params, x, context) -> log p(x), exact: that of `density`, in less memory
+
+
+class Learner(NamedTuple):
+    """How a model is fitted: gradient descent, EM, counting ... The same loop drives them all."""
+
+    init: Callable  # (key, batch) -> state
+    step: Callable  # (state, batch) -> state, metrics {name: []}
+    params: Callable  # (state) -> the parameters to evaluate with, such as a running average
+
+
 def tractable(init, density, **fields) -> Model:
-    """A model whose p(x) is a distribution, `density(params, context)`: its likelihood is what training maximises."""
+    """Return a model whose p(x) is the distribution `density(params, context)`. Training maximises its likelihood."""
 
     def log_prob(params, x, context=None):
         return density(params, context).log_prob(x)
 
     def loss(params, key, batch, step):
         value = jax.vmap(log_prob, (None, 0, 0))(params, batch["x"], batch.get("context"))
-        return -value, {"bound": value}
+        return -value, Aux({"bound": value})
+
+    def judge(params, key, x, context=None):
+        return {"bound": log_prob(params, x, context)}
 
     def sample(params, key, context=None):
         return density(params, context).sample(key)
 
-    return Model(init, loss, sample, log_prob=log_prob, density=density, **fields)
+    return Model(init, loss, judge, sample=sample, density=density, log_prob=log_prob, **fields)
 
 
-def with_code_density(model, density) -> Model:
-    """`model` with `density`, a distribution fitted to its codes, for p(z): p(x) = ∫ p(x|z) p(z) dz can be drawn from.
+def by_loss(loss) -> Callable:
+    """Return the `judge` that reports the terms of `loss` for a batch of one example.
 
-    Ex-post density estimation, arXiv:1903.12436 sec. 4: what makes a generative model of an auto-encoder, and may mend
-    the samples of one that has a p(z). Raises `ValueError` where the model has no codes.
+    A loss without a term `bound` is reported itself, as `loss`. Schedules are read at their end.
     """
-    if model.latent is None:
-        raise ValueError("a density of codes wants a latent-variable model; this one has no `latent`")
-    latent = model.latent._replace(prior=lambda params, context=None: density)
 
-    def sample(params, key, context=None):
-        key_z, key_x = jax.random.split(key)
-        return latent.likelihood(params, density.sample(key_z), context).sample(key_x)
+    def judge(params, key, x, context=None):
+        batch = {"x": x, **({} if context is None else {"context": context})}
+        value, aux = loss(params, key, jax.tree.map(lambda a: a[None], batch), INT_MAX)
+        terms = aux.terms if "bound" in aux.terms else {"loss": value, **aux.terms}
+        return jax.tree.map(lambda a: a[0], terms)
 
-    return model._replace(sample=sample, latent=latent, bound=None)
+    return judge
 
 
 def per_example(function: Callable) -> Callable:
-    """Lift `function(params, key, x, context)`, written for one example, to `(params, key, batch)`, one key each."""
+    """Lift `function(params, key, x, context, *more)`, written for one example, to `(params, key, batch, *more)`.
 
-    def batched(params, key, batch):
+    Every example has a key of its own. `more` are arrays that lead with the example.
+    """
+
+    def batched(params, key, batch, *more):
         keys = jax.random.split(key, batch["x"].shape[0])
-        return jax.vmap(function, in_axes=(None, 0, 0, 0))(params, keys, batch["x"], batch.get("context"))
+        axes = (None, 0, 0, 0, *(0 for _ in more))
+        return jax.vmap(function, in_axes=axes)(params, keys, batch["x"], batch.get("context"), *more)
 
     return batched
 
 
-def one_hot(context, num_classes):
-    """A class label as the vector that networks see; None where the model is conditional on nothing.
+def first_example(batch):
+    """Return x and the context of the first example of a batch; the context is None if there is none."""
+    return jax.tree.map(lambda a: a[0], (batch["x"], batch.get("context")))
 
-    Raises `ValueError` where a conditional model meets no context.
+
+def embedded(spec: Context | None, context):
+    """Return what networks see of `context`, or None for a model without one.
+
+    Raises `ValueError` if a conditional model is given no context, or an unconditional model is given one.
     """
-    if num_classes == 0:
+    if spec is None:
+        if context is not None:
+            raise ValueError("this model takes no context, and one was given; leave it out")
         return None
     if context is None:
-        raise ValueError(f"this model is conditional on {num_classes} classes: a context is needed")
-    return jax.nn.one_hot(context, num_classes)
-
-
-def unconditional(family, num_classes):
-    """Raise `ValueError` where a family that knows no classes is given some."""
-    if num_classes:
-        raise ValueError(f"config.data.context: family {family!r} knows no classes, set it to False")
+        raise ValueError(f"this model is conditional on a context of shape {spec.shape}: a context is needed")
+    return spec.embed(context)
 
 
 def learned(**parts) -> dict[str, Any]:
-    """Parameters by part, of the parts that have any: not those that are None."""
-    return {name: own for name, own in parts.items() if own is not None}
+    """Return the parts of the parameters that have any: those that are not None."""
+    return {name: part for name, part in parts.items() if part is not None}

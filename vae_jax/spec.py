@@ -198,8 +198,7 @@ def check_options(function: Callable, options: dict[str, Any], *, num_args=0, gi
         raise BadOption(f" must be a dict of options, got {shown(options)}")
     parameters = list(inspect.signature(function).parameters.values())[num_args:]
     named = [p for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    linen = ("parent", "name") if "parent" in {p.name for p in named} else ()  # a linen module's own fields
-    allowed = {p.name for p in named}.difference(given, linen)
+    allowed = {p.name for p in named}.difference(given)
     any_key = any(p.kind is p.VAR_KEYWORD for p in parameters)
     for key in options:
         if not isinstance(key, str) or not (any_key or key in allowed):

@@ -1,12 +1,12 @@
-"""Break runs in the ways they break in practice, and measure what they survive.
+"""Break runs in the ways in which they break in practice, and measure what they survive.
 
     python -m experiments.benchmarks.faults [--kills=20]
         [--only=kill,stop,streams,lock,sweep,disk,damage,hostile,processes]
 
-Every fault is put to `experiments.train` (or sweep) in processes of its own, and the same command is run again: it must
-go on from the last whole checkpoint and end with the numbers of a run that nothing has disturbed. Prints a Markdown
-table; exit code 1 where a requirement is broken. Filling a disk needs root (a small tmpfs). About a quarter of an hour
-on two idle cores.
+Every fault happens to `experiments.train` (or sweep) in processes of its own, and the same command is run again. It
+must continue from the last whole checkpoint and end with the numbers of an undisturbed run. Prints a Markdown table;
+the exit code is 1 if a requirement is broken. Filling a disk needs root (a small tmpfs). About a quarter of an hour on
+two idle cores.
 """
 
 import json
@@ -78,7 +78,7 @@ def _range(values, form):
 
 
 class Launched:
-    """One process of a run on `workdir`, its words kept in a file beside it."""
+    """One process of a run in `workdir`, and a file with its output."""
 
     def __init__(
         self, workdir, *arguments, module="experiments.train", devices=1, code=None, cache=True, stderr=None, before=()
@@ -102,7 +102,7 @@ class Launched:
         return Path(self._log.name).read_text().replace("\r", "\n")
 
     def until(self, condition) -> bool:
-        """Wait for `condition()`; False where the process ends before."""
+        """Wait for `condition()`; return False if the process ends before."""
         while not condition():
             if self.process.poll() is not None:
                 return False
@@ -113,7 +113,7 @@ class Launched:
         return self.process.poll() is None
 
     def hit(self, number):
-        """Send a signal, wait for the end. Returns the exit code and the seconds until then."""
+        """Send a signal and wait for the end. Return the exit code and the seconds until then."""
         self.process.send_signal(number)
         return self.end()
 
@@ -128,13 +128,13 @@ class Launched:
 
     @property
     def resumed(self):
-        """The step it has gone on from; None where it began anew or did not come so far."""
-        found = re.search(r"resumed from the checkpoint of step (\d+)", self.words())
-        return int(found[1]) if found else None
+        """The step from which it has continued; None if it began at 0 or has not come so far."""
+        match = re.search(r"resumed from the checkpoint of step (\d+)", self.words())
+        return int(match[1]) if match else None
 
     @property
     def writing(self) -> bool:
-        """Whether it is writing a checkpoint at this moment."""
+        """True while it writes a checkpoint."""
         try:
             return any(
                 p.stat().st_ctime > self.started for p in self.workdir.glob("checkpoints/*orbax-checkpoint-tmp*")
@@ -144,7 +144,7 @@ class Launched:
 
     @property
     def message(self) -> str:
-        """What a user reads last: one line, or how many there are."""
+        """The line that a user reads last."""
         lines = [line for line in self.words().splitlines() if line.strip() and not re.search(r"\d+%\|", line)]
         said = [line for line in lines if line.startswith(("error:", "SIG"))]
         said = said[-1] if said else (lines[-1] if lines else "")
@@ -168,13 +168,13 @@ def last_logged(workdir):
 
 
 def curve(workdir):
-    """metrics.jsonl without the timings."""
+    """Return the lines of metrics.jsonl without the timings."""
     lines = writers.read_metrics(Path(workdir) / "metrics.jsonl")
     return [{name: value for name, value in line.items() if name != "train/steps_per_s"} for line in lines]
 
 
 def difference(workdir, other):
-    """The largest relative difference of a loss between two curves; infinite where other steps were logged."""
+    """Return the largest relative difference of a loss between two curves; infinite if their steps differ."""
     a, b = curve(workdir), curve(other)
     if [line["step"] for line in a] != [line["step"] for line in b]:
         return np.inf
@@ -186,7 +186,7 @@ def files(workdir):
 
 
 def finish(workdir, whole, job=JOB, **options):
-    """Run to the end. Returns the process, "yes" where the curve is that of `whole`, and what is broken."""
+    """Run to the end. Return the process, "yes" if the curve is that of `whole`, and a text of what is broken."""
     run = Launched(workdir, *job, **options)
     code, _ = run.end()
     same = code == 0 and curve(workdir) == curve(whole)
@@ -194,7 +194,7 @@ def finish(workdir, whole, job=JOB, **options):
 
 
 def kill(root, whole, rng):
-    """kill -9 at random moments, each followed by the same command again."""
+    """Use kill -9 at random moments, and the same command again after each."""
     moments = {"start-up": [], "training": [], "a checkpoint's writing": []}
     broken, workdir, expected, torn = [], root / "kill0", 0, 0
     began = time.time()
@@ -240,7 +240,7 @@ def kill(root, whole, rng):
 
 
 def stop(root, whole, rng):
-    """Each signal that stops a run, at every stage; one run goes through all stages."""
+    """Send each signal that stops a run, at every stage; one run goes through all stages."""
     for number, expected in signals.EXIT_CODES.items():
         workdir, rows = root / number.name, []
         stages = {
@@ -266,7 +266,7 @@ def stop(root, whole, rng):
 
 
 def streams(root, whole, rng):
-    """Standard error that cannot be written to: a closed pipe, as by `2>&1 | head`, and a full disk."""
+    """Make standard error fail: a closed pipe, as by `2>&1 | head`, and a full disk."""
     del rng
     reader, writer = os.pipe()
     full = os.open("/dev/full", os.O_WRONLY)
@@ -278,11 +278,11 @@ def streams(root, whole, rng):
         code, seconds = run.end()
         same = code == 0 and curve(run.workdir) == curve(whole)
         broken = "" if same else f"exit code {code}"
-        yield Row(fault, [code], [seconds], [0], "yes" if same else "NO", "goes on to its end, in silence", broken)
+        yield Row(fault, [code], [seconds], [0], "yes" if same else "NO", "continues to its end, in silence", broken)
 
 
 def lock(root, whole, rng):
-    """A second run in the workdir of one that trains, and evaluations of it."""
+    """Start a second run in the workdir of one that trains, and evaluations of it."""
     del rng
     workdir = root / "locked"
     first = Launched(workdir, *JOB, "--config.train.num_steps=20000")
@@ -290,8 +290,8 @@ def lock(root, whole, rng):
     began = time.time()
     second = Launched(workdir, *JOB, "--config.train.num_steps=20000")
     code, _ = second.end()
-    told = f"in use by process {first.process.pid} " in second.words()
-    broken = "" if code == 1 and told else f"exit code {code}"
+    named = f"in use by process {first.process.pid} " in second.words()
+    broken = "" if code == 1 and named else f"exit code {code}"
     yield Row("a second run in the same workdir", [code], [time.time() - began], [], "", second.message, broken)
     codes = []
     while first.process.poll() is None and len(codes) < 10:
@@ -362,7 +362,7 @@ def disk(root, whole, rng):
 
 
 def damage(root, whole, rng):
-    """Spoil what is on disk: the newest checkpoint, then all."""
+    """Damage files: the newest checkpoint, then all."""
     run = Launched(root / "stopped", *JOB)
     run.until(lambda: len(saved(root / "stopped")) >= 2)
     run.hit(signal.SIGKILL)
@@ -413,7 +413,7 @@ def damage(root, whole, rng):
 
 
 def _unreadable(root, whole):
-    """The newest checkpoint may not be read for the moment; then it may. The run must not touch it."""
+    """Make the newest checkpoint unreadable for a moment. The run must not touch it."""
     fault, workdir = "newest checkpoint unreadable for the moment", root / "unreadable"
     if not (shutil.which("setpriv") and os.getuid() == 0):
         return Row(fault, [], [], [], "", "skipped: needs root and setpriv")
@@ -433,7 +433,7 @@ def _unreadable(root, whole):
 
 
 def hostile(root, whole, rng):
-    """A prepared data folder that names a class of its own module, which lies where Python would find it."""
+    """Prepare a data folder that names a class of a module which Python could import."""
     del whole, rng
     data, fault = root / "data" / "tiny" / "1.0.0", "a data folder that names code"
     data.mkdir(parents=True)
@@ -452,7 +452,7 @@ def hostile(root, whole, rng):
 
 
 def processes(root, whole, rng):
-    """Two processes of four devices each; what one of them suffers, and what the other says."""
+    """Break one of two processes of four devices each, and read the last words of the other."""
     del whole, rng
     one = root / "one-process"
     code, _ = Launched(one, *SHORT_JOB, devices=8).end()
@@ -465,7 +465,7 @@ def processes(root, whole, rng):
         return [Launched(where, *SHORT_JOB, f"{address}{i}", devices=4, code=code if i else None) for i in range(2)]
 
     def row(fault, struck, other, expected, lost=None, seconds=None):
-        """The struck process has ended; wait for the other."""
+        """Wait for the other process after one has ended."""
         code, after = other.end()
         lost = last_logged(workdir) - last_saved(workdir) if lost is None else lost
         broken = "" if code in expected else f"the other ended with {code}; "

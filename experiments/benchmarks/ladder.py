@@ -1,10 +1,10 @@
-"""How far a trained model's bounds are from log p(x): ELBO ≤ IW-5 ≤ IW-50 ≤ IW-500 ≤ AIS ≤ log p(x) ≤ BDMC.
+"""The gaps of a trained model's bounds to log p(x): ELBO ≤ IW-5 ≤ IW-50 ≤ IW-500 ≤ AIS ≤ log p(x) ≤ BDMC.
 
     python -m experiments.benchmarks.ladder --workdir=DIR [--num_images=1000] [--num_temperatures=1000] [--num_chains=4]
 
-On test images, where nothing bounds from above, and on as many that the model itself has drawn, where bidirectional
-Monte Carlo does. Every rung is the mean over the images, ± its standard error, and the step to it from the rung before,
-± the standard error of the paired difference. Writes ladder.json into the workdir.
+The bounds are measured on test images, where there is none from above, and on as many draws of the model, where
+bidirectional Monte Carlo is one. Every rung is the mean over the images ± its standard error, and the step from the
+rung before ± the standard error of the paired difference. Writes ladder.json into the workdir.
 """
 
 import time
@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
+from vae_jax import files
 from vae_jax.evaluation import annealed, likelihood
-from vae_jax.runs import build as setup
-from vae_jax.runs import launching, workdir
+from vae_jax.runs import build, launching
 from vae_jax.spec import numbers
 
 WORKDIR = flags.DEFINE_string("workdir", None, "A folder that experiments.train has written.", required=True)
@@ -35,8 +35,8 @@ def main(argv):
     del argv
     numbers(step_size=STEP_SIZE.value, above=0)
     folder = Path(WORKDIR.value).expanduser()
-    experiment = setup.build_trained(folder)
-    params = setup.restore(folder, experiment, mesh=experiment.mesh).params
+    experiment = build.build_trained(folder)
+    params = build.restore(folder, experiment, mesh=experiment.mesh).params
     test = jax.tree.map(lambda a: a[: NUM_IMAGES.value], experiment.split("test"))
     key_test, key_drawn = jax.random.split(jax.random.fold_in(experiment.key, 3))
     path = {
@@ -60,20 +60,21 @@ def main(argv):
     rungs |= {"AIS": both["lower"], "BDMC, upper": both["upper"]}
     results["simulated"] = _report(f"{len(test['x'])} images drawn from the model", rungs)
     results |= {"path": path, "seconds": time.perf_counter() - began}
-    workdir.write_json(folder / "ladder.json", results)
+    files.write_json(folder / "ladder.json", results)
     print(f"\n{path}, {results['seconds']:.0f} s; numbers in {folder / 'ladder.json'}")
 
 
 def _importance(model, params, key, data):
-    """{"ELBO": [N], "IW-5": [N], ...}, each with draws of its own."""
+    """Return {"ELBO": [N], "IW-5": [N], ...}, each with draws of its own."""
     estimates = {
         k: likelihood.log_likelihood(model, params, jax.random.fold_in(key, k), data, num_samples=k) for k in COUNTS
     }
-    return {"ELBO": estimates[max(COUNTS)]["elbo"], **{f"IW-{k}": own["log_prob"] for k, own in estimates.items()}}
+    bounds = {f"IW-{k}": estimate["log_prob"] for k, estimate in estimates.items()}
+    return {"ELBO": estimates[max(COUNTS)]["elbo"], **bounds}
 
 
 def _report(title, rungs) -> dict:
-    """Prints the rungs, nats, and returns {name: [mean, s.e., step from the rung before, its s.e.]}."""
+    """Print the rungs in nats, and return {name: [mean, s.e., step from the rung before, its s.e.]}."""
     print(f"\n{title}, nats\n{'':14}{'log p(x)':>20}{'from the rung before':>26}")
     results, before = {}, None
     for name, values in rungs.items():

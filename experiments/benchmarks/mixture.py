@@ -2,9 +2,9 @@
 
     python -m experiments.benchmarks.mixture [--components=bernoulli|diagonal] [--num=500] [--examples=N] [--dim=D]
 
-Everybody takes a turn in a process of its own: one pass that compiles, then `--passes` that are timed. NumPy takes the
-same batches in float32; scikit-learn's GaussianMixture (`diagonal` alone) takes all data at once. Memory is the
-process's peak over what it held with the data read: of ours 157 MB are the data as JAX keeps them, the rest mostly its
+Each has a process of its own: one pass that compiles, then `--passes` that are timed. NumPy computes the same batches
+in float32; scikit-learn's GaussianMixture (only `diagonal`) uses all data at once. Memory is the peak of the process
+beyond its size after the data were read. Of ours, 157 MB are the data as JAX stores them, and most of the rest is JAX's
 runtime and compiler; batches need a few MB.
 
 Measured on one core of a busy machine, seconds of CPU a pass: 500 Bernoullis ours 0.91, NumPy 0.93; 100 diagonal

@@ -43,7 +43,7 @@ WINDOWS = 10
 
 
 class Stopwatch:
-    """Called with the number of steps that have finished since the last call; true when it is time to stop."""
+    """A function of the number of steps since the last call, which returns True when it is time to stop."""
 
     def __init__(self, seconds, max_steps):
         self.seconds, self.max_steps = seconds, max_steps
@@ -64,14 +64,14 @@ class Stopwatch:
 
 
 def batches(count):
-    """Endless shuffled epochs of indices [BATCH]; `count` is a multiple of BATCH."""
+    """Yield shuffled epochs of indices [BATCH] without end; `count` is a multiple of BATCH."""
     rng = np.random.default_rng(0)
     while True:
         yield from rng.permutation(count).reshape(-1, BATCH)
 
 
 def train(step, wait, count, watch):
-    """Calls `step(indices)` until the watch says stop, and `wait(its result)` only when looking at the clock."""
+    """Call `step(indices)` until the watch says stop, and `wait(its result)` only before reading the clock."""
     for number, index in enumerate(batches(count)):
         result = step(index)
         if number % EVERY == 0:
@@ -81,7 +81,7 @@ def train(step, wait, count, watch):
 
 
 def torch_networks(job):
-    """Encoder to (mean, log scale) [B, 2D] and decoder to logits [B, 1, 28, 28]."""
+    """Return the encoder to (mean, log scale) [B, 2D] and the decoder to logits [B, 1, 28, 28]."""
     from torch import nn
 
     if job == "mlp":
@@ -197,7 +197,7 @@ def pythae(job, images, held_out, watch):
 
 
 def flax_networks(job):
-    """Encoder to (mean, log scale) [B, 2D], decoder to logits [B, 28, 28, 1], and D."""
+    """Return the encoder to (mean, log scale) [B, 2D], the decoder to logits [B, 28, 28, 1], and D."""
     from flax import linen as nn
 
     def flatten(x):

@@ -1,4 +1,4 @@
-"""Draws of autoregressive families: what is computed is kept, against the whole network for every pixel.
+"""The cost of draws of autoregressive families: with caches, and with the whole network for every pixel.
 
     python -m experiments.benchmarks.sampling [--configs=pixel_cnn_mnist] [--draws=1,16] [--pixels=28] [--rounds=5]
 
@@ -7,15 +7,14 @@
 
 A row is a config whose density has a draw without caches (`uncached` of `distributions.RasterScan`, `Series` and
 `Sentence`), and how many are drawn side by side (vmapped). Parameters are random, compilation is left out. Seconds are
-CPU time of all cores *a draw*, the least of the rounds: waiting for a busy machine is not counted, and what its other
-work costs, only ever more, is mostly shed. `times` is the median over the rounds, in each of which both take their
-turns, of the ratio of the two.
+CPU time of all cores *per draw*, the minimum over the rounds, which excludes waiting and most of the cost of other work
+on the machine. `times` is the median over the rounds of the ratio of the two; both are measured in every round.
 
-Each pixel of an uncached draw is one pass over the network and costs what the others do, so only the last `pixels` of
-them are timed, given those before, and stand for all. Both draws have the same keys: `agree` is the share of these
-pixels in which they do. The arithmetic of a pass for every pixel is H W times that of a draw with caches, and so about
-is `times` where a pixel of all draws together is work enough; of a single draw it is far less, for then a pixel is a
-hundred tiny operations, each of which takes its time to be started.
+Each pixel of an uncached draw is one pass over the network, and all cost the same. Therefore only the last `pixels` of
+them are timed, given the pixels before. Both draws have the same keys: `agree` is the share of these pixels that are
+equal. A pass for every pixel needs H W times the arithmetic of a draw with caches. `times` is about as large if one
+pixel of all draws together is enough work. For a single draw it is far less: then a pixel is a hundred tiny operations,
+and to start them takes most of the time.
 """
 
 import importlib
@@ -29,8 +28,10 @@ import numpy as np
 from absl import app, flags
 
 from vae_jax import models
+from vae_jax.core import Event
 from vae_jax.distributions import RasterScan, Sentence, Series
 from vae_jax.runs.launching import launched, parse_flags
+from vae_jax.support import Levels, Tokens
 
 CONFIGS = flags.DEFINE_list("configs", ["pixel_cnn_mnist"], "Configs; NAME:ARGUMENT.")
 SHAPE = flags.DEFINE_list("shape", ["28", "28", "1"], "Of an event.")
@@ -48,29 +49,38 @@ class Measured(NamedTuple):
 
 
 def densities(config, event_shape, vocabulary_size=0):
-    """(params, params -> the density) of a config, of text where there is a vocabulary, no parameter zero.
+    """Return random params and the function from params to the density of a config.
 
-    Raises `ValueError` where no draw is cached, and for a vocabulary without text or the other way round.
+    Raises `ValueError` if no draw is cached, and for a vocabulary without text or text without a vocabulary.
     """
     name, _, argument = config.partition(":")
-    built = importlib.import_module(f"experiments.configs.{name}").get_config(argument).to_dict()
+    built = importlib.import_module(f"vae_jax.configs.{name}").get_config(argument).to_dict()
     if (built["data"]["transform"] == "tokens") != bool(vocabulary_size):
-        raise ValueError(f"{config}: --vocabulary={vocabulary_size}; of text alone it is the number of words, else 0")
-    given = {"vocabulary_size": vocabulary_size} if vocabulary_size else {}
-    model = models.from_config(built["family"], built["model"], event_shape=event_shape, num_classes=0, **given)
+        raise ValueError(f"{config}: --vocabulary={vocabulary_size}; text needs the number of words, other data 0")
+    support = Tokens(vocabulary_size) if vocabulary_size else Levels(256)
+    model = models.from_config(built["family"], built["model"], event=Event(tuple(event_shape), support))
     x = jnp.zeros((1, *event_shape), jnp.int32 if vocabulary_size else jnp.float32)
     shapes = jax.eval_shape(model.init, jax.random.key(0), {"x": x})
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda a: jnp.asarray(0.1 * rng.normal(size=a.shape), a.dtype), shapes)
     if not isinstance(model.density and model.density(params), (RasterScan, Series, Sentence)):
         raise ValueError(
-            f"{config}: no density of {built['family']!r} has cached draws; take pixel_cnn, wavenet or language_model"
+            f"{config}: no density of {built['family']!r} has cached draws; give pixel_cnn, wavenet or language_model"
         )
     return params, model.density
 
 
 def measure(config, event_shape, draws, pixels, rounds, vocabulary_size=0) -> Measured:
-    """What a draw costs, with and without caches, when so many are drawn together; of sentences all words."""
+    """Measure a draw with and without caches. For sentences, all words are measured.
+
+    Args:
+      config: the name of a config, NAME or NAME:ARGUMENT.
+      event_shape: the shape of an example.
+      draws: how many are drawn together.
+      pixels: how many pixels of an uncached draw are measured.
+      rounds: how often both are measured.
+      vocabulary_size: the number of words of a text; 0 for other data.
+    """
     params, density = densities(config, event_shape, vocabulary_size)
     keys = jax.random.split(jax.random.key(2), draws)
     num_pixels = event_shape[0] if vocabulary_size else density(params).uncached().event_shape[0]

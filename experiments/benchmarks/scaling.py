@@ -1,10 +1,11 @@
-"""Which axis to grow first: images a second, and the fraction of this machine's matrix products, against batch, width
-and number of members, from the 784-500-20-500-784 job outwards.
+"""Speed against batch, width and number of members, from the 784-500-20-500-784 job outwards.
+
+Speed is images per second, and the fraction of this machine's matrix products.
 
     python -m experiments.benchmarks.scaling [--batch=32,128,512] [--width=250,500,2000] [--members=1,2,4] [--seconds=3]
 
-One axis is grown at a time, the others stay at batch 128, width 500, one member. `steps to look at the same images`
-falls with the batch, and so does progress a step: an image a second is not a nat a second.
+One axis grows at a time; the others stay at batch 128, width 500, one member. A larger batch needs fewer steps for the
+same images, but also learns less from each image: more images per second are not more nats per second.
 """
 
 import time
@@ -13,9 +14,10 @@ import jax
 import jax.numpy as jnp
 from absl import app, flags
 
-from experiments.configs import vae_digits
 from vae_jax import models
+from vae_jax.configs import vae_digits
 from vae_jax.data import pipeline, sources, transforms
+from vae_jax.data.values import event_of
 from vae_jax.runs.launching import launched, parse_flags
 from vae_jax.training import cost, gradient, loop, sharding, sweep
 
@@ -28,11 +30,11 @@ CHUNK = 20
 
 
 def measure(dataset, batch_size, width, members):
-    """(images/s of all members, FLOP/s, state in bytes) of one setting."""
+    """Return (images/s of all members, FLOP/s, state in bytes) of one setting."""
     config = vae_digits.get_config().model
     config.latent_dim, config.encoder.hidden, config.decoder.hidden = 20, (width,), (width,)
     config.compute_dtype = DTYPE.value
-    model = models.from_config("vae", config.to_dict(), event_shape=dataset.train.x.shape[1:], num_classes=0)
+    model = models.from_config("vae", config.to_dict(), event=event_of(dataset, "binarize"))
     one = gradient.gradient(model, gradient.optimizer(name="adam", learning_rate=1e-4))
 
     def stream_of(seed):

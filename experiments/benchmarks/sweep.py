@@ -1,4 +1,4 @@
-"""Many seeds in one program against one run after another: seconds a member, compilation included.
+"""Many seeds in one program against one run after another: seconds per member, with compilation.
 
     python -m experiments.benchmarks.sweep [--job=small|mlp] [--members=1,2,4,8,16] [--steps=N] [--rounds=3]
 
@@ -29,17 +29,18 @@ WORKER = flags.DEFINE_string("worker", None, "Internal: MEMBERS,DEVICES to measu
 
 
 def work(job, members, devices, steps):
-    """Seconds to compile and to run."""
-    from experiments.configs import vae_digits
+    """Return the seconds to compile and to run."""
     from vae_jax import models
+    from vae_jax.configs import vae_digits
     from vae_jax.data import pipeline, sources, transforms
+    from vae_jax.data.values import event_of
     from vae_jax.training import gradient, loop, sharding, sweep
 
     dataset = sources.load("digits" if job == "small" else "fashion_mnist", None)
     config = vae_digits.get_config().model
     config.latent_dim, config.encoder.hidden = (8, (64,)) if job == "small" else (20, (500,))
     config.decoder.hidden = config.encoder.hidden
-    model = models.from_config("vae", config.to_dict(), event_shape=dataset.train.x.shape[1:], num_classes=0)
+    model = models.from_config("vae", config.to_dict(), event=event_of(dataset, "binarize"))
     learner = gradient.gradient(model, gradient.optimizer(name="adam", learning_rate=1e-3))
 
     def stream_of(seed):

@@ -1,4 +1,4 @@
-"""Images a second of one training job, as a fraction of what this machine's matrix products allow.
+"""Images per second of one training job, also as a fraction of the machine's matrix products.
 
     python -m experiments.benchmarks.training [--job=mlp|conv|evaluate] [--data=NAME] [--path=DIR]
     python -m experiments.benchmarks.training --peers=torch,flax --peer_python=PYTHON   (see benchmarks/peers.py)
@@ -46,6 +46,8 @@ NETWORKS = {
 
 def model_of(job):
     from vae_jax import models
+    from vae_jax.core import Event
+    from vae_jax.support import Binary
 
     latent_dim, encoder, decoder = NETWORKS[job]
     config = {
@@ -56,11 +58,11 @@ def model_of(job):
         "likelihood": {"name": "bernoulli"},
         "objective": {"name": "elbo"},
     }
-    return models.from_config("vae", config, event_shape=(28, 28, 1), num_classes=0)
+    return models.from_config("vae", config, event=Event((28, 28, 1), Binary()))
 
 
 def train(job, images):
-    """Our side of the training jobs: the loop's own compiled chunk, looked at as often as a peer is."""
+    """Run our side of the training jobs: the loop's compiled chunk, timed as often as a peer."""
     import jax
 
     from vae_jax.data import pipeline, transforms, values
@@ -94,7 +96,7 @@ def train(job, images):
 
 
 def inputs(file, chunk=100):
-    """Images/s of reading and of training, everybody in turn; and how much of training was waiting for a feed."""
+    """Print images/s of reading and of training, in turn, and the share of training that waits for data."""
     import jax
 
     from vae_jax.data import pipeline, transforms, values
@@ -146,7 +148,7 @@ def inputs(file, chunk=100):
 
 
 def evaluate(images, num_images=200, num_samples=5000):
-    """Our side of the evaluation job, against the matrix products it implies."""
+    """Run our side of the evaluation job, and compare it with the matrix products that it needs."""
     import jax
 
     from vae_jax.evaluation import likelihood
@@ -166,7 +168,7 @@ def evaluate(images, num_images=200, num_samples=5000):
 
 
 def decoder_products(num_samples, chunk=1250):
-    """Seconds that the decoder's three matrix products, nothing else, take for `num_samples` codes."""
+    """Return the seconds of the decoder's three matrix products for `num_samples` codes."""
     import jax.numpy as jnp
 
     from vae_jax.training.cost import seconds_of
@@ -177,7 +179,7 @@ def decoder_products(num_samples, chunk=1250):
 
 
 def work(job, file):
-    """One run in this process: a JSON line."""
+    """Run one job in this process and print a JSON line."""
     from vae_jax.training.cost import matmul_rate
 
     images = np.load(file)
@@ -192,7 +194,7 @@ def work(job, file):
 
 
 def in_turn(job, file):
-    """Everybody, `--rounds` times over: {name: [report, ...]}."""
+    """Run all in turn, `--rounds` times, and return {name: [report, ...]}."""
     limits = [f"--seconds={SECONDS.value}", f"--max_steps={MAX_STEPS.value}"]
     commands = {
         "vae_jax": [
@@ -204,7 +206,7 @@ def in_turn(job, file):
             *limits,
         ]
     }
-    script = str(Path(__file__).with_name("benchmark_peers.py"))
+    script = str(Path(__file__).with_name("peers.py"))
     for peer in PEERS.value:
         options = [f"--peer={peer}", f"--job={job}", f"--data={file}"]
         peer_limits = [limit.replace("max_steps", "max-steps") for limit in limits]

@@ -23,7 +23,7 @@ scale. The probes differ by no more than their noise, but for the contractive on
 
 from ml_collections import ConfigDict
 
-from experiments.configs import vae_digits
+from vae_jax.configs import vae_digits
 
 KINDS = {
     "bottleneck": {},
@@ -58,7 +58,7 @@ def of_kind(config: ConfigDict, arg: str) -> ConfigDict:
             "code": {"name": "linear"},  # a function of vae_jax.distributions.deterministic
             "corruption": {"name": "none"},  # a function of vae_jax.objectives.corruptions
             "penalties": {},  # functions of vae_jax.objectives.penalties, each with its weight
-            "tied": False,  # whether the decoder's kernels are the encoder's transposed
+            "tied": False,  # True: the decoder's kernels are those of the encoder, transposed
             **KINDS[kind],
         }
     )

@@ -24,7 +24,7 @@ better than from the VAE's, by 0.030, from neighbours no better, and noise has n
 
 from ml_collections import ConfigDict
 
-from experiments.configs import autoencoder_digits, vae_digits, vae_mnist
+from vae_jax.configs import autoencoder_digits, vae_digits, vae_mnist
 
 
 def get_config(arg: str = "") -> ConfigDict:

@@ -9,7 +9,7 @@ bits/dim. MADE with 128 hidden units (relu) has -23.09 ± 0.21 after 34 s, witho
 
 from ml_collections import ConfigDict
 
-from experiments.configs import vae_digits
+from vae_jax.configs import vae_digits
 
 
 def get_config(arg: str = "") -> ConfigDict:

@@ -13,7 +13,7 @@ steps in 5 minutes of CPU time: 500 units are not one for each pixel, where NADE
 
 from ml_collections import ConfigDict
 
-from experiments.configs import belief_network_digits, vae_digits, vae_mnist
+from vae_jax.configs import belief_network_digits, vae_digits, vae_mnist
 
 NETWORKS = {  # and how many steps of 128 images, at which rate
     "nade": ({"name": "nade", "num_hidden": 500, "activation": "sigmoid"}, 3_000, 1e-2),

@@ -10,7 +10,7 @@ Result (seed 0): exact test log p(x) -23.17 ± 0.22 nats on 300 images; 60 passe
 
 from ml_collections import ConfigDict
 
-from experiments.configs import vae_digits
+from vae_jax.configs import vae_digits
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -24,9 +24,9 @@ def get_config(arg: str = "") -> ConfigDict:
             "revive_below": 0.5,  # a component with fewer examples becomes a copy of the heaviest; 0: never
         }
     )
-    config.data.batch_size = 399  # a third of the training images: what EM wants is every one of them in a pass
+    config.data.batch_size = 399  # a third of the training images: EM needs every image in a pass
     config.learner = ConfigDict({"name": "em"})
-    del config.optimizer, config.start_from  # EM has no steps of a gradient
+    del config.optimizer, config.start_from  # EM has neither
     train_for(config, passes=60, batches=3)
     return smoke(config) if vae_digits.is_smoke(arg) else config
 

@@ -10,7 +10,7 @@ Result (seed 0, two busy CPU cores): exact test log p(x) -126.98 ± 0.40 nats; 2
 
 from ml_collections import ConfigDict
 
-from experiments.configs import bernoulli_mixture_digits, vae_digits
+from vae_jax.configs import bernoulli_mixture_digits, vae_digits
 
 
 def get_config(arg: str = "") -> ConfigDict:

@@ -16,7 +16,7 @@ too large, and compares at equal numbers of examples alone.
 
 from ml_collections import ConfigDict
 
-from experiments.configs import vae_digits
+from vae_jax.configs import vae_digits
 
 
 def get_config(arg: str = "") -> ConfigDict:

@@ -26,7 +26,7 @@ A step of K = 50 costs 13 of K = 1, and 18 epochs are too few for it; at equal s
 
 from ml_collections import ConfigDict
 
-from experiments.configs import flow_prior_mnist, iwae_mnist_1layer, vae_digits, vae_mnist, vamp_mnist
+from vae_jax.configs import flow_prior_mnist, iwae_mnist_1layer, vae_digits, vae_mnist, vamp_mnist
 
 # As many as one core of the table's machine takes in 900 s of its time.
 NUM_STEPS = {

@@ -8,13 +8,13 @@ bits/dim; independent pixels, counted as often, have -27.27 ± 0.21.
 
 from ml_collections import ConfigDict
 
-from experiments.configs import vae_digits
+from vae_jax.configs import vae_digits
 
 
 def get_config(arg: str = "") -> ConfigDict:
     config = vae_digits.get_config()
     config.family = "chow_liu"
-    config.model = ConfigDict({"smoothing": 1.0})  # how often every pair of values was seen beforehand
+    config.model = ConfigDict({"smoothing": 1.0})  # a count that every pair of values begins with
     config.data.batch_size = 399
     config.learner = ConfigDict({"name": "counting"})
     config.train.update({"num_steps": 60, "log_every": 3, "eval_every": 60, "checkpoint_every": 60})

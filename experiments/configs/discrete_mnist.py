@@ -11,7 +11,7 @@ Result: not yet measured.
 
 from ml_collections import ConfigDict
 
-from experiments.configs import vae_digits, vae_mnist
+from vae_jax.configs import vae_digits, vae_mnist
 
 OBJECTIVES = {
     "rloo": {"num_samples": 4},

@@ -7,7 +7,7 @@ Result: not yet measured.
 
 from ml_collections import ConfigDict
 
-from experiments.configs import iwae_mnist_1layer, vae_digits
+from vae_jax.configs import iwae_mnist_1layer, vae_digits
 
 
 def get_config(arg: str = "") -> ConfigDict:

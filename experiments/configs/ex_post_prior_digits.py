@@ -13,7 +13,7 @@ the ELBO -23.42 becomes -23.21 (the same codes: the distortion stays 18.57, the 
 
 from ml_collections import ConfigDict
 
-from experiments.configs import vae_digits
+from vae_jax.configs import vae_digits
 
 
 def get_config(arg: str = "") -> ConfigDict:

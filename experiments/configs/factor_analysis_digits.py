@@ -11,7 +11,7 @@ probabilistic PCA of as many dimensions 26.27 ± 0.67, 3.495 bits/dim: one varia
 
 from ml_collections import ConfigDict
 
-from experiments.configs import vae_digits
+from vae_jax.configs import vae_digits
 
 
 def get_config(arg: str = "") -> ConfigDict:

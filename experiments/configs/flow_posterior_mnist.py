@@ -12,7 +12,7 @@ Result: not yet measured.
 
 from ml_collections import ConfigDict
 
-from experiments.configs import vae_digits, vae_mnist_8bit, vamp_mnist
+from vae_jax.configs import vae_digits, vae_mnist_8bit, vamp_mnist
 
 POSTERIORS = {
     "sylvester": {"name": "sylvester_flow", "num_flows": 4, "num_reflections": 8},

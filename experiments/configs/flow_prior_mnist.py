@@ -10,7 +10,7 @@ Result (seed 0, one CPU core): test IW-5000 log p(x) -83.15 ± 0.22 nats, ELBO -
 
 from ml_collections import ConfigDict
 
-from experiments.configs import vae_digits, vae_mnist
+from vae_jax.configs import vae_digits, vae_mnist
 
 
 def get_config(arg: str = "") -> ConfigDict:

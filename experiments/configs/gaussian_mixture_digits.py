@@ -11,7 +11,7 @@ images 67.6: full covariances of 64 pixels are many for 120 images each. 60 pass
 
 from ml_collections import ConfigDict
 
-from experiments.configs import bernoulli_mixture_digits, vae_digits
+from vae_jax.configs import bernoulli_mixture_digits, vae_digits
 
 
 def get_config(arg: str = "") -> ConfigDict:

@@ -12,7 +12,7 @@ Result: not yet measured.
 
 from ml_collections import ConfigDict
 
-from experiments.configs import iwae_mnist_2layers, vae_digits, vamp_mnist
+from vae_jax.configs import iwae_mnist_2layers, vae_digits, vamp_mnist
 
 
 def get_config(arg: str = "") -> ConfigDict:

@@ -8,7 +8,7 @@ units; 60,000 steps (154 epochs) in 45 minutes, 20 at the 50 steps/s of two quie
 
 from ml_collections import ConfigDict
 
-from experiments.configs import vae_digits, vae_mnist
+from vae_jax.configs import vae_digits, vae_mnist
 
 
 def get_config(arg: str = "") -> ConfigDict:

@@ -12,7 +12,7 @@ Result: not yet measured.
 
 from ml_collections import ConfigDict
 
-from experiments.configs import vae_digits, vae_mnist
+from vae_jax.configs import vae_digits, vae_mnist
 
 NUM_STAGES = 8
 STEPS_PER_PASS = 2_500  # 50,000 images, batches of 20

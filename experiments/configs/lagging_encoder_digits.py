@@ -9,7 +9,7 @@ where no posterior collapses, the decoder's missed steps are all that is seen.
 
 from ml_collections import ConfigDict
 
-from experiments.configs import vae_digits
+from vae_jax.configs import vae_digits
 
 
 def get_config(arg: str = "") -> ConfigDict:

@@ -17,7 +17,7 @@ bits a character, with --config.data.tokens.level=character --config.data.tokens
 
 from ml_collections import ConfigDict
 
-from experiments.configs import ngram_text, vae_digits
+from vae_jax.configs import ngram_text, vae_digits
 
 NETWORKS = {
     "lstm": {"name": "lstm", "width": 128, "num_layers": 1, "tied": True, "dropout": 0.1},

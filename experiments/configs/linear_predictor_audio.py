@@ -13,7 +13,7 @@ CPU time.
 
 from ml_collections import ConfigDict
 
-from experiments.configs import bernoulli_mixture_digits, vae_digits, wavenet_audio
+from vae_jax.configs import bernoulli_mixture_digits, vae_digits, wavenet_audio
 
 
 def get_config(arg: str = "") -> ConfigDict:

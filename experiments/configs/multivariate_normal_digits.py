@@ -10,7 +10,7 @@ compilation. By `model.shrinkage` bits/dim are 2.940 (0.001, the best of these o
 
 from ml_collections import ConfigDict
 
-from experiments.configs import vae_digits
+from vae_jax.configs import vae_digits
 
 
 def get_config(arg: str = "") -> ConfigDict:

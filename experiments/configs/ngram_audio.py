@@ -8,7 +8,7 @@ Result: 4.912 bits a sample of the recording in README's table, 73 test windows,
 
 from ml_collections import ConfigDict
 
-from experiments.configs import ngram_text, vae_digits, wavenet_audio
+from vae_jax.configs import ngram_text, vae_digits, wavenet_audio
 
 
 def get_config(arg: str = "") -> ConfigDict:

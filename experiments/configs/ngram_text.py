@@ -12,7 +12,7 @@ James Bible, 1,010 verses, -82.64 nats, perplexity 38.9; of order 3, -85.46 and 
 
 from ml_collections import ConfigDict
 
-from experiments.configs import vae_digits
+from vae_jax.configs import vae_digits
 
 DATA = {  # of every config of text
     "name": "text",

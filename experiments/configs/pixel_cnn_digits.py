@@ -15,7 +15,7 @@ nats, 1.826 bits/dim (`softmax`), -81.63 ± 0.66, 1.840 (`logistics`); bounds of
 
 from ml_collections import ConfigDict
 
-from experiments.configs import vae_digits, vae_mnist
+from vae_jax.configs import vae_digits, vae_mnist
 
 
 def likelihoods(num_levels: int, num_components: int, scale: float) -> dict:

@@ -11,7 +11,7 @@ images -1657.5 ± 4.8 nats, 3.050 bits/dim (`logistics`, five a pixel), -1699.1 
 
 from ml_collections import ConfigDict
 
-from experiments.configs import pixel_cnn_digits, pixel_cnn_mnist, vae_digits, vae_mnist
+from vae_jax.configs import pixel_cnn_digits, pixel_cnn_mnist, vae_digits, vae_mnist
 
 
 def get_config(arg: str = "") -> ConfigDict:

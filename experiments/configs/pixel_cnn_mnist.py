@@ -11,7 +11,7 @@ of 32 at 3e-3, had -83.25 and stray marks in the last rows of its draws.
 
 from ml_collections import ConfigDict
 
-from experiments.configs import vae_digits, vae_mnist
+from vae_jax.configs import vae_digits, vae_mnist
 
 
 def get_config(arg: str = "") -> ConfigDict:

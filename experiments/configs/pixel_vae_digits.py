@@ -10,7 +10,7 @@ features, 1,000 steps) 1.863, rate 3.1. A map of 16 features over 1,000 steps le
 
 from ml_collections import ConfigDict
 
-from experiments.configs import pixel_cnn_digits, vae_digits
+from vae_jax.configs import pixel_cnn_digits, vae_digits
 
 
 def get_config(arg: str = "") -> ConfigDict:

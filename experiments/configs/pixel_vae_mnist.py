@@ -11,7 +11,7 @@ stroke of the draws does not meet the next. 4,000 steps, five passes, and the bo
 
 from ml_collections import ConfigDict
 
-from experiments.configs import pixel_vae_digits, vae_digits, vae_mnist
+from vae_jax.configs import pixel_vae_digits, vae_digits, vae_mnist
 
 
 def get_config(arg: str = "") -> ConfigDict:

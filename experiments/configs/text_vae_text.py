@@ -19,7 +19,7 @@ minutes of CPU time with IW-500.
 
 from ml_collections import ConfigDict
 
-from experiments.configs import lagging_encoder_digits, language_model_text, vae_digits
+from vae_jax.configs import lagging_encoder_digits, language_model_text, vae_digits
 
 NUM_STEPS = 2_000
 OBJECTIVES = {

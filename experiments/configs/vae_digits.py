@@ -19,7 +19,7 @@ def get_config(arg: str = "") -> ConfigDict:
             "latent_dim": 8,
             "encoder": {"name": "mlp", "hidden": (128,), "activation": "relu"},
             "decoder": {"name": "mlp", "hidden": (128,), "activation": "relu"},
-            "prior": {"name": "standard"},  # a function of vae_jax.priors
+            "prior": {"name": "standard"},
             "posterior": {"name": "normal"},
             "likelihood": {"name": "bernoulli"},
             "objective": {"name": "elbo", "num_samples": 1, "beta": 1.0},
@@ -30,9 +30,9 @@ def get_config(arg: str = "") -> ConfigDict:
         {
             "name": "digits",
             "path": "",  # a folder of files; empty: where the set is usually found
-            "max_value": 0,  # the largest value that a stored pixel can have; 0: find it out, or ask
+            "max_value": 0,  # the largest value that a stored pixel can have; 0: ask the data set
             "transform": "binarize",  # a function of vae_jax.data.transforms
-            "context": False,  # give the model the class label
+            "context": {"name": "none"},  # what the model is conditional on: none, label
             "leave_out": (),  # classes that training, validation and test never show
             "batch_size": 64,
             "memory_limit": 2 * 2**30,  # bytes of images kept on the device; larger sets are streamed
@@ -45,20 +45,20 @@ def get_config(arg: str = "") -> ConfigDict:
             "learning_rate": 1e-3,
             "schedule": {"name": "cosine_decay_schedule", "init_value": 1.0, "decay_steps": 10_000, "alpha": 0.05},
             "clip_norm": 0.0,
-            "skip_above": 0.0,  # skip a step whose gradient is so many times the usual norm (10, say); 0: never
+            "skip_above": 0.0,  # skip a step whose gradient norm is so many times the usual one, such as 10; 0: never
             "average_decay": 0.999,  # of the parameters' running average; 0 for none
         }
     )
     config.learner = ConfigDict(
         {
             "name": "gradient",  # a function of vae_jax.training.learners: gradient, alternating, aggressive
-            "only": (),  # parts of the parameters that learn ("prior", for one); (): all
+            "only": (),  # parts of the parameters that learn, such as "prior"; (): all
         }
     )
-    config.start_from = ""  # a workdir: training begins with its parameters, but for the parts in `learner.only`
+    config.start_from = ""  # a workdir: training begins with its parameters, except the parts in `learner.only`
     config.mesh = ConfigDict(
         {
-            "data": -1,  # devices over which a batch is cut; -1: as many as there are
+            "data": -1,  # devices over which a batch is cut; -1: as many as possible
             "model": 1,  # devices over which large parameters and their optimiser state are cut
         }
     )
@@ -68,7 +68,7 @@ def get_config(arg: str = "") -> ConfigDict:
             "log_every": 250,
             "eval_every": 500,
             "checkpoint_every": 2_500,
-            "keep": 2,  # checkpoints: the last so many, and the best
+            "keep": 2,  # how many of the last checkpoints are kept, beside the best
             "patience": 0,  # validations without a better bound before stopping; 0: run to the end, keep the last
             "max_skipped": 20,  # non-finite steps in a row before the run is given up
             "tensorboard": False,
@@ -97,13 +97,13 @@ def chosen(arg: str, allowed, default: str) -> tuple[str, bool]:
 
 
 def is_smoke(arg: str) -> bool:
-    """Return True if the argument of a config that knows no names is `smoke`. Raises `ValueError` for another word."""
+    """Return True if the argument of a config without names is `smoke`. Raises `ValueError` for another word."""
     return chosen(arg, ("",), "")[1]
 
 
 def smoke(config: ConfigDict) -> ConfigDict:
-    """The same experiment, small enough for a test: every code path, no result."""
-    if config.learner.name not in ("counting", "em"):  # which want batches that make up the whole data
+    """Return the same experiment, small enough for a test: every code path, but no meaningful result."""
+    if config.learner.name not in ("counting", "em"):  # whose batches must make up the whole data
         config.data.batch_size = 8
     levels = list(config.model.levels.values()) if "levels" in config.model else [config.model]
     for level in levels:

@@ -9,7 +9,7 @@ units; 30,000 steps (76 epochs) in 9.5 minutes.
 
 from ml_collections import ConfigDict
 
-from experiments.configs import vae_digits, vae_mnist
+from vae_jax.configs import vae_digits, vae_mnist
 
 
 def get_config(arg: str = "") -> ConfigDict:

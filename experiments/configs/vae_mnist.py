@@ -10,7 +10,7 @@ minutes where nothing else runs.
 
 from ml_collections import ConfigDict
 
-from experiments.configs import vae_digits
+from vae_jax.configs import vae_digits
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -27,6 +27,6 @@ def get_config(arg: str = "") -> ConfigDict:
 
 
 def train_for(config: ConfigDict, num_steps: int) -> None:
-    """`num_steps` steps under a cosine that ends with them."""
+    """Set `num_steps`, with a cosine schedule that ends with them."""
     config.train.update({"num_steps": num_steps, "log_every": 500, "eval_every": 2_000, "checkpoint_every": 2_000})
     config.optimizer.schedule.decay_steps = num_steps

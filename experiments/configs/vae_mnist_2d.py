@@ -7,7 +7,7 @@ Result (seed 0, two CPU cores, busy): test IW-500 log p(x) -134.93 ± 0.46 nats,
 
 from ml_collections import ConfigDict
 
-from experiments.configs import vae_digits, vae_mnist
+from vae_jax.configs import vae_digits, vae_mnist
 
 
 def get_config(arg: str = "") -> ConfigDict:

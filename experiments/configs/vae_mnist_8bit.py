@@ -8,7 +8,7 @@ Result (seed 0, two CPU cores, busy): test IW-100 log p(x) -710.84 ± 1.67 nats,
 
 from ml_collections import ConfigDict
 
-from experiments.configs import vae_digits, vae_mnist
+from vae_jax.configs import vae_digits, vae_mnist
 
 
 def get_config(arg: str = "") -> ConfigDict:

@@ -10,7 +10,7 @@ Result: not yet measured.
 
 from ml_collections import ConfigDict
 
-from experiments.configs import vae_digits
+from vae_jax.configs import vae_digits
 
 STEPS_PER_EPOCH = 500  # 50,000 images, batches of 100
 

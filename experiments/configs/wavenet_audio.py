@@ -4,7 +4,7 @@ arXiv:1609.03499, arXiv:1701.05517.
 python -m experiments.train --config=experiments/configs/wavenet_audio.py --config.data.path=FILE
 
 Without a path the data are sung vowels; FILE is a sound file, a folder of them or an .npz of windows. With classes,
---config.data.context=True is a model of each.
+--config.data.context.name=label is a model of each.
 
 Result of the softmax (seed 0): 4.056 bits a sample of the recording in README's table, 73 test windows, with
 --config.data.audio.length=8000 --config.data.batch_size=2 --config.train.num_steps=3200
@@ -15,7 +15,7 @@ steps have 3.789 ± 0.144 bits, and told which (label `voice`) 3.809: so short a
 
 from ml_collections import ConfigDict
 
-from experiments.configs import vae_digits, vae_mnist
+from vae_jax.configs import vae_digits, vae_mnist
 
 LIKELIHOODS = {
     "softmax": {"name": "categorical", "num_levels": 256},

@@ -1,13 +1,13 @@
-"""Several processes of one run on this machine: what a cluster does, small enough to try.
+"""Start several processes of one run on this machine, as a cluster does.
 
     python -m experiments.launch.local --num_processes=2 [--devices_per_process=4] -- \
         python -m experiments.train --config=experiments/configs/vae_digits.py
 
 Starts the command N times, each with `--distributed=127.0.0.1:PORT,N,INDEX` appended. Process 0 prints as if it were
-alone; the others' lines go to stderr behind "[INDEX] ". SIGTERM, SIGHUP and SIGINT are passed on to all. When one
-process dies, the others, which would wait for it for ever, are ended. Exit code: 0 when all are done; 75 after SIGTERM
-or SIGHUP and 130 after Ctrl-C (the same command again resumes); 124 on --timeout; else that of the first to fail, 128 +
-n where signal n killed it.
+alone; the lines of the others go to stderr after "[INDEX] ". SIGTERM, SIGHUP and SIGINT are passed on to all. When one
+process dies, the others are ended, since they would wait for it forever. Exit code: 0 when all are done; 75 after
+SIGTERM or SIGHUP and 130 after Ctrl-C (the same command continues the run); 124 on --timeout; otherwise that of the
+first to fail, 128 + n if signal n killed it.
 """
 
 import argparse
@@ -42,11 +42,19 @@ def main(argv=None) -> int:
     except OSError as error:
         return say(f"{options.command[0]} cannot be started: {error.strerror}") or 127
     finally:
-        send(processes, signal.SIGKILL)  # also what a dead process has left behind in its group
+        send(processes, signal.SIGKILL)  # also to children that a dead process has left in its group
 
 
 def start(command, index, count, port, devices_per_process) -> subprocess.Popen:
-    """Process `index` of `count`, in a group of its own, which dies with this one (on Linux)."""
+    """Start process `index` of `count` in a group of its own, which dies with this one (on Linux).
+
+    Args:
+      command: the command of the run.
+      index: the number of the process.
+      count: the number of processes.
+      port: where the first process listens.
+      devices_per_process: CPU devices of each process; 0 for what JAX finds.
+    """
     environment = dict(os.environ)
     if devices_per_process:
         count_flag = f"--xla_force_host_platform_device_count={devices_per_process}"
@@ -56,7 +64,7 @@ def start(command, index, count, port, devices_per_process) -> subprocess.Popen:
 
     def die_with_launcher():
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != launcher:  # it died before it could be asked
+        if os.getppid() != launcher:  # it died before prctl was called
             os._exit(1)
 
     process = subprocess.Popen(
@@ -65,7 +73,7 @@ def start(command, index, count, port, devices_per_process) -> subprocess.Popen:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE if index else None,
         stderr=subprocess.STDOUT if index else None,
-        process_group=0,  # a terminal's Ctrl-C reaches it once, from here
+        process_group=0,  # the Ctrl-C of a terminal reaches it only through this process
         preexec_fn=die_with_launcher if LIBC else None,
     )
     if index:
@@ -74,7 +82,14 @@ def start(command, index, count, port, devices_per_process) -> subprocess.Popen:
 
 
 def watch(processes, received, *, timeout, grace) -> int:
-    """Wait for all of them; from the first death, signal or timeout on, only for so long. Returns the exit code."""
+    """Wait for all processes, and end them some time after the first death, signal or timeout. Return the exit code.
+
+    Args:
+      processes: the processes.
+      received: the signals that this process has received; it grows.
+      timeout: seconds for the whole run; 0 for no limit.
+      grace: seconds between a signal and SIGKILL.
+    """
     began, passed_on, first, timed_out, schedule = time.monotonic(), 0, None, False, None
     while True:
         codes = [process.poll() for process in processes]
@@ -102,27 +117,28 @@ def watch(processes, received, *, timeout, grace) -> int:
     if received and not timed_out and (code < 0 or EXIT_CODES[received[0]] in codes):
         code = EXIT_CODES[received[0]]
     if code in EXIT_CODES.values() or code < 0 or timed_out:
-        say("run the same command again: it resumes from the last checkpoint")
+        say("run the same command again: it continues from the last checkpoint")
     return 128 - code if code < 0 else code
 
 
 def send(processes, signum):
-    """A signal to every process and to all that it has started."""
+    """Send a signal to every process and to all its children."""
     for process in processes:
         try:
             os.killpg(process.pid, signum)
-        except (ProcessLookupError, PermissionError):  # macOS says the latter of a zombie
+        except (ProcessLookupError, PermissionError):  # macOS raises the latter for a zombie
             pass
 
 
 def free_port() -> int:
+    """Return a port on which nobody listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 def say(text):
-    print(f"\nexperiments.launch.local: {text}", file=sys.stderr, flush=True)  # below a progress bar, not beside it
+    print(f"\nexperiments.launch.local: {text}", file=sys.stderr, flush=True)  # below a progress bar
 
 
 def _describe(index, codes):

@@ -54,7 +54,7 @@ def test_far_logits_are_finite():
 
 def test_components_of_any_kind_and_any_event():
     bits = Mixture(jnp.zeros(2), Bernoulli(jnp.array([[[3.0, -3.0]], [[-3.0, 3.0]]])))
-    assert bits.support == "binary" and bits.sample(jax.random.key(0)).shape == (1, 2)
+    assert bits.support == Binary() and bits.sample(jax.random.key(0)).shape == (1, 2)
     every = jnp.array([[[a, b]] for a in (0.0, 1.0) for b in (0.0, 1.0)])
     np.testing.assert_allclose(np.exp(jax.vmap(bits.log_prob)(every)).sum(), 1.0, rtol=1e-5)
     np.testing.assert_allclose(bits.mean(), 0.5, rtol=1e-5)

@@ -8,7 +8,8 @@ import scipy.integrate
 import scipy.special
 import scipy.stats
 
-from vae_jax.distributions import Bernoulli, Normal, OneHot, RelaxedBernoulli, RelaxedOneHot, heads, relax
+from vae_jax.conditionals import heads
+from vae_jax.distributions import Bernoulli, Normal, OneHot, RelaxedBernoulli, RelaxedOneHot, relax
 
 RNG = np.random.default_rng(0)
 LOGITS = jnp.asarray(RNG.normal(scale=2.0, size=(2, 3)), jnp.float32)

@@ -173,4 +173,4 @@ def test_the_uniform_law(assert_mean):
 
 def test_a_mixture_over_the_sphere_is_one():
     each = jax.vmap(VonMisesFisher)(jnp.stack([direction(3), -direction(3)]), jnp.array([2.0, 5.0]))
-    assert Mixture(jnp.zeros(2), each).support == "sphere" != Normal.standard((3,)).support
+    assert Mixture(jnp.zeros(2), each).support == Sphere() != Normal.standard((3,)).support

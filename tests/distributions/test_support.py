@@ -12,7 +12,6 @@ from vae_jax.distributions import (
     UniformSphere,
     check_support,
     is_discrete,
-    num_levels,
 )
 from vae_jax.distributions.support import real_coordinates
 
@@ -57,7 +56,7 @@ def test_data_outside(distribution, x, words):
 
 def test_only_countable_sets_are_discrete():
     assert is_discrete(BITS) and is_discrete(SOFTMAX) and not is_discrete(GAUSSIAN) and not is_discrete(SPHERE)
-    levels = [num_levels(distribution.support) for distribution in (BITS, SOFTMAX, GAUSSIAN, SPHERE)]
+    levels = [distribution.support.num_levels for distribution in (BITS, SOFTMAX, GAUSSIAN, SPHERE)]
     assert levels == [2, SOFTMAX.logits.shape[-1], None, None]
 
 

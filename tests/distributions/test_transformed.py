@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from vae_jax import posteriors
-from vae_jax.distributions import heads
+from vae_jax.conditionals import heads
+from vae_jax.conditionals.conditional import zeros
 
 FLOWS = {
     "planar_flow": {"num_flows": 3},
@@ -24,9 +25,7 @@ def head_and_outputs(name):
     """A head and random arrays for it, its own weights among them."""
     head, rng = getattr(posteriors, name)((2,), **FLOWS[name]), np.random.default_rng(1)
     scale = SCALES.get(name, 1.2)
-    return head, jax.tree.map(
-        lambda a: jnp.asarray(rng.normal(scale=scale, size=a.shape), jnp.float32), heads.zeros(head)
-    )
+    return head, jax.tree.map(lambda a: jnp.asarray(rng.normal(scale=scale, size=a.shape), jnp.float32), zeros(head))
 
 
 @functools.cache

@@ -63,4 +63,4 @@ def test_another_shape_changes_no_number(tree, log_probs):
     np.testing.assert_array_equal(square.mean(), tree.mean().reshape(3, 3))
     np.testing.assert_array_equal(square.sample(jax.random.key(0)).ravel(), tree.sample(jax.random.key(0)))
     np.testing.assert_allclose(square.log_prob(IMAGES[5].reshape(3, 3)), log_probs[5], rtol=1e-6)
-    assert square.support == "binary"
+    assert square.support == Binary()

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toys import kind
 
 from vae_jax import models
 from vae_jax.bijectors import InverseAutoregressive
@@ -30,9 +31,7 @@ def test_networks_of_a_posterior_are_not_copied_for_every_example():
     flow = {"name": "inverse_autoregressive_flow", "num_flows": 2, "hidden": (3,), "context_dim": 2}
     mlp = {"name": "mlp", "hidden": (3,)}
     config = {"latent_dim": 2, "encoder": mlp, "decoder": mlp, "posterior": flow, "likelihood": {"name": "normal"}}
-    model = models.from_config(
-        "vae", {**config, "objective": {"name": "elbo_sampled_kl"}}, event_shape=(3,), num_classes=0
-    )
+    model = models.from_config("vae", {**config, "objective": {"name": "elbo_sampled_kl"}}, **kind((3,)))
     data = {"x": jnp.asarray(np.random.default_rng(0).normal(size=(30, 3)), jnp.float32)}
     params = jax.jit(model.init)(jax.random.key(0), data)
     params = jax.tree.map(lambda a: a + 0.1, params)  # the flows begin as nothing

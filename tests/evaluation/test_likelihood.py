@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from vae_jax.core import Model, per_example, tractable
+from vae_jax.core import Model, by_loss, per_example, tractable
 from vae_jax.distributions import LowRankNormal
 from vae_jax.evaluation import likelihood
 from vae_jax.objectives import beta_tcvae, elbo
@@ -19,7 +19,7 @@ SIZE = 12
 
 def as_model(latent):
     loss = lambda params, key, batch, step: per_example(functools.partial(elbo, latent))(params, key, batch)  # noqa: E731
-    return Model(init=None, loss=loss, sample=None, latent=latent)
+    return Model(init=None, loss=loss, judge=by_loss(loss), latent=latent)
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +101,8 @@ def test_images_have_independent_draws(linear_gaussian, model, data):
 
 def test_terms_are_the_models_own_in_a_batch_of_any_size(linear_gaussian, model, data):
     key = jax.random.key(0)
-    terms = likelihood.bound_terms(model, linear_gaussian.wrong, key, data)
-    part = likelihood.bound_terms(model, linear_gaussian.wrong, key, {"x": data["x"][:5]})
+    terms = likelihood.judged(model, linear_gaussian.wrong, key, data)
+    part = likelihood.judged(model, linear_gaussian.wrong, key, {"x": data["x"][:5]})
     assert set(terms) == {"bound", "rate", "distortion"} and terms["bound"].shape == (SIZE,)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a[:5], b, rtol=1e-5), terms, part)
     np.testing.assert_allclose(terms["bound"], -(terms["rate"] + terms["distortion"]), rtol=1e-5)
@@ -113,14 +113,14 @@ def test_terms_of_a_loss_that_couples_examples_are_the_elbos(linear_gaussian):
     latent, params, key = linear_gaussian.mean_field, linear_gaussian.wrong, jax.random.key(0)
     equation = functools.partial(beta_tcvae, latent, beta=4.0, num_data=100)
     loss = lambda params, key, batch, step: equation(params, key, batch)  # noqa: E731
-    coupled = Model(init=None, loss=loss, sample=None, latent=latent, coupled=True)
+    coupled = Model(init=None, loss=loss, judge=None, latent=latent)
     data = {"x": linear_gaussian.data(SIZE)}
-    given = likelihood.bound_terms(coupled, params, key, data)
+    given = likelihood.judged(coupled, params, key, data)
     assert set(given) == {"bound", "rate", "distortion"}
     close = functools.partial(np.testing.assert_allclose, rtol=1e-5)
-    close(given["rate"], likelihood.bound_terms(as_model(latent), params, key, data)["rate"])
+    close(given["rate"], likelihood.judged(as_model(latent), params, key, data)["rate"])
     spread = jax.device_put(params, sharding.replicated(sharding.make_mesh(batch_size=8)))
-    jax.tree.map(close, likelihood.bound_terms(coupled, spread, key, data), given)
+    jax.tree.map(close, likelihood.judged(coupled, spread, key, data), given)
     members = jax.tree.map(lambda a: jnp.stack([a, a]), params)
     keys = jnp.stack([jax.random.key(0), jax.random.key(1)])
     means = jax.jit(jax.vmap(lambda p, k: likelihood.mean_terms(coupled, p, k, data)))(members, keys)
@@ -138,7 +138,7 @@ def test_elbo_terms_estimate_the_elbo_whatever_was_trained(linear_gaussian, asse
 
     posterior = lambda params, x, context=None: Opaque(linear_gaussian.latent.posterior(params, x))  # noqa: E731
     for latent in (linear_gaussian.latent, linear_gaussian.latent._replace(posterior=posterior)):
-        model = Model(init=None, loss=None, sample=None, latent=latent)
+        model = Model(init=None, loss=None, judge=None, latent=latent)
         terms = likelihood.elbo_terms(model, linear_gaussian.wrong, jax.random.key(0), {"x": x})
         assert_mean(terms["bound"], expected)
 

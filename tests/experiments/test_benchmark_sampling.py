@@ -21,13 +21,13 @@ def test_both_ways_draw_the_same_and_take_time(config, shape, vocabulary):
 
 @pytest.mark.parametrize("config", ["belief_network_digits", "vae_digits"])
 def test_what_keeps_nothing_is_refused(config):
-    with pytest.raises(ValueError, match=f"{config}: no density of .* has cached draws; take pixel_cnn"):
+    with pytest.raises(ValueError, match=f"{config}: no density of .* has cached draws; give pixel_cnn"):
         densities(config, (3, 2, 1))
 
 
 @pytest.mark.parametrize(("config", "vocabulary"), [("language_model_text", 0), ("pixel_cnn_digits", 7)])
 def test_a_vocabulary_is_of_text_alone(config, vocabulary):
-    with pytest.raises(ValueError, match=f"{config}: --vocabulary={vocabulary}; of text alone"):
+    with pytest.raises(ValueError, match=f"{config}: --vocabulary={vocabulary}; text needs the number of words"):
         densities(config, (6,), vocabulary)
 
 

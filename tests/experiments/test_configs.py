@@ -2,9 +2,11 @@
 
 import importlib
 import json
+import re
 from pathlib import Path
 
 import jax
+import jax.export
 import numpy as np
 import pytest
 from absl import logging
@@ -13,9 +15,7 @@ from sklearn.datasets import load_digits
 from vae_jax.data import idx
 from vae_jax.distributions import Deterministic
 from vae_jax.evaluation import likelihood
-from vae_jax.runs import build as setup
-from vae_jax.runs import pictures, report
-from vae_jax.runs import train as run
+from vae_jax.runs import build, pictures, report, train
 from vae_jax.training import loop, sharding
 
 CONFIGS = sorted(p.stem for p in Path("experiments/configs").glob("*.py") if not p.stem.startswith("_"))
@@ -23,7 +23,7 @@ CONFIGS = sorted(p.stem for p in Path("experiments/configs").glob("*.py") if not
 
 def kind(name):
     """What decides how a batch is cut over devices."""
-    config = importlib.import_module(f"experiments.configs.{name}").get_config()
+    config = importlib.import_module(f"vae_jax.configs.{name}").get_config()
     return config.family, config.learner.name, config.model.get("objective", {}).get("name")
 
 
@@ -48,7 +48,7 @@ def images(tmp_path_factory):
 
 
 def smoke(name, images):
-    config = importlib.import_module(f"experiments.configs.{name}").get_config("smoke")
+    config = importlib.import_module(f"vae_jax.configs.{name}").get_config("smoke")
     if config.data.name not in ("digits", "text", "audio"):  # which need no file
         config.data.path = str(images)
     return config.to_dict()
@@ -67,7 +67,7 @@ def chunk_of(experiment, mesh=None):
 
 @pytest.mark.parametrize("name", OF_FAMILIES)
 def test_contract(name, images):
-    state, feed, chunk = chunk_of(setup.build(smoke(name, images)))
+    state, feed, chunk = chunk_of(build.build(smoke(name, images)))
     keep = jax.tree.map(lambda a: a.copy(), state)
     first, metrics = chunk(state, feed)  # the one compiled program takes every chunk: same shapes, same types
     for metric, values in metrics.items():
@@ -83,9 +83,27 @@ def test_contract(name, images):
         assert np.all(np.asarray(terms) > -1e-2)  # a bound is at least the ELBO
 
 
+OF_KINDS = [name if name in SPREAD else pytest.param(name, marks=pytest.mark.every) for name in CONFIGS]
+
+
+@pytest.mark.parametrize("name", OF_KINDS)
+def test_a_training_step_is_lowered_for_every_platform(name, images):
+    """The program of one step, for machines that are not here; nothing is computed."""
+    experiment = build.build(smoke(name, images))
+    stream, step = experiment.stream, experiment.stream.without_padding(experiment.learner.step)
+    program = jax.jit(lambda state, feed: step(state, stream.batch(feed, state.step, 0)))
+    state, feed = loop.state_shapes(experiment.learner, stream), stream.feed(0, 1)
+    platforms = ("cpu", "cuda", "tpu")
+    exported = jax.export.export(program, platforms=platforms)(state, feed)
+    assert exported.platforms == platforms
+    assert not re.search(r"[<x](f64|c128)>|callback", exported.mlir_module()), "accelerators have neither"
+    leaves = jax.tree.leaves(state)
+    assert [a.shape for a in exported.out_avals[: len(leaves)]] == [a.shape for a in leaves]
+
+
 @pytest.mark.parametrize("name", [pytest.param(name, marks=MARK[name in FAMILIES]) for name in SPREAD])
 def test_eight_devices_learn_what_one_does(name, images):
-    experiment = setup.build(smoke(name, images))
+    experiment = build.build(smoke(name, images))
     batch_size = experiment.stream.batch_size
     mesh = sharding.make_mesh(data=4 if batch_size % 4 == 0 else -1, model=2, batch_size=batch_size)
     losses = []
@@ -101,10 +119,10 @@ def test_eight_devices_learn_what_one_does(name, images):
 def test_bfloat16_trains_to_the_bound_of_float32():
     bounds = []
     for dtype in ("float32", "bfloat16"):
-        config = importlib.import_module("experiments.configs.vae_digits").get_config().to_dict()
+        config = importlib.import_module("vae_jax.configs.vae_digits").get_config().to_dict()
         config["model"]["compute_dtype"] = dtype
         config["optimizer"]["average_decay"] = 0.0
-        experiment = setup.build(config)
+        experiment = build.build(config)
         options = {"key": experiment.key, "num_steps": 400, "log_every": 200, "progress": False}
         fitted = loop.fit(experiment.learner, experiment.stream, **options)
         assert {leaf.dtype for leaf in jax.tree.leaves(fitted.state.params)} == {np.dtype("float32")}
@@ -125,7 +143,7 @@ def test_pairs_are_of_different_classes_where_there_are_such():
 
 def test_every_config_states_its_command():
     for name in CONFIGS:
-        text = importlib.import_module(f"experiments.configs.{name}").__doc__
+        text = importlib.import_module(f"vae_jax.configs.{name}").__doc__
         assert f"experiments/configs/{name}.py" in text, name
         assert "arXiv" in text or "doi:" in text or "as `vae_mnist`" in text, name
 
@@ -133,8 +151,8 @@ def test_every_config_states_its_command():
 @pytest.mark.slow
 def test_a_conditional_vae_is_a_switch(images, tmp_path):
     config = smoke("vae_mnist_2d", images)
-    config["data"]["context"] = True
-    experiment = setup.build(config)
+    config["data"]["context"] = {"name": "label"}
+    experiment = build.build(config)
     state, _, _ = loop.start(experiment.learner, experiment.stream, experiment.key)
     results = report.evaluate(experiment, state.params, num_samples=10, num_test=20, progress=False)
     assert "collapsed" in results.pop("test/verdict") and np.isfinite(list(results.values())).all()
@@ -184,7 +202,7 @@ def test_a_mistake_in_the_config_gets_one_clear_error(change, message, images):
             place = place[parent]
         place[key] = value
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        experiment = setup.build(config)
+        experiment = build.build(config)
         state, _, _ = loop.start(experiment.learner, experiment.stream, experiment.key)
         jax.eval_shape(experiment.learner.step, state, experiment.split("valid"))
 
@@ -213,7 +231,7 @@ def everything(model, params, key, x, context):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_parameters_may_be_numpy_arrays(name, images):
     """As a file or `jax.device_get` gives them, while a key or an image is traced; and the other way round."""
-    experiment = setup.build(smoke(name, images))
+    experiment = build.build(smoke(name, images))
     model, batch = experiment.model, jax.tree.map(np.asarray, experiment.split("valid"))
     batch = jax.tree.map(lambda a: a[: experiment.stream.batch_size], batch)
     shapes = jax.eval_shape(model.init, jax.random.key(0), batch)
@@ -236,17 +254,17 @@ def marked(name):
 
 @pytest.mark.parametrize("name", map(marked, CONFIGS))
 def test_every_config_comes_to_its_results_and_all_its_figures(name, images, tmp_path, monkeypatch):
-    """`run.complete`, which draws from NumPy arrays, and what it has measured once more from the checkpoint as such."""
+    """`train.complete`, which draws from NumPy arrays, and its measurements once more from the checkpoint."""
     failures = []
     monkeypatch.setattr(logging, "warning", lambda message, *args: failures.append(message % args))
     config = smoke(name, images)
     config["eval"].update({"num_samples": 2, "num_test": 8})
-    results = run.complete(config, tmp_path)
+    results = train.complete(config, tmp_path)
     assert json.loads((tmp_path / "results.json").read_text()) == json.loads(json.dumps(results))
     figures = {path.name for path in (tmp_path / "figures").iterdir()}
-    experiment = setup.build_trained(tmp_path)
+    experiment = build.build_trained(tmp_path)
     assert figures == expected_figures(experiment, config)
-    fitted = setup.restore(tmp_path, experiment)
+    fitted = build.restore(tmp_path, experiment)
     params = jax.device_get(fitted.params)
     again = report.evaluate(experiment, params, **config["eval"], progress=False)
     measured = {key: value for key, value in results.items() if key.startswith("test/")}

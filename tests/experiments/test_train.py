@@ -20,14 +20,14 @@ TRAIN_ONLY = """
 import sys
 from pathlib import Path
 from absl import flags
-from vae_jax.runs import train as run, build as setup
-from experiments.configs import vae_digits
+from vae_jax.runs import train, build
+from vae_jax.configs import vae_digits
 from vae_jax.runs.workdir import open_workdir
 flags.FLAGS(sys.argv[:1])
 config = vae_digits.get_config("smoke")
 config.train.update({"num_steps": 3000, "log_every": 10, "eval_every": 100, "checkpoint_every": 50})
 workdir = open_workdir(sys.argv[1], config.to_dict())
-print("steps", int(run.train(setup.build(config.to_dict()), workdir).state.step))
+print("steps", int(train.train(build.build(config.to_dict()), workdir).state.step))
 """
 
 

@@ -5,14 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from toys import kind
 
 from vae_jax import models
-from vae_jax.core import with_code_density
 from vae_jax.data.pipeline import Stream
 from vae_jax.distributions import Mixture, MultivariateNormal
 from vae_jax.evaluation import latents, likelihood
 from vae_jax.networks.tied import transposed
 from vae_jax.tasks import interpolate, reconstruct
+from vae_jax.tasks.generate import with_code_density
 from vae_jax.training import loop
 from vae_jax.training.gradient import gradient
 
@@ -33,7 +34,7 @@ def build(num_classes=0, **changes):
         "corruption": {"name": "none"},
         "penalties": {},
     }
-    return models.from_config("autoencoder", {**config, **changes}, event_shape=(DIM,), num_classes=num_classes)
+    return models.from_config("autoencoder", {**config, **changes}, **kind((DIM,), num_classes))
 
 
 def trained(model, num_steps=1500):
@@ -58,7 +59,7 @@ def principal(x, rank):
 
 def test_the_linear_bottleneck_learns_the_principal_subspace(linear):
     model, params = linear
-    kept = likelihood.reconstruction(model, params, {"x": X})
+    kept = likelihood.reconstructions(model, params, {"x": X})
     best = np.mean((np.asarray(X) - principal(X, 2)) ** 2)
     np.testing.assert_allclose(kept["mse"].mean(), best, rtol=1e-3)
     assert kept["mse"].mean() >= best * (1 - 1e-5)
@@ -143,7 +144,7 @@ def test_the_loss_is_the_weighted_sum_of_its_terms():
     expected = terms["distortion"] + sum(penalties[name]["weight"] * terms[name] for name in penalties)
     assert set(terms) == {"distortion", *penalties}
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
-    given = likelihood.bound_terms(model, params, key(0), {"x": X})
+    given = likelihood.judged(model, params, key(0), {"x": X})
     np.testing.assert_allclose(given["distortion"], terms["distortion"], rtol=1e-5)
     assert set(given) == {"distortion", "mse"}
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
+from toys import kind
 
 from vae_jax import models
 from vae_jax.networks.autoregressive import nade
@@ -26,9 +27,7 @@ NETWORKS = {
 @functools.cache
 def randomized(name, num_classes=0):
     """A model of 3x3 pixels, and params of which none is zero."""
-    model = models.from_config(
-        "belief_network", {"network": NETWORKS[name]}, event_shape=(3, 3), num_classes=num_classes
-    )
+    model = models.from_config("belief_network", {"network": NETWORKS[name]}, **kind((3, 3), num_classes))
     batch = {"x": IMAGES[:2]} | ({"context": jnp.zeros(2, jnp.int32)} if num_classes else {})
     shapes = jax.eval_shape(model.init, jax.random.key(0), batch)
     rng = np.random.default_rng(0)
@@ -103,7 +102,7 @@ def test_the_sigmoid_network_is_a_logistic_regression_for_every_pixel():
 
 def test_an_unknown_network_is_named():
     with pytest.raises(ValueError, match=r"model\.network\.name: unknown value 'nad'; did you mean 'nade'"):
-        models.from_config("belief_network", {"network": {"name": "nad"}}, event_shape=(3, 3), num_classes=0)
+        models.from_config("belief_network", {"network": {"name": "nad"}}, **kind((3, 3)))
 
 
 def test_another_length_is_refused():

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toys import kind
 
 from vae_jax import models
 
@@ -67,7 +68,7 @@ def build(posterior, prior, objective, num_classes=0):
         "likelihood": {"name": "bernoulli"},
         "objective": {"name": objective} | (COUPLED.get(objective) or {"num_samples": 2, **OBJECTIVES[objective]}),
     }
-    return models.from_config("vae", config, event_shape=(5,), num_classes=num_classes)
+    return models.from_config("vae", config, **kind((5,), num_classes))
 
 
 def refusal(posterior, prior, objective):
@@ -118,7 +119,7 @@ def build_hierarchy(inference, head, prior, objective):
         "likelihood": {"name": "bernoulli"},
         "objective": {"name": objective} | (COUPLED.get(objective) or {"num_samples": 2, **OBJECTIVES[objective]}),
     }
-    return models.from_config("hierarchical_vae", config, event_shape=(5,), num_classes=0)
+    return models.from_config("hierarchical_vae", config, **kind((5,)))
 
 
 def refusal_of_hierarchy(head, objective):

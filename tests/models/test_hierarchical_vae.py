@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from toys import kind
 
 from vae_jax import models, objectives
 from vae_jax.core import Latent
@@ -33,7 +34,7 @@ def config(inference="top_down", skip=True, network=AFFINE, dims=DIMS, **changes
 
 
 def build(num_classes=0, **changes):
-    return models.from_config("hierarchical_vae", config(**changes), event_shape=SHAPE, num_classes=num_classes)
+    return models.from_config("hierarchical_vae", config(**changes), **kind(SHAPE, num_classes))
 
 
 def data(size, seed=0, conditional=False):
@@ -185,7 +186,7 @@ def test_a_wrong_key_is_named(path, value, words):
         place = place[parent]
     place[key] = value
     with pytest.raises(ValueError, match=words):
-        models.from_config("hierarchical_vae", given, event_shape=SHAPE, num_classes=0)
+        models.from_config("hierarchical_vae", given, **kind(SHAPE))
 
 
 # ------------------------------------------------------------- gradients: two levels of one dimension, by quadrature

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toys import kind
 
 from vae_jax import models
 from vae_jax.data import sources, synthetic
@@ -104,7 +105,7 @@ def test_dropout_is_in_the_loss_and_nowhere_else():
     one, same, other = (np.asarray(loss(jax.random.key(seed))) for seed in (0, 0, 1))
     np.testing.assert_array_equal(one, same)
     assert np.all(one != other)
-    terms = likelihood.bound_terms(dropping, params, jax.random.key(0), batch)
+    terms = likelihood.judged(dropping, params, jax.random.key(0), batch)
     np.testing.assert_allclose(terms["bound"], log_probs("lstm_tied")[30:50], rtol=1e-5)
 
 
@@ -139,7 +140,7 @@ def test_what_stands_before():
 
 def test_text_and_images_are_not_confused():
     with pytest.raises(ValueError, match=r"'language_model' is a model of text, and config\.data is a set of images"):
-        models.from_config("language_model", {"network": NETWORKS["lstm"]}, event_shape=(8, 8, 1), num_classes=0)
+        models.from_config("language_model", {"network": NETWORKS["lstm"]}, **kind((8, 8, 1)))
     with pytest.raises(ValueError, match=r"'naive_bayes' is a model of images, and config\.data is a set of text"):
         given = {"event_shape": (4,), "num_classes": 0, "vocabulary_size": 5}
         models.from_config("naive_bayes", {"smoothing": 1.0}, **given)

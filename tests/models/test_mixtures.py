@@ -240,8 +240,8 @@ def test_components_without_examples_live_again():
 
     @jax.jit
     def turn(params):
-        sums, value = model.statistics(params, {"x": BITS})
-        return model.maximize(params, sums), sums["count"], value.mean()
+        sums, value = model.sums.expect(params, {"x": BITS})
+        return model.sums.maximize(params, sums), sums["count"], value.mean()
 
     alive, count, before = turn(dead)
     assert np.all(count[jnp.array([3, 7])] < 1e-3)
@@ -349,7 +349,7 @@ def narrow():
 def compiled(covariance, floor):
     model = gaussians((12,), 5, covariance, floor=floor)
     log_prob = jax.jit(jax.vmap(model.log_prob, (None, 0)))
-    return model, jax.jit(model.init), jax.jit(model.statistics), jax.jit(model.maximize), log_prob
+    return model, jax.jit(model.init), jax.jit(model.sums.expect), jax.jit(model.sums.maximize), log_prob
 
 
 @pytest.mark.parametrize(
@@ -390,7 +390,7 @@ def test_bernoullis_are_right_where_log_p_is_near_0(level):
     given = [
         jax.jit(jax.vmap(model.log_prob, (None, 0)))(params, x),
         jax.jit(jax.vmap(lambda x: model.density(params).log_prob(x)))(x),
-        jax.jit(model.statistics)(params, {"x": x})[1],
+        jax.jit(model.sums.expect)(params, {"x": x})[1],
     ]
     for value in given:
         np.testing.assert_allclose(value, expected, rtol=1e-6, atol=1e-3)

@@ -7,6 +7,7 @@ import pytest
 import scipy.stats
 from sklearn.covariance import ShrunkCovariance
 from sklearn.datasets import load_digits
+from toys import kind
 
 from vae_jax import models
 from vae_jax.evaluation import likelihood
@@ -72,7 +73,7 @@ def test_a_shrinkage_outside_the_unit_interval_is_refused(shrinkage):
 
 def test_classes_are_refused():
     with pytest.raises(ValueError, match=r"config\.data\.context: family 'multivariate_normal' knows no classes"):
-        models.from_config("multivariate_normal", {"shrinkage": 0.1}, event_shape=(4,), num_classes=10)
+        models.from_config("multivariate_normal", {"shrinkage": 0.1}, **kind((4,), 10))
 
 
 def test_a_singular_covariance_is_named_when_it_is_measured():

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toys import kind
 
 from vae_jax import models
 from vae_jax.data import sources, synthetic
@@ -20,7 +21,7 @@ V, T, ORDER = 12, 9, 4
 
 def build(order=ORDER, discounts="modified", length=T, vocabulary_size=V):
     config = {"order": order, "discounts": discounts}
-    return models.from_config("ngram", config, event_shape=(length,), num_classes=0, vocabulary_size=vocabulary_size)
+    return models.from_config("ngram", config, **kind((length,), 0, vocabulary_size=vocabulary_size))
 
 
 @functools.cache
@@ -224,7 +225,7 @@ def test_options_out_of_range_are_named(config, message):
 def test_where_nothing_was_seen_once_the_unseen_is_possible(discounts):
     rows = jnp.asarray(np.repeat([[2, 3, 1], [3, 2, 1]], 4, axis=0), jnp.int32)
     spec = {"order": 2, "discounts": discounts}
-    model = models.from_config("ngram", spec, event_shape=(3,), num_classes=0, vocabulary_size=V)
+    model = models.from_config("ngram", spec, **kind((3,), 0, vocabulary_size=V))
     params = jax.tree.map(jnp.asarray, model.fit(np.asarray(rows)))
     log_p = jax.jit(jax.vmap(model.log_prob, (None, 0)))(params, jnp.asarray([[2, 2, 1], [4, 5, 1]]))
     assert np.isfinite(log_p).all()

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toys import kind
 
 from vae_jax import models
 from vae_jax.evaluation import likelihood
@@ -26,7 +27,7 @@ HEADS = {
 def randomized(head="bernoulli", num_classes=0, event_shape=(3, 3, 1), dropout=0.0):
     """A model, and params of which none is zero."""
     config = {"network": {**NETWORK, "dropout": dropout}, "likelihood": HEADS[head]}
-    model = models.from_config("pixel_cnn", config, event_shape=event_shape, num_classes=num_classes)
+    model = models.from_config("pixel_cnn", config, **kind(event_shape, num_classes))
     batch = {"x": jnp.zeros((2, *event_shape))} | ({"context": jnp.zeros(2, jnp.int32)} if num_classes else {})
     shapes = jax.eval_shape(model.init, jax.random.key(0), batch)
     rng = np.random.default_rng(0)
@@ -122,7 +123,7 @@ def test_gradients_are_finite_and_reach_every_parameter():
 
 def test_bfloat16_is_of_the_network_alone():
     config = {"network": NETWORK, "likelihood": HEADS["bernoulli"], "compute_dtype": "bfloat16"}
-    model, params = models.from_config("pixel_cnn", config, event_shape=(3, 3, 1), num_classes=0), randomized()[1]
+    model, params = models.from_config("pixel_cnn", config, **kind((3, 3, 1))), randomized()[1]
     assert jax.eval_shape(model.sample, params, jax.random.key(0)).dtype == jnp.float32
     logits = [
         jax.jit(d.conditionals)(d.params, IMAGES[0]).logits
@@ -150,5 +151,5 @@ def test_it_begins_as_the_uniform_distribution():
 def test_mistakes_are_named(change, message):
     config = {"network": NETWORK, "likelihood": {"name": "bernoulli"}} | change
     with pytest.raises(ValueError, match=message):
-        model = models.from_config("pixel_cnn", config, event_shape=(3, 3, 1), num_classes=0)
+        model = models.from_config("pixel_cnn", config, **kind((3, 3, 1)))
         jax.eval_shape(model.init, jax.random.key(0), {"x": IMAGES[:2]})

@@ -108,7 +108,7 @@ def test_dropout_is_in_the_loss_and_nowhere_else():
     (full, terms), (loss, other) = (jax.jit(model.loss)(params, key(), batch, 0) for model in (never, thinned))
     assert np.all(full != loss) and np.all(terms["rate"] != other["rate"]) and set(terms) == {"rate"}
     validated_alike = whole._replace(coupled=True)  # by the ELBO
-    own, expected = (likelihood.bound_terms(m, params, key(), batch) for m in (thinned, validated_alike))
+    own, expected = (likelihood.judged(m, params, key(), batch) for m in (thinned, validated_alike))
     jax.tree.map(np.testing.assert_array_equal, own, expected)
 
 

@@ -7,13 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toys import kind
+from vae_jax.objectives.running import RunningMean
 
 from vae_jax import models, objectives
-from vae_jax.distributions import Normal, has_closed_form, heads
+from vae_jax.conditionals import heads
+from vae_jax.conditionals.conditional import abstract
+from vae_jax.distributions import Normal, has_closed_form
 from vae_jax.models.vae import vae
-from vae_jax.networks.precision import COMPUTE_DTYPES, Network, compute_in
+from vae_jax.networks.network import COMPUTE_DTYPES, Network, compute_in
 from vae_jax.objectives import elbo
-from vae_jax.objectives.running import RunningMean
 
 SHAPE, SIZE, LATENT = (4, 4, 1), 5, 2
 CONFIG = {
@@ -44,7 +47,7 @@ OPTIONS = {  # of each objective for a Gaussian posterior, as small as they go
 
 
 def build(num_classes=0, **changes):
-    return models.from_config("vae", {**CONFIG, **changes}, event_shape=SHAPE, num_classes=num_classes)
+    return models.from_config("vae", {**CONFIG, **changes}, **kind(SHAPE, num_classes))
 
 
 def a_batch(seed=0, conditional=False):
@@ -203,7 +206,7 @@ def test_no_output_of_a_network_breaks_an_objective(posterior, likelihood):
     latent_dim = 24  # where L⁻¹ of a full covariance is beyond float32
     q, p = getattr(heads, posterior)((latent_dim,)), getattr(heads, likelihood)((3,))
     far = {"encoder": list(far_outputs(q.shapes)), "decoder": list(far_outputs(p.shapes))}
-    closed = has_closed_form(heads.abstract(q), Normal.standard((latent_dim,)))
+    closed = has_closed_form(abstract(q), Normal.standard((latent_dim,)))
     outputs = Network(None, lambda raws, x, context: tuple(raw + jnp.mean(x) for raw in raws))
 
     @jax.vmap  # and no jit: the operations of one pair are compiled for the next
@@ -311,14 +314,14 @@ def test_a_wrong_key_is_named(path, value, words):
         place = place[parent]
     place[key] = value
     with pytest.raises(ValueError, match=words):
-        models.from_config("vae", config, event_shape=SHAPE, num_classes=0)
+        models.from_config("vae", config, **kind(SHAPE))
 
 
 @pytest.mark.parametrize("key", CONFIG)
 def test_a_missing_key_is_named(key):
     config = {k: v for k, v in CONFIG.items() if k != key}
     with pytest.raises(ValueError, match=f"config.model: missing key '{key}'"):
-        models.from_config("vae", config, event_shape=SHAPE, num_classes=0)
+        models.from_config("vae", config, **kind(SHAPE))
 
 
 @pytest.mark.parametrize("key", ["encoder", "decoder", "posterior", "likelihood", "objective"])
@@ -334,10 +337,10 @@ def test_an_estimator_is_no_objective():
 
 def test_unknown_families_are_refused():
     with pytest.raises(ValueError, match=r"family: unknown value 'vea' \(allowed: .*vae"):
-        models.from_config("vea", CONFIG, event_shape=SHAPE, num_classes=0)
+        models.from_config("vea", CONFIG, **kind(SHAPE))
 
 
 def test_building_leaves_the_config_alone():
     config = copy.deepcopy(CONFIG)
-    models.from_config("vae", config, event_shape=SHAPE, num_classes=0)
+    models.from_config("vae", config, **kind(SHAPE))
     assert config == CONFIG

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toys import kind
 
 from vae_jax import models
 from vae_jax.training import em
@@ -24,7 +25,7 @@ HEADS = {
 def randomized(head, length=T):
     """A model of two classes, and params of which none is zero."""
     config = {"network": NETWORK, "likelihood": HEADS[head]}
-    model = models.from_config("wavenet", config, event_shape=(length,), num_classes=2)
+    model = models.from_config("wavenet", config, **kind((length,), 2))
     batch = {"x": jnp.zeros((2, length)), "context": jnp.zeros(2, jnp.int32)}
     shapes = jax.eval_shape(model.init, jax.random.key(0), batch)
     rng = np.random.default_rng(0)
@@ -56,7 +57,7 @@ def test_draws_are_those_of_the_whole_network(head):
 
 def test_it_begins_as_the_uniform_distribution():
     config = {"network": NETWORK, "likelihood": HEADS["softmax"]}
-    model = models.from_config("wavenet", config, event_shape=(T,), num_classes=0)
+    model = models.from_config("wavenet", config, **kind((T,)))
     params = model.init(jax.random.key(0), {"x": ALL[:2]})
     np.testing.assert_allclose(model.log_prob(params, ALL[5]), -T * np.log(V), rtol=1e-6)
 
@@ -75,7 +76,7 @@ def autoregression(num=400, length=30, seed=0):
 def predictor(num_scales, passes):
     """Params after each pass of EM, and the bound of each."""
     config = {"order": 2, "num_scales": num_scales, "floor": 1e-6}
-    model, x = models.from_config("linear_predictor", config, event_shape=(30,), num_classes=0), autoregression()
+    model, x = models.from_config("linear_predictor", config, **kind((30,))), autoregression()
     learner = em.em(model, batches_per_pass=2)
     state, step, bounds = learner.init(jax.random.key(0), {"x": x[:200]}), jax.jit(learner.step), []
     for _ in range(passes):
@@ -128,9 +129,9 @@ def test_em_never_lowers_the_likelihood_and_finds_both_scales():
 
 def test_ngrams_of_levels_are_those_of_words():
     levels = {"order": 3, "discounts": "modified", "num_levels": V}
-    model = models.from_config("ngram", levels, event_shape=(T,), num_classes=0)
+    model = models.from_config("ngram", levels, **kind((T,)))
     words = {"order": 3, "discounts": "modified"}
-    of_words = models.from_config("ngram", words, event_shape=(T,), num_classes=0, vocabulary_size=V + 2)
+    of_words = models.from_config("ngram", words, **kind((T,), 0, vocabulary_size=V) + 2)
     x = np.asarray(ALL, np.uint8)[np.random.default_rng(0).integers(len(ALL), size=80)]
     params = jax.tree.map(jnp.asarray, model.fit(x))
     jax.tree.map(np.testing.assert_array_equal, params, jax.tree.map(jnp.asarray, of_words.fit(x.astype(np.int32) + 2)))
@@ -162,4 +163,4 @@ def test_ngrams_of_levels_are_those_of_words():
 )
 def test_what_cannot_be_is_refused(family, config, shape, message):
     with pytest.raises(ValueError, match=message):
-        models.from_config(family, config, event_shape=shape, num_classes=0)
+        models.from_config(family, config, **kind(shape))

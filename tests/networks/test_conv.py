@@ -1,6 +1,7 @@
-"""Convolutions are what their equations say, on either path, and one is the other's adjoint."""
+"""Both forms of a convolution compute its equation, and `convolve_transpose` is the adjoint of `convolve`."""
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,10 +10,16 @@ from vae_jax.networks import conv
 
 CASES = [(3, 1), (5, 1), (2, 2), (4, 2), (8, 4), (3, 3)]
 HEIGHT, WIDTH, CHANNELS, FEATURES = 12, 24, 3, 2
+FORMS = ("products", "native")
 
 
 def array(seed, *shape):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def use(monkeypatch, form):
+    """Take one form of every convolution, whatever the platform."""
+    monkeypatch.setattr(conv, "by_platform", lambda *args, **forms: forms[form](*args))
 
 
 def inputs(size, stride, transposed):
@@ -45,9 +52,9 @@ def by_definition_transposed(x, kernel, stride):
 
 
 @pytest.mark.parametrize("size, stride", CASES)
-@pytest.mark.parametrize("matrices", [True, False], ids=["matrices", "lax"])
-def test_a_convolution_is_its_definition(monkeypatch, size, stride, matrices):
-    monkeypatch.setattr(conv, "as_matrix_product", lambda: matrices)
+@pytest.mark.parametrize("form", FORMS)
+def test_a_convolution_is_its_definition(monkeypatch, size, stride, form):
+    use(monkeypatch, form)
     there, back = (jax.jit(lambda x, k, f=f: f(x, k, stride)) for f in (conv.convolve, conv.convolve_transpose))
     x, kernel, _ = inputs(size, stride, False)
     np.testing.assert_allclose(there(x, kernel), by_definition(x, kernel, stride), atol=1e-4)
@@ -59,57 +66,102 @@ def test_a_convolution_is_its_definition(monkeypatch, size, stride, matrices):
 def test_windows_inside_an_image(monkeypatch, window):
     x, kernel = array(0, 6, 7, CHANNELS), array(1, *window, CHANNELS, FEATURES)
     cotangent = array(2, 7 - window[0], 8 - window[1], FEATURES)
-    given = []
-    for matrices in (True, False):
-        monkeypatch.setattr(conv, "as_matrix_product", lambda matrices=matrices: matrices)
+    outputs = []
+    for form in FORMS:
+        use(monkeypatch, form)
         y, back = jax.vjp(jax.jit(lambda *a: conv.convolve_inside(*a)), x, kernel)
-        given.append((y, *back(cotangent)))
+        outputs.append((y, *back(cotangent)))
         expected = sum(x[i : i + len(y), j : j + y.shape[1]] @ kernel[i, j] for i, j in np.ndindex(window))
         np.testing.assert_allclose(y, expected, atol=1e-4)
-    for one, other in zip(*given, strict=True):
+    for one, other in zip(*outputs, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
 
 
 @pytest.mark.parametrize("size, stride", CASES)
 @pytest.mark.parametrize("name", ["convolve", "convolve_transpose"])
-def test_both_paths_have_the_same_gradients(monkeypatch, name, size, stride):
+def test_both_forms_have_the_same_gradients(monkeypatch, name, size, stride):
     x, kernel, cotangent = inputs(size, stride, name == "convolve_transpose")
     gradients = []
-    for matrices in (True, False):
-        monkeypatch.setattr(conv, "as_matrix_product", lambda matrices=matrices: matrices)
+    for form in FORMS:
+        use(monkeypatch, form)
         run = jax.jit(lambda x, kernel: jax.vjp(lambda *a: getattr(conv, name)(*a, stride), x, kernel)[1](cotangent))
         gradients.append(run(x, kernel))
-    for given, expected in zip(*gradients, strict=True):
-        np.testing.assert_allclose(given, expected, atol=1e-4 * np.abs(expected).max())
+    for products, native in zip(*gradients, strict=True):
+        np.testing.assert_allclose(products, native, atol=1e-4 * np.abs(native).max())
 
 
 @pytest.mark.parametrize("size, stride", [(3, 1), (4, 2), (8, 4)])
-@pytest.mark.parametrize("matrices", [True, False], ids=["matrices", "lax"])
-def test_the_transpose_is_the_adjoint(monkeypatch, size, stride, matrices):
+@pytest.mark.parametrize("form", FORMS)
+def test_the_transpose_is_the_adjoint(monkeypatch, size, stride, form):
     """<convolve(x, K), y> = <x, convolve_transpose(y, K with its channels swapped)>."""
-    monkeypatch.setattr(conv, "as_matrix_product", lambda: matrices)
+    use(monkeypatch, form)
     x, kernel, y = inputs(size, stride, False)
     there = jax.jit(lambda x: jnp.vdot(conv.convolve(x, kernel, stride), y))(x)
     back = jax.jit(lambda y: jnp.vdot(x, conv.convolve_transpose(y, jnp.swapaxes(kernel, 2, 3), stride)))(y)
     np.testing.assert_allclose(there, back, rtol=1e-4, atol=1e-3)
 
 
-def test_both_paths_agree_under_vmap(monkeypatch):
+def test_both_forms_agree_under_vmap(monkeypatch):
     kernel, image, latent = array(0, 4, 4, 3, 2), array(1, 5, 8, 8, 3), array(2, 5, 4, 4, 3)
-    given = []
-    for matrices in (True, False):
-        monkeypatch.setattr(conv, "as_matrix_product", lambda matrices=matrices: matrices)
+    outputs = []
+    for form in FORMS:
+        use(monkeypatch, form)
         down = jax.vmap(lambda x: conv.convolve(x, kernel, 2))
         up = jax.vmap(lambda x: conv.convolve_transpose(x, kernel, 2))
-        given.append((jax.jit(down)(image), jax.jit(up)(latent)))
-    for one, other in zip(*given, strict=True):
+        outputs.append((jax.jit(down)(image), jax.jit(up)(latent)))
+    for one, other in zip(*outputs, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
 
 
-@pytest.mark.parametrize("backend, expected", [("cpu", True), ("gpu", False), ("tpu", False)])
-def test_the_backend_chooses_the_path(monkeypatch, backend, expected):
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
-    assert conv.as_matrix_product() is expected
+CONVOLUTIONS = {
+    "convolve": (lambda x, k: conv.convolve(x, k, 2), (8, 8, 3)),
+    "convolve_transpose": (lambda x, k: conv.convolve_transpose(x, k, 2), (4, 4, 3)),
+    "convolve_inside": (lambda x, k: conv.convolve_inside(x, k, 2), (9, 8, 3)),
+}
+
+
+def steps(function, shape):
+    """The gradient of three steps through a batch of convolutions: scan, vmap and grad of one program."""
+
+    def loss(x, kernel):
+        def body(x, _):
+            y = jax.vmap(function, (0, None))(x, kernel)
+            return x + jnp.mean(jnp.square(y)), None
+
+        return jnp.sum(jax.lax.scan(body, x, None, length=3)[0])
+
+    return jax.grad(loss, (0, 1)), (array(0, 2, *shape), array(1, 4, 4, shape[-1], FEATURES))
+
+
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_the_platform_of_the_program_chooses_the_form(platform, name):
+    program, args = steps(*CONVOLUTIONS[name])
+    assert jax.tree.map(jnp.shape, args) == jax.tree.map(jnp.shape, jax.eval_shape(program, *args))
+    text = jax.jit(program).trace(*args).lower(lowering_platforms=(platform,)).as_text()
+    assert ("stablehlo.convolution" in text) is (platform != "cpu")
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_the_choice_changes_no_bit_on_cpu(monkeypatch, name):
+    program, args = steps(*CONVOLUTIONS[name])
+    chosen = jax.jit(program)(*args)
+    use(monkeypatch, "products")
+    jax.tree.map(np.testing.assert_array_equal, chosen, jax.jit(lambda *a: program(*a))(*args))
+
+
+def test_one_program_for_every_platform_computes_the_same():
+    program, args = steps(*CONVOLUTIONS["convolve"])
+    exported = jax.export.export(jax.jit(program), platforms=("cpu", "cuda", "tpu"))(*args)
+    jax.tree.map(np.testing.assert_array_equal, exported.call(*args), jax.jit(program)(*args))
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_forward_mode_works_on_accelerators(platform):
+    function, shape = CONVOLUTIONS["convolve"]
+    x, kernel = array(0, *shape), array(1, 4, 4, 3, FEATURES)
+    forward = jax.jit(lambda x: jax.jvp(lambda x: function(x, kernel), (x,), (x,)))
+    assert "stablehlo.convolution" in forward.trace(x).lower(lowering_platforms=(platform,)).as_text()
 
 
 @pytest.mark.parametrize("size, stride", [(3, 2), (4, 1), (5, 2)])

@@ -10,7 +10,7 @@ import pytest
 from vae_jax import networks
 from vae_jax.networks import conv
 from vae_jax.networks.mlp import split
-from vae_jax.networks.precision import compute_in
+from vae_jax.networks.network import compute_in
 from vae_jax.networks.resnet import ResidualBlock
 
 IMAGE = (8, 8, 1)
@@ -66,11 +66,11 @@ def test_every_input_and_the_context_reach_every_output(name, shape, outputs):
 
 
 @pytest.mark.parametrize("name, shape, outputs", NETWORKS[2:])
-def test_a_checkpoint_means_the_same_on_both_paths(monkeypatch, name, shape, outputs):
+def test_a_checkpoint_means_the_same_in_both_forms(monkeypatch, name, shape, outputs):
     network, variables, x, _ = fitted(name, shape, outputs)
     given = []
-    for matrices in (True, False):
-        monkeypatch.setattr(conv, "as_matrix_product", lambda matrices=matrices: matrices)
+    for form in ("products", "native"):
+        monkeypatch.setattr(conv, "by_platform", lambda *args, form=form, **forms: forms[form](*args))
         given.append(jax.jit(lambda v, x: network.apply(v, x))(variables, x))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), *given)
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toys import kind
 
 from vae_jax import models, objectives
 from vae_jax.core import RUNNING, Latent, Learner
@@ -208,7 +209,7 @@ def test_a_baseline_is_learned_beside_the_model_and_pays():
         bits = {"posterior": {"name": "bernoulli"}, "prior": {"name": "bernoulli"}, "likelihood": {"name": "bernoulli"}}
         spec = {"latent_dim": 4, "encoder": net, "decoder": net, **bits}
         objective = {"name": name, "num_samples": 2, **options}
-        return models.from_config("vae", {**spec, "objective": objective}, event_shape=(12,), num_classes=0)
+        return models.from_config("vae", {**spec, "objective": objective}, **kind((12,)))
 
     built = {name: build(**{"name": name, **options}) for name, options in names.items()}
     learner = gradient.gradient(built["nvil"], gradient.optimizer(name="adam", learning_rate=0.03))

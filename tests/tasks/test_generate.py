@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax.core import Latent, Model, with_code_density
+from vae_jax.core import Latent, Model
 from vae_jax.distributions import Normal
 from vae_jax.distributions.deterministic import Deterministic
 from vae_jax.tasks import generate
+from vae_jax.tasks.generate import with_code_density
 
 SIZE = 4000
 WEIGHTS = np.array([0.25, 0.75])
@@ -20,7 +21,7 @@ def identity(posterior):
     """A model whose q(z|x) is `posterior(x)` and whose p(x|z) is a point next to z."""
     likelihood = lambda params, z, context=None: Normal(z, jnp.full(2, -8.0))  # noqa: E731
     latent = Latent(None, lambda params, x, context=None: posterior(x), likelihood)
-    return Model(init=None, loss=None, sample=None, latent=latent)
+    return Model(init=None, loss=None, judge=None, latent=latent)
 
 
 @pytest.fixture(scope="module")

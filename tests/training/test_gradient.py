@@ -3,9 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-
-from vae_jax.core import RUNNING, Model
 from vae_jax.objectives.running import RunningMean
+
+from vae_jax.core import RUNNING, Model, by_loss
 from vae_jax.training import gradient
 
 
@@ -16,7 +16,7 @@ def quadratic(scale=1.0):
         value = 0.5 * scale * jnp.sum(jnp.square(params["theta"][None] - batch["x"]), axis=-1)
         return value, {"bound": -value}
 
-    return Model(init=lambda key, batch: {"theta": jnp.zeros(2)}, loss=loss, sample=None)
+    return Model(init=lambda key, batch: {"theta": jnp.zeros(2)}, loss=loss, judge=by_loss(loss))
 
 
 def batch_of(value):
@@ -148,7 +148,7 @@ def watching(decay=0.9, value=lambda batch: batch["x"][:, 0]):
     def init(key, batch):
         return {"theta": jnp.zeros(2), "objective": {"scale": jnp.zeros(()), RUNNING: {"mean": jnp.zeros(())}}}
 
-    return Model(init, loss, sample=None)
+    return Model(init, loss, by_loss(loss))
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_the_optimiser_and_the_norm_do_not_know_of_a_running_mean():
         start = adam.init(jax.random.key(0), batch_of(1e3))
         return jax.jit(lambda s: jax.lax.scan(lambda s, _: adam.step(s, batch_of(1e3)), s, length=3))(start)
 
-    (given, metrics), (plain, expected) = fit(watching()), fit(Model(init, loss, sample=None))
+    (given, metrics), (plain, expected) = fit(watching()), fit(Model(init, loss, by_loss(loss)))
     np.testing.assert_array_equal(metrics["grad_norm"], expected["grad_norm"])
     jax.tree.map(np.testing.assert_array_equal, given.opt_state, plain.opt_state)
     assert given.params["objective"].pop(RUNNING)["mean"] > 200.0

@@ -18,6 +18,7 @@ from flax import struct
 from vae_jax.core import Learner
 from vae_jax.data.pipeline import Stream
 from vae_jax.runs import writers
+from vae_jax.runs.workdir import origin_difference
 from vae_jax.training import checkpoint, loop, signals
 from vae_jax.training.checkpoint import Checkpoints
 
@@ -237,7 +238,7 @@ class TestCheckpoints:
         step, tree, _ = self.read(tmp_path)
         assert step == 2
         np.testing.assert_array_equal(tree["a"], 2.0)
-        assert "a damaged checkpoint is passed over: step 3" in caplog.text
+        assert "a damaged checkpoint is skipped: step 3" in caplog.text
 
     def test_where_none_can_be_read_the_run_does_not_start_over_unasked(self, tmp_path):
         self.write(tmp_path, steps=(1,))
@@ -327,14 +328,14 @@ class TestCheckpoints:
         ],
     )
     def test_a_checkpoint_of_another_run_is_refused_and_left(self, tmp_path, now, message):
-        checkpoints = Checkpoints(tmp_path, made_by=self.made_by())
+        checkpoints = Checkpoints(tmp_path, made_by=self.made_by(), difference=origin_difference)
         checkpoints.save(1, self.tree(1), {"note": 1})
         checkpoints.close()
-        checkpoints = Checkpoints(tmp_path, made_by=self.made_by(**now))
+        checkpoints = Checkpoints(tmp_path, made_by=self.made_by(**now), difference=origin_difference)
         with pytest.raises(ValueError, match=message):
             checkpoints.restore(self.tree(0))
         checkpoints.close()
-        checkpoints = Checkpoints(tmp_path, made_by=self.made_by(keep=5))  # which is no other run
+        checkpoints = Checkpoints(tmp_path, made_by=self.made_by(keep=5), difference=origin_difference)  # the same run
         assert checkpoints.restore(self.tree(0))[2] == {"note": 1}
         checkpoints.close()
 
@@ -420,7 +421,7 @@ def test_a_signal_at_any_step_saves_and_ends_and_the_same_call_goes_on(tmp_path,
 
 
 def test_a_signal_that_is_ignored_stays_ignored(tmp_path):
-    """As by nohup: the run goes on to its end."""
+    """As by nohup: the run continues to its end."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         checkpoints = Checkpoints(tmp_path)

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from vae_jax.core import Model
+from vae_jax.core import Model, by_loss
 from vae_jax.data import pipeline, transforms
 from vae_jax.data.values import Split
 from vae_jax.evaluation.devices import mesh_of, over_devices
+from vae_jax.spec import BadOption
 from vae_jax.training import gradient, loop, sharding
 from vae_jax.training.checkpoint import Checkpoints
 
@@ -28,7 +29,7 @@ def model():
         value = jnp.sum(jnp.square(back - x), axis=-1)
         return value, {"bound": -value}
 
-    return Model(init=init, loss=loss, sample=None)
+    return Model(init=init, loss=loss, judge=by_loss(loss))
 
 
 def stream(memory_limit=2**30):
@@ -90,15 +91,15 @@ def test_by_default_as_many_devices_as_divide_the_batch():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"model": 9}, "config.mesh.model must be between 1 and the 8 devices, got 9"),
+        ({"model": 9}, "model must be between 1 and 8, the number of devices, got 9"),
         ({"model": 0}, "model must be at least 1"),
-        ({"data": 8, "model": 2}, "data x model = 8 x 2, and there are 8 devices"),
+        ({"data": 8, "model": 2}, "data x model is 8 x 2, and there are only 8 devices"),
         ({"data": 0}, "data must be at least 1, or -1"),
-        ({"data": 5}, "config.data.batch_size = 8 cannot be cut over config.mesh.data = 5"),
+        ({"data": 5}, "data: 5 devices do not divide the batch_size 8"),
     ],
 )
 def test_a_mesh_that_cannot_be_is_refused(options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(BadOption, match=message):
         sharding.make_mesh(**{"batch_size": 8, **options})
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax.core import Model
+from vae_jax.core import Model, by_loss
 from vae_jax.data import pipeline, transforms
 from vae_jax.data.values import Split
 from vae_jax.runs import writers
@@ -29,7 +29,7 @@ def model():
     def init(key, batch):
         return {"theta": jax.random.normal(key, (batch["x"][0].size,))}
 
-    return Model(init=init, loss=loss, sample=None)
+    return Model(init=init, loss=loss, judge=by_loss(loss))
 
 
 def learner_of(values):
@@ -145,7 +145,7 @@ def test_what_may_be_traced_is_found_out():
 
 
 def test_parse_reads_ranges_lists_and_words():
-    axes = sweep.parse("seed=0:3, optimizer.learning_rate=1e-3|3e-4,config.model.encoder.activation=relu|tanh,a=(1,2)")
+    axes = sweep.parse("seed=0:3, optimizer.learning_rate=1e-3|3e-4,model.encoder.activation=relu|tanh,a=(1,2)")
     assert axes == {
         "seed": [0, 1, 2],
         "optimizer.learning_rate": [1e-3, 3e-4],

@@ -1,7 +1,7 @@
 """Distributions are values: frozen pytrees with `sample(key)`, `log_prob(x)` (a scalar, nats) and `mean()`.
 
 A reparameterised one may have `sample_and_log_prob(key)` too, which is exact where log_prob(sample(key)) would round.
-`support` says over what: "real", "binary", "integers below V", "sphere"; of a chain, a tuple.
+`support` says over what: a value of `vae_jax.support`; of a chain, a tuple.
 """
 
 from vae_jax.distributions.autoregressive import Autoregressive, Cached, RasterScan, Series
@@ -17,7 +17,7 @@ from vae_jax.distributions.reshaped import Reshaped
 from vae_jax.distributions.sentence import Sentence
 from vae_jax.distributions.sequential import Sequential, draw
 from vae_jax.distributions.spherical import UniformSphere, VonMisesFisher
-from vae_jax.distributions.support import check_continuous, check_support, is_discrete, num_levels
+from vae_jax.distributions.support import check_continuous, check_support, has_discrete_part
 from vae_jax.distributions.transformed import Transformed
 from vae_jax.distributions.tree import Tree
 
@@ -50,10 +50,9 @@ __all__ = [
     "check_support",
     "draw",
     "has_closed_form",
-    "is_discrete",
+    "has_discrete_part",
     "is_standard_normal",
     "kl_divergence",
     "kl_per_dim",
-    "num_levels",
     "relax",
 ]

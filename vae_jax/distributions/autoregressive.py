@@ -1,6 +1,5 @@
 """Vectors drawn one dimension after the other, series one sample and images one pixel after the other."""
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from vae_jax.distributions.heads import abstract
 from vae_jax.distributions.transformed import mean_of_draws
 from vae_jax.numerics import as_jax
+from vae_jax.support import Support
 
 
 @struct.dataclass
@@ -24,7 +23,7 @@ class Autoregressive:
     params: Any
     conditionals: Callable = struct.field(pytree_node=False)
     event_shape: tuple = struct.field(pytree_node=False)
-    support: str = struct.field(pytree_node=False)
+    support: Support = struct.field(pytree_node=False)
 
     def sample(self, key):
         return self.complete(key, jnp.zeros(self.event_shape), 0)
@@ -63,15 +62,7 @@ class Series:
     start: Callable = struct.field(pytree_node=False)
     step: Callable = struct.field(pytree_node=False)
     event_shape: tuple = struct.field(pytree_node=False)
-    support: str = struct.field(pytree_node=False)
-
-    @classmethod
-    def of(cls, network, head, variables, context, event_shape):
-        """That of a network which puts out what `head`, of independent samples, takes at every place, from the samples
-        before it and a context, a vector or None (`networks.wavenet`).
-        """
-        given = {"variables": variables, "context": context, "dropout_key": None}
-        return cls(given, *_series_of_network(network, head, tuple(event_shape)))
+    support: Support = struct.field(pytree_node=False)
 
     def sample(self, key):
         return self.complete(key, jnp.zeros(self.event_shape), 0)
@@ -125,16 +116,7 @@ class RasterScan:
     conditionals: Callable = struct.field(pytree_node=False)
     cached: Cached = struct.field(pytree_node=False)
     event_shape: tuple = struct.field(pytree_node=False)
-    support: str = struct.field(pytree_node=False)
-
-    @classmethod
-    def of(cls, network, head, variables, context, event_shape, *, dropout_key=None):
-        """That of a network which puts out what `head`, of independent pixels, takes at every pixel, from those before
-        it and a context or None (`networks.pixel_cnn`). With a `dropout_key` its log_prob is that of the network
-        thinned so; its draws are of the whole one.
-        """
-        given = {"variables": variables, "context": context, "dropout_key": dropout_key}
-        return cls(given, *_scan_of_network(network, head, tuple(event_shape)))
+    support: Support = struct.field(pytree_node=False)
 
     def sample(self, key):
         return self.complete(key, jnp.zeros(self.event_shape), 0)
@@ -182,49 +164,3 @@ class RasterScan:
     def mean(self):
         """No closed form: the average of 128 draws of one fixed key."""
         return mean_of_draws(self)
-
-
-# The same functions of the same network, values that compilers compare: hence `cache`.
-
-
-@functools.cache
-def _conditionals(network, head):
-    def conditionals(given, x):
-        key = given["dropout_key"]
-        noise = {} if key is None else {"rngs": {"dropout": key}}
-        return head.distribution(*network.apply(given["variables"], head.standardize(x), given["context"], **noise))
-
-    return conditionals
-
-
-@functools.cache
-def _series_of_network(network, head, event_shape):
-    """All of a `Series` but its params."""
-
-    def start(given):
-        return network.apply(given["variables"], method="start")
-
-    def step(given, kept, previous, t):
-        inputs = (kept, head.standardize(previous), t, given["context"])
-        kept, outputs = network.apply(given["variables"], *inputs, method="step")
-        return kept, head.distribution(*outputs)
-
-    return _conditionals(network, head), start, step, event_shape, abstract(head).support
-
-
-@functools.cache
-def _scan_of_network(network, head, event_shape):
-    """All of a `RasterScan` but its params."""
-
-    def start(given):
-        return network.apply(given["variables"], 1, *event_shape[1:], method="start")
-
-    def row(given, kept, above, i):
-        return network.apply(given["variables"], head.standardize(above), kept, i, given["context"], method="row")
-
-    def pixel(given, kept, left, i, j, from_above):
-        inputs = (head.standardize(left), kept, i, j, from_above, given["context"])
-        kept, outputs = network.apply(given["variables"], *inputs, method="pixel")
-        return kept, head.distribution(*outputs)
-
-    return _conditionals(network, head), Cached(start, row, pixel), event_shape, abstract(head).support

@@ -1,13 +1,9 @@
-"""A point mass: the q(z|x) of an auto-encoder, and the heads that make one of what an encoder puts out."""
+"""A point mass: the q(z|x) of an auto-encoder."""
 
 import jax
-import jax.numpy as jnp
 from flax import struct
 
-from vae_jax.distributions.heads import Head
-from vae_jax.spec import integers
-
-__all__ = ["k_sparse", "linear", "sigmoid"]
+from vae_jax.support import Real
 
 
 @struct.dataclass
@@ -19,7 +15,7 @@ class Deterministic:
 
     loc: jax.Array
 
-    support = "real"
+    support = Real()
 
     def sample(self, key):
         return self.loc
@@ -32,29 +28,3 @@ class Deterministic:
 
     def mean(self):
         return self.loc
-
-
-def linear(event_shape) -> Head:
-    """z = the encoder's output."""
-    return Head((event_shape,), Deterministic)
-
-
-def sigmoid(event_shape) -> Head:
-    """z = σ(the encoder's output), in (0, 1): activations, which can be rare (`penalties.target_activation`)."""
-    return Head((event_shape,), lambda a: Deterministic(jax.nn.sigmoid(a)))
-
-
-def k_sparse(event_shape, *, num_active) -> Head:
-    """z = a where a is among the `num_active` largest of the encoder's outputs, else 0.  arXiv:1312.5663.
-
-    The paper keeps more of them when it encodes than when it trains; here they are the same.
-    Raises `ValueError` unless 1 ≤ num_active ≤ D.
-    """
-    (dim,) = event_shape
-    integers(num_active=num_active, at_most=dim)
-
-    def distribution(a):
-        largest, index = jax.lax.top_k(a, num_active)
-        return Deterministic(jnp.zeros_like(a).at[index].set(largest))
-
-    return Head((event_shape,), distribution)

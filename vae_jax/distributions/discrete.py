@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from vae_jax.numerics import sum_softplus
+from vae_jax.support import Binary, Levels
 
 
 @struct.dataclass
@@ -13,7 +14,7 @@ class Bernoulli:
 
     logits: jax.Array
 
-    support = "binary"
+    support = Binary()
 
     def sample(self, key):
         return jax.random.bernoulli(key, self.mean()).astype(self.logits.dtype)
@@ -36,7 +37,7 @@ class Categorical:
 
     @property
     def support(self):
-        return f"integers below {self.logits.shape[-1]}"
+        return Levels(self.logits.shape[-1])
 
     def sample(self, key):
         return jax.random.categorical(key, self.logits)
@@ -57,7 +58,7 @@ class OneHot:
 
     logits: jax.Array
 
-    support = "binary"
+    support = Binary()
 
     def sample(self, key):
         return jax.nn.one_hot(jax.random.categorical(key, self.logits), self.logits.shape[-1], dtype=self.logits.dtype)

@@ -6,6 +6,7 @@ import numpy as np
 from flax import struct
 
 from vae_jax.numerics import LOG_2PI
+from vae_jax.support import Real
 
 
 @struct.dataclass
@@ -15,7 +16,7 @@ class Normal:
     loc: jax.Array
     log_scale: jax.Array
 
-    support = "real"
+    support = Real()
 
     @classmethod
     def standard(cls, shape):
@@ -53,7 +54,7 @@ class LowRankNormal:
     log_scale: jax.Array
     factor: jax.Array
 
-    support = "real"
+    support = Real()
 
     def sample(self, key):
         """x = loc + s ⊙ ε + F η."""
@@ -100,7 +101,7 @@ class MultivariateNormal:
     loc: jax.Array
     scale_tril: jax.Array
 
-    support = "real"
+    support = Real()
 
     def sample(self, key):
         """x = loc + L ε."""

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from vae_jax.numerics import LOG_2PI, log1mexp
+from vae_jax.support import Levels
 
 
 @struct.dataclass
@@ -25,7 +26,7 @@ class DiscretizedLogisticMixture:
 
     @property
     def support(self):
-        return f"integers below {self.num_levels}"
+        return Levels(self.num_levels)
 
     def sample(self, key):
         return jnp.round(self._level(_sample(self, key, jax.random.logistic)))

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from vae_jax.distributions.discrete import Bernoulli, OneHot
+from vae_jax.support import Real
 
 
 @struct.dataclass
@@ -20,7 +21,7 @@ class RelaxedBernoulli:
     logits: jax.Array
     temperature: jax.Array
 
-    support = "real"
+    support = Real()
 
     def sample(self, key):
         return self.sample_and_log_prob(key)[0]
@@ -55,7 +56,7 @@ class RelaxedOneHot:
     logits: jax.Array
     temperature: jax.Array
 
-    support = "real"
+    support = Real()
 
     def sample(self, key):
         noise = jax.random.gumbel(key, self.logits.shape, self.logits.dtype)

@@ -1,6 +1,5 @@
 """Sentences: the chain rule over words, up to an end that is itself a word."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -8,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from vae_jax.distributions.discrete import Categorical
 from vae_jax.numerics import as_jax
+from vae_jax.support import Levels
 
 PAD, END = 0, 1  # the ids of `data.text`; PAD is what follows the end, and what stands before the first word
 
@@ -35,15 +34,6 @@ class Sentence:
     vocabulary_size: int = struct.field(pytree_node=False)
     conditionals: Callable | None = struct.field(pytree_node=False, default=None)
 
-    @classmethod
-    def of(cls, network, variables, context, length, vocabulary_size, *, dropout_key=None):
-        """That of a network which gives the logits [T, V] of all places from the words before each, and from a context,
-        a vector or None (`networks.language`). With a `dropout_key` its log_prob is that of the network thinned so.
-        """
-        given = {"variables": variables, "context": context, "dropout_key": dropout_key}
-        *functions, conditionals = _of_network(network)
-        return cls(given, *functions, length, vocabulary_size, conditionals)
-
     def uncached(self):
         """The same sentence, of which every word is drawn by a pass over the whole row: to test and measure against.
         Raises `ValueError` where there are no `conditionals`: an n-gram looks its words up and keeps no cache.
@@ -63,7 +53,7 @@ class Sentence:
 
     @property
     def support(self):
-        return f"integers below {self.vocabulary_size}"
+        return Levels(self.vocabulary_size)
 
     def sample(self, key):
         """The word at t is drawn from the key fold_in(key, t)."""
@@ -88,7 +78,7 @@ class Sentence:
 
 
 @struct.dataclass
-class Levels:
+class LevelSeries:
     """A `Sentence` of T words as a series of T levels, int or float [T]: level v is word v + 2, behind PAD and END.
 
     An end is no level: what `base` gives to it is lost (and a draw that has come to one is zeros from there on).
@@ -103,7 +93,7 @@ class Levels:
 
     @property
     def support(self):
-        return f"integers below {self.num_levels}"
+        return Levels(self.num_levels)
 
     def sample(self, key):
         return jnp.maximum(self.base.sample(key) - (END + 1), 0).astype(jnp.float32)
@@ -112,34 +102,12 @@ class Levels:
         return self.base.log_prob(self.words(x))
 
 
-@functools.cache  # the same functions of the same network: values that compilers compare
-def _of_network(network):
-    """`log_probs`, `start`, `step` and `conditionals` of a `Sentence`."""
-
-    def conditionals(given, x):
-        key = given["dropout_key"]
-        dropping = {} if key is None else {"dropping": True, "rngs": {"dropout": key}}
-        return Categorical(network.apply(given["variables"], before(x), given["context"], **dropping))
-
-    def log_probs(given, x):
-        return jnp.take_along_axis(jax.nn.log_softmax(conditionals(given, x).logits), x[:, None], axis=1)[:, 0]
-
-    def start(given):
-        return network.apply(given["variables"], given["context"], method="start")
-
-    def step(given, carry, previous):
-        carry, logits = network.apply(given["variables"], carry, previous, given["context"], method="step")
-        return carry, Categorical(logits)
-
-    return log_probs, start, step, conditionals
-
-
 def predicted(x):
     """Which places of a row [T] have no end before them."""
     ends = jnp.cumsum(x == END)
     return ends - (x == END) == 0
 
 
-def before(x):
+def words_before(x):
     """w_{t-1} at every place t of a row [T]: PAD, w_1, ..., w_{T-1}."""
     return jnp.concatenate([jnp.full_like(x[:1], PAD), x[:-1]])

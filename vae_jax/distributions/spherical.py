@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from vae_jax.support import Sphere
+
 _NODES, _WEIGHTS = (a.astype(np.float32) for a in np.polynomial.legendre.leggauss(4))
 _EDGES = np.linspace(-4.0, 4.0, 65, dtype=np.float32)  # of the cells of the latitude's coordinate s
 _HALVES = 24  # of a cell
@@ -18,7 +20,7 @@ class UniformSphere:
 
     dim: int = struct.field(pytree_node=False)
 
-    support = "sphere"
+    support = Sphere()
 
     def sample(self, key):
         return _unit(jax.random.normal(key, (self.dim,)))
@@ -44,7 +46,7 @@ class VonMisesFisher:
     direction: jax.Array
     concentration: jax.Array
 
-    support = "sphere"
+    support = Sphere()
 
     def sample(self, key):
         return self.sample_and_log_prob(key)[0]

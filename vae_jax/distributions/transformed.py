@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from vae_jax.support import Real
+
 MEAN_DRAWS = 128
 
 
@@ -16,7 +18,7 @@ class Transformed:
     base: Any
     bijector: Any
 
-    support = "real"
+    support = Real()
 
     def sample(self, key):
         return self.sample_and_log_prob(key)[0]

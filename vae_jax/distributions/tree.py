@@ -6,6 +6,7 @@ from flax import struct
 
 from vae_jax.distributions.discrete import Bernoulli
 from vae_jax.numerics import as_jax
+from vae_jax.support import Binary
 
 
 @struct.dataclass
@@ -20,7 +21,7 @@ class Tree:
     parent: jax.Array
     logits: jax.Array
 
-    support = "binary"
+    support = Binary()
 
     def sample(self, key):
         """Ancestral: x_d = [ε_d < logit], ε_d logistic noise, along `order`."""

@@ -10,7 +10,9 @@ import tqdm
 
 from vae_jax.evaluation.devices import mesh_of, over_devices
 from vae_jax.numerics import bits_per_dim, effective_sample_size
-from vae_jax.objectives.bounds import log_weight, plain_elbo
+from vae_jax.objectives.bounds import log_weight, plain_elbo, reconstruction
+from vae_jax.spec import integers
+from vae_jax.support import Real, Unit
 
 PIECE = 500  # images a compiled call, fewer where an example has more than 800 numbers
 SAMPLES_AT_ONCE = 2000  # decoder passes held in memory at once
@@ -24,31 +26,28 @@ def examples_a_call(data):
     return max(1, min(PIECE, 800 * PIECE // math.prod(data["x"].shape[1:])))
 
 
-def mean_terms(model, params, key, data, *, step=0) -> dict:
-    """The means of `bound_terms` over `data`, for use inside jit and vmap: {"bound": [], ...}, nats."""
-    return jax.tree.map(jnp.mean, _each(_own_terms, model, None, params, key, data, step, examples_a_call(data)))
+def mean_terms(model, params, key, data) -> dict:
+    """Return the means of `judged` over `data`, for use inside jit and vmap: {"bound": [], ...}, nats."""
+    return jax.tree.map(jnp.mean, _each(_judge, model, None, params, key, data, examples_a_call(data)))
 
 
-def bound_terms(model, params, key, data, *, step=0) -> dict:
-    """{"bound": [N]}, the exact log p(x) of every example, where the model has it and no codes; else the terms of its
-    own loss, {"bound": [N], "rate": [N], "distortion": [N], ...}, and the `loss` itself where it has no bound. Where a
-    loss couples the examples of a batch (`disentangling`) and has no terms of one, or is of thinned networks: those of
-    the ELBO with one sample, or of `reconstruction` if there is no p(z). All in nats.
+def judged(model, params, key, data) -> dict:
+    """Return the terms of `model.judge` for every example of `data`: {"bound": [N], ...}, nats.
 
     `data` is a batch of any size; example i uses the key fold_in(key, i), so the result does not depend on batching.
     """
-    terms = _each_compiled(_own_terms, model, mesh_of(params), params, key, data, step, examples_a_call(data))
+    terms = _each_compiled(_judge, model, mesh_of(params), params, key, data, examples_a_call(data))
     return jax.tree.map(np.asarray, terms)
 
 
 def validation(model, key, data, *, offset=0.0):
-    """Return (params, step) -> the means of `bound_terms` over `data`, as the training loop asks for them.
+    """Return (params, step) -> the means of `judged` over `data`, as the training loop asks for them.
 
     The noise is the same every time, so that differences are the model's. `offset`: see `of_levels`.
     """
 
     def validate(params, step):
-        terms = bound_terms(model, params, key, data, step=step)
+        terms = judged(model, params, key, data)
         return of_levels({name: float(values.mean()) for name, values in terms.items()}, offset)
 
     return validate
@@ -65,56 +64,66 @@ def of_levels(terms, offset):
 
 
 def elbo_terms(model, params, key, data) -> dict:
-    """`bound_terms` of the plain ELBO, whatever the training objective: ELBO_SAMPLES samples an example, the rate in
-    closed form where there is one.
+    """Return the terms of the plain ELBO of every example, whatever the training objective: {"bound": [N], "rate": [N],
+    "distortion": [N]}, from ELBO_SAMPLES draws, the rate in closed form if there is one.
     """
     at_once = SAMPLES_AT_ONCE // ELBO_SAMPLES
-    return jax.tree.map(np.asarray, _each_compiled(_elbo_terms, model, mesh_of(params), params, key, data, 0, at_once))
+    return jax.tree.map(np.asarray, _each_compiled(_elbo, model, mesh_of(params), params, key, data, at_once))
 
 
-def reconstruction(model, params, data) -> dict:
-    """What the mean code z = E_q[z] of every example keeps of it: `distortion` = -log p(x|z) [N], nats, and `mse` [N],
-    the squared error of E[x|z] as a mean over dimensions.
+def mean_bound(model, params, key, data, *, num_samples) -> dict:
+    """Return for every example the mean of `num_samples` estimates of `model.bound` and its standard error:
+    {"log_prob": [N], "se": [N]}, nats. The mean is an unbiased estimate of the bound.
     """
-    key = jax.random.key(0)  # nothing is drawn
-    terms = _each_compiled(_reconstruction, model, mesh_of(params), params, key, data, 0, examples_a_call(data))
+    at_once = max(1, SAMPLES_AT_ONCE // num_samples)
+    terms = _each_compiled(_bounds(num_samples), model, mesh_of(params), params, key, data, at_once)
     return jax.tree.map(np.asarray, terms)
 
 
-def _reconstruction(model, params, key, example, step):
-    x, context = example["x"], example.get("context")
-    p = model.latent.likelihood(params, model.latent.posterior(params, x, context).mean(), context)
-    return {"distortion": -p.log_prob(x), "mse": jnp.mean(jnp.square(p.mean() - x))}
+def reconstructions(model, params, data) -> dict:
+    """Return `objectives.bounds.reconstruction` of every example: {"distortion": [N], "mse": [N]}."""
+    key = jax.random.key(0)  # nothing is drawn
+    terms = _each_compiled(_reconstruct, model, mesh_of(params), params, key, data, examples_a_call(data))
+    return jax.tree.map(np.asarray, terms)
 
 
-def _own_terms(model, params, key, example, step):
-    if model.log_prob and not model.latent:  # exact, whatever noise there is in training
-        return {"bound": model.log_prob(params, example["x"], example.get("context"))}
-    if model.coupled and model.latent.prior is None:
-        return _reconstruction(model, params, key, example, step)
-    if model.coupled or model.thinned:
-        return _elbo_terms(model, params, key, example, step, num_samples=1)
-    loss, terms = model.loss(params, key, jax.tree.map(lambda a: a[None], example), step)
-    terms = terms if "bound" in terms else {"loss": loss, **terms}
-    return jax.tree.map(lambda a: a[0], terms)
+def _judge(model, params, key, x, context):
+    return model.judge(params, key, x, context)
 
 
-def _elbo_terms(model, params, key, example, step, num_samples=ELBO_SAMPLES):
-    x, context = example["x"], example.get("context")
-    return plain_elbo(model.latent, params, key, x, context, num_samples=num_samples)[1]
+def _elbo(model, params, key, x, context):
+    return plain_elbo(model.latent, params, key, x, context, num_samples=ELBO_SAMPLES)[1]
 
 
-def _each(terms, model, mesh, params, key, data, step, at_once):
+def _reconstruct(model, params, key, x, context):
+    return reconstruction(model.latent, params, x, context)
+
+
+@functools.cache
+def _bounds(num_samples):
+    """Return the function of one example for `mean_bound`; equal numbers give the same, which is compiled once."""
+
+    def estimate(model, params, key, x, context):
+        values = jax.vmap(lambda k: model.bound(params, k, x, context))(jax.random.split(key, num_samples))
+        return {"log_prob": jnp.mean(values), "se": jnp.std(values, ddof=1) / jnp.sqrt(num_samples)}
+
+    return estimate
+
+
+def _each(terms, model, mesh, params, key, data, at_once):
     """`terms` of every example, `at_once` of them at a time on every device."""
 
     def some(params, examples):
-        each = lambda item: terms(model, params, jax.random.fold_in(key, item[0]), item[1], step)  # noqa: E731
-        return jax.lax.map(each, examples, batch_size=at_once)
+        def one(item):
+            index, example = item
+            return terms(model, params, jax.random.fold_in(key, index), example["x"], example.get("context"))
+
+        return jax.lax.map(one, examples, batch_size=at_once)
 
     return over_devices(some, mesh, params, (jnp.arange(len(data["x"])), data))
 
 
-_each_compiled = jax.jit(_each, static_argnums=(0, 1, 2, 7))
+_each_compiled = jax.jit(_each, static_argnums=(0, 1, 2, 6))
 
 
 def importance_weighted(latent, params, key, x, context=None, *, num_samples) -> dict:
@@ -149,8 +158,7 @@ def log_likelihood(model, params, key, data, *, num_samples, progress=False) -> 
     """
     if model.latent is None:
         raise ValueError("an importance-weighted bound wants a latent-variable model; this one has no `latent`")
-    if num_samples < 1:
-        raise ValueError(f"config.eval.num_samples must be at least 1, got {num_samples}")
+    integers(num_samples=num_samples)
     size, mesh = len(data["x"]), mesh_of(params)
     pieces = []
     bar = tqdm.tqdm(total=size, desc=f"IW-{num_samples}", unit="example", disable=not progress)
@@ -207,7 +215,7 @@ def exact(model, params, data):
 
 def _is_over_reals(model, params, data):
     context = jax.tree.map(lambda a: a[0], data.get("context"))
-    return jax.eval_shape(lambda params: model.density(params, context), params).support == "real"
+    return jax.eval_shape(lambda params: model.density(params, context), params).support in (Real(), Unit())
 
 
 def _in_float64(model, params, data):
@@ -229,18 +237,6 @@ def _exact(log_prob, mesh, params, data):
         return jax.lax.map(one, examples, batch_size=examples_a_call(examples))
 
     return over_devices(some, mesh, params, data)
-
-
-def summary(terms, estimate, *, num_samples, **units) -> dict:
-    """Means over a data set of `elbo_terms` and `log_likelihood`, nats an example, and what `summary_of` has."""
-    return {
-        "elbo": float(np.mean(terms["bound"], dtype=np.float64)),
-        "rate": float(np.mean(terms["rate"], dtype=np.float64)),
-        "distortion": float(np.mean(terms["distortion"], dtype=np.float64)),
-        "num_samples": num_samples,
-        "effective_samples": float(np.mean(estimate["ess"])),
-        **summary_of(estimate["log_prob"], **units),
-    }
 
 
 def summary_of(log_prob, *, event_size=None, num_tokens=None) -> dict:

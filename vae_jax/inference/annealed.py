@@ -17,7 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vae_jax.distributions.support import supports
 from vae_jax.numerics import effective_sample_size, log_mean_exp
+from vae_jax.support import Real
 
 TARGET_ACCEPTANCE = 0.65  # arXiv:1001.4460
 ADAPTATION_RATE = 0.3
@@ -150,7 +152,7 @@ def _path(latent, params, x, context, initial, num_leapfrog) -> _Path:
     if initial not in ("prior", "posterior"):
         raise ValueError(f"initial must be 'prior' or 'posterior', got {initial!r}")
     prior = latent.prior(params, context)
-    if prior.support != "real" and set(prior.support) != {"real"}:  # of several latents a tuple
+    if set(supports(prior)) != {Real()}:
         raise ValueError(f"Hamiltonian dynamics move z through R^D, a {type(prior).__name__} is over {prior.support}")
     q = prior if initial == "prior" else latent.posterior(params, x, context)
     kernel = hmc.build_kernel()

@@ -1,32 +1,43 @@
-"""One file per family: its equations, `family(...) -> Model`, `from_config(**keys) -> Model`."""
+"""One file per family: its equations, `family(...) -> Model`, `from_config(*, event, **keys) -> Model`."""
 
 import importlib
 import inspect
 import pkgutil
 
-from vae_jax.core import Model
+from vae_jax.core import Context, Event, Model
 from vae_jax.spec import BadOption, call
+from vae_jax.support import Tokens
 
 
 def families() -> list[str]:
-    """The model families there are: the files of this folder."""
+    """Return the names of the model families: the files of this folder."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
-def from_config(family: str, config: dict, **given) -> Model:
-    """The model of `family` (a file of this folder) whose keyword arguments are the keys of `config`.
+def from_config(family: str, config: dict, *, event: Event, context: Context | None = None) -> Model:
+    """Return the model of `family` (a file of this folder) whose keyword arguments are the keys of `config`.
 
-    `given` is what the data say: `event_shape`, `num_classes` where there is a context (0 otherwise), and of a text
-    its `vocabulary_size`.
-    Raises `ValueError` for an unknown family or key, with the nearest allowed one, and where a family of images is
-    given text or the other way round.
+    Args:
+      family: a name among `families`.
+      config: a dict of options; "model" is its path in errors.
+      event: what is modelled.
+      context: what the model is conditional on; None for nothing.
+
+    Raises `BadOption` for an unknown family or key, with the nearest allowed one, and for a family that does not model
+    this kind of data, or takes no context.
     """
     if family not in families():
         raise BadOption(f"family: unknown value {family!r} (allowed: {', '.join(families())})")
     module = importlib.import_module(f"vae_jax.models.{family}")
-    size = inspect.signature(module.from_config).parameters.get("vocabulary_size")
-    either = size is not None and size.default is not size.empty  # of words, or of levels
-    if not either and (size is not None) != ("vocabulary_size" in given):
-        kinds = ("text", "images") if size is not None else ("images", "text")
-        raise BadOption(f"family: {family!r} is a model of {kinds[0]}, and the data are {kinds[1]}")
+    takes = getattr(module, "TAKES", None)  # kinds of values; by default all but words
+    is_text = isinstance(event.support, Tokens)
+    if is_text if takes is None else not isinstance(event.support, takes):
+        kind = "text" if takes == (Tokens,) else "images" if takes is None else " or ".join(t.__name__ for t in takes)
+        data = "text" if is_text else "images"
+        raise BadOption(f"family: {family!r} is a model of {kind}, and the data are {data}; take another family")
+    given = {"event": event}
+    if "context" in inspect.signature(module.from_config).parameters:
+        given["context"] = context
+    elif context is not None:
+        raise BadOption(f"family: {family!r} takes no context; train it without one (data.context.name='none')")
     return call(module.from_config, config, where="model", **given)

@@ -2,82 +2,89 @@
 
 z = f(x) = code(encoder(x))     p(x|z) = likelihood(decoder(z))     loss = -log p(x | f(x̃)) + Σ_j λ_j Ω_j
 
-x̃ is x, or x with noise (`objectives.corruptions`); the Ω_j are `objectives.penalties`. There is no p(z), hence no p(x),
-no bound of it and no draw, until a density is fitted to the codes (`core.with_code_density`).
+x̃ is x, or x with noise (`objectives.corruptions`); the Ω_j are `objectives.penalties`. There is no p(z), hence no
+p(x), no bound of it and no draw, until a density is fitted to the codes (`tasks.generate.with_code_density`).
 """
 
-import functools
 from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 
-from vae_jax import core, networks, spec
-from vae_jax.core import Latent, Model, per_example
-from vae_jax.distributions import deterministic, heads
+from vae_jax import core, networks
+from vae_jax.conditionals import conditional, deterministic, heads
+from vae_jax.core import Aux, Latent, Model, by_loss, embedded
 from vae_jax.networks import tied as tied_weights
-from vae_jax.networks.precision import compute_in
+from vae_jax.networks.network import compute_in
 from vae_jax.objectives import corruptions
 from vae_jax.objectives import penalties as penalty_functions
-from vae_jax.objectives.objective import is_coupled
-from vae_jax.spec import build
+from vae_jax.objectives.bounds import reconstruction
+from vae_jax.spec import BadOption, build, flags, integers, name_of, numbers, shown, under
+from vae_jax.support import standardize
 
 
 def autoencoder(
-    encoder, decoder, *, code, likelihood, corruption=None, penalties=None, tied=False, num_classes=0
+    encoder, decoder, *, event, latent_dim, corruption=None, penalties=None, tied=False, context=None
 ) -> Model:
-    """An auto-encoder from two networks, the head `code` (`distributions.deterministic`) and a likelihood head.
+    """Return an auto-encoder. `distortion` = -log p(x | f(x̃)) is against the clean x; penalties are taken at x̃.
 
-    `penalties` maps a name to (weight, function of `objectives.penalties`), `corruption` is one of
-    `objectives.corruptions`. Of the terms `distortion` = -log p(x | f(x̃)) is in nats, against the clean x; each
-    penalty is reported under its name, without its weight, at the x̃ that the encoder saw. `tied`: the kernels of the
-    decoder, an MLP as the encoder is, are the encoder's transposed (`networks.tied`).
-    Raises `ValueError` where a conditional model meets no context.
+    Args:
+      encoder: a `core.Conditional`, x and c -> the code, a `distributions.Deterministic`.
+      decoder: a `core.Conditional`, z and c -> p(x|z, c).
+      event: the `core.Event` x.
+      latent_dim: D, the size of z.
+      corruption: one of `objectives.corruptions`; None for none.
+      penalties: {name: (weight, one of `objectives.penalties`)}, each reported under its name without its weight.
+      tied: the kernels of the decoder, an MLP as the encoder, are the encoder's transposed (`networks.tied`).
+      context: the `core.Context` c; None for none.
     """
     corruption, penalties = corruption or corruptions.none(), penalties or {}
-    one_hot = functools.partial(core.one_hot, num_classes=num_classes)
 
-    def encode(params, x, context=None):
-        return code.distribution(*encoder.apply(params["encoder"], likelihood.standardize(x), one_hot(context)))
+    def encode(params, x, c=None):
+        return encoder.distribution(params["encoder"], standardize(event.support, x), embedded(context, c))
 
-    def decode(params, z, context=None):
+    def decode(params, z, c=None):
         variables = tied_weights.transposed(params["decoder"], params["encoder"]) if tied else params["decoder"]
-        return likelihood.distribution(*decoder.apply(variables, z, one_hot(context)))
+        return decoder.distribution(variables, z, embedded(context, c))
 
     latent = Latent(prior=None, posterior=encode, likelihood=decode)
 
     def init(key, batch):
         key_encoder, key_decoder = jax.random.split(key)
-        x, context = jax.tree.map(lambda a: a[0], (batch["x"], batch.get("context")))
+        x, c = core.first_example(batch)
+        c = embedded(context, c)
         params = {
-            "encoder": encoder.init(key_encoder, likelihood.standardize(x), one_hot(context)),
-            "decoder": decoder.init(key_decoder, jnp.zeros(code.shapes[0]), one_hot(context)),
+            "encoder": encoder.init(key_encoder, standardize(event.support, x), c),
+            "decoder": decoder.init(key_decoder, jnp.zeros(latent_dim), c),
         }
         return {**params, "decoder": tied_weights.biases(**params)} if tied else params
 
-    def distortion(params, x, seen, context):
-        return -decode(params, encode(params, seen, context).mean(), context).log_prob(x)
+    def distortion(params, x, noisy, c):
+        return -decode(params, encode(params, noisy, c).mean(), c).log_prob(x)
 
     def loss(params, key, batch, step):
-        x, context = batch["x"], batch.get("context")
-        corrupt = lambda params, key, x, context: corruption(key, x)  # noqa: E731
-        seen = {**batch, "x": per_example(corrupt)(params, key, batch)}
-        terms = {"distortion": jax.vmap(distortion, (None, 0, 0, 0))(params, x, seen["x"], context)}
+        x, c = batch["x"], batch.get("context")
+        corrupt = core.per_example(lambda params, key, x, c: corruption(key, x))
+        noisy = {**batch, "x": corrupt(params, key, batch)}
+        terms = {"distortion": jax.vmap(distortion, (None, 0, 0, 0))(params, x, noisy["x"], c)}
         for name, (_, penalty) in penalties.items():
-            if is_coupled(penalty):
-                terms[name] = jnp.broadcast_to(penalty(latent, params, seen), (len(x),))
+            if penalty.of_batch:
+                terms[name] = jnp.broadcast_to(penalty.value(latent, params, noisy), (len(x),))
             else:
-                terms[name] = jax.vmap(lambda x, c, f=penalty: f(latent, params, x, c))(seen["x"], context)
-        return terms["distortion"] + sum(weight * terms[name] for name, (weight, _) in penalties.items()), terms
+                terms[name] = jax.vmap(lambda x, c, f=penalty.value: f(latent, params, x, c))(noisy["x"], c)
+        return terms["distortion"] + sum(weight * terms[name] for name, (weight, _) in penalties.items()), Aux(terms)
 
-    coupled = any(is_coupled(penalty) for _, penalty in penalties.values())
-    return Model(init, loss, sample=None, latent=latent, coupled=coupled)
+    def judge(params, key, x, c=None):
+        return reconstruction(latent, params, x, c)
+
+    of_batch = any(penalty.of_batch for _, penalty in penalties.values())
+    return Model(init, loss, judge if of_batch else by_loss(loss), latent=latent)
 
 
 def from_config(
     *,
-    event_shape,
-    num_classes,
+    event,
+    context,
     latent_dim,
     encoder,
     decoder,
@@ -88,46 +95,50 @@ def from_config(
     tied=False,
     compute_dtype="float32",
 ) -> Model:
-    """An auto-encoder from plain dicts: each has the `name` of a network, head or corruption and its keyword arguments;
-    `penalties` maps names of penalties to their `weight` and keyword arguments, {"l1": {"weight": 0.1}}, {} for none.
+    """Return an auto-encoder from plain dicts: each has the `name` of a network, head or corruption, and its options.
 
-    Raises `ValueError` that names the key, also for a target activation of codes outside (0, 1), and for `tied` weights
-    of networks other than MLPs, or with `weight_decay`, which would miss the kernels of the decoder.
+    `penalties` maps names of penalties to their `weight` and options, {"l1": {"weight": 0.1}}, {} for none; `code` is
+    one of `conditionals.deterministic`; the rest is as in `models.vae`. Raises `BadOption` that names the key, also for
+    `target_activation` of codes outside (0, 1), and for `tied` weights of networks other than MLPs, or with
+    `weight_decay`, which would miss the kernels of the decoder.
     """
-    spec.integers(latent_dim=latent_dim)
-    spec.flags(tied=tied)
+    integers(latent_dim=latent_dim)
+    flags(tied=tied)
     if not isinstance(penalties, Mapping):
-        raise spec.BadOption(f"penalties must be a dict of dicts, each with a 'weight', got {spec.shown(penalties)}")
-    if "target_activation" in penalties and spec.name_of(code) != "sigmoid":
-        raise spec.BadOption(f"code.name: 'target_activation' wants codes in (0, 1): 'sigmoid', got {code!r}")
-    if tied and (kinds := {str(spec.name_of(encoder)), str(spec.name_of(decoder))}) != {"mlp"}:
-        raise spec.BadOption(f"tied wants encoder and decoder 'mlp', got {', '.join(sorted(kinds))}")
+        raise BadOption(f"penalties must be a dict of dicts, each with a 'weight', got {shown(penalties)}")
+    if "target_activation" in penalties and name_of(code) != "sigmoid":
+        raise BadOption(f"code.name: the penalty 'target_activation' needs codes in (0, 1): 'sigmoid', got {code!r}")
+    if tied and (kinds := {str(name_of(encoder)), str(name_of(decoder))}) != {"mlp"}:
+        raise BadOption(f"tied needs encoder and decoder 'mlp', got {', '.join(sorted(kinds))}")
     if tied and "weight_decay" in penalties:
-        raise spec.BadOption("tied: 'weight_decay' is of the decoder's own parameters, and its kernels are none")
-    likelihood = build(heads, likelihood, tuple(event_shape), where="likelihood")
-    code = build(deterministic, code, (latent_dim,), where="code")
+        raise BadOption(
+            "tied: 'weight_decay' sums over the decoder's own parameters, and a tied decoder has no kernels"
+        )
 
     def network(spec, outputs, where):
         return compute_in(compute_dtype, build(networks, spec, outputs, where=where))
 
-    def weighted(name, spec):
-        where = f"penalties.{name}"
-        if not isinstance(spec, Mapping):
-            raise ValueError(f"{where} must be a dict with a 'weight', got {spec.shown(spec)}")
-        options = dict(spec)
-        if "weight" not in options:
-            raise ValueError(f"{where}: missing key 'weight'")
-        weight = options.pop("weight")
-        spec.numbers(**{f"penalties.{name}.weight": weight}, at_least=0)
-        return weight, build(penalty_functions, {"name": name, **options}, where=where)
-
+    p = build(heads, likelihood, tuple(event.shape), where="likelihood")
+    f = build(deterministic, code, (latent_dim,), where="code")
     return autoencoder(
-        network(encoder, code.shapes, "encoder"),
-        network(decoder, likelihood.shapes, "decoder"),
-        code=code,
-        likelihood=likelihood,
+        conditional(network(encoder, f.shapes, "encoder"), f),
+        conditional(network(decoder, p.shapes, "decoder"), p),
+        event=event,
+        latent_dim=latent_dim,
         corruption=build(corruptions, corruption, where="corruption"),
-        penalties={name: weighted(name, spec) for name, spec in penalties.items()},
+        penalties={name: _weighted(name, spec) for name, spec in penalties.items()},
         tied=tied,
-        num_classes=num_classes,
+        context=context,
     )
+
+
+def _weighted(name, spec):
+    """Return (weight, penalty) of one entry of `penalties`."""
+    with under(f"penalties.{name}"):
+        if not isinstance(spec, Mapping):
+            raise BadOption(f" must be a dict with a 'weight', got {shown(spec)}")
+        if "weight" not in spec:
+            raise BadOption(": missing key 'weight'")
+        numbers(weight=spec["weight"], at_least=0)
+        options = {key: value for key, value in spec.items() if key != "weight"}
+        return spec["weight"], build(penalty_functions, {"name": name, **options}, where="")

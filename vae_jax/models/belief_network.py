@@ -7,42 +7,39 @@ import math
 
 import jax.numpy as jnp
 
-from vae_jax import core, spec
-from vae_jax.core import Model, tractable
-from vae_jax.distributions import Autoregressive, Bernoulli, Reshaped
+from vae_jax import core
+from vae_jax.conditionals.chains import vector
+from vae_jax.core import Model, embedded, tractable
+from vae_jax.distributions import Reshaped
 from vae_jax.networks import autoregressive
-from vae_jax.networks.precision import compute_in
+from vae_jax.networks.network import compute_in
+from vae_jax.spec import build, with_defaults
 
 
-def belief_network(network, event_shape, *, num_classes=0) -> Model:
-    """Fitted by `gradient`: `network(x, context)` puts out the D log-odds, the d-th from the pixels before it.
+def belief_network(network, event, *, context=None) -> Model:
+    """Return a belief network, fitted by `gradient`: `network(x, c)` returns the D log-odds, each from earlier pixels.
 
     MADE without hidden layers is the fully visible sigmoid belief network of Neal (1992): a logistic regression for
-    every pixel. A density is one pass, a draw D of them. The context is a class, p(x|c).
-    Raises `ValueError` where a conditional model meets no context.
+    every pixel. A density is one pass, a draw D of them.
     """
-    size = math.prod(event_shape)
-
-    def conditionals(given, x):
-        return Bernoulli(*network.apply(given["params"], x, given["context"]))
+    size = math.prod(event.shape)
+    pixels = vector(network, (size,))
 
     def init(key, batch):
-        context = None if batch.get("context") is None else batch["context"][0]
-        return network.init(key, jnp.zeros(size), core.one_hot(context, num_classes))
+        _, c = core.first_example(batch)
+        return network.init(key, jnp.zeros(size), embedded(context, c))
 
-    def density(params, context=None):
-        given = {"params": params, "context": core.one_hot(context, num_classes)}
-        return Reshaped(Autoregressive(given, conditionals, (size,), Bernoulli.support), tuple(event_shape))
+    def density(params, c=None):
+        return Reshaped(pixels(params, embedded(context, c)), tuple(event.shape))
 
     return tractable(init, density)
 
 
-def from_config(*, event_shape, num_classes, network, compute_dtype="float32") -> Model:
-    """From plain dicts: `network` names `made` or `nade` (`networks.autoregressive`), with its keyword arguments.
+def from_config(*, event, context, network, compute_dtype="float32") -> Model:
+    """Return a belief network from a dict: `network` names `made` or `nade` (`networks.autoregressive`).
 
-    All outputs begin at zero unless told otherwise: training begins at D log 2 nats.
+    All outputs begin at zero unless `zero_output` is False: training begins at D log 2 nats.
     """
-    outputs = ((math.prod(event_shape),),)
-    network = spec.with_defaults(network, zero_output=True)
-    built = spec.build(autoregressive, network, outputs, where="network")
-    return belief_network(compute_in(compute_dtype, built), event_shape, num_classes=num_classes)
+    outputs = ((math.prod(event.shape),),)
+    built = build(autoregressive, with_defaults(network, zero_output=True), outputs, where="network")
+    return belief_network(compute_in(compute_dtype, built), event, context=context)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax import spec
-from vae_jax.core import Model, tractable, unconditional
+from vae_jax.core import Model, Sums, tractable
 from vae_jax.distributions import Reshaped, Tree
 
 
@@ -31,7 +31,7 @@ def chow_liu(event_shape, *, smoothing) -> Model:
     def density(params, context=None):
         return Reshaped(Tree(**params), tuple(event_shape))
 
-    def statistics(params, batch):
+    def expect(params, batch):
         x = batch["x"].reshape(-1, size)
         sums = {"count": jnp.asarray(len(x), x.dtype), "both": x.T @ x}  # integers: exact below 2²⁴
         return sums, jax.vmap(density(params).log_prob)(batch["x"])
@@ -44,7 +44,7 @@ def chow_liu(event_shape, *, smoothing) -> Model:
         logits = (log_p[:, 1] - log_p[:, 0]).T.at[0].set(root[1] - root[0])
         return {"order": order, "parent": parent, "logits": logits}
 
-    return tractable(init, density, statistics=statistics, maximize=maximize, one_pass=True)
+    return tractable(init, density, sums=Sums(expect, maximize, one_pass=True))
 
 
 def pairs(both, count, smoothing):
@@ -85,7 +85,6 @@ def maximum_spanning_tree(weights):
     return jnp.concatenate([jnp.zeros(1, jnp.int32), joined]), parent
 
 
-def from_config(*, event_shape, num_classes, smoothing) -> Model:
-    """From a config: `smoothing` as above; the learner is `counting`."""
-    unconditional("chow_liu", num_classes)
-    return chow_liu(event_shape, smoothing=smoothing)
+def from_config(*, event, smoothing) -> Model:
+    """Return the tree from the keys of a config; the learner is `counting`."""
+    return chow_liu(event.shape, smoothing=smoothing)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax import spec
-from vae_jax.core import Latent, Model, tractable, unconditional
+from vae_jax.core import Latent, Model, Sums, tractable
 from vae_jax.distributions import LowRankNormal, MultivariateNormal, Normal, Reshaped
 from vae_jax.numerics import mean_and_covariance, moments
 from vae_jax.spec import BadOption
@@ -57,7 +57,7 @@ def factor_analysis(event_shape, *, latent_dim, noise, fit, min_variance) -> Mod
     def density(params, context=None):
         return Reshaped(LowRankNormal(**params), tuple(event_shape))
 
-    def statistics(params, batch):
+    def expect(params, batch):
         x = batch["x"].reshape(-1, size)
         sums = moments(x, params["loc"]) if fit == "closed_form" else expected_moments(params, x)
         return sums, jax.vmap(density(params).log_prob)(batch["x"])
@@ -91,8 +91,7 @@ def factor_analysis(event_shape, *, latent_dim, noise, fit, min_variance) -> Mod
         return x, factor, allowed(jnp.maximum(square, 0.0) + jnp.sum(jnp.square(factor @ scale_tril), axis=1))
 
     latent = Latent(prior=prior, posterior=posterior, likelihood=likelihood)
-    fields = {"statistics": statistics, "maximize": maximize, "latent": latent, "one_pass": fit == "closed_form"}
-    return tractable(init, density, **fields)
+    return tractable(init, density, latent=latent, sums=Sums(expect, maximize, one_pass=fit == "closed_form"))
 
 
 def regression(params):
@@ -129,8 +128,7 @@ def _check(size, latent_dim, noise, fit, min_variance):
     spec.numbers(min_variance=min_variance, above=0)
 
 
-def from_config(*, event_shape, num_classes, latent_dim, noise, fit, min_variance) -> Model:
-    """From a config, whose keys are the options above; the learner is `counting` or `em`, as `fit` has it."""
-    unconditional("factor_analysis", num_classes)
+def from_config(*, event, latent_dim, noise, fit, min_variance) -> Model:
+    """Return the model from the keys of a config; `fit` decides the learner, `counting` or `em`."""
     options = {"noise": noise, "fit": fit, "min_variance": min_variance}
-    return factor_analysis(event_shape, latent_dim=latent_dim, **options)
+    return factor_analysis(event.shape, latent_dim=latent_dim, **options)

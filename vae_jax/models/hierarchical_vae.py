@@ -1,13 +1,12 @@
-"""The VAE with a hierarchy of stochastic layers z = (z_1, ..., z_L), z_1 next to x; c as in `vae`.
+"""The VAE with a hierarchy of stochastic layers z = (z_1, ..., z_L), z_1 next to x; c is a context as in `vae`.
 
     p(z|c) = p(z_L) Π_l p(z_l | z_>l, c)      p(x|z, c) = likelihood(decoder_1(z, c))
 
     bottom_up   q(z|x, c) = q(z_1 | x, c) Π_l q(z_l | z_{l-1}, c)       arXiv:1509.00519 sec. 2 (there h_1, h_2)
     top_down    q(z|x, c) = q(z_L | x, c) Π_l q(z_l | x, z_>l, c)       arXiv:1705.07120 sec. 4
 
-encoder_l puts out what q of z_l takes; decoder_l sees z_l and puts out what p of the level beneath takes, x beneath
-z_1. z_>l is z_{l+1} alone, or with `skip` all levels above: where p is such a chain, nothing is lost to its posterior
-by q being one.
+encoder_l gives q of z_l. decoder_l sees z_l and gives p of the level below, of x below z_1. z_>l is only z_{l+1}, or
+with `skip` all levels above.
 """
 
 import functools
@@ -16,13 +15,15 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from vae_jax import core, likelihoods, networks, objectives, priors, spec
-from vae_jax.core import Latent, Model
-from vae_jax.distributions import Sequential, heads
-from vae_jax.networks.precision import compute_in
-from vae_jax.networks.weights import with_weights
+from vae_jax import networks, objectives, spec
+from vae_jax.conditionals import conditional as build_conditional
+from vae_jax.conditionals import heads, priors
+from vae_jax.core import Latent, Model, embedded, first_example, learned
+from vae_jax.distributions import Sequential
+from vae_jax.networks.network import compute_in
 from vae_jax.objectives import objective as objective_of
-from vae_jax.spec import build, check_options
+from vae_jax.spec import BadOption, build
+from vae_jax.support import standardize
 
 INFERENCE = ("bottom_up", "top_down")
 
@@ -31,107 +32,115 @@ def hierarchical_vae(
     encoders,
     decoders,
     *,
+    event,
     latent_dims,
-    posteriors,
-    conditionals,
-    likelihood,
     inference,
     skip,
     prior=None,
     objective=objectives.elbo_sampled_kl,
-    num_classes=0,
+    context=None,
     **options,
-):
-    """A VAE of L levels, from tuples with an entry for each, the lowest first: networks, `posteriors` q(z_l|...) and
-    `conditionals` p(z_l|z_>l), of all levels but the top, as heads; `prior` is that of the top, None for N(0, I);
-    `objective` is maximised with `options` (`objectives.objective.of`).
+) -> Model:
+    """Return a VAE of L levels. Params are {"encoder": {"z1": ...}, "decoder": {"z1": ...}} and those of `vae`.
 
-    Params are {"encoder": {"z1": ...}, "decoder": {"z1": ...}} and what prior and objective learn, as in `vae`.
-    Raises `ValueError` where a conditional model meets no context, or a prior made of posteriors a q that has none.
+    Args:
+      encoders: a `core.Conditional` for q of every level, the lowest first.
+      decoders: a `core.Conditional` for p below every level: p(x|z), p(z_1|z_>1), ...
+      event: the `core.Event` x.
+      latent_dims: the sizes of z_1, ..., z_L.
+      inference: "bottom_up" or "top_down".
+      skip: True if z_>l stands for all levels above, False for the next one only.
+      prior: one of `conditionals.priors` for the top level; None for N(0, I).
+      objective: an equation of `objectives`, which training maximises.
+      context: the `core.Context` c; None for none.
+      **options: options of the objective.
+
+    Raises `BadOption` if p and q are over different values, and for a prior made of q(z_L|x) with "bottom_up".
     """
-    depth = len(latent_dims)
+    depth, top_down = len(latent_dims), inference == "top_down"
     names = [f"z{level + 1}" for level in range(depth)]
     prior = prior or priors.standard((latent_dims[-1],))
-    objective = objective_of.of(objective, standardize=likelihood.standardize, **options)
-    one_hot = functools.partial(core.one_hot, num_classes=num_classes)
+    if prior.support is None and not top_down and depth > 1:
+        raise BadOption(
+            f"prior: it is made of q({names[-1]}|x), which inference 'bottom_up' has only as an integral over the "
+            "levels below; use inference 'top_down'"
+        )
+    priors.check_support(prior, encoders[-1].abstract)
+    for q, p in zip(encoders[:-1], decoders[1:], strict=True):
+        if q.abstract.support != p.abstract.support:
+            raise BadOption(
+                f"conditional: it is over values that are {p.abstract.support}, and the posterior, a "
+                f"{type(q.abstract).__name__}, is over {q.abstract.support}; use the same head for both"
+            )
+    see = functools.partial(standardize, event.support)
+    objective = objective_of.of(objective, see=see, **options)
     downwards = range(depth)[::-1]
-    q_order = range(depth) if inference == "bottom_up" else downwards
+    q_order = downwards if top_down else range(depth)
 
-    def seen(x, context):
-        return likelihood.standardize(x), one_hot(context)
+    # What a network sees, and its context. `drawn` are the levels drawn so far: the neighbour is the last.
 
-    # What a network sees, and what it sees beside it. `before` are the levels drawn so far: the neighbour is the last.
-
-    def encoder_input(given, before):
-        x, c = given
-        if not before:
+    def encoder_input(seen, drawn):
+        x, c = seen
+        if not drawn:
             return x, c
-        return (before[-1], c) if inference == "bottom_up" else (x, _joined(before if skip else before[-1:], c))
+        return (x, _joined(drawn if skip else drawn[-1:], c)) if top_down else (drawn[-1], c)
 
-    def decoder_input(c, before):
-        return before[-1], _joined(before[:-1] if skip else (), c)
+    def decoder_input(c, drawn):
+        return drawn[-1], _joined(drawn[:-1] if skip else (), c)
 
-    def part(networks, heads, inputs, level):
-        def distribution(params, given, before):
-            return heads[level].distribution(*networks[level].apply(params[names[level]], *inputs(given, before)))
+    def part(conditionals, inputs, level):
+        def distribution(params, seen, drawn):
+            return conditionals[level].distribution(params[names[level]], *inputs(seen, drawn))
 
         return distribution
 
     # Made once: a chain's functions are part of its type, which must not change from call to call.
-    q_first, *q_later = [part(encoders, posteriors, encoder_input, level) for level in q_order]
-    *p_later, p_of_x = [part(decoders, [likelihood, *conditionals], decoder_input, level) for level in downwards]
+    q_first, *q_later = [part(encoders, encoder_input, level) for level in q_order]
+    *p_later, p_of_x = [part(decoders, decoder_input, level) for level in downwards]
 
-    def encode(params, x, context=None):
-        given, params = seen(x, context), params["encoder"]
-        return Sequential(q_first(params, given, ()), params, given, tuple(q_later), reverse=inference == "top_down")
+    def encode(params, x, c=None):
+        seen, params = (see(x), embedded(context, c)), params["encoder"]
+        return Sequential(q_first(params, seen, ()), params, seen, tuple(q_later), reverse=top_down)
 
-    def decode(params, z, context=None):
-        return p_of_x(params["decoder"], one_hot(context), z[::-1])
+    def decode(params, z, c=None):
+        return p_of_x(params["decoder"], embedded(context, c), z[::-1])
 
-    def prior_of(params, context=None):
-        top = prior.distribution(params.get("prior"), lambda x: encode_top(params, x, context))
-        return Sequential(top, params["decoder"], one_hot(context), tuple(p_later), reverse=True)
-
-    def encode_top(params, x, context):
-        if q_order[0] != downwards[0]:
-            raise spec.BadOption(
-                f"prior: it is made of q({names[-1]}|x), which inference 'bottom_up' has only as an "
-                "integral over the levels beneath; use inference 'top_down'"
-            )
-        return q_first(params["encoder"], seen(x, context), ())
-
-    latent = Latent(prior=prior_of, posterior=encode, likelihood=decode)
+    def prior_of(params, c=None):
+        q_of_top = lambda x: q_first(params["encoder"], (see(x), embedded(context, c)), ())  # noqa: E731
+        top = prior.distribution(params.get("prior"), q_of_top)
+        return Sequential(top, params["decoder"], embedded(context, c), tuple(p_later), reverse=True)
 
     def init(key, batch):
         key_encoders, key_decoders = jax.random.split(key)
-        x, c = seen(*jax.tree.map(lambda a: a[0], (batch["x"], batch.get("context"))))
+        x, c = first_example(batch)
+        seen = x, c = see(x), embedded(context, c)
 
-        def variables(key, networks, order, inputs, given, own):
-            """Of every level's network, as it meets the levels drawn before it and, with `own`, its own."""
+        def variables(key, conditionals, order, inputs, seen, include_self):
             drawn = [jnp.zeros(latent_dims[level]) for level in order]
-            each = {level: inputs(given, drawn[: place + own]) for place, level in enumerate(order)}
-            return {names[n]: networks[n].init(jax.random.fold_in(key, n), *each[n]) for n in range(depth)}
+            each = {level: inputs(seen, drawn[: place + include_self]) for place, level in enumerate(order)}
+            return {names[n]: conditionals[n].init(jax.random.fold_in(key, n), *each[n]) for n in range(depth)}
 
-        return core.learned(
-            encoder=variables(key_encoders, encoders, q_order, encoder_input, (x, c), own=0),
-            decoder=variables(key_decoders, decoders, downwards, decoder_input, c, own=1),
+        return learned(
+            encoder=variables(key_encoders, encoders, q_order, encoder_input, seen, 0),
+            decoder=variables(key_decoders, decoders, downwards, decoder_input, c, 1),
             prior=prior.init(jax.random.fold_in(key, 2), batch),
-            objective=objective.init(jax.random.fold_in(key, 3), {"x": x, "z": tuple(map(jnp.zeros, latent_dims))}),
+            **objective.init(jax.random.fold_in(key, 3), {"x": x, "z": tuple(map(jnp.zeros, latent_dims))}),
         )
 
-    return objective_of.model(init, latent, objective)
+    latent = Latent(prior_of, encode, decode)
+    return objective_of.model(init, lambda dropout_key=None: latent, objective)
 
 
 def _joined(vectors, c):
-    """The vectors, the last first, and c in one, or None where there is nothing."""
-    present = [*vectors[::-1], *([] if c is None else [c])]
+    """Return the vectors, the last first, and c as one vector; None if there is nothing."""
+    present = [*vectors[::-1], *([] if c is None else [jnp.ravel(c)])]
     return jnp.concatenate(present) if present else None
 
 
 def from_config(
     *,
-    event_shape,
-    num_classes,
+    event,
+    context,
     levels,
     inference,
     skip,
@@ -142,69 +151,54 @@ def from_config(
     prior=priors.STANDARD,
     compute_dtype="float32",
 ) -> Model:
-    """A hierarchy from plain dicts. `levels` is {"z1": level, ..., "zL": level}, z1 next to x, of which each has
-    `latent_dim`, the network `encoder` of q(z_l|...) and the network `decoder` of what is beneath; `inference` is
-    "bottom_up" or "top_down"; `posterior` and `conditional` are the heads of q and of p(z_l|z_>l) at every level,
-    `prior` is that of the top. The rest is as in `vae`.
+    """Return a hierarchy from plain dicts.
 
-    Raises `ValueError` that names the key, also where the objective cannot be used with this posterior and prior.
+    `levels` is {"z1": level, ..., "zL": level}, z1 next to x. Each level has `latent_dim`, the network `encoder` of
+    q(z_l|...) and the network `decoder` of p below. `posterior` and `conditional` are the heads of q and of p(z_l|z_>l)
+    at every level, `prior` is that of the top. The rest is as in `models.vae`. Raises `BadOption` that names the key.
     """
     spec.one_of(INFERENCE, inference=inference)
     spec.flags(skip=skip)
-    if not isinstance(levels, Mapping):
-        raise spec.BadOption(f"levels must be a dict with the keys z1, z2, ..., got {spec.shown(levels)}")
-    if sorted(levels) != sorted(f"z{level + 1}" for level in range(len(levels))) or not levels:
-        raise spec.BadOption(f"levels: want the keys z1 (next to x), z2, ..., got {', '.join(levels) or 'none'}")
-    levels = {f"levels.z{n}": levels[f"z{n}"] for n in range(1, len(levels) + 1)}
-    dims = tuple(_latent_dim(where, level) for where, level in levels.items())
-    posteriors = [build(heads, posterior, (dim,), where="posterior") for dim in dims]
-    conditionals = [build(heads, conditional, (dim,), where="conditional") for dim in dims[:-1]]
-    likelihood = build(likelihoods, likelihood, tuple(event_shape), where="likelihood")
-    prior = build(priors, prior, dims[-1:], heads.abstract(likelihood).support, where="prior")
+    levels = _levels(levels)
+    dims = tuple(level["latent_dim"] for level in levels.values())
+    q_heads = [build(heads, posterior, (dim,), where="posterior") for dim in dims]
+    z_heads = [build(heads, conditional, (dim,), where="conditional") for dim in dims[:-1]]
+    x_head = build(heads, likelihood, tuple(event.shape), where="likelihood")
 
     def network(spec, outputs, *, where):
         return compute_in(compute_dtype, build(networks, spec, outputs, where=where))
 
-    def each(part, outputs):
-        pairs = zip(levels.items(), outputs, strict=True)
+    def each(part, parts_heads):
         return [
-            with_weights(network(level[part], head.shapes, where=f"{where}.{part}"), head)
-            for (where, level), head in pairs
+            build_conditional(network(level[part], head.shapes, where=f"levels.{name}.{part}"), head)
+            for (name, level), head in zip(levels.items(), parts_heads, strict=True)
         ]
 
-    family = functools.partial(
-        hierarchical_vae,
-        each("encoder", posteriors),
-        each("decoder", [likelihood, *conditionals]),
+    decoders = each("decoder", [x_head, *z_heads])
+    equation, options = objective_of.from_config(objective, build_network=network)
+    return hierarchical_vae(
+        each("encoder", q_heads),
+        decoders,
+        event=event,
         latent_dims=dims,
-        posteriors=posteriors,
-        conditionals=conditionals,
-        likelihood=likelihood,
         inference=inference,
         skip=skip,
-        prior=prior,
-        num_classes=num_classes,
+        prior=build(priors, prior, dims[-1:], decoders[0].abstract.support, where="prior"),
+        objective=equation,
+        context=context,
+        **options,
     )
-    pair = _abstract_pair(family(), event_shape, num_classes)
-    equation, options = objective_of.from_config(objective, *pair, build_network=network)
-    return family(objective=equation, **options)
 
 
-def _latent_dim(where, level):
-    """The size of a level whose keys are those that every level has."""
-    with spec.under(where):
-        check_options(lambda *, latent_dim, encoder, decoder: None, level)
-        spec.integers(latent_dim=level["latent_dim"])
-    return level["latent_dim"]
-
-
-def _abstract_pair(model, event_shape, num_classes):
-    """q(z|x) and p(z) with shapes in place of arrays."""
-
-    def pair(key):
-        batch = {"x": jnp.zeros((1, *event_shape)), **({"context": jnp.zeros(1, jnp.int32)} if num_classes else {})}
-        params = model.init(key, batch)
-        x, context = jax.tree.map(lambda a: a[0], (batch["x"], batch.get("context")))
-        return model.latent.posterior(params, x, context), model.latent.prior(params, context)
-
-    return jax.eval_shape(pair, jax.random.key(0))
+def _levels(levels) -> dict:
+    """Return the levels from z1 to zL. Raises `BadOption` for wrong names, keys or sizes."""
+    if not isinstance(levels, Mapping):
+        raise BadOption(f"levels must be a dict with the keys z1, z2, ..., got {spec.shown(levels)}")
+    names = [f"z{n}" for n in range(1, len(levels) + 1)]
+    if sorted(levels) != sorted(names) or not levels:
+        raise BadOption(f"levels must have the keys z1 (next to x), z2, ..., got {', '.join(levels) or 'none'}")
+    for name in names:
+        with spec.under(f"levels.{name}"):
+            spec.check_options(lambda *, latent_dim, encoder, decoder: None, levels[name])
+            spec.integers(latent_dim=levels[name]["latent_dim"])
+    return {name: levels[name] for name in names}

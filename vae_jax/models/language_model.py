@@ -1,38 +1,45 @@
 """Language models: the chain rule over the words of a sentence, every conditional from one network.
 
-p(w_1, ..., w_L, end) = Π_t Categorical(w_t; logits_t(w_1, ..., w_{t-1}))
+p(w_1, ..., w_L, end | c) = Π_t Categorical(w_t; logits_t(w_1, ..., w_{t-1}, c))
 """
 
-from vae_jax import core, spec
-from vae_jax.core import Model, tractable, unconditional
-from vae_jax.distributions import Sentence
+from vae_jax import core
+from vae_jax.conditionals.chains import sentence
+from vae_jax.core import Aux, Model, embedded, tractable
 from vae_jax.networks import language
+from vae_jax.spec import build
+from vae_jax.support import Tokens
+
+TAKES = (Tokens,)
 
 
-def language_model(network, event_shape, vocabulary_size) -> Model:
-    """Fitted by `gradient`: `network(before, context)` puts out the logits [T, V] (`networks.language`).
+def language_model(network, event, *, context=None) -> Model:
+    """Return a language model, fitted by `gradient`: `network` returns the logits [T, V] (`networks.language`).
 
-    With dropout the loss is that of a network thinned anew for every sentence and step; `log_prob`, which validation
-    and test ask for, is of the whole one.
+    With dropout the loss is that of the network with a new mask for every sentence and step. `log_prob`, which
+    validation and test use, never drops.
     """
-    (length,) = event_shape
+    chain = sentence(network, event.shape[0], event.support.num_levels)
 
-    def density(params, context=None, dropout_key=None):
-        return Sentence.of(network, params, None, length, vocabulary_size, dropout_key=dropout_key)
+    def density(params, c=None, dropout_key=None):
+        return chain(params, embedded(context, c), dropout_key)
 
     @core.per_example
-    def thinned(params, key, x, context):
-        return density(params, dropout_key=key).log_prob(x)
+    def log_prob_with_dropout(params, key, x, c):
+        return density(params, c, key).log_prob(x)
 
-    def thinned_loss(params, key, batch, step):
-        return -thinned(params, key, batch), {}
+    def loss(params, key, batch, step):
+        return -log_prob_with_dropout(params, key, batch), Aux({})
 
-    model = tractable(lambda key, batch: network.init(key, batch["x"][0]), density)
-    return model._replace(loss=thinned_loss, thinned=True) if network.drops else model
+    def init(key, batch):
+        x, c = core.first_example(batch)
+        return network.init(key, x, embedded(context, c))
+
+    model = tractable(init, density)
+    return model._replace(loss=loss) if network.drops else model
 
 
-def from_config(*, event_shape, num_classes, vocabulary_size, network) -> Model:
-    """From plain dicts: `network` names `lstm` or `transformer` (`networks.language`), with its keyword arguments."""
-    unconditional("language_model", num_classes)
-    given = {"vocabulary_size": vocabulary_size, "length": event_shape[0]}
-    return language_model(spec.build(language, network, where="network", **given), event_shape, vocabulary_size)
+def from_config(*, event, context, network) -> Model:
+    """Return a language model from a dict: `network` names `lstm` or `transformer`, with its options."""
+    sizes = {"vocabulary_size": event.support.num_levels, "length": event.shape[0]}
+    return language_model(build(language, network, where="network", **sizes), event, context=context)

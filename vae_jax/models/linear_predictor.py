@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax import spec
-from vae_jax.core import Model, tractable, unconditional
+from vae_jax.core import Model, Sums, tractable
 from vae_jax.distributions import NormalMixtures, Series
 from vae_jax.spec import BadOption
+from vae_jax.support import Real
 
 ROUNDING = 1e-6  # of sums of products in float32, relative
 RESOLVED = 1e-6  # of the largest eigenvalue: smaller ones of a correlation matrix are mostly rounding
@@ -33,7 +34,7 @@ def linear_predictor(event_shape, *, order, num_scales, floor=1e-6) -> Model:
     spec.integers(order=order, num_scales=num_scales)
     spec.numbers(floor=floor, above=0)
     if len(event_shape) != 1:
-        raise ValueError(f"config.family 'linear_predictor' is of series [T]; the data have shape {event_shape}")
+        raise BadOption(f": the family 'linear_predictor' models series [T]; the data have shape {tuple(event_shape)}")
     (length,) = event_shape
     if order >= length:
         raise BadOption(f"order must be below the {length} samples of a window, got {order}")
@@ -66,9 +67,9 @@ def linear_predictor(event_shape, *, order, num_scales, floor=1e-6) -> Model:
         return kept, errors(params, 0.5 + params["weights"][0] + kept @ params["weights"][1:])
 
     def density(params, context=None):
-        return Series(params, conditionals, start, step, (length,), "real")
+        return Series(params, conditionals, start, step, (length,), Real())
 
-    def statistics(params, batch):
+    def expect(params, batch):
         """{"square": [M, k + 2, k + 2], "count": [M]}, and log p(x) [B]. The rows are (1, x_{t-k}, ..., x_{t-1}, e_t),
         e_t the error of the present prediction: its square is no difference of large numbers.
         """
@@ -110,10 +111,9 @@ def linear_predictor(event_shape, *, order, num_scales, floor=1e-6) -> Model:
         seen = jnp.sum(sums["count"]) > 0  # or every batch of the pass was skipped
         return jax.tree.map(lambda new, old: jnp.where(seen, new, old), new, params)
 
-    return tractable(init, density, statistics=statistics, maximize=maximize)
+    return tractable(init, density, sums=Sums(expect, maximize))
 
 
-def from_config(*, event_shape, num_classes, order, num_scales, floor) -> Model:
-    """From a config: the keys of `linear_predictor`; the learner is `em`, the data sound that is dequantised."""
-    unconditional("linear_predictor", num_classes)
-    return linear_predictor(event_shape, order=order, num_scales=num_scales, floor=floor)
+def from_config(*, event, order, num_scales, floor) -> Model:
+    """Return the model from the keys of a config; the learner is `em`, the data are dequantised sound."""
+    return linear_predictor(event.shape, order=order, num_scales=num_scales, floor=floor)

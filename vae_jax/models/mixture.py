@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax import spec
-from vae_jax.core import Model, tractable
+from vae_jax.core import Aux, Model, Sums, tractable
 from vae_jax.distributions import Bernoulli, Mixture, MultivariateNormal, Normal
 from vae_jax.numerics import LOG_2PI
 from vae_jax.spec import BadOption, build
@@ -60,8 +60,8 @@ def mixture(event_shape, components, *, num_components, concentration, revive_be
         x = _rows(batch["x"])
         if len(x) < num_components:
             raise BadOption(
-                f"num_components = {num_components} exceeds the {len(x)} examples of the first batch, "
-                f"from which the components start; raise config.data.batch_size"
+                f"num_components must be at most the {len(x)} examples of the first batch, from which the components "
+                f"start, got {num_components}; raise batch_size"
             )
         centres = k_means_plus_plus(key, x, num_components)
         y, c = _about_average({"mean": centres}, x)
@@ -92,9 +92,9 @@ def mixture(event_shape, components, *, num_components, concentration, revive_be
 
     def loss(params, key, batch, step):
         value = jax.nn.logsumexp(joint(params, _rows(batch["x"])), axis=1)
-        return -value, {"bound": value}
+        return -value, Aux({"bound": value})
 
-    def statistics(params, batch):
+    def expect(params, batch):
         x = _rows(batch["x"])
         log_joint = joint(params, x)
         value = jax.nn.logsumexp(log_joint, axis=1)
@@ -117,8 +117,11 @@ def mixture(event_shape, components, *, num_components, concentration, revive_be
     def _logits(count):
         return jax.nn.log_softmax(jnp.log(jnp.maximum(count + concentration, jnp.finfo(count.dtype).tiny)))
 
-    model = tractable(init, density, statistics=statistics, maximize=maximize)
-    return model._replace(loss=loss, log_prob=log_prob)
+    def judge(params, key, x, context=None):
+        return {"bound": log_prob(params, x)}
+
+    model = tractable(init, density, sums=Sums(expect, maximize))
+    return model._replace(loss=loss, judge=judge, log_prob=log_prob)
 
 
 def bernoulli(event_shape, *, smoothing) -> Components:
@@ -368,10 +371,8 @@ def _scale(covariance, floor):
 KINDS = types.SimpleNamespace(bernoulli=bernoulli, gaussian=gaussian)
 
 
-def from_config(*, event_shape, num_classes, num_components, components, concentration, revive_below) -> Model:
-    """`components` is {"name": "bernoulli" or "gaussian", ...}. Raises `ValueError` where there is a context."""
-    if num_classes:
-        raise ValueError("a mixture has no context: set config.data.context=False (the family naive_bayes has one)")
-    kind = build(KINDS, components, event_shape, where="components")
+def from_config(*, event, num_components, components, concentration, revive_below) -> Model:
+    """Return a mixture from the keys of a config; `components` is {"name": "bernoulli" or "gaussian", ...}."""
+    kind = build(KINDS, components, event.shape, where="components")
     options = {"concentration": concentration, "revive_below": revive_below}
-    return mixture(event_shape, kind, num_components=num_components, **options)
+    return mixture(event.shape, kind, num_components=num_components, **options)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax import spec
-from vae_jax.core import Model, tractable, unconditional
+from vae_jax.core import Model, Sums, tractable
 from vae_jax.distributions import MultivariateNormal, Reshaped
 from vae_jax.numerics import mean_and_covariance, moments
 
@@ -32,7 +32,7 @@ def multivariate_normal(event_shape, *, shrinkage) -> Model:
     def density(params, context=None):
         return Reshaped(MultivariateNormal(params["loc"], params["scale_tril"]), tuple(event_shape))
 
-    def statistics(params, batch):
+    def expect(params, batch):
         log_prob = jax.vmap(density(params).log_prob)(batch["x"])
         return moments(batch["x"].reshape(-1, size), params["loc"]), log_prob
 
@@ -42,10 +42,9 @@ def multivariate_normal(event_shape, *, shrinkage) -> Model:
         scale_tril = jnp.linalg.cholesky((1.0 - shrinkage) * covariance + shrinkage * ball)
         return {"loc": params["loc"] + shift, "scale_tril": scale_tril}
 
-    return tractable(init, density, statistics=statistics, maximize=maximize, one_pass=True)
+    return tractable(init, density, sums=Sums(expect, maximize, one_pass=True))
 
 
-def from_config(*, event_shape, num_classes, shrinkage) -> Model:
-    """From a config: `shrinkage` as above; the learner is `counting`."""
-    unconditional("multivariate_normal", num_classes)
-    return multivariate_normal(event_shape, shrinkage=shrinkage)
+def from_config(*, event, shrinkage) -> Model:
+    """Return the model from the keys of a config; the learner is `counting`."""
+    return multivariate_normal(event.shape, shrinkage=shrinkage)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax import spec
-from vae_jax.core import Model, tractable
+from vae_jax.core import Model, Sums, tractable
 from vae_jax.distributions import Bernoulli, Mixture
 
 
@@ -31,7 +31,7 @@ def naive_bayes(event_shape, *, num_classes=0, smoothing=1.0, given_class=True) 
             return Mixture(params["class_logits"], Bernoulli(params["pixel_logits"]))
         return Bernoulli(jnp.take(params["pixel_logits"], context if num_classes else 0, axis=0))
 
-    def statistics(params, batch):
+    def expect(params, batch):
         x = batch["x"]
         context = batch.get("context") if num_classes else None
         classes = jnp.ones((len(x), 1)) if context is None else jax.nn.one_hot(context, size)
@@ -44,9 +44,12 @@ def naive_bayes(event_shape, *, num_classes=0, smoothing=1.0, given_class=True) 
         odds = jnp.log(sums["bright"] + smoothing) - jnp.log(count - sums["bright"] + smoothing)
         return {"class_logits": jnp.log(sums["count"] + smoothing), "pixel_logits": odds}
 
-    return tractable(init, density, statistics=statistics, maximize=maximize, one_pass=True)
+    return tractable(init, density, sums=Sums(expect, maximize, one_pass=True))
 
 
-def from_config(*, event_shape, num_classes, smoothing, given_class=True) -> Model:
-    """From a config: as `naive_bayes`; the learner is `counting`."""
-    return naive_bayes(event_shape, num_classes=num_classes, smoothing=smoothing, given_class=given_class)
+def from_config(*, event, context, smoothing, given_class=True) -> Model:
+    """Return the model from the keys of a config; the learner is `counting`. A context must be a label."""
+    if context is not None and context.shape != ():
+        raise spec.BadOption(f": the family 'naive_bayes' takes a label, and the context has shape {context.shape}")
+    num_classes = 0 if context is None else context.support.num_levels
+    return naive_bayes(event.shape, num_classes=num_classes, smoothing=smoothing, given_class=given_class)

@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax import spec
-from vae_jax.core import Model, tractable, unconditional
+from vae_jax import spec, support
+from vae_jax.core import Model, tractable
 from vae_jax.distributions import BackedOff, Sentence
-from vae_jax.distributions.sentence import END, PAD, Levels
+from vae_jax.distributions.sentence import END, PAD, LevelSeries
 
+TAKES = (support.Tokens, support.Levels, support.Binary)
 MOST_WORDS = 1000  # of a gram: each order is counted by itself
 FALLBACK = (0.5, 1.0, 1.5)  # discounts where the data are too few to estimate them
 
@@ -131,30 +132,31 @@ DISCOUNTS = {"modified": modified, "absolute": absolute}
 
 
 def of_levels(order, event_shape, num_levels, *, discounts="modified") -> Model:
-    """`ngram` of series of levels 0 .. V-1, V = `num_levels`, in place of words: sound, for one (`Levels`)."""
+    """`ngram` of series of levels 0 .. V-1, V = `num_levels`, in place of words: sound, for one (`LevelSeries`)."""
     words = ngram(order, event_shape, num_levels + END + 1, discounts=discounts)
 
     def density(params, context=None):
-        return Levels(words.density(params), num_levels)
+        return LevelSeries(words.density(params), num_levels)
 
     def fit(x):
-        return words.fit(Levels.words(np.asarray(x)))
+        return words.fit(LevelSeries.words(np.asarray(x)))
 
     return tractable(words.init, density, fit=fit)
 
 
-def from_config(*, event_shape, num_classes, order, discounts, vocabulary_size=None, num_levels=0) -> Model:
-    """From a config: the keys of `ngram`, or with `num_levels` those of `of_levels`; the learner is `whole_data`.
+def from_config(*, event, order, discounts, num_levels=0) -> Model:
+    """Return the model from the keys of a config; the learner is `whole_data`.
 
-    Raises `ValueError` where there are neither words nor levels, or both.
+    `num_levels`: the levels of a series, such as sound; 0 for text. Raises `BadOption` if it does not fit the data.
     """
-    unconditional("ngram", num_classes)
     spec.integers(num_levels=num_levels, at_least=0)
-    if (vocabulary_size is None) != (num_levels > 1) or len(event_shape) != 1:
-        raise ValueError(
-            f"config.family 'ngram' is of text, or with config.model.num_levels of series of so many levels; got "
-            f"num_levels={num_levels} and {'data' if vocabulary_size is None else 'text'} of shape {event_shape}"
+    is_text = isinstance(event.support, support.Tokens)
+    if is_text == (num_levels > 1) or len(event.shape) != 1:
+        kind = "text" if is_text else "data"
+        raise spec.BadOption(
+            f"num_levels must be 0 for text, and the number of levels for a series; got {num_levels} and {kind} of "
+            f"shape {tuple(event.shape)}"
         )
-    if vocabulary_size is None:
-        return of_levels(order, event_shape, num_levels, discounts=discounts)
-    return ngram(order, event_shape, vocabulary_size, discounts=discounts)
+    if is_text:
+        return ngram(order, event.shape, event.support.num_levels, discounts=discounts)
+    return of_levels(order, event.shape, num_levels, discounts=discounts)

@@ -2,47 +2,44 @@
 
 p(x|c) = Π_t p(x_t | x_<t, c)          t = 1, ..., T
 
-The network sees as many samples as its dilations reach back. Of a class c, global conditioning: the one voice, or word.
+The network sees as many samples as its dilations reach back. A class c is global conditioning: one voice, or one word.
 """
-
-import functools
 
 import jax.numpy as jnp
 
-from vae_jax import core, likelihoods, spec
-from vae_jax.core import Model, tractable
-from vae_jax.distributions import Series
-from vae_jax.networks.precision import compute_in
-from vae_jax.networks.wavenet import WaveNet
-from vae_jax.spec import call
+from vae_jax import core, networks
+from vae_jax.conditionals.chains import per_pixel, series
+from vae_jax.core import Model, embedded, tractable
+from vae_jax.networks.network import compute_in
+from vae_jax.spec import BadOption, call, with_defaults
 
 
-def wavenet(network, event_shape, *, likelihood, num_classes=0) -> Model:
-    """Fitted by `gradient`: `network` puts out what `likelihood`, one of `distributions.heads`, takes at every sample.
+def wavenet(network, event, *, likelihood, context=None) -> Model:
+    """Return a WaveNet, fitted by `gradient`: `network` returns the parameters of `likelihood` at every sample.
 
-    A density is one pass over the series; a draw keeps what every layer has seen and computes each sample once
-    (`distributions.Series`). Raises `ValueError` where a conditional model meets no context.
+    A density is one pass over the series. A draw keeps the state of every layer and computes each sample once
+    (`distributions.Series`).
     """
-    one_hot = functools.partial(core.one_hot, num_classes=num_classes)
+    sound = series(network, likelihood, tuple(event.shape))
 
-    def density(params, context=None):
-        return Series.of(network, likelihood, params, one_hot(context), event_shape)
+    def density(params, c=None):
+        return sound(params, embedded(context, c))
 
     def init(key, batch):
-        context = None if batch.get("context") is None else batch["context"][0]
-        return network.init(key, jnp.zeros(event_shape), one_hot(context))
+        _, c = core.first_example(batch)
+        return network.init(key, jnp.zeros(event.shape), embedded(context, c))
 
     return tractable(init, density)
 
 
-def from_config(*, event_shape, num_classes, network, likelihood, compute_dtype="float32") -> Model:
-    """From plain dicts: `network` has the fields of `networks.wavenet.WaveNet`, `likelihood` names a head.
+def from_config(*, event, context, network, likelihood, compute_dtype="float32") -> Model:
+    """Return a WaveNet from dicts: `network` has options of `networks.wavenet`, `likelihood` names a head.
 
-    All outputs begin at zero unless told otherwise. Raises `ValueError` for data that are no series, for a likelihood
-    whose outputs do not belong to one sample each, and for one that names an unknown key.
+    All outputs begin at zero unless `zero_output` is False. Raises `BadOption` for data that are no series, and for a
+    likelihood whose outputs do not belong to one sample each.
     """
-    if len(event_shape) != 1:
-        raise ValueError(f"config.family 'wavenet' is of series [T], sound for one; the data have shape {event_shape}")
-    head = likelihoods.per_pixel(likelihood, event_shape, where="likelihood")
-    built = call(WaveNet, spec.with_defaults(network, zero_output=True), head.shapes, where="network")
-    return wavenet(compute_in(compute_dtype, built), event_shape, likelihood=head, num_classes=num_classes)
+    if len(event.shape) != 1:
+        raise BadOption(f": the family 'wavenet' models series [T], such as sound; the data have shape {event.shape}")
+    head = per_pixel(likelihood, event.shape, where="likelihood")
+    built = call(networks.wavenet, with_defaults(network, zero_output=True), head.shapes, where="network")
+    return wavenet(compute_in(compute_dtype, built), event, likelihood=head, context=context)

@@ -1,13 +1,21 @@
-"""Flax linen modules, for one example: `(x, context) -> tuple of arrays`, of the shapes given by `outputs`.
+"""Networks for one example, as `Network(init, apply, ...)`: `(x, context) -> tuple of arrays` of the shapes `outputs`.
 
-The only place that knows of linen: a model sees `init(key, x, context)` and `apply(variables, x, context)`.
-`context` is a vector (a one-hot label) or None.
+Flax linen stays inside this package. `context` is a vector (an embedded label), an image, or None.
 """
 
-from vae_jax.networks.conv import ConvDecoder as conv_decoder
-from vae_jax.networks.conv import ConvEncoder as conv_encoder
-from vae_jax.networks.mlp import MLP as mlp
-from vae_jax.networks.resnet import ResNetDecoder as resnet_decoder
-from vae_jax.networks.resnet import ResNetEncoder as resnet_encoder
+from vae_jax.networks.conv import ConvDecoder, ConvEncoder
+from vae_jax.networks.mlp import MLP
+from vae_jax.networks.network import Network, network
+from vae_jax.networks.pixel_cnn import GatedPixelCNN
+from vae_jax.networks.resnet import ResNetDecoder, ResNetEncoder
+from vae_jax.networks.wavenet import WaveNet
 
-__all__ = ["conv_decoder", "conv_encoder", "mlp", "resnet_decoder", "resnet_encoder"]
+conv_decoder = network(ConvDecoder)
+conv_encoder = network(ConvEncoder)
+gated_pixel_cnn = network(GatedPixelCNN)
+mlp = network(MLP)
+resnet_decoder = network(ResNetDecoder)
+resnet_encoder = network(ResNetEncoder)
+wavenet = network(WaveNet)
+
+__all__ = ["Network", "conv_decoder", "conv_encoder", "mlp", "resnet_decoder", "resnet_encoder"]

@@ -6,8 +6,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vae_jax.networks.masked import MADE as made
+from vae_jax.networks.masked import MADE
 from vae_jax.networks.mlp import activation_function, split
+from vae_jax.networks.network import network
 from vae_jax.spec import flags, integers
 
 __all__ = ["made", "nade"]
@@ -72,4 +73,4 @@ class NADE(nn.Module):
         return tuple(piece.reshape(shape) for piece, shape in zip(split(out, sizes), self.outputs, strict=True))
 
 
-nade = NADE
+made, nade = network(MADE), network(NADE)

@@ -1,8 +1,9 @@
 """Strided convolutional encoders and decoders for images [H, W, C].
 
-XLA's CPU backend runs the gradient of a convolution inside `scan` many times slower than outside, so on that backend
-a convolution is written as a gather of patches and one matrix product; on accelerators it is `lax.conv`. Both read
-the same parameters, so a checkpoint moves between backends.
+XLA's CPU backend computes the gradient of a convolution inside `scan` many times slower than outside. On CPU a
+convolution is therefore a gather of patches and one matrix product; on accelerators it is `lax.conv`. The choice is
+made when a program is lowered, so one program runs on every platform. Both forms read the same parameters, so a
+checkpoint moves between platforms.
 """
 
 import functools
@@ -20,13 +21,8 @@ from vae_jax.spec import BadOption, sizes
 _NHWC = ("NHWC", "HWIO", "NHWC")
 
 
-def as_matrix_product() -> bool:
-    """The rule: convolutions are matrix products on the CPU backend, native convolutions elsewhere."""
-    return jax.default_backend() == "cpu"
-
-
 class Conv(nn.Module):
-    """Convolution of an image [H, W, C] -> [H/s, W/s, features]; the kernel reaches evenly over every s x s block."""
+    """A convolution of an image [H, W, C] -> [H/s, W/s, features], with the kernel centred on each s x s block."""
 
     features: int
     kernel: int = 3
@@ -42,7 +38,7 @@ class Conv(nn.Module):
 
 
 class ConvTranspose(nn.Module):
-    """Transposed convolution of an image [H, W, C] -> [H s, W s, features]: the adjoint of `Conv`."""
+    """A transposed convolution of an image [H, W, C] -> [H s, W s, features], the adjoint of `Conv`."""
 
     features: int
     kernel: int = 4
@@ -50,7 +46,7 @@ class ConvTranspose(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        # Each output pixel sees (kernel/stride)² inputs: that, not kernel², is the fan-in of the initialiser.
+        # Each output pixel depends on (kernel/stride)² inputs, so the fan-in is smaller than kernel² by stride².
         init = nn.initializers.variance_scaling(self.stride**2, "fan_in", "truncated_normal")
         kernel = self.param("kernel", init, (self.kernel, self.kernel, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
@@ -58,62 +54,94 @@ class ConvTranspose(nn.Module):
 
 
 def convolve(x, kernel, stride):
-    """Σ_ij x[s h + i - p, s w + j - p] K[i, j], p = (k - s)/2 zeros on each side;  x [H, W, C], K [k, k, C, F]."""
+    """Return y[h, w] = Σ_ij x[s h + i - p, s w + j - p] K[i, j], with zeros outside the image and p = (k - s)/2.
+
+    x [H, W, C], kernel K [k, k, C, F], stride s -> y [H/s, W/s, F]. Raises `ValueError` where s does not divide.
+    """
     pad = _padding(kernel, stride)
-    if not as_matrix_product():
-        return lax.conv_general_dilated(x[None], kernel, (stride,) * 2, [(pad, pad)] * 2, dimension_numbers=_NHWC)[0]
-    patches = _gather(_to_blocks(jnp.pad(x, ((pad, pad), (pad, pad), (0, 0))), stride), _reach(kernel, stride))
-    return _product(patches, _block_kernel(kernel, stride))
+
+    def products(x, kernel):
+        patches = _gather(_to_blocks(jnp.pad(x, ((pad, pad), (pad, pad), (0, 0))), stride), _reach(kernel, stride))
+        return _product(patches, _block_kernel(kernel, stride))
+
+    def native(x, kernel):
+        padding = [(pad, pad)] * 2
+        return lax.conv_general_dilated(x[None], kernel, (stride,) * 2, padding, dimension_numbers=_NHWC)[0]
+
+    return by_platform(x, kernel, products=products, native=native)
 
 
 def convolve_inside(x, kernel, dilation=1):
-    """Σ_ij x[h + d i, w + d j] K[i, j] where the whole window lies inside; d = `dilation`, x [H, W, C], K [k, l, C, F]
-    of any k and l.
+    """Return y[h, w] = Σ_ij x[h + d i, w + d j] K[i, j] at every place where the whole window lies inside the image.
+
+    x [H, W, C], kernel K [k, l, C, F], dilation d -> y [H - d (k - 1), W - d (l - 1), F].
     """
-    if not as_matrix_product():
-        apart = {"rhs_dilation": (dilation,) * 2, "dimension_numbers": _NHWC}
-        return lax.conv_general_dilated(x[None], kernel, (1, 1), "VALID", **apart)[0]
-    return _product(_gather(x, kernel.shape[:2], dilation), kernel.reshape(-1, kernel.shape[-1]))
+
+    def products(x, kernel):
+        return _product(_gather(x, kernel.shape[:2], dilation), kernel.reshape(-1, kernel.shape[-1]))
+
+    def native(x, kernel):
+        options = {"rhs_dilation": (dilation,) * 2, "dimension_numbers": _NHWC}
+        return lax.conv_general_dilated(x[None], kernel, (1, 1), "VALID", **options)[0]
+
+    return by_platform(x, kernel, products=products, native=native)
 
 
 def convolve_transpose(x, kernel, stride):
-    """y[s h + i - p, s w + j - p] += x[h, w] K[i, j]: the adjoint of `convolve`;  x [h, w, C], kernel [k, k, C, F]."""
+    """Return y with y[s h + i - p, s w + j - p] = Σ x[h, w] K[i, j]: the adjoint of `convolve` in x.
+
+    x [h, w, C], kernel K [k, k, C, F], stride s -> y [s h, s w, F]. Raises `ValueError` where s does not divide.
+    """
     pad, size = _padding(kernel, stride), kernel.shape[0]
-    if not as_matrix_product():
-        padding = [(size - 1 - pad, size - 1 - pad)] * 2
+
+    def products(x, kernel):
+        pieces = _product(x, _block_kernel(jnp.swapaxes(kernel, 2, 3), stride).T)
+        y = _from_blocks(_scatter(pieces, _reach(kernel, stride)), stride)
+        return y[pad : pad + x.shape[0] * stride, pad : pad + x.shape[1] * stride]
+
+    def native(x, kernel):
+        padding, dilation = [(size - 1 - pad, size - 1 - pad)] * 2, (stride,) * 2
         flipped = kernel[::-1, ::-1]
-        y = lax.conv_general_dilated(x[None], flipped, (1, 1), padding, (stride,) * 2, dimension_numbers=_NHWC)
-        return y[0]
-    pieces = _product(x, _block_kernel(jnp.swapaxes(kernel, 2, 3), stride).T)
-    y = _from_blocks(_scatter(pieces, _reach(kernel, stride)), stride)
-    return y[pad : pad + x.shape[0] * stride, pad : pad + x.shape[1] * stride]
+        return lax.conv_general_dilated(x[None], flipped, (1, 1), padding, dilation, dimension_numbers=_NHWC)[0]
+
+    return by_platform(x, kernel, products=products, native=native)
+
+
+def by_platform(*args, products, native):
+    """Return `products(*args)` on CPU and `native(*args)` elsewhere; the compiled program holds only one of them."""
+    return lax.platform_dependent(*args, cpu=products, default=native)
 
 
 def _product(x, matrix):
-    """x [H, W, D] @ matrix [D, F]. Transposed behind a barrier, so that XLA computes the matrix's gradient without
-    first transposing every patch: up to three times as fast on CPU.
+    """Return x [H, W, D] @ matrix [D, F].
+
+    The barrier after the transposition lets XLA compute the gradient of the matrix without transposing every patch
+    first, which is up to three times as fast on CPU.
     """
     return lax.dot_general(x, lax.optimization_barrier(matrix.T), (((2,), (1,)), ((), ())))
 
 
-# Patches and their adjoint move whole blocks; each is the other's gradient, so neither costs a scatter of scalars.
+# Both functions move whole blocks, and each is the gradient of the other, so no gradient is a scatter of scalars.
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _gather(blocks, reach, apart=1):
-    """Every window of r x s blocks, `apart` = a places apart: [h + a (r - 1), w + a (s - 1), D] -> [h, w, r s D]."""
-    beyond = (apart * (reach[0] - 1), apart * (reach[1] - 1), 0)
-    height, width, depth = (n - r for n, r in zip(blocks.shape, beyond, strict=True))
+    """Return every window of r x s blocks that lie a = `apart` places apart.
+
+    [h + a (r - 1), w + a (s - 1), D] -> [h, w, r s D], (r, s) = `reach`.
+    """
+    margin = (apart * (reach[0] - 1), apart * (reach[1] - 1), 0)
+    height, width, depth = (n - r for n, r in zip(blocks.shape, margin, strict=True))
     patches = jnp.zeros((height, width, math.prod(reach) * depth), blocks.dtype)
-    for n, (i, j) in enumerate(np.ndindex(reach)):  # in place: four times as fast as a concatenation on CPU
-        moved = blocks[i * apart : i * apart + height, j * apart : j * apart + width]
-        patches = lax.dynamic_update_slice(patches, moved, (0, 0, n * depth))
+    for n, (i, j) in enumerate(np.ndindex(reach)):  # an update in place is four times as fast as concatenation on CPU
+        shifted = blocks[i * apart : i * apart + height, j * apart : j * apart + width]
+        patches = lax.dynamic_update_slice(patches, shifted, (0, 0, n * depth))
     return patches
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _scatter(patches, reach, apart=1):
-    """Every window added where its blocks lie: [h, w, r s D] -> [h + a (r - 1), w + a (s - 1), D]."""
+    """Add every window at the place of its blocks: [h, w, r s D] -> [h + a (r - 1), w + a (s - 1), D]."""
     depth = patches.shape[-1] // math.prod(reach)
     around = lambda i, size: (apart * i, apart * (size - 1 - i))  # noqa: E731
     return sum(
@@ -146,7 +174,7 @@ def _reach(kernel, stride):
 
 
 def _to_blocks(x, s):
-    """Space to depth: [H, W, C] -> [H/s, W/s, s² C]."""
+    """Move each s x s block of pixels into the channels: [H, W, C] -> [H/s, W/s, s² C]."""
     height, width, channels = x.shape
     if height % s or width % s:
         raise ValueError(f"convolution: image {height}x{width} (padded) is not divisible by stride {s}")
@@ -155,21 +183,21 @@ def _to_blocks(x, s):
 
 
 def _from_blocks(x, s):
-    """Depth to space, the inverse of `_to_blocks`."""
+    """Invert `_to_blocks`: [H/s, W/s, s² C] -> [H, W, C]."""
     height, width, depth = x.shape
     x = x.reshape(height, width, s, s, depth // (s * s))
     return jnp.swapaxes(x, 1, 2).reshape(height * s, width * s, depth // (s * s))
 
 
 def _block_kernel(kernel, s):
-    """[k, k, C, F] as a matrix [reach² s² C, F], rows in the order of `_gather` and `_to_blocks`."""
+    """Reshape a kernel [k, k, C, F] to a matrix [k² C, F] whose rows are in the order of `_gather`."""
     k, _, channels, features = kernel.shape
     m = k // s
     return jnp.swapaxes(kernel.reshape(m, s, m, s, channels, features), 1, 2).reshape(k * k * channels, features)
 
 
 def with_context(x, context):
-    """The image with a constant plane for every entry of the context."""
+    """Append a context, a vector [F] for all pixels or a map [H, W, F], to an image [H, W, C]: [H, W, C + F]."""
     if context is None:
         return x
     planes = jnp.broadcast_to(context, (*x.shape[:2], context.shape[-1]))
@@ -177,34 +205,35 @@ def with_context(x, context):
 
 
 def coarse_shape(shape, channels, name="channels"):
-    """(H, W) of an image [H, W, C] after a halving for each entry of `channels`. Raises `BadOption` where it is no
-    image, or does not halve so often.
+    """Return (H, W) of an image [H, W, C] that is halved once for each entry of `channels`.
+
+    Raises `BadOption` if `shape` is not an image, or cannot be halved that often.
     """
     if len(shape) != 3:
-        raise BadOption(f"{name}: a network of convolutions is for images [H, W, C], got shape {shape}; take 'mlp'")
+        raise BadOption(f"{name}: a convolutional network requires images [H, W, C], got shape {shape}; use 'mlp'")
     (height, width, _), times = shape, len(channels)
     if height % 2 ** min(times, 64) or width % 2 ** min(times, 64):
         raise BadOption(
-            f"{name}: an image of {height}x{width} cannot be halved {times} times; take fewer entries, or pad it"
+            f"{name}: an image of {height}x{width} cannot be halved {times} times; give fewer entries, or pad the image"
         )
     return height // 2**times, width // 2**times
 
 
 def image_channels(outputs):
-    """Channels of each output [H, W, *rest] at every pixel, for a network whose outputs share their H and W."""
+    """Return the number of channels of each output [H, W, *rest]. Raises `BadOption` unless all share H and W."""
     if any(len(shape) < 3 or shape[:2] != outputs[0][:2] for shape in outputs):
-        raise BadOption(f"name: a network of convolutions is for images of one size, got outputs {outputs}; take 'mlp'")
+        raise BadOption(f"name: a convolutional network requires images of one size, got outputs {outputs}; use 'mlp'")
     return [math.prod(shape[2:]) for shape in outputs]
 
 
 def image_head(h, outputs):
-    """[H, W, all channels] -> tuple of arrays of the shapes `outputs`."""
+    """Split an array [H, W, all channels] into a tuple of arrays of the shapes `outputs`."""
     pieces = split(h, image_channels(outputs))
     return tuple(piece.reshape(shape) for piece, shape in zip(pieces, outputs, strict=True))
 
 
 def check_decoder(network):
-    """Raise `BadOption` where the `channels` and the activation of a decoder cannot make its `outputs`."""
+    """Raise `BadOption` if a decoder with these `channels` and this activation cannot return its `outputs`."""
     sizes(channels=network.channels, at_least_one=True)
     activation_function(network.activation)
     image_channels(network.outputs)
@@ -212,7 +241,7 @@ def check_decoder(network):
 
 
 class ConvEncoder(nn.Module):
-    """Convolutions 4x4 of stride 2, one for each entry of `channels`, then a dense head."""
+    """An encoder of 4x4 convolutions with stride 2, one for each entry of `channels`, and an MLP `hidden` on top."""
 
     outputs: tuple
     channels: tuple = (32, 64)
@@ -235,7 +264,7 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """The mirror image: dense, then transposed convolutions 4x4 of stride 2 up to the image."""
+    """The mirror image of `ConvEncoder`: dense layers, then 4x4 transposed convolutions with stride 2."""
 
     outputs: tuple
     channels: tuple = (64, 32)

@@ -1,11 +1,15 @@
-"""Networks that put out the logits of the next token, from those before it and a context, a vector or None.
+"""Networks that return the logits of the next token, from the tokens before it and a context, a vector or None.
 
-`apply(variables, before [T], context)` -> logits [T, V] of all places, `before` = 0, w_1, ..., w_{T-1}. Place by place,
-what is carried along: `start(context)` -> carry, `step(carry, previous, context)` -> carry, logits [V]. All are built
-with `vocabulary_size` and `length` T, which is what a carry may need room for. `tokens.AtEnd` makes an encoder of one.
+`apply(variables, before [T], context)` -> logits [T, V] of all places, where `before` = 0, w_1, ..., w_{T-1}. One place
+at a time: `start(variables, context)` -> carry, `step(variables, carry, previous, context)` -> carry, logits [V].
+All are built with `vocabulary_size` and `length` T, for which a carry may need room. `networks.readers` makes encoders
+of them.
 """
 
-from vae_jax.networks.recurrent import LSTM as lstm
-from vae_jax.networks.transformer import Transformer as transformer
+from vae_jax.networks.network import network
+from vae_jax.networks.recurrent import LSTM
+from vae_jax.networks.transformer import Transformer
+
+lstm, transformer = network(LSTM), network(Transformer)
 
 __all__ = ["lstm", "transformer"]

@@ -38,7 +38,7 @@ def _is_elementwise(name) -> bool:
 def join(x, context):
     """x as a vector, with the context appended."""
     x = jnp.ravel(x)
-    return x if context is None else jnp.concatenate([x, context])
+    return x if context is None else jnp.concatenate([x, jnp.ravel(context)])
 
 
 def split(h, sizes):
@@ -95,5 +95,7 @@ class MLP(nn.Module):
                     h = act(nn.Dense(width)(h))
             return h
 
-        h = join(layers(jnp.ravel(x), self.branches), None if context is None else layers(context, self.branches))
+        h = join(
+            layers(jnp.ravel(x), self.branches), None if context is None else layers(jnp.ravel(context), self.branches)
+        )
         return DenseHead(self.outputs, self.zero_output)(layers(h, self.hidden))

@@ -46,6 +46,11 @@ class GatedPixelCNN(nn.Module):
     dropout: float = 0.0
     zero_output: bool = False
 
+    @property
+    def drops(self):
+        """Return True if a key "dropout" makes a difference."""
+        return self.dropout > 0
+
     def __post_init__(self):
         sizes(channels=self.channels, at_least_one=True)
         sizes(hidden=self.hidden, dilations=self.dilations)
@@ -84,7 +89,7 @@ class GatedPixelCNN(nn.Module):
         given, kept = self.rows((with_ones(above) * (i > 0))[None], kept, part_of(context, i))
         return kept, jax.tree.map(lambda a: a[0], given)
 
-    def pixel(self, left, kept, i, j, given, context=None):
+    def step(self, left, kept, i, j, given, context=None):
         """Pixel i, j - 1 [C], any for j = 0 -> what each layer keeps; the outputs of pixel i, j."""
         left, given = jax.tree.map(lambda a: a[None, None], (with_ones(left) * (j > 0), given))
         outputs, kept = self.pixels(left, given, kept, part_of(context, i, j))

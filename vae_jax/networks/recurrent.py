@@ -50,11 +50,11 @@ class LSTM(OverTokens):
         c = jnp.zeros(shape) if context is None else self.first(jnp.ravel(context)).reshape(shape)
         return tuple(zip(jnp.tanh(c), c, strict=True))
 
-    def advance(self, carry, tokens, context, dropping):
-        h = self.drop(self.with_context(self.tokens(tokens), context), deterministic=not dropping)
+    def advance(self, carry, tokens, context):
+        h = self.drop(self.with_context(self.tokens(tokens), context), deterministic=not self.has_rng("dropout"))
         states = []
         for layer, state in zip(self.layers, carry, strict=True):
             h, state = layer(h, state)
-            h = self.drop(h, deterministic=not dropping)
+            h = self.drop(h, deterministic=not self.has_rng("dropout"))
             states.append(state)
         return tuple(states), h

@@ -38,10 +38,10 @@ class Tokens(nn.Module):
 
 class OverTokens(nn.Module):
     """Logits of the next token from those before it (`networks.language`), by a subclass's `start(context)` -> carry
-    and `advance(carry, tokens [T], context, dropping)` -> carry, h [T, `width`].
+    and `advance(carry, tokens [T], context)` -> carry, h [T, `width`].
 
-    A context is seen at every place. Where `dropping` is set, `dropout` is the part of the units that is left out and
-    `word_dropout` that of the tokens, for which <unk> is read, arXiv:1511.06349 sec. 3.1; never of the beginning.
+    A context is seen at every place. Given a key "dropout", units are left out at the rate `dropout`. Tokens are
+    replaced by <unk> at the rate `word_dropout`, except the beginning, arXiv:1511.06349 sec. 3.1.
     Raises `ValueError` for sizes below 1 and rates outside [0, 1).
     """
 
@@ -68,22 +68,22 @@ class OverTokens(nn.Module):
 
     @property
     def drops(self):
-        """Whether `dropping` makes a difference."""
+        """Return True if a key "dropout" makes a difference."""
         return self.dropout > 0 or self.word_dropout > 0
 
-    def __call__(self, before, context=None, dropping=False):
-        return self.tokens.logits(self.states(before, context, dropping))
+    def __call__(self, before, context=None):
+        return self.tokens.logits(self.states(before, context))
 
     def step(self, carry, previous, context=None):
-        carry, h = self.advance(carry, previous[None], context, dropping=False)
+        carry, h = self.advance(carry, previous[None], context)
         return carry, self.tokens.logits(h)[0]
 
-    def states(self, tokens, context=None, dropping=False):
+    def states(self, tokens, context=None):
         """What is made of the tokens up to every place, [T, `width`]."""
-        if dropping and self.word_dropout:
+        if self.word_dropout and self.has_rng("dropout"):
             dropped = jax.random.bernoulli(self.make_rng("dropout"), self.word_dropout, tokens.shape)
             tokens = jnp.where(dropped & (tokens != PAD), UNKNOWN, tokens)
-        return self.advance(self.start(context), tokens, context, dropping)[1]
+        return self.advance(self.start(context), tokens, context)[1]
 
     def with_context(self, h, context):
         """h [T, F], plus what is made of the context at every place, where there is one."""
@@ -100,9 +100,17 @@ class AtEnd(nn.Module):
     outputs: tuple
     network: OverTokens
 
-    @nn.compact
-    def __call__(self, x, context=None, dropping=False):
+    def __post_init__(self):
         if self.network.tied:
-            raise BadOption("encoder.tied: an encoder has no logits whose kernel could be tied")
+            raise BadOption("tied: an encoder returns no logits whose kernel could be tied; set it to False")
+        super().__post_init__()
+
+    @property
+    def drops(self):
+        """Return True if a key "dropout" makes a difference."""
+        return self.network.drops
+
+    @nn.compact
+    def __call__(self, x, context=None):
         end = jnp.minimum(jnp.sum(jnp.cumsum(x == END) == 0), len(x) - 1)
-        return DenseHead(self.outputs)(self.network.states(x, context, dropping)[end])
+        return DenseHead(self.outputs)(self.network.states(x, context)[end])

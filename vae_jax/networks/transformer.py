@@ -21,8 +21,8 @@ class CausalBlock(nn.Module):
     dropout: float
 
     @nn.compact
-    def __call__(self, h, cache, place, dropping):
-        drop = nn.Dropout(self.dropout, deterministic=not dropping)
+    def __call__(self, h, cache, place):
+        drop = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))
         query, new = split(nn.Dense(3 * self.width, use_bias=False)(nn.LayerNorm()(h)), [self.width, 2 * self.width])
         cache = jax.lax.dynamic_update_slice(cache, new.reshape(-1, 2, self.width), (place, 0, 0))
         heads = lambda a: a.reshape(len(a), self.num_heads, -1)  # noqa: E731
@@ -60,12 +60,12 @@ class Transformer(OverTokens):
     def start(self, context=None):
         return jnp.zeros((), jnp.int32), (jnp.zeros((self.length, 2, self.width)),) * self.num_layers
 
-    def advance(self, carry, tokens, context, dropping):
+    def advance(self, carry, tokens, context):
         place, caches = carry
         h = self.tokens(tokens) + jax.lax.dynamic_slice_in_dim(self.places, place, len(tokens))
-        h = self.drop(self.with_context(h, context), deterministic=not dropping)
+        h = self.drop(self.with_context(h, context), deterministic=not self.has_rng("dropout"))
         kept = []
         for block, cache in zip(self.blocks, caches, strict=True):
-            h, cache = block(h, cache, place, dropping)
+            h, cache = block(h, cache, place)
             kept.append(cache)
         return (place + len(tokens), tuple(kept)), self.norm(h)

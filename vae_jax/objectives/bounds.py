@@ -3,101 +3,138 @@
 import jax
 import jax.numpy as jnp
 
-from vae_jax.distributions import Mixture, draw, has_closed_form, kl_divergence, kl_per_dim
+from vae_jax.core import Evidence
+from vae_jax.distributions import Mixture, draw, has_closed_form, has_discrete_part, kl_divergence, kl_per_dim
 from vae_jax.numerics import log_mean_exp, straight_through
+from vae_jax.objectives.equation import check_pathwise, count, equation, number, refuse
+from vae_jax.spec import BadOption, integers
+
+BETA = number(at_least=0)
+SAMPLES = count()
 
 
+@equation(beta=BETA, num_samples=SAMPLES)
 def elbo(latent, params, key, x, context=None, *, beta=1.0, num_samples=1):
-    """E_q[log p(x|z)] - β KL(q(z|x) || p(z)), L = `num_samples` reparameterised samples, the KL in closed form.
+    """The ELBO, E_q[log p(x|z)] - β KL(q(z|x) || p(z)), from `num_samples` draws, the KL in closed form.
 
-    arXiv:1312.6114 eq. (3) and (7); β ≠ 1 is the β-VAE, openreview:Sy2fzU9gl eq. (4), and re-weights the value alone.
-    Published code often takes means over pixels: a hidden β. Raises `TypeError` where the KL has no closed form.
-    Through a discrete z no gradient flows: train such a q by one of `estimators`.
+    arXiv:1312.6114 eq. (3) and (7); β ≠ 1 is the β-VAE, openreview:Sy2fzU9gl eq. (4), and re-weights only the value.
+    Published code often takes means over pixels: a hidden β. Raises `BadOption` if the KL has no closed form, or if no
+    gradient passes through z: train a discrete q by one of `estimators`.
     """
-    q = latent.posterior(params, x, context)
-    log_lik = _mean_log_lik(latent, params, q, key, x, context, num_samples)
-    kl = kl_divergence(q, latent.prior(params, context))
-    return log_lik - beta * kl, {"bound": log_lik - kl, "distortion": -log_lik, "rate": kl}
+    q, prior = pair(latent, params, x, context)
+    check_pathwise("elbo", q)
+    check_closed("elbo", q, prior)
+    return closed_elbo(*_log_lik_and_kl(latent, params, key, x, context, num_samples), beta)
 
 
+@equation(beta=BETA, num_samples=SAMPLES)
 def elbo_sampled_kl(latent, params, key, x, context=None, *, beta=1.0, num_samples=1):
-    """E_q[log p(x|z) + β (log p(z) - log q(z|x))], every term from samples: for pairs (q, p) without a closed-form KL.
+    """The ELBO from draws only, E_q[log p(x|z) + β (log p(z) - log q(z|x))]: for pairs (q, p) without a closed-form KL.
 
     arXiv:1312.6114 eq. (6).
     """
-    return sampled_elbo(*_all_log_terms(latent, params, key, x, context, num_samples), beta)
+    check_pathwise("elbo_sampled_kl", latent.posterior(params, x, context))
+    return sampled_elbo(*_log_terms(latent, params, key, x, context, num_samples), beta)
 
 
 def plain_elbo(latent, params, key, x, context=None, *, num_samples):
-    """The ELBO, its rate in closed form where there is one: `elbo`, else `elbo_sampled_kl`."""
-    closed = has_closed_form(latent.posterior(params, x, context), latent.prior(params, context))
-    return (elbo if closed else elbo_sampled_kl)(latent, params, key, x, context, num_samples=num_samples)
+    """Return the ELBO and its terms for evaluation: its rate in closed form if there is one, any q(z|x).
 
-
-def free_bits(latent, params, key, x, context=None, *, free_nats, num_samples=1):
-    """E_q[log p(x|z)] - Σ_d max(λ, KL_d), λ = `free_nats` a dimension: a KL below λ costs nothing more and gets no
-    gradient.  arXiv:1606.04934 app. C.8, which takes the maximum of the batch's mean KL; here each example has its own.
-
-    `free_rate` is the sum of maxima; `bound` and `rate` are the ELBO's. Raises `TypeError` where q and p(z) do not
-    factorise alike.
+    No gradient is needed, so that q may be discrete or a mixture.
     """
-    q, prior = latent.posterior(params, x, context), latent.prior(params, context)
-    log_lik = _mean_log_lik(latent, params, q, key, x, context, num_samples)
-    kl = kl_divergence(q, prior)
+    if has_closed_form(*pair(latent, params, x, context)):
+        return closed_elbo(*_log_lik_and_kl(latent, params, key, x, context, num_samples))
+    return sampled_elbo(*_log_terms(latent, params, key, x, context, num_samples))
+
+
+def plain_iwae(latent, params, key, x, context=None, *, num_samples):
+    """Return the importance-weighted bound and its terms for evaluation: no gradient is needed, any q(z|x)."""
+    return sampled_iwae(*_log_terms(latent, params, key, x, context, num_samples))
+
+
+@equation(free_nats=number(at_least=0), num_samples=SAMPLES)
+def free_bits(latent, params, key, x, context=None, *, free_nats, num_samples=1):
+    """The ELBO with free bits, E_q[log p(x|z)] - Σ_d max(λ, KL_d), λ = `free_nats` a dimension.
+
+    A KL below λ costs nothing more and gets no gradient. arXiv:1606.04934 app. C.8 takes the maximum of the batch's
+    mean KL; here each example has its own. `free_rate` is the sum of maxima; `bound` and `rate` are the ELBO's. Raises
+    `BadOption` if q and p(z) do not factorise alike.
+    """
+    q, prior = pair(latent, params, x, context)
+    check_pathwise("free_bits", q)
+    check_closed("free_bits", q, prior)
+    if type(q) is not type(prior):
+        refuse("free_bits", q, "the KL does not split by dimension", "'elbo'", prior)
+    log_lik, kl = _log_lik_and_kl(latent, params, key, x, context, num_samples)
     free = jnp.sum(jnp.maximum(kl_per_dim(q, prior), free_nats))
     return log_lik - free, {"bound": log_lik - kl, "distortion": -log_lik, "rate": kl, "free_rate": free}
 
 
+@equation(gamma=number(at_least=0), nats=number(at_least=0), num_samples=SAMPLES)
 def capacity(latent, params, key, x, context=None, *, gamma, nats, num_samples=1):
-    """E_q[log p(x|z)] - γ |KL(q(z|x) || p(z)) - C|, C = `nats`, often a schedule.  arXiv:1804.03599 eq. (8).
+    """The ELBO at a given rate, E_q[log p(x|z)] - γ |KL(q(z|x) || p(z)) - C|, C = `nats`, often a schedule.
 
-    `excess` is KL - C; `bound` and `rate` are the ELBO's.
+    arXiv:1804.03599 eq. (8). `excess` is KL - C; `bound` and `rate` are the ELBO's.
     """
-    value, terms = elbo(latent, params, key, x, context, beta=0.0, num_samples=num_samples)
+    q, prior = pair(latent, params, x, context)
+    check_pathwise("capacity", q)
+    check_closed("capacity", q, prior)
+    value, terms = closed_elbo(*_log_lik_and_kl(latent, params, key, x, context, num_samples), beta=0.0)
     excess = terms["rate"] - nats
     return value - gamma * jnp.abs(excess), {**terms, "excess": excess}
 
 
+@equation(num_samples=SAMPLES)
 def iwae(latent, params, key, x, context=None, *, num_samples=50):
-    """log (1/K) Σ_k w_k,  w_k = p(x, z_k) / q(z_k|x),  K = `num_samples`.  arXiv:1509.00519 eq. (8).
+    """The importance-weighted bound log (1/K) Σ_k w_k,  w_k = p(x, z_k) / q(z_k|x),  K = `num_samples`.
 
-    `rate` and `distortion` are those of the ELBO of the same samples: bound ≥ -(rate + distortion).
+    arXiv:1509.00519 eq. (8). `rate` and `distortion` are those of the ELBO of the same samples: bound ≥ -(rate +
+    distortion).
     """
-    return sampled_iwae(*_all_log_terms(latent, params, key, x, context, num_samples))
+    check_pathwise("iwae", latent.posterior(params, x, context))
+    return sampled_iwae(*_log_terms(latent, params, key, x, context, num_samples))
 
 
+@equation(alpha=number(), num_samples=SAMPLES)
 def renyi(latent, params, key, x, context=None, *, alpha, num_samples=50):
     """The Rényi bound (1 / (1-α)) log (1/K) Σ_k w_k^(1-α).  arXiv:1602.02311 sec. 4.
 
     It falls as α grows: α = 0 is IWAE, α → 1 the ELBO, and below 0 it is no lower bound. `bound` is IWAE of the same
-    samples whatever α, `renyi` the value. Raises `ValueError` for α = 1: use `elbo_sampled_kl`.
+    samples whatever α, `renyi` the value. Raises `BadOption` for α = 1: use `elbo_sampled_kl`.
     """
     if isinstance(alpha, (int, float)) and alpha == 1:
-        raise ValueError("renyi: alpha must differ from 1, got 1; the limit is objective 'elbo_sampled_kl'")
-    log_lik, log_ratio = _all_log_terms(latent, params, key, x, context, num_samples)
+        raise BadOption("alpha must differ from 1, got 1; the limit is objective 'elbo_sampled_kl'")
+    check_pathwise("renyi", latent.posterior(params, x, context))
+    log_lik, log_ratio = _log_terms(latent, params, key, x, context, num_samples)
     value = log_mean_exp((1.0 - alpha) * (log_lik + log_ratio)) / (1.0 - alpha)
     return value, {**sampled_iwae(log_lik, log_ratio)[1], "renyi": value}
 
 
+@equation(elbo_weight=number(at_least=0, at_most=1), num_samples=SAMPLES)
 def ciwae(latent, params, key, x, context=None, *, elbo_weight, num_samples=50):
-    """β ELBO + (1-β) IWAE_K of the same samples, β = `elbo_weight` in [0, 1].  arXiv:1802.04537 sec. 4.
+    """A mean of two bounds, β ELBO + (1-β) IWAE_K of the same samples, β = `elbo_weight` in [0, 1].
 
-    `bound` is IWAE_K.
+    arXiv:1802.04537 sec. 4. `bound` is IWAE_K.
     """
-    log_lik, log_ratio = _all_log_terms(latent, params, key, x, context, num_samples)
+    check_pathwise("ciwae", latent.posterior(params, x, context))
+    log_lik, log_ratio = _log_terms(latent, params, key, x, context, num_samples)
     bound, terms = sampled_iwae(log_lik, log_ratio)
     return elbo_weight * jnp.mean(log_lik + log_ratio) + (1.0 - elbo_weight) * bound, terms
 
 
+@equation(num_samples=SAMPLES, num_outer=SAMPLES)
 def miwae(latent, params, key, x, context=None, *, num_samples=8, num_outer=8):
-    """(1/M) Σ_m log (1/K) Σ_k w_mk,  K = `num_samples`, M = `num_outer`: IWAE_K with a gradient of M times less
-    variance.  arXiv:1802.04537 sec. 4.
+    """The mean (1/M) Σ_m log (1/K) Σ_k w_mk of M = `num_outer` IWAE bounds, K = `num_samples`.
+
+    Its gradient has M times less variance than that of IWAE_K.  arXiv:1802.04537 sec. 4.
     """
-    terms = _all_log_terms(latent, params, key, x, context, _product(num_outer, num_samples))
+    check_pathwise("miwae", latent.posterior(params, x, context))
+    terms = _log_terms(latent, params, key, x, context, num_outer * num_samples)
     log_lik, log_ratio = (a.reshape(num_outer, num_samples) for a in terms)
     return jax.tree.map(jnp.mean, jax.vmap(sampled_iwae)(log_lik, log_ratio))
 
 
+@equation(num_samples=SAMPLES, num_outer=SAMPLES)
 def piwae(latent, params, key, x, context=None, *, num_samples=8, num_outer=8):
     """IWAE_MK for p(z) and p(x|z), and for q(z|x) the gradient of MIWAE of the same samples, K = `num_samples`,
     M = `num_outer`.  arXiv:1802.04537 sec. 4.
@@ -106,7 +143,8 @@ def piwae(latent, params, key, x, context=None, *, num_samples=8, num_outer=8):
     """
     stopped = jax.lax.stop_gradient(params)
     q = latent.posterior(params, x, context)
-    z, log_q = draws(q, key, _product(num_outer, num_samples))
+    check_pathwise("piwae", q)
+    z, log_q = draws(q, key, num_outer * num_samples)
     # The same numbers twice: without a gradient through z and q, and without one to p(z) and p(x|z).
     log_lik, log_prior = jax.vmap(log_joint(latent, params, x, context))(jax.lax.stop_gradient(z))
     bound, terms = sampled_iwae(log_lik, log_prior - jax.lax.stop_gradient(log_q))
@@ -115,13 +153,15 @@ def piwae(latent, params, key, x, context=None, *, num_samples=8, num_outer=8):
     return bound + straight_through(0.0, inner), {**terms, "miwae": inner}
 
 
+@equation(beta=BETA, num_samples=SAMPLES)
 def stratified_elbo(latent, params, key, x, context=None, *, beta=1.0, num_samples=1):
-    """Σ_k π_k(x) E_{q_k}[log p(x|z) + β (log p(z) - log q(z|x))] for a mixture q = Σ_k π_k q_k, `num_samples` of each
-    component: the ELBO again, exact in the weights, so that its gradient reaches them and is unbiased.
+    """The ELBO of a mixture, Σ_k π_k(x) E_{q_k}[log p(x|z) + β (log p(z) - log q(z|x))], q = Σ_k π_k q_k.
 
+    `num_samples` draws of each component: exact in the weights, so that the gradient reaches them and is unbiased.
     arXiv:2003.01687, "SELBO". K decoder passes a sample. For a posterior that is no mixture it is `elbo_sampled_kl`.
     """
-    q, prior = latent.posterior(params, x, context), latent.prior(params, context)
+    q, prior = pair(latent, params, x, context)
+    check_pathwise("stratified_elbo", q, sums_components=True)
     if not isinstance(q, Mixture):
         return elbo_sampled_kl(latent, params, key, x, context, beta=beta, num_samples=num_samples)
 
@@ -140,8 +180,25 @@ def stratified_elbo(latent, params, key, x, context=None, *, beta=1.0, num_sampl
 
 def log_weight(latent, params, key, x, context=None):
     """log w = log p(x|z) + log p(z) - log q(z|x) of one z ~ q(z|x): a one-sample unbiased estimate of the ELBO."""
-    log_lik, log_ratio = _log_terms(latent, params, x, context)(key)
-    return log_lik + log_ratio
+    draw = _evidence(latent, params, x, context)[0](key)
+    return draw.log_lik + (draw.log_prior - draw.log_q)
+
+
+def evidences(latent, params, key, x, context, num_samples) -> Evidence:
+    """Return the `Evidence` of K = `num_samples` draws: z, log_lik, log_prior and log_q lead with K; kl is one number.
+
+    The mean over the draws and the sum over the levels of a hierarchy is taken of the closed-form KL.
+    """
+    of_draw, kl = _evidence(latent, params, x, context)
+    draws = jax.vmap(of_draw)(_split(key, num_samples))
+    if draws.kl is not None:
+        kl = jnp.mean(jnp.sum(draws.kl.reshape(num_samples, -1), axis=1))
+    return draws._replace(kl=kl)
+
+
+def closed_elbo(log_lik, kl, beta=1.0):
+    """Return the ELBO and its terms from E_q[log p(x|z)] and KL(q(z|x) || p(z))."""
+    return log_lik - beta * kl, {"bound": log_lik - kl, "distortion": -log_lik, "rate": kl}
 
 
 def sampled_elbo(log_lik, log_ratio, beta=1.0):
@@ -156,44 +213,70 @@ def sampled_iwae(log_lik, log_ratio):
     return bound, {"bound": bound, "distortion": -jnp.mean(log_lik), "rate": -jnp.mean(log_ratio)}
 
 
+def reconstruction(latent, params, x, context=None) -> dict:
+    """Return what the mean code z = E_q[z] keeps of x: `distortion` = -log p(x|z), nats, and `mse`, the squared error
+    of E[x|z] as a mean over dimensions.
+    """
+    p = latent.likelihood(params, latent.posterior(params, x, context).mean(), context)
+    return {"distortion": -p.log_prob(x), "mse": jnp.mean(jnp.square(p.mean() - x))}
+
+
 def draws(q, key, num_samples):
-    """K = `num_samples` draws z_k ~ q [K, ...] and their log q(z_k) [K]."""
+    """Return K = `num_samples` draws z_k ~ q [K, ...] and their log q(z_k) [K]."""
     return jax.vmap(lambda k: draw(q, k))(_split(key, num_samples))
 
 
 def log_joint(latent, params, x, context=None):
-    """z -> log p(x|z), log p(z); the prior is computed once."""
+    """Return z -> log p(x|z), log p(z); the prior is computed once."""
     prior = latent.prior(params, context)
     return lambda z: (latent.likelihood(params, z, context).log_prob(x), prior.log_prob(z))
 
 
-def _all_log_terms(latent, params, key, x, context, num_samples):
-    return jax.vmap(_log_terms(latent, params, x, context))(_split(key, num_samples))
+def pair(latent, params, x, context=None):
+    """Return q(z|x) and p(z)."""
+    return latent.posterior(params, x, context), latent.prior(params, context)
 
 
-def _mean_log_lik(latent, params, q, key, x, context, num_samples):
-    one = lambda k: latent.likelihood(params, q.sample(k), context).log_prob(x)  # noqa: E731
-    return jnp.mean(jax.vmap(one)(_split(key, num_samples)))
+def check_closed(name, q, prior):
+    """Raise `BadOption` if KL(q || p) has no closed form."""
+    if not has_closed_form(q, prior):
+        use = "'rloo' or 'vimco'" if has_discrete_part(q) else "'elbo_sampled_kl'"
+        refuse(name, q, "no closed-form KL", use, prior)
 
 
-def _log_terms(latent, params, x, context):
-    """key -> log p(x|z), log p(z) - log q(z|x) of one z ~ q(z|x); q and p(z) are computed once for all keys."""
-    q, prior = latent.posterior(params, x, context), latent.prior(params, context)
+def _evidence(latent, params, x, context):
+    """Return (key -> `Evidence` of one draw, without kl if that is the same for all draws; that kl, or None).
 
-    def terms(key):
+    q(z|x) and p(z) are computed once for all keys.
+    """
+    if latent.evidence is not None:
+        return lambda key: latent.evidence(params, key, x, context), None
+    q, prior = pair(latent, params, x, context)
+
+    def of_draw(key):
         z, log_q = draw(q, key)
-        return latent.likelihood(params, z, context).log_prob(x), prior.log_prob(z) - log_q
+        log_lik = latent.likelihood(params, z, context).log_prob(x)
+        return Evidence(z, log_lik, prior.log_prob(z), log_q, kl=None)
 
-    return terms
+    return of_draw, kl_divergence(q, prior) if has_closed_form(q, prior) else None
 
 
-def _product(num_outer, num_samples):
-    if min(num_outer, num_samples) < 1:
-        raise ValueError(f"num_samples must be at least 1, got {num_samples}, and so must num_outer, got {num_outer}")
-    return num_outer * num_samples
+def _log_lik_and_kl(latent, params, key, x, context, num_samples):
+    """Return the mean of log p(x|z_k) over draws, and KL(q(z|x) || p(z)) in closed form."""
+    if latent.evidence is not None:
+        draws = evidences(latent, params, key, x, context, num_samples)
+        return jnp.mean(draws.log_lik), draws.kl
+    q, prior = pair(latent, params, x, context)
+    one = lambda k: latent.likelihood(params, q.sample(k), context).log_prob(x)  # noqa: E731
+    return jnp.mean(jax.vmap(one)(_split(key, num_samples))), kl_divergence(q, prior)
+
+
+def _log_terms(latent, params, key, x, context, num_samples):
+    """Return log p(x|z_k) and log p(z_k) - log q(z_k|x), [K] each."""
+    draws = evidences(latent, params, key, x, context, num_samples)
+    return draws.log_lik, draws.log_prior - draws.log_q
 
 
 def _split(key, num_samples):
-    if num_samples < 1:
-        raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+    integers(num_samples=num_samples)
     return jax.random.split(key, num_samples)

@@ -14,7 +14,21 @@ import jax.numpy as jnp
 from vae_jax.core import per_example
 from vae_jax.distributions import has_closed_form, kl_divergence
 from vae_jax.numerics import straight_through
-from vae_jax.objectives.bounds import draws
+from vae_jax.objectives.bounds import BETA, draws, pair
+from vae_jax.objectives.equation import (
+    OwnNetwork,
+    check_by_dimension,
+    check_independent,
+    check_pathwise,
+    check_single,
+    choice,
+    count,
+    equation,
+    number,
+)
+from vae_jax.objectives.equation import (
+    scales as check_scales,
+)
 from vae_jax.spec import BadOption, one_of
 
 stop_gradient = jax.lax.stop_gradient
@@ -28,6 +42,7 @@ KERNELS = {  # of |z - z'|² and of its scale
 WAE_SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
+@equation(of_batch=True, beta=BETA, alpha=number(), gamma=BETA, num_data=count(), sampling=choice(SAMPLINGS))
 def beta_tcvae(latent, params, key, batch, *, beta, num_data, alpha=1.0, gamma=1.0, sampling="stratified"):
     """E_q[log p(x|z)] - α I_q(x; z) - β KL(q(z) || Π_d q(z_d)) - γ Σ_d KL(q(z_d) || p(z_d)).  arXiv:1802.04942 eq. (4).
 
@@ -45,8 +60,7 @@ def beta_tcvae(latent, params, key, batch, *, beta, num_data, alpha=1.0, gamma=1
     `evaluation.latents` measures both on all data. Raises `ValueError` for another `sampling`, and for N < B. q(z|x)
     must be a diagonal Gaussian and p(z) factorise.
     """
-    one_of(SAMPLINGS, sampling=sampling)
-    codes = _encode(latent, params, key, batch)
+    codes = _encode("beta_tcvae", latent, params, key, batch, by_dimension=True, independent=True)
     log_weights = _log_weights(len(codes.z), num_data, sampling)
     joint, marginals = jax.vmap(log_aggregate, (0, None, 0))(log_weights, codes.q, codes.z)
     product = jnp.sum(marginals, axis=-1)
@@ -56,6 +70,7 @@ def beta_tcvae(latent, params, key, batch, *, beta, num_data, alpha=1.0, gamma=1
     return value, {**codes.terms, **own}
 
 
+@equation(of_batch=True, networks={"discriminator": OwnNetwork("z", ((2,),))}, gamma=BETA)
 def factor_vae(latent, params, key, batch, *, gamma, discriminator):
     """ELBO - γ E_{q(z)}[log D(z) / (1 - D(z))], which is the total correlation of z where D, the probability that z is
     a code and not one with dimensions drawn apart, is optimal.  arXiv:1802.05983 eq. (2) and (3).
@@ -66,7 +81,7 @@ def factor_vae(latent, params, key, batch, *, gamma, discriminator):
     `discriminator_loss`, its cross-entropy in nats, log 2 where it knows nothing, and neither side sees the other's
     gradient. `total_correlation` is its estimate.
     """
-    codes = _encode(latent, params, key, batch)
+    codes = _encode("factor_vae", latent, params, key, batch, independent=True)
     size, dim = codes.z.shape
     keys = jax.random.split(jax.random.fold_in(key, size), dim)
     shuffled = jax.vmap(jax.random.permutation, (0, 1), 1)(keys, codes.z)
@@ -82,6 +97,7 @@ def factor_vae(latent, params, key, batch, *, gamma, discriminator):
     return value, {**codes.terms, "total_correlation": correlation, "discriminator_loss": loss}
 
 
+@equation(of_batch=True, kind=choice(KINDS), lambda_od=BETA, lambda_d=BETA)
 def dip_vae(latent, params, key, batch, *, kind, lambda_od, lambda_d):
     """ELBO - λ_od Σ_{d≠e} C_de² - λ_d Σ_d (C_dd - 1)², the two sums being `off_diagonal` and `diagonal`.
     arXiv:1711.00848, DIP-VAE-I and -II.
@@ -89,8 +105,7 @@ def dip_vae(latent, params, key, batch, *, kind, lambda_od, lambda_d):
     C is the covariance of E_q[z|x] for `kind` "I", that of z, with the mean of Var_q[z|x] added, for "II"; over the
     batch, divided by B. Raises `ValueError` for another kind. q(z|x) must be a diagonal Gaussian.
     """
-    one_of(KINDS, kind=kind)
-    codes = _encode(latent, params, key, batch)
+    codes = _encode("dip_vae", latent, params, key, batch, by_dimension=True, independent=True)
     centred = codes.q.loc - jnp.mean(codes.q.loc, axis=0, keepdims=True)
     covariance = centred.T @ centred / len(centred)
     if kind == "II":
@@ -102,6 +117,7 @@ def dip_vae(latent, params, key, batch, *, kind, lambda_od, lambda_d):
     return value, {**codes.terms, **_of_all(value, off_diagonal=off_diagonal, diagonal=diagonal)}
 
 
+@equation(of_batch=True, alpha=number(), lambda_mmd=BETA, kernel=choice(KERNELS), scales=check_scales)
 def info_vae(latent, params, key, batch, *, alpha, lambda_mmd, kernel="rbf", scales=(1.0,)):
     """E_q[log p(x|z)] - (1-α) KL(q(z|x) || p(z)) - (α+λ-1) MMD²(q(z), p(z)), λ = `lambda_mmd`: the InfoVAE,
     arXiv:1706.02262; α = 1 is its MMD-VAE, α = 0 with λ = 1 the ELBO.
@@ -109,7 +125,7 @@ def info_vae(latent, params, key, batch, *, alpha, lambda_mmd, kernel="rbf", sca
     `mmd` is `squared_mmd` of the batch's z and as many draws of p(z). What p(z) learns it learns through these draws
     too, but for the weights of a mixture, which have no such gradient. Authors' code has the biased V-statistic.
     """
-    codes = _encode(latent, params, key, batch)
+    codes = _encode("info_vae", latent, params, key, batch)
     of_prior = per_example(lambda params, key, x, context: latent.prior(params, context).sample(key))
     drawn = of_prior(params, jax.random.fold_in(key, len(codes.z)), batch)
     mmd = squared_mmd(codes.z, drawn, kernel=kernel, scales=scales)
@@ -117,6 +133,7 @@ def info_vae(latent, params, key, batch, *, alpha, lambda_mmd, kernel="rbf", sca
     return value, {**codes.terms, **_of_all(value, mmd=mmd)}
 
 
+@equation(of_batch=True, lambda_mmd=BETA, kernel=choice(KERNELS), scales=check_scales)
 def wae(latent, params, key, batch, *, lambda_mmd, kernel="inverse_multiquadric", scales=WAE_SCALES):
     """-E_q[c(x, z)] - λ MMD²(q(z), p(z)), the cost c = -log p(x|z): the WAE-MMD of arXiv:1711.01558, λ = `lambda_mmd`.
 
@@ -169,9 +186,17 @@ class _Codes(NamedTuple):
     terms: dict  # of the ELBO
 
 
-def _encode(latent, params, key, batch) -> _Codes:
+def _encode(name, latent, params, key, batch, *, by_dimension=False, independent=False) -> _Codes:
+    """Return the codes of a batch for the equation `name`. Raises `BadOption` if q(z|x) or p(z) do not fit it."""
+
     def one(params, key, x, context):
-        q, prior = latent.posterior(params, x, context), latent.prior(params, context)
+        q, prior = pair(latent, params, x, context)
+        check_pathwise(name, q)
+        check_single(name, q)
+        if by_dimension:
+            check_by_dimension(name, q)
+        if independent:
+            check_independent(name, q, prior)
         z, log_q = (a[0] for a in draws(q, key, 1))
         log_prior, log_lik = prior.log_prob(z), latent.likelihood(params, z, context).log_prob(x)
         rate = kl_divergence(q, prior) if has_closed_form(q, prior) else log_q - log_prior
@@ -184,7 +209,7 @@ def _encode(latent, params, key, batch) -> _Codes:
 def _log_weights(size, num_data, sampling):
     """[B, B]: row i holds what q(z|x_j) weighs in q(z_i)."""
     if isinstance(num_data, int | float) and num_data < size:  # not where a sweep traces it
-        raise BadOption(f"objective.num_data must be at least the {size} examples of a batch, got {num_data}")
+        raise BadOption(f"num_data must be at least the {size} examples of a batch, got {num_data}")
     if size == 1:
         return jnp.zeros((1, 1))
     if sampling == "weighted":

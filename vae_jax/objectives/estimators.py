@@ -12,28 +12,40 @@ want a reparameterised q. All six need log q at a given z, so a full covariance 
 import jax
 import jax.numpy as jnp
 
-from vae_jax.distributions import is_discrete, kl_divergence, relax
+from vae_jax.distributions import has_closed_form, has_discrete_part, kl_divergence, relax
 from vae_jax.numerics import scale_gradient, straight_through
-from vae_jax.objectives.bounds import draws, log_joint, sampled_elbo, sampled_iwae
+from vae_jax.objectives.bounds import BETA, SAMPLES, check_closed, draws, log_joint, pair, sampled_elbo, sampled_iwae
+from vae_jax.objectives.equation import OwnNetwork, check_pathwise, count, equation, flag, number, refuse
+
+DECAY = number(at_least=0, below=1)  # of a running mean
 
 stop_gradient = jax.lax.stop_gradient
 
 
+@equation(means=("running_mean",), running_mean=DECAY, beta=BETA, num_samples=SAMPLES)
 def score_function(latent, params, key, x, context=None, *, beta=1.0, num_samples=1, running_mean=None):
     """∇φ = E_q[∇ log q(z|x) (f - c)], also REINFORCE; unbiased.  arXiv:1401.0118 eq. (2).
 
     The signal is f = log p(x|z) + β (log p(z) - log q(z|x)), β weighing the rate as in `elbo`. Its baseline c is 0, or
-    with `running_mean` the average of f over batches gone by: a number that no draw of this step has moved.
+    with `running_mean` the average of f over earlier batches: a number that no draw of this step has moved.
     """
 
     def centre(f):
         if running_mean is None:
-            return f, 0.0
-        return f - running_mean.value, running_mean.follow(jnp.mean(f))
+            return f, 0.0, {}
+        return f - running_mean, 0.0, {"running_mean": jnp.mean(f)}
 
     return _score(latent, params, key, x, context, beta, num_samples, centre)
 
 
+@equation(
+    networks={"baseline": OwnNetwork("x", ((),))},
+    means=("running_mean", "running_variance"),
+    running_mean=DECAY,
+    running_variance=DECAY,
+    beta=BETA,
+    num_samples=SAMPLES,
+)
 def nvil(
     latent, params, key, x, context=None, *, baseline, running_mean, running_variance=None, beta=1.0, num_samples=1
 ):
@@ -47,33 +59,33 @@ def nvil(
 
     def centre(f):
         (offset,) = baseline(x)
-        error = stop_gradient(f - running_mean.value) - offset
-        learned = running_mean.follow(jnp.mean(f)) - 0.5 * jnp.mean(jnp.square(error))
+        error = stop_gradient(f - running_mean) - offset
+        square, followed = jnp.mean(jnp.square(error)), {"running_mean": jnp.mean(f)}
         if running_variance is None:
-            return error, learned
-        learned += running_variance.follow(jnp.mean(jnp.square(error)))
-        return error / jnp.maximum(1.0, jnp.sqrt(running_variance.value)), learned
+            return error, -0.5 * square, followed
+        followed["running_variance"] = stop_gradient(square)
+        return error / jnp.maximum(1.0, jnp.sqrt(running_variance)), -0.5 * square, followed
 
     return _score(latent, params, key, x, context, beta, num_samples, centre)
 
 
+@equation(beta=BETA, num_samples=count(at_least=2))
 def rloo(latent, params, key, x, context=None, *, beta=1.0, num_samples=4):
     """`score_function` whose signal for z_k is less its mean over the other K-1 samples (Kool et al. 2019), unbiased:
     ∇φ = 1/(K-1) Σ_k (f_k - f̄) ∇ log q(z_k|x), the gradient of the variance of f: VarGrad, arXiv:2010.10436 sec. 3.
 
     K = `num_samples`; raises `ValueError` below 2.
     """
-    _check_others("rloo", num_samples)
-    return _score(latent, params, key, x, context, beta, num_samples, lambda f: (f - _mean_of_others(f), 0.0))
+    return _score(latent, params, key, x, context, beta, num_samples, lambda f: (f - _mean_of_others(f), 0.0, {}))
 
 
+@equation(num_samples=count(at_least=2))
 def vimco(latent, params, key, x, context=None, *, num_samples=5):
     """IWAE_K by scores: ∇ = Σ_k (L - L₋ₖ) ∇ log q(z_k|x) + Σ_k w̃_k ∇ log w_k, with L₋ₖ the bound where log w_k is
     replaced by the mean of the others'; unbiased.  arXiv:1602.06725 sec. 2.4.
 
     K = `num_samples`; raises `ValueError` below 2.
     """
-    _check_others("vimco", num_samples)
     q = latent.posterior(params, x, context)
     z, log_q = stop_gradient(draws(q, key, num_samples))
     log_lik, log_prior = jax.vmap(log_joint(latent, params, x, context))(z)
@@ -88,13 +100,15 @@ def vimco(latent, params, key, x, context=None, *, num_samples=5):
     return straight_through(bound, surrogate), terms
 
 
+@equation(beta=BETA, num_samples=SAMPLES)
 def sticking_the_landing(latent, params, key, x, context=None, *, beta=1.0, num_samples=1):
     """Reparameterisation without the score: ∇φ = E[∂(log p(x, z) - log q(z|x))/∂z ∂z/∂φ]; unbiased, and without any
     variance where q(z|x) = p(z|x).  arXiv:1703.09194 sec. 3.
 
     Raises `TypeError` for a discrete q.
     """
-    q = _reparameterised(latent.posterior(params, x, context))
+    q = latent.posterior(params, x, context)
+    check_pathwise("sticking_the_landing", q)
     z, log_q = draws(q, key, num_samples)
     log_lik, log_prior = jax.vmap(log_joint(latent, params, x, context))(z)
     value, terms = sampled_elbo(log_lik, log_prior - log_q, beta)
@@ -102,13 +116,15 @@ def sticking_the_landing(latent, params, key, x, context=None, *, beta=1.0, num_
     return straight_through(value, jnp.mean(log_lik + beta * (log_prior - path))), terms
 
 
+@equation(num_samples=SAMPLES)
 def dreg(latent, params, key, x, context=None, *, num_samples=50):
     """IWAE_K, doubly reparameterised: ∇φ = Σ_k w̃_k² ∂log w_k/∂z_k ∂z_k/∂φ, ∇θ = Σ_k w̃_k ∇ log p(x, z_k); unbiased, and
     its signal-to-noise ratio does not fall with K, as that of `iwae` does.  arXiv:1810.04152 sec. 4.
 
     Raises `TypeError` for a discrete q.
     """
-    q = _reparameterised(latent.posterior(params, x, context))
+    q = latent.posterior(params, x, context)
+    check_pathwise("dreg", q)
     z, log_q = draws(q, key, num_samples)
     joint = jax.vmap(log_joint(latent, params, x, context))
     log_lik, log_prior = joint(z)
@@ -119,6 +135,7 @@ def dreg(latent, params, key, x, context=None, *, num_samples=50):
     return straight_through(bound, jnp.sum(weight * (sum(joint(once)) - path))), terms
 
 
+@equation(temperature=number(above=0), hard=flag, beta=BETA, num_samples=SAMPLES)
 def gumbel_softmax(latent, params, key, x, context=None, *, temperature, hard=False, beta=1.0, num_samples=1):
     """Reparameterisation of a relaxed discrete z: the gradient of E[log p(x|soft z)] - β KL(q || p), the KL that of the
     discrete distributions.  arXiv:1611.01144 sec. 2, arXiv:1611.00712.
@@ -128,9 +145,13 @@ def gumbel_softmax(latent, params, key, x, context=None, *, temperature, hard=Fa
     Value and terms are those of the bits either way. Raises `TypeError` for a q that is neither Bernoulli nor one-hot,
     and where the KL has no closed form.
     """
-    q = latent.posterior(params, x, context)
+    q, prior = pair(latent, params, x, context)
+    if not has_discrete_part(q):
+        closed = "'elbo'" if has_closed_form(q, prior) else "'elbo_sampled_kl'"
+        refuse("gumbel_softmax", q, "its draws need no relaxation", closed)
+    check_closed("gumbel_softmax", q, prior)
     relaxed = relax(q, temperature)
-    kl = kl_divergence(q, latent.prior(params, context))
+    kl = kl_divergence(q, prior)
     log_liks = jax.vmap(lambda z: latent.likelihood(params, z, context).log_prob(x))
     y, _ = draws(relaxed, key, num_samples)
     bits, soft = relaxed.hard(y), relaxed.soft(y)
@@ -141,26 +162,18 @@ def gumbel_softmax(latent, params, key, x, context=None, *, temperature, hard=Fa
 
 
 def _score(latent, params, key, x, context, beta, num_samples, centre):
-    """The score-function estimator; `centre(f)` -> the signals [K] less a baseline, and what the baseline maximises."""
+    """The score-function estimator.
+
+    `centre(f)` returns the signals [K] minus a baseline, what the baseline maximises, and what running means follow.
+    """
     q = latent.posterior(params, x, context)
     z, log_q = stop_gradient(draws(q, key, num_samples))
     log_lik, log_prior = jax.vmap(log_joint(latent, params, x, context))(z)
     value, terms = sampled_elbo(log_lik, log_prior - log_q, beta)
-    signal, learned = centre(stop_gradient(log_lik + beta * (log_prior - log_q)))
+    signal, learned, followed = centre(stop_gradient(log_lik + beta * (log_prior - log_q)))
     surrogate = jnp.mean(log_lik + beta * log_prior + stop_gradient(signal) * jax.vmap(q.log_prob)(z))
-    return straight_through(value, surrogate + learned), terms
+    return straight_through(value, surrogate + learned), {**terms, **followed}
 
 
 def _mean_of_others(values):
     return (jnp.sum(values) - values) / (len(values) - 1)
-
-
-def _check_others(name, num_samples):
-    if num_samples < 2:
-        raise ValueError(f"{name}: num_samples must be at least 2, got {num_samples}: the baseline is the others' mean")
-
-
-def _reparameterised(q):
-    if is_discrete(q):
-        raise TypeError(f"{type(q).__name__} is not reparameterised: use objective 'rloo', 'vimco' or 'gumbel_softmax'")
-    return q

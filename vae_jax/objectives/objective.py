@@ -1,4 +1,4 @@
-"""From an equation to what training maximises: of a batch, at a step, with what the equation learns for itself."""
+"""From an equation to what training maximises: over a batch, at a step, with what the equation learns for itself."""
 
 import functools
 import inspect
@@ -9,71 +9,114 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax import objectives
-from vae_jax.core import RUNNING, Model, per_example
+from vae_jax.core import Aux, Latent, Model, by_loss, embedded, first_example, learned, per_example
 from vae_jax.objectives import schedules
-from vae_jax.objectives.bounds import log_weight
-from vae_jax.objectives.requirements import OWN_NETWORKS, RUNNING_MEANS, check_pair, check_values
-from vae_jax.objectives.running import RunningMean
-from vae_jax.spec import BadOption, build, check_options, nearest, numbers, shown, under
+from vae_jax.objectives.bounds import log_weight, plain_elbo
+from vae_jax.spec import BadOption, build, check_options, nearest, probe, shown, under
+from vae_jax.support import standardize
 
 
 class Objective(NamedTuple):
-    """An equation and how it is used. Parameters that the equation itself learns are params["objective"].
+    """An equation with its options, and what it learns: params["objective"], and params["state"] for running means."""
 
-    `coupled` is True where the value of an example depends on the other examples of its batch.
+    init: Callable  # (key, {"x": one x, "z": one z}) -> parts of the parameters, {} if there is nothing to learn
+    value: Callable  # (latent_of, params, key, batch, step, dropout_key=None) -> what is maximised [B], Aux
+    see: Callable  # x -> what a network of the equation's own sees
+    of_batch: bool  # True if the value of an example depends on the other examples of its batch
+
+
+def of(equation, *, see=lambda x: x, **options) -> Objective:
+    """Return the `Objective` that maximises `equation` with `options`.
+
+    A number among the options may be a schedule, step -> number. A `Network` is learned with the model. The equation is
+    given the function it is: a pytree of its parameters, so that `stop_gradient(function)` is the same function, but
+    does not learn from its use. For a running mean the option is the decay d: m ← d m + (1-d) mean_B v, from m = 0.
+
+    Args:
+      equation: a function of this package, declared by `equation.equation`.
+      see: x -> what a network of the equation's own sees.
+      **options: the keyword arguments of the equation.
+
+    Raises `BadOption` for a value out of range, of a schedule too.
     """
-
-    init: Callable  # (key, {"x": one x, "z": one z}) -> params, None where there is nothing to learn
-    value: Callable  # (latent, params, key, batch, step) -> what is maximised [B], terms {name: [B]}
-    coupled: bool
-
-
-def of(equation, *, standardize=lambda x: x, **options) -> Objective:
-    """`equation` with `options`, of which any number may be a schedule, step -> number; a network (`init`, `apply`) is
-    learned with the model, and the equation is given the function it is, x brought into its range by `standardize`: a
-    pytree of its parameters, so that `stop_gradient(function)` is the same, but does not learn from its use; of a
-    running mean the option is the decay, and the equation is given the `RunningMean`.
-
-    An equation of one example, `(latent, params, key, x, context)`, is lifted to a batch; one whose examples are
-    coupled is written `(latent, params, key, batch)`. Raises `ValueError` for a decay outside [0, 1).
-    """
-    learned = {name: option for name, option in options.items() if name in OWN_NETWORKS}
-    options = {name: option for name, option in options.items() if name not in learned}
-    means = [name for name, decay in options.items() if name in RUNNING_MEANS and decay is not None]
-    for name in means:
-        if not callable(options[name]):
-            numbers(**{name: options[name]}, at_least=0, below=1)
-    coupled = is_coupled(equation)
+    declared = equation.declaration
+    for name, value in options.items():
+        _check(declared, name, value)
+    learned = {name: option for name, option in options.items() if name in declared.networks}
+    means = [name for name in declared.means if options.get(name) is not None]
+    options = {name: option for name, option in options.items() if name not in (*learned, *declared.means)} | {
+        name: options[name] for name in means
+    }
 
     def init(key, example):
         keys = jax.random.split(key, max(1, len(learned)))
-        inputs = {name: example[OWN_NETWORKS[name].input] for name in learned}
-        own = {name: net.init(k, inputs[name]) for k, (name, net) in zip(keys, learned.items(), strict=False)}
-        if means:
-            own[RUNNING] = {name: jnp.zeros(()) for name in means}
-        return own or None
+        inputs = {name: example[declared.networks[name].input] for name in learned}
+        networks = {name: net.init(k, inputs[name]) for k, (name, net) in zip(keys, learned.items(), strict=False)}
+        parts = {"objective": networks, "state": {name: jnp.zeros(()) for name in means}}
+        return {name: part for name, part in parts.items() if part}
 
-    def function_of(name, own):
-        net, of_x = learned[name], OWN_NETWORKS[name].input == "x"
-        apply = lambda own, value: net.apply(own, standardize(value) if of_x else value)  # noqa: E731
-        return jax.tree_util.Partial(apply, own[name])
+    def function_of(name, variables):
+        net, of_x = learned[name], declared.networks[name].input == "x"
+        apply = lambda variables, value: net.apply(variables, see(value) if of_x else value)  # noqa: E731
+        return jax.tree_util.Partial(apply, variables[name])
 
-    def value(latent, params, key, batch, step):
-        own, given = params.get("objective"), schedules.resolve(options, step)
-        given |= {name: function_of(name, own) for name in learned}
-        given |= {name: RunningMean(own[RUNNING][name], given[name]) for name in means}
-        bound = functools.partial(equation, latent, **given)
-        return bound(params, key, batch) if coupled else per_example(bound)(params, key, batch)
+    def value(latent_of, params, key, batch, step, dropout_key=None):
+        resolved = schedules.resolve(options, step)
+        decays = {name: resolved.pop(name) for name in means}
+        resolved |= {name: function_of(name, params["objective"]) for name in learned}
+        resolved |= {name: params["state"][name] for name in means}
 
-    return Objective(init, value, coupled)
+        def of_example(params, key, x, context, dropout_key=None):
+            return equation(latent_of(dropout_key), params, key, x, context, **resolved)
+
+        with under("objective"):
+            if declared.of_batch:
+                result, terms = equation(latent_of(dropout_key), params, key, batch, **resolved)
+            else:
+                keys = () if dropout_key is None else (jax.random.split(dropout_key, len(batch["x"])),)
+                result, terms = per_example(of_example)(params, key, batch, *keys)
+        state = dict(params.get("state", {}))
+        for name in means:
+            state[name] = decays[name] * state[name] + (1.0 - decays[name]) * jnp.mean(terms.pop(name))
+        return result, Aux(terms, state or None)
+
+    return Objective(init, value, see, declared.of_batch)
 
 
-def model(init, latent, objective) -> Model:
-    """The model that `objective` is maximised for: training minimises minus its value, and x is drawn by way of z."""
+def _check(declared, name, value):
+    """Raise `BadOption` if an option, or a value of a schedule, is out of range. None stands for no running mean."""
+    if name in declared.networks or (value is None and name in declared.means):
+        return
+    if not callable(value):
+        declared.check(name, value)
+        return
+    for step, number in probe(value):
+        declared.check(name, number, place=f", at step {step},")
+
+
+def model(init, latent_of, objective, *, drops=False) -> Model:
+    """Return the model whose training maximises `objective`; x is drawn by way of z.
+
+    Args:
+      init: (key, batch) -> params.
+      latent_of: dropout_key -> the three distributions; without dropout for None.
+      objective: made by `of`.
+      drops: True for dropout in training. The key is new for every example and step, and the same for all its draws of
+        z; an equation of a whole batch has one key a batch. Only `rate` is then reported: the likelihood with dropout
+        gives no bound of this model's log p(x).
+    """
+    latent = latent_of(None)
 
     def loss(params, key, batch, step):
-        value, terms = objective.value(latent, params, key, batch, step)
-        return -value, terms
+        if not drops:
+            value, aux = objective.value(latent_of, params, key, batch, step)
+            return -value, aux
+        key, dropout_key = jax.random.split(key)
+        value, aux = objective.value(latent_of, params, key, batch, step, dropout_key)
+        return -value, Aux({"rate": aux.terms["rate"]}, aux.state)
+
+    def judge(params, key, x, context=None):
+        return plain_elbo(latent, params, key, x, context, num_samples=1)[1]
 
     def sample(params, key, context=None):
         key_z, key_x = jax.random.split(key)
@@ -82,55 +125,83 @@ def model(init, latent, objective) -> Model:
     def bound(params, key, x, context=None):
         return log_weight(latent, params, key, x, context)
 
-    return Model(init, loss, sample, bound=bound, latent=latent, coupled=objective.coupled)
+    judge = judge if objective.of_batch or drops else by_loss(loss)
+    return Model(init, loss, judge, sample=sample, latent=latent, bound=bound)
 
 
-def thinned(model, objective, latent) -> Model:
-    """`model` whose training maximises `objective` of `latent`, networks thinned by dropout: there the context of an
-    example is the key that says what is left out, new at every step and the same for all its draws of z.
+def latent_variable_model(
+    encoder, decoder, prior, *, event, latent_shape, objective, context=None, drops=False
+) -> Model:
+    """Return the model p(z), q(z|x, c) = encoder, p(x|z, c) = decoder.
 
-    Of the terms the `rate` alone is reported: what the likelihood enters is no bound of this model's log p(x).
+    Args:
+      encoder: a `core.Conditional`, x and c -> q(z|x, c).
+      decoder: a `core.Conditional`, z and c -> p(x|z, c).
+      prior: a `conditionals.priors.Prior`.
+      event: the `core.Event` x.
+      latent_shape: the shape of z.
+      objective: made by `of`.
+      context: the `core.Context` c; None for none.
+      drops: True for dropout in training.
+
+    Params have the parts "encoder", "decoder", and "prior", "objective", "state" where there is something to learn.
     """
+    scaled = functools.partial(standardize, event.support)
+    embed = functools.partial(embedded, context)
 
-    def loss(params, key, batch, step):
-        key, key_dropout = jax.random.split(key)
-        keys = jax.random.split(key_dropout, len(batch["x"]))
-        value, terms = objective.value(latent, params, key, {**batch, "context": keys}, step)
-        return -value, {"rate": terms["rate"]}
+    def latent_of(dropout_key=None):
+        key_q, key_p = (None, None) if dropout_key is None else (jax.random.fold_in(dropout_key, n) for n in (0, 1))
 
-    return model._replace(loss=loss, thinned=True)
+        def posterior(params, x, context=None):
+            return encoder.distribution(params["encoder"], scaled(x), embed(context), key_q)
+
+        def likelihood(params, z, context=None):
+            return decoder.distribution(params["decoder"], z, embed(context), key_p)
+
+        def prior_of(params, context=None):
+            return prior.distribution(params.get("prior"), lambda x: posterior(params, x, context))
+
+        return Latent(prior_of, posterior, likelihood)
+
+    def init(key, batch):
+        key_encoder, key_decoder = jax.random.split(key)
+        x, c = first_example(batch)
+        z, c = jnp.zeros(latent_shape), embed(c)
+        example = {"x": objective.see(x), "z": z}
+        return learned(
+            encoder=encoder.init(key_encoder, scaled(x), c),
+            decoder=decoder.init(key_decoder, z, c),
+            prior=prior.init(jax.random.fold_in(key, 2), batch),
+            **objective.init(jax.random.fold_in(key, 3), example),
+        )
+
+    return model(init, latent_of, objective, drops=drops)
 
 
-def from_config(spec, q, p, *, build_network):
-    """The equation that `spec` names and its options, schedules and networks built by `build_network(spec, outputs,
-    where=...)`; `q` and `p` are the posterior and the prior with shapes in place of arrays.
+def from_config(spec, *, build_network) -> tuple[Callable, dict]:
+    """Return the equation that the dict `spec` names, and its options for `of`: schedules and networks are built.
 
-    Raises `ValueError` that names the key, and the reason where the equation cannot be used with this pair.
+    `build_network(spec, outputs, where=...)` builds a network. Raises `BadOption` that names the key.
     """
-    where = "objective"
-    if not isinstance(spec, Mapping):
-        raise ValueError(f"{where} must be a dict with a 'name' and its options, got {shown(spec)}")
-    options = dict(spec)
-    name = options.pop("name", None)
-    if name not in objectives.__all__:
-        raise ValueError(f"{where}.name: unknown value {shown(name)}{nearest(str(name), objectives.__all__)}")
-    equation = getattr(objectives, name)
-    with under(where):
-        check_options(equation, options, num_args=4 if is_coupled(equation) else 5)
-    for key, value in options.items():
-        if key in OWN_NETWORKS:
-            options[key] = build_network(value, OWN_NETWORKS[key].outputs, where=f"{where}.{key}")
-        elif isinstance(value, dict):
-            options[key] = build(schedules, value, where=f"{where}.{key}")
-    needed = [p.name for p in inspect.signature(equation).parameters.values() if p.default is p.empty]
-    try:
-        check_values(name, options, needed)
-    except BadOption as error:
-        raise ValueError(f"{where}.{error}") from error
-    check_pair(name, q, p)
+    with under("objective"):
+        if not isinstance(spec, Mapping):
+            raise BadOption(f" must be a dict with a 'name' and its options, got {shown(spec)}")
+        options = dict(spec)
+        name = options.pop("name", None)
+        if name not in objectives.__all__:
+            raise BadOption(f"name: unknown value {shown(name)}{nearest(str(name), objectives.__all__)}")
+        equation = getattr(objectives, name)
+        declared = equation.declaration
+        check_options(equation, options, num_args=4 if declared.of_batch else 5)
+        for key, value in options.items():
+            if key in declared.networks:
+                options[key] = build_network(value, declared.networks[key].outputs, where=key)
+            elif isinstance(value, dict):
+                options[key] = build(schedules, value, where=key)
+            if value is None and key in declared.means and not _may_be_none(equation, key):
+                declared.check(key, value)
     return equation, options
 
 
-def is_coupled(equation) -> bool:
-    """True where the equation takes a whole `batch`, so that the value of an example depends on the others."""
-    return "batch" in inspect.signature(equation).parameters
+def _may_be_none(equation, option) -> bool:
+    return inspect.signature(equation).parameters[option].default is None

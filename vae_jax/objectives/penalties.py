@@ -1,8 +1,10 @@
-"""What an auto-encoder pays beside its distortion: `(latent, params, x, context) -> number`, z = f(x) the mean of
-`latent.posterior`; one whose examples are coupled is written `(latent, params, batch) -> number`.
+"""Penalties Ω that an auto-encoder pays beside its distortion; z = f(x) is the mean of `latent.posterior`.
 
 None is in nats, and a weight brings each to the scale of the distortion.
 """
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,14 +14,21 @@ from vae_jax.spec import numbers
 __all__ = ["contractive", "gradient_penalty", "l1", "l2", "target_activation", "weight_decay"]
 
 
+class Penalty(NamedTuple):
+    """One penalty."""
+
+    value: Callable  # (latent, params, x, context=None) -> number; with `of_batch`, (latent, params, batch) -> number
+    of_batch: bool = False  # True if it is a function of a whole batch
+
+
 def l1():
     """Σ_d |z_d|: codes of few entries."""
-    return lambda latent, params, x, context=None: jnp.sum(jnp.abs(_code(latent, params, x, context)))
+    return Penalty(lambda latent, params, x, context=None: jnp.sum(jnp.abs(_code(latent, params, x, context))))
 
 
 def l2():
     """½ |z|²: codes near 0, where a density can be fitted to them.  The L_z of RAE, arXiv:1903.12436 sec. 3."""
-    return lambda latent, params, x, context=None: 0.5 * jnp.sum(jnp.square(_code(latent, params, x, context)))
+    return Penalty(lambda latent, params, x, context=None: 0.5 * jnp.sum(jnp.square(_code(latent, params, x, context))))
 
 
 def target_activation(*, activation):
@@ -36,7 +45,7 @@ def target_activation(*, activation):
         on = activation * (jnp.log(activation) - jnp.log(mean))
         return jnp.sum(on + (1.0 - activation) * (jnp.log1p(-activation) - jnp.log1p(-mean)))
 
-    return penalty
+    return Penalty(penalty, of_batch=True)
 
 
 def contractive():
@@ -45,7 +54,7 @@ def contractive():
     def penalty(latent, params, x, context=None):
         return _squared_jacobian(lambda x: _code(latent, params, x, context), x)
 
-    return penalty
+    return Penalty(penalty)
 
 
 def gradient_penalty():
@@ -58,7 +67,7 @@ def gradient_penalty():
         z = _code(latent, params, x, context)
         return _squared_jacobian(lambda z: latent.likelihood(params, z, context).mean(), z)
 
-    return penalty
+    return Penalty(penalty)
 
 
 def weight_decay():
@@ -67,7 +76,7 @@ def weight_decay():
     def penalty(latent, params, x, context=None):
         return sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(params["decoder"]))
 
-    return penalty
+    return Penalty(penalty)
 
 
 def _code(latent, params, x, context=None):

@@ -1,4 +1,4 @@
-"""From a config to the things it names."""
+"""From a config to the model, the learner and the data that it names, and back from a workdir."""
 
 import functools
 import json
@@ -11,23 +11,26 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vae_jax.runs import checking
-from vae_jax import core, spec, models
-from vae_jax.core import Learner, Model
-from vae_jax.spec import call, check_options, nearest, under
+from vae_jax import files, models, spec
+from vae_jax.core import Context, Event, Learner, Model
 from vae_jax.data import audio, contexts, pipeline, sources, text, transforms
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.data.values import Dataset, event_of
-from vae_jax.distributions import check_continuous, check_support, num_levels
+from vae_jax.distributions import check_continuous, check_support
 from vae_jax.evaluation import latents, likelihood
+from vae_jax.runs import checking, workdir
+from vae_jax.runs.migrate import migrate
+from vae_jax.spec import call, check_options, under
+from vae_jax.support import is_discrete
 from vae_jax.training import gradient, learners, loop, sharding
-from vae_jax.runs import workdir
 from vae_jax.training.checkpoint import Checkpoints
 
 _IMPORTED_AT = time.time()
 
 
 class Experiment(NamedTuple):
+    """Everything that a config names."""
+
     config: dict
     dataset: Dataset
     transform: object
@@ -36,54 +39,54 @@ class Experiment(NamedTuple):
     stream: pipeline.Stream
     key: jax.Array
     mesh: jax.sharding.Mesh
-    event: core.Event
-    context: core.Context | None
+    event: Event
+    context: Context | None
 
     def split(self, name: str) -> dict:
-        """The whole validation or test split as one batch, in its fixed draw."""
-        given = conditioning(self.config, self.dataset)
+        """Return a whole split ("train", "valid" or "test") as one batch, in its fixed draw."""
+        options = {"transform": self.transform, "conditioning": conditioning(self.config, self.dataset)}
         with under("config.data"):
-            return pipeline.fixed_split(self.dataset, name, transform=self.transform, conditioning=given)
+            return pipeline.fixed_split(self.dataset, name, **options)
 
     def batch_shapes(self) -> dict:
-        """Shapes and types of a training batch; nothing is computed."""
+        """Return the shapes and types of a training batch. Nothing is computed."""
         shapes = jax.eval_shape(lambda feed: self.stream.batch(feed, jnp.int32(0), 0), self.stream.feed(0, 1))
-        size = self.stream.batch_size  # of several processes, each reads its rows only
+        size = self.stream.batch_size  # each of several processes reads only its rows
         return jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), shapes)
 
 
 def build(config: dict, dataset=None) -> Experiment:
-    """Build everything that `config` (a plain dict) names. `dataset` is that of `config.data` if it was read before.
+    """Build everything that `config` (a plain dict) names.
 
-    Raises `ValueError` that names the key to mend.
+    `dataset` is that of `config.data`, if it was read before. Raises `ValueError` that names the wrong key.
     """
+    config = migrate(config)
     checking.check_config(config)
     config = _tuples(config)
     data = config["data"]
     transform = _transform(data["transform"])
-    tokens = data.get("tokens", {})  # `get`, here and below: runs of 0.1.0 have no such key
     with under("config.data.tokens"):
-        check_options(text.load, tokens, num_args=1)
-    windows = data.get("audio", {})
+        check_options(text.load, data["tokens"], num_args=1)
     with under("config.data.audio"):
-        check_options(audio.load, windows, num_args=1)
+        check_options(audio.load, data["audio"], num_args=1)
     is_read = dataset is not None
     dataset = dataset if is_read else load_data(data)
     if dataset.encoding and transform is transforms.binarize:
-        raise ValueError("config.data.transform: a sample of sound is no pixel and has no 'binarize'; take 'levels'")
+        raise ValueError("config.data.transform: 'binarize' is for images; use 'levels' for sound")
     if (dataset.vocabulary is not None) != (transform is transforms.tokens):
         kind = "images" if dataset.vocabulary is None else "text"
         raise ValueError(
-            f"config.data.transform: 'tokens' is for text and for text alone; {dataset.name} is {kind}, got "
+            f"config.data.transform: text needs 'tokens', and other data cannot have it; {dataset.name} is {kind}, got "
             f"{data['transform']!r}"
         )
-    if (leave_out := data.get("leave_out")) and not is_read:
-        dataset = sources.without_classes(dataset, leave_out)
+    if data["leave_out"] and not is_read:
+        dataset = sources.without_classes(dataset, data["leave_out"])
     stream = build_stream(config, dataset)
     model, learner = build_learner(config, dataset)
-    mesh = call(sharding.make_mesh, config.get("mesh", {}), where="config.mesh", batch_size=data["batch_size"])
+    mesh = call(sharding.make_mesh, config["mesh"], where="config.mesh", batch_size=data["batch_size"])
     key = jax.random.key(config["seed"])
-    experiment = Experiment(config, dataset, transform, model, learner, stream, key, mesh, *conditioning(config, dataset)[:2])
+    event, context = conditioning(config, dataset)[:2]
+    experiment = Experiment(config, dataset, transform, model, learner, stream, key, mesh, event, context)
     checking.check_learner(experiment)
     if (density := likelihood_shapes(experiment)) is not None:
         valid = experiment.split("valid")["x"]
@@ -94,42 +97,33 @@ def build(config: dict, dataset=None) -> Experiment:
 
 
 def build_stream(config: dict, dataset) -> pipeline.Stream:
-    """The training batches of the config's seed."""
-    data, given = config["data"], conditioning(config, dataset)
+    """Return the training batches of the config's seed."""
+    data = config["data"]
+    options = {name: data[name] for name in ("batch_size", "memory_limit", "num_workers", "buckets")}
+    options |= {"transform": _transform(data["transform"]), "conditioning": conditioning(config, dataset)}
+    process = jax.process_index(), jax.process_count()
     with under("config.data"):
         return pipeline.stream(
-            dataset.train,
-            seed=config["seed"],
-            batch_size=data["batch_size"],
-            transform=_transform(data["transform"]),
-            max_value=dataset.max_value,
-            conditioning=given,
-            memory_limit=data["memory_limit"],
-            num_workers=data.get("num_workers", 0),
-            process=(jax.process_index(), jax.process_count()),
-            buckets=data.get("buckets", 1),
+            dataset.train, seed=config["seed"], max_value=dataset.max_value, process=process, **options
         )
 
 
 def conditioning(config: dict, dataset) -> contexts.Conditioning:
-    """What is modelled and what it is conditional on, and how a batch gets its context."""
-    context = config["data"]["context"]
-    if isinstance(context, bool):
-        context = {"name": "label" if context else "none"}
+    """Return what is modelled, what it is conditional on, and how a batch gets its context."""
     with under("config.data"):
         event = event_of(dataset, config["data"]["transform"])
-    return spec.build(contexts, context, dataset, event, where="config.data.context")
+    return spec.build(contexts, config["data"]["context"], dataset, event, where="config.data.context")
 
 
 def load_data(data: dict) -> Dataset:
-    """The data set of `config.data`, before any class is left out."""
-    options = {"tokens": data.get("tokens"), "audio": data.get("audio"), "max_value": data.get("max_value", 0)}
+    """Read the data set of `config.data`. No class is left out."""
+    options = {name: data[name] for name in ("tokens", "audio", "max_value")}
     with under("config.data"):
         return sources.load(data["name"], data["path"] or None, **options)
 
 
 def build_learner(config: dict, dataset) -> tuple[Model, Learner]:
-    """The model and how it is fitted. Numbers of `config` may be traced: a sweep runs many of them as one program."""
+    """Return the model and its learner. Numbers of `config` may be traced, as in a program of a sweep."""
     model, learner = _model_and_learner(config, dataset)
     return model, _in_levels(learner, levels_offset(config, dataset))
 
@@ -140,55 +134,75 @@ def _model_and_learner(config, dataset):
         model = models.from_config(
             config["family"],
             config["model"],
-            event_shape=event.shape,
-            num_classes=context.support.num_levels if context and context.shape == () else 0,
-            **({"vocabulary_size": len(dataset.vocabulary)} if dataset.vocabulary else {}),
+            event=event,
+            context=context,
         )
-    learner = dict(config.get("learner", {"name": "gradient"}))
-    if start_from := config.get("start_from"):
-        model = _started_from(start_from, model, anew=learner.get("only", ()))
+    learner = dict(config["learner"])
+    if start_from := config["start_from"]:
+        model = _started_from(start_from, model, initialized=learner["only"] if "only" in learner else ())
     if learner["name"] in ("counting", "em"):
         num_steps = config["train"]["num_steps"]
         return model, _by_sums(learner, model, len(dataset.train.x), config["data"]["batch_size"], num_steps)
     if learner["name"] == "whole_data":
         if start_from:
-            raise ValueError("config.start_from: what is fitted by 'whole_data' begins with the data; set it to ''")
+            raise ValueError("config.start_from: the learner 'whole_data' has no initial parameters; set it to ''")
         return model, spec.build(learners, learner, model, dataset.train.x, where="config.learner")
     if model.fit:
-        raise ValueError(f"config.learner.name {learner['name']!r}: {config['family']!r} is fitted by 'whole_data'")
+        raise ValueError(f"config.learner.name: {config['family']!r} needs 'whole_data', got {learner['name']!r}")
     if "optimizer" not in config:
         raise ValueError("config.optimizer is missing: a dict with a 'name' and a 'learning_rate'")
-    options = dict(config["optimizer"])
-    kept = {name: options.pop(name) for name in ("average_decay", "skip_above") if name in options}
-    optimizer = call(gradient.optimizer, options, where="config.optimizer")
+    with under("config.optimizer"):
+        optimizer, of_learner = _optimizer(config["optimizer"])
     if learner["name"] == "aggressive":
-        kept["information"] = functools.partial(_information, model)
-    return model, spec.build(learners, learner, model, optimizer, where="config.learner", **kept)
+        of_learner["information"] = functools.partial(_information, model)
+    return model, spec.build(learners, learner, model, optimizer, where="config.learner", **of_learner)
 
 
-def _by_sums(spec, model, size, batch_size, num_steps) -> Learner:
-    """A learner that wants every example once in a pass."""
+def _optimizer(options):
+    """Return the optimiser, and the options of the learner that stand beside it.
+
+    `options` name one optimiser, or are {"default": {...}, part of the parameters: {...}}, one for each player.
+    """
+    options = dict(options)
+    of_learner = {name: options.pop(name) for name in ("average_decay", "skip_above") if name in options}
+    gradient.check(**of_learner)
+    if "default" not in options:
+        return call(gradient.optimizer, options, where=""), of_learner
+    parts = {part: call(gradient.optimizer, chosen, where=part) for part, chosen in options.items()}
+    return gradient.by_part(**parts), of_learner
+
+
+def _by_sums(options, model, size, batch_size, num_steps) -> Learner:
+    """Build a learner that needs every example once in a pass.
+
+    Args:
+      options: the options of the learner.
+      model: the model that it fits.
+      size: the number of training examples.
+      batch_size: the number of examples in a batch.
+      num_steps: the number of batches until the run ends.
+    """
     if size % batch_size:
-        near = min((b for b in range(1, size + 1) if size % b == 0), key=lambda b: abs(b - batch_size))
+        nearest_size = min((b for b in range(1, size + 1) if size % b == 0), key=lambda b: abs(b - batch_size))
         raise ValueError(
-            f"config.data.batch_size {batch_size} does not divide the {size} training examples, and a pass over them "
-            f"must leave none out; the nearest that does is {near}"
+            f"config.data.batch_size {batch_size} does not divide the {size} training examples, and a pass needs all "
+            f"of them; the nearest that does is {nearest_size}"
         )
     if num_steps < size // batch_size:
         raise ValueError(
             f"config.train.num_steps {num_steps} ends before the first pass, of {size // batch_size} batches of "
-            f"{batch_size}: steps are batches, so take a multiple of {size // batch_size}"
+            f"{batch_size}: steps are batches, so give a multiple of {size // batch_size}"
         )
-    given = {"batches_per_pass": size // batch_size} if spec["name"] == "em" else {}
-    return spec.build(learners, spec, model, where="config.learner", **given)
+    batches = {"batches_per_pass": size // batch_size} if options["name"] == "em" else {}
+    return spec.build(learners, options, model, where="config.learner", **batches)
 
 
 def _information(model, params, key, batch):
     return latents.mutual_information(latents.posteriors(model, params, batch), key)
 
 
-def _started_from(folder, model, *, anew) -> Model:
-    """Return `model` with initial parameters taken from a trained workdir, except the parts in `anew`."""
+def _started_from(folder, model, *, initialized) -> Model:
+    """Return `model` with initial parameters taken from a trained workdir, except the parts in `initialized`."""
     try:
         trained = _trained(folder)
     except (ValueError, OSError) as error:
@@ -197,91 +211,61 @@ def _started_from(folder, model, *, anew) -> Model:
     def init(key, batch):
         params = model.init(key, batch)
         for part in params:
-            if part in anew:
+            if part in initialized:
                 continue
             shapes = [jax.tree.map(jnp.shape, tree.get(part)) for tree in (params, trained)]
             if shapes[0] != shapes[1]:
                 raise ValueError(
-                    f"config.start_from: {part!r} of {folder} is not that of this model; build both alike, or let it "
-                    f"be learned anew (config.learner.only)"
+                    f"config.start_from: {part!r} of {folder} is not that of this model; build both alike, or name it "
+                    f"in config.learner.only to initialise it"
                 )
-        return {part: own if part in anew else trained[part] for part, own in params.items()}
+        return {part: tree if part in initialized else trained[part] for part, tree in params.items()}
 
     return model._replace(init=init)
 
 
 @functools.cache  # a sweep asks for it with every member
 def _trained(folder) -> dict:
-    """The parameters that a workdir would be evaluated with."""
+    """Return the parameters with which a workdir is evaluated."""
     experiment = build_trained(folder)
     return restore(folder, experiment).params
 
 
 def build_trained(folder) -> Experiment:
-    """Build the experiment that a workdir was trained as, without the run that it may have started from."""
+    """Build the experiment of a trained workdir, without reading the run that it may have started from."""
     return build(load_config(folder) | {"start_from": ""})
 
 
-def made_by(config, data) -> dict:
-    """The origin of a run: stored in every checkpoint, and compared when one is read. `data` is a `fingerprint`."""
-    return {"config": json.loads(workdir.strict_json(config)), "data": data}
+def checkpoints(folder, config, data, **options) -> Checkpoints:
+    """Open the checkpoints in the workdir `folder`; those of another config or of other data are refused.
+
+    Args:
+      folder: the workdir.
+      config: the config of the run.
+      data: the `fingerprint` of its data set.
+      **options: the other options of `Checkpoints`.
+    """
+    origin = {"config": json.loads(files.strict_json(config)), "data": data}
+    directory = Path(folder).expanduser() / "checkpoints"
+    return Checkpoints(directory, made_by=origin, difference=workdir.origin_difference, **options)
 
 
 def restore(folder, experiment, *, step=None, mesh=None) -> loop.Fit:
     """Return what a workdir's newest checkpoint holds, or that of `step` (`loop.restore`). The run may be training.
 
-    Raises `ValueError` where there is no checkpoint, and where it is of another config or of other data.
+    Raises `ValueError` if there is no checkpoint, or if it belongs to another config or to other data.
     """
-    origin = made_by(load_config(folder), fingerprint(experiment.dataset))
-    checkpoints = Checkpoints(Path(folder).expanduser() / "checkpoints", made_by=origin, read_only=True)
+    stored = checkpoints(folder, load_config(folder), fingerprint(experiment.dataset), read_only=True)
     patience = experiment.config["train"]["patience"]
-    fitted = loop.restore(experiment.learner, experiment.stream, checkpoints, patience=patience, step=step, mesh=mesh)
-    checkpoints.close()
+    fitted = loop.restore(experiment.learner, experiment.stream, stored, patience=patience, step=step, mesh=mesh)
+    stored.close()
     if fitted is None:
         raise ValueError(f"{folder} holds no checkpoint yet: train first")
     return fitted
 
 
-def value_at(config: dict, path: str):
-    """The value of a dotted path. Raises `ValueError` that names the part which does not exist and the nearest."""
-    for depth, name in enumerate(path.split(".")):
-        if not isinstance(config, dict) or name not in config:
-            where = ".".join(["config", *path.split(".")[:depth]])
-            hint = nearest(name, config if isinstance(config, dict) else ())
-            raise ValueError(f"{where}: unknown key {name!r}{hint}")
-        config = config[name]
-    return config
-
-
-def as_in_config(config: dict, path: str, value):
-    """Return `value` as a float where the config holds one at `path`. Raises `ValueError` for another kind of value."""
-    there = value_at(config, path)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if isinstance(there, float) and is_number and abs(value) < 1e300:
-        return float(value)
-    if isinstance(value, list):
-        value = tuple(value)
-    if type(there) is not type(value):
-        raise ValueError(f"config.{path}: {there!r} is of type {type(there).__name__}, and {value!r} is not")
-    return value
-
-
-def with_values(config: dict, values: dict) -> dict:
-    """`config` with `values` {dotted path: value} in their places; `config` itself stays as it is."""
-    for path, value in values.items():
-        name, _, rest = path.partition(".")
-        config = {**config, name: with_values(config[name], {rest: value}) if rest else value}
-    return config
-
-
-def run_name(config_file) -> str:
-    """configs/vae_digits.py:smoke -> vae_digits-smoke."""
-    stem, _, argument = str(config_file).partition(":")
-    return "-".join(filter(None, (Path(stem).stem, argument)))
-
-
 def process_start() -> float:
-    """When this process began, seconds since the epoch: a user waits for the imports too."""
+    """Return when this process began, seconds since the epoch: a user waits for the imports as well."""
     try:
         ticks = float(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19])
         uptime = float(Path("/proc/uptime").read_text().split()[0])
@@ -291,10 +275,10 @@ def process_start() -> float:
 
 
 def load_config(folder) -> dict:
-    """The config that a workdir was trained with. Raises `ValueError` where there is none, or that of a sweep."""
+    """Return the config of a trained workdir. Raises `ValueError` if there is none, or if it is that of a sweep."""
     config = workdir.read_config(folder)
     if "sweep" in config:
-        raise ValueError(f"{folder} holds a sweep: give one of {Path(folder) / 'members'}")
+        raise ValueError(f"{folder} holds a sweep; give a folder in {Path(folder) / 'members'}")
     return config
 
 
@@ -305,7 +289,7 @@ def _transform(name):
 
 
 def likelihood_shapes(experiment):
-    """p(x|z), or p(x) where the model has it, as shapes: nothing is compiled. None where there is neither."""
+    """Return p(x|z), or p(x) if the model has it, as shapes; None if there is neither. Nothing is compiled."""
     model = experiment.model
     if model.latent is None and model.density is None:
         return None
@@ -327,24 +311,25 @@ def is_mass(experiment) -> bool:
     A density of dequantised levels bounds their probability; the density of real numbers has no such meaning.
     """
     density = likelihood_shapes(experiment)
-    return density is None or _is_mass(density, experiment.transform)
+    return _is_mass(experiment.event if density is None else density, experiment.transform)
 
 
 def _is_mass(density, transform):
-    return transform is transforms.dequantize or num_levels(density.support) is not None
+    return transform is transforms.dequantize or is_discrete(density.support)
 
 
 def levels_offset(config, dataset) -> float:
-    """Nats an example between the log-density of dequantised levels and the bound on their log-probability; else 0.
+    """Return D log V: the nats per example between a density of dequantised levels and the bound on their probability.
 
-    log P(x) >= E_u[log p((x + u) / V)] - D log V, with V levels and D dimensions (`likelihood.of_levels`).
+    log P(x) >= E_u[log p((x + u) / V)] - D log V, with V levels and D dimensions (`likelihood.of_levels`). The number
+    is 0 for other transforms.
     """
     dim = math.prod(conditioning(config, dataset).event.shape)
     return dim * transforms.log_levels_per_dim(_transform(config["data"]["transform"]), dataset.max_value)
 
 
 def _in_levels(learner, offset):
-    """`learner` whose metrics are those of the stored levels: training and test report one kind of number."""
+    """Return `learner` with metrics of the stored levels, so that training and test report one kind of number."""
     if not offset:
         return learner
 
@@ -356,13 +341,14 @@ def _in_levels(learner, offset):
 
 
 def _tuples(value, path="config"):
-    """Lists, as JSON gives them, back to tuples: network fields must be hashable. What a flag could not parse as a
-    tuple is a string within one, and no name.
+    """Turn the lists of JSON into tuples, since the fields of networks must be hashable.
+
+    Raises `ValueError` for a string that is no name: a flag puts a text that it cannot parse into a tuple.
     """
     if isinstance(value, dict):
         return {key: _tuples(item, f"{path}.{key}") for key, item in value.items()}
     if not isinstance(value, list | tuple):
         return value
     if wrong := [item for item in value if isinstance(item, str) and not item.isidentifier()]:
-        raise ValueError(f"{path}: {wrong[0]!r} is no list of values; write them out, as in --{path}='(24, 24)'")
+        raise ValueError(f"{path}: {wrong[0]!r} is no list of values; give them as in --{path}='(24, 24)'")
     return tuple(_tuples(item, path) for item in value)

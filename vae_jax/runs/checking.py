@@ -1,7 +1,6 @@
-"""Refuse a config before anything is read, compiled or written: `check_config`, and `check_learner` of what it builds.
+"""Checks of a config before anything is read, compiled or written, and of the learner that it builds.
 
-A section of a config is the keyword arguments of a function below, which says of each what it may be. Keys with a
-default are those that older configs do not have.
+Each section of a config is the keyword arguments of a function below, which checks their types and ranges.
 """
 
 import math
@@ -9,7 +8,7 @@ import os
 
 import jax
 
-from vae_jax import core, spec
+from vae_jax import spec
 from vae_jax.spec import BadOption, flags, integers, shown
 from vae_jax.training import loop
 
@@ -17,8 +16,9 @@ LONGEST = 2**63 - 1  # bytes
 
 
 def check_config(config):
-    """Raise `ValueError` in one line for a key that is unknown or missing and for a value of another type or out of
-    range; what model, optimiser and learner are given they check themselves when they are built.
+    """Raise `ValueError` for a key that is unknown or missing, and for a value of another type or out of range.
+
+    The options of model, optimiser and learner are checked when these are built.
     """
     if not isinstance(config, dict):
         raise ValueError(f"config must be a dict, such as config.json holds, got {shown(config)}")
@@ -27,11 +27,11 @@ def check_config(config):
 
 
 def check_learner(experiment):
-    """Raise `ValueError` where the learner cannot begin or the loss cannot be computed; only shapes are traced."""
+    """Raise `ValueError` if the learner cannot begin or the loss cannot be computed. Only shapes are traced."""
     model, learner = experiment.model, experiment.learner
     if model.fit:
-        return  # on the host, when the run begins
-    turns = experiment.config.get("learner", {}).get("name") in ("aggressive", "alternating")
+        return  # fitted on the host, when the run begins
+    turns = experiment.config["learner"]["name"] in ("aggressive", "alternating")
 
     def first_step(key, batch):
         key, key_loss = jax.random.split(key)
@@ -48,33 +48,28 @@ def check_learner(experiment):
 
 
 def _fits(state, mesh):
-    """Raise `ValueError` where the state of a run, cut over the devices of `mesh`, is more than their memory."""
+    """Raise `ValueError` if the state of a run, cut over the devices of `mesh`, does not fit into their memory."""
     needed = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)) / mesh.shape["model"]
     limits = jax.local_devices()[0].memory_stats() or {}  # none on CPU
-    there = limits.get("bytes_limit", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    if needed > there:
+    available = limits.get("bytes_limit", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    if needed > available:
         raise ValueError(
-            f"config.model: its parameters and the optimiser's state take {needed / 2**30:,.0f} GiB a device, which "
-            f"has {there / 2**30:,.0f} GiB; make the model smaller, or cut it over more devices (config.mesh.model)"
+            f"config.model: its parameters and the optimiser's state need {needed / 2**30:,.0f} GiB on each device, "
+            f"which has {available / 2**30:,.0f} GiB; make it smaller, or cut it over more devices (config.mesh.model)"
         )
 
 
-def _config(*, seed, family, model, data, train, eval, learner=None, optimizer=None, mesh=None, start_from=""):
+def _config(*, seed, family, model, data, train, eval, learner, mesh, start_from, optimizer=None):
     integers(seed=seed, at_least=0, at_most=2**32 - 1)
     _words(family=family, start_from=start_from)
     _dicts(model=model)
-    spec.call(_data, data, where="config.data")
-    spec.call(_train, train, where="config.train")
-    spec.call(_eval, eval, where="config.eval")
-    if learner is not None:
-        _dicts(learner=learner)
-        if "name" not in learner:
-            raise BadOption("learner: missing key 'name'")
-        _words(**{"learner.name": learner["name"]})
-    if optimizer is not None:
+    spec.call(_data, data, where="data")
+    spec.call(_train, train, where="train")
+    spec.call(_eval, eval, where="eval")
+    _dicts(mesh=mesh)
+    _named(learner=learner)
+    if optimizer is not None:  # counting and EM have none
         _dicts(optimizer=optimizer)
-    if mesh is not None:
-        _dicts(mesh=mesh)
 
 
 def _data(
@@ -85,15 +80,15 @@ def _data(
     context,
     batch_size,
     memory_limit,
-    leave_out=(),
-    num_workers=0,
-    buckets=1,
-    max_value=0,
-    tokens=None,
-    audio=None,
+    leave_out,
+    num_workers,
+    buckets,
+    max_value,
+    tokens,
+    audio,
 ):
     _words(name=name, path=path, transform=transform)
-    flags(context=context)
+    _named(context=context)
     integers(batch_size=batch_size, buckets=buckets)
     integers(memory_limit=memory_limit, at_least=0, at_most=LONGEST)
     integers(num_workers=num_workers, at_least=0, at_most=1000)
@@ -102,13 +97,11 @@ def _data(
         raise BadOption(f"leave_out must be a tuple of classes, such as (7, 9), got {shown(leave_out)}")
     for label in leave_out:
         integers(**{"leave_out: each entry": label}, at_least=0)
-    if tokens is not None:
-        _options(tokens, "tokens", words=("level",), counts=("min_count", "max_length"))
-    if audio is not None:
-        _options(audio, "audio", words=("companding", "label"), counts=("sample_rate", "length"))
+    _options(tokens, "tokens", words=("level",), counts=("min_count", "max_length"))
+    _options(audio, "audio", words=("companding", "label"), counts=("sample_rate", "length"))
 
 
-def _train(*, num_steps, log_every, eval_every, checkpoint_every, patience, max_skipped, tensorboard, keep=2):
+def _train(*, num_steps, log_every, eval_every, checkpoint_every, patience, max_skipped, tensorboard, keep):
     loop.check_options(
         num_steps=num_steps,
         log_every=log_every,
@@ -127,7 +120,14 @@ def _eval(*, num_samples, num_test):
 
 
 def _options(options, name, *, words, counts):
-    """The types and ranges of what a reader of text or of sound takes; the reader knows the other keys."""
+    """Check the types and ranges of the options of a reader of text or of sound. The reader knows the other keys.
+
+    Args:
+      options: the section.
+      name: its name.
+      words: keys whose values are strings.
+      counts: keys whose values are whole numbers.
+    """
     _dicts(**{name: options})
     _words(**{f"{name}.{key}": options[key] for key in words if key in options})
     integers(**{f"{name}.{key}": options[key] for key in counts if key in options})
@@ -143,6 +143,14 @@ def _dicts(**options):
     for name, value in options.items():
         if not isinstance(value, dict):
             raise BadOption(f"{name} must be a dict of options, got {shown(value)}")
+
+
+def _named(**options):
+    for name, value in options.items():
+        _dicts(**{name: value})
+        if "name" not in value:
+            raise BadOption(f"{name}: missing key 'name'")
+        _words(**{f"{name}.name": value["name"]})
 
 
 def _finite(value, path):

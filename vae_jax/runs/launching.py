@@ -1,4 +1,4 @@
-"""What every launcher does around its `main`: flags, signals, streams, and one line for an error."""
+"""The frame of every launcher: flags, signals, streams, and one line for an error."""
 
 import contextlib
 import functools
@@ -15,20 +15,22 @@ from absl import flags, logging
 from ml_collections import ConfigDict
 
 from vae_jax.runs import processes, streams
+from vae_jax.runs.migrate import migrate_flag
 from vae_jax.spec import first_line
 from vae_jax.training import signals
 from vae_jax.training.loop import Diverged
 from vae_jax.training.signals import Preempted
 
-_OUR_FOLDERS = ("experiments", "training", "data", "evaluation")
-SECONDS_TO_LEAVE = 10  # that libraries get for their own ends, once a run has failed
+_LIBRARY = Path(__file__).parents[1]
+SECONDS_TO_LEAVE = 10  # for the cleaning up of libraries after a run has failed
 
 
 def launched(main):
     """Make `main` one of the processes of a run, which joins the others (`--distributed`) before it uses a device.
 
-    A failure ends in one line and exit code 1; `--verbosity=1` shows where it arose. A run that a signal has ended
-    exits with the code of `signals.EXIT_CODES`: the same command goes on. If one of several processes fails, it leaves.
+    A failure ends in one line and exit code 1; `--verbosity=1` shows where it happened. A run that a signal has ended
+    exits with the code of `signals.EXIT_CODES`, and the same command continues it. If one of several processes fails,
+    it leaves.
     """
 
     @functools.wraps(main)
@@ -60,9 +62,9 @@ def launched(main):
 
 
 def in_words(error) -> str:
-    """One line for a user: what failed and what to do."""
+    """Return one line for a user: what failed and what to do."""
     text = str(error).strip() or type(error).__name__
-    if "Failed loading config file" in text:  # a page of ml_collections, whose last line says why
+    if "Failed loading config file" in text:  # a page of ml_collections; the last line has the reason
         return f"--config: {text.splitlines()[-1].strip()}"
     if isinstance(error, ValueError | OSError | Diverged):
         return " ".join(text.split())
@@ -70,21 +72,21 @@ def in_words(error) -> str:
         return f"a path cannot be followed: {text}; give another"
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
         return (
-            f"out of memory ({first_line(error)}); lower config.data.batch_size, config.data.memory_limit or "
-            "the size of the model"
+            f"out of memory ({first_line(error)}); lower config.data.batch_size, config.data.memory_limit or the size "
+            "of the model"
         )
-    return f"{first_line(error)} (a fault of the program or of a library; --verbosity=1 shows where)"
+    return f"{first_line(error)} (an error in the program or in a library; --verbosity=1 shows where)"
 
 
 def config_of(flag) -> dict:
-    """The config of a flag, as a dict. Raises `ValueError` where its file makes something else."""
+    """Return the config of a flag as a dict. Raises `ValueError` if its file does not return a config."""
     if not isinstance(flag.value, ConfigDict):
         raise ValueError(f"--config: get_config() must return a ConfigDict, and returned a {type(flag.value).__name__}")
     return flag.value.to_dict()
 
 
 def _check_devices():
-    """Raise `ValueError` where JAX has no device for what `JAX_PLATFORMS` asks for."""
+    """Raise `ValueError` if JAX has no device of the platforms in `JAX_PLATFORMS`."""
     try:
         jax.devices()
     except Exception as error:  # JAX raises RuntimeError or AssertionError
@@ -95,12 +97,13 @@ def _check_devices():
 
 
 def parse_flags(argv):
-    """Parse flags as absl does. A mistake gets one line: what was given, and the nearest name that exists."""
+    """Parse flags as absl does. A mistake gives one line, with the nearest name that exists."""
     try:
-        return flags.FLAGS(argv)
+        sys.argv = [migrate_flag(argument) for argument in argv]  # where ml_collections looks for --config.KEY
+        return flags.FLAGS(sys.argv)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError) as error:
         hint = re.search(r'Did you mean "(.+?)" instead of "(.+?)"', str(error))
-        if "Traceback" in str(error):  # of a config file, whose last line says why
+        if "Traceback" in str(error):  # of a config file; the last line has the reason
             reason = str(error).strip().splitlines()[-1].partition(": ")[2]
         elif hint:
             reason = f"--config: unknown key {hint[2]!r}; did you mean {hint[1]!r}?"
@@ -113,7 +116,7 @@ def parse_flags(argv):
 
 
 def _leave_in_time(code):
-    """End the process soon with `code`, also where a library's thread keeps it from ending."""
+    """End the process soon with `code`, even if a thread of a library keeps it from ending."""
     timer = threading.Timer(SECONDS_TO_LEAVE, os._exit, (code,))
     timer.daemon = True
     timer.start()
@@ -121,7 +124,7 @@ def _leave_in_time(code):
 
 @contextlib.contextmanager
 def _leaving():
-    """Let one of several processes that fails within say why and leave; those that stop together end as one would."""
+    """Let a process that fails print the reason and leave, if it is one of several."""
     try:
         yield
     except Preempted:
@@ -137,10 +140,11 @@ def _leaving():
 
 
 def _ours_or_serious(record):
-    """Return True for what is shown of the log: our own lines, and errors of libraries.
+    """Return True for the lines of the log that are shown: our own, and errors of libraries.
 
-    Orbax and JAX log a page about every checkpoint. What fails in Orbax is raised, so its errors are not shown either.
+    Orbax and JAX log a page about every checkpoint. Failures in Orbax are raised, so its errors are not shown either.
     """
-    if Path(record.pathname).parent.name in _OUR_FOLDERS:
+    path = Path(record.pathname)
+    if path.is_relative_to(_LIBRARY) or "experiments" in path.parts[-3:]:
         return True
-    return record.levelno >= logging.converter.STANDARD_ERROR and "orbax" not in Path(record.pathname).parts
+    return record.levelno >= logging.converter.STANDARD_ERROR and "orbax" not in path.parts

@@ -1,4 +1,4 @@
-"""Outliers of a trained run: which images they are, and how well each score that the model allows finds them."""
+"""The outliers of a trained run, and how well each score that the model allows detects them."""
 
 import functools
 import time
@@ -8,13 +8,12 @@ import jax
 import numpy as np
 import optax
 
-from vae_jax.runs import pictures, build as setup
-from vae_jax.spec import under, numbers
+from vae_jax import files
 from vae_jax.data import pipeline, sources, transforms
-from vae_jax.distributions import num_levels
-from vae_jax.evaluation import probes
+from vae_jax.evaluation import probes, yardstick
+from vae_jax.runs import build, pictures
+from vae_jax.spec import numbers, under
 from vae_jax.tasks import outliers
-from vae_jax.runs import workdir
 
 ELBO_SAMPLES, FIT_SAMPLES = 50, 4
 EXAMPLES_AT_ONCE, SAMPLES_AT_ONCE = 500, 2000
@@ -29,20 +28,29 @@ TITLES = {
 
 
 def measure(folder, name, path=None, *, num_images, num_samples, num_steps, learning_rate, coder) -> dict:
-    """How well the run in `folder` tells its test images from `name`, a data set (its files in `path`) or left_out.
+    """Measure how well the run in `folder` separates its test images from outliers.
 
-    At most `num_images` of each, and as many validation images as the reference of typicality; `num_samples` is K of
-    -log p(x) where it is not exact, `num_steps` and `learning_rate` (which falls to 0 as a cosine) are those of the
-    regret's fit of q(z|x). Writes outliers.json and figures/outliers.png there.
-    Raises `ValueError` or `OSError` where there are no such images, and where the model allows no score.
+    Writes outliers.json and figures/outliers.png into the folder, and returns the contents of outliers.json.
+
+    Args:
+      folder: the workdir of the run.
+      name: the outliers: a data set, or "left_out" for the classes that the run has never seen.
+      path: where the files of that data set are.
+      num_images: the most inliers, outliers, and validation images (the reference of typicality).
+      num_samples: K of -log p(x), if it is not exact.
+      num_steps: steps of the fit of q(z|x) for the likelihood regret.
+      learning_rate: of that fit at first; it falls to 0 as a cosine.
+      coder: measures the complexity of an image (`tasks.outliers.CODERS`).
+
+    Raises `ValueError` or `OSError` if there are no such images, or if the model allows no score.
     """
     numbers(learning_rate=learning_rate, above=0)
     began, folder = time.perf_counter(), Path(folder).expanduser()
-    experiment = setup.build_trained(folder)
-    title, unlike = _outliers(experiment, name, path)
-    sets = {"inliers": experiment.split("test")["x"], "outliers": unlike, "reference": experiment.split("valid")["x"]}
+    experiment = build.build_trained(folder)
+    title, images = _outliers(experiment, name, path)
+    sets = {"inliers": experiment.split("test")["x"], "outliers": images, "reference": experiment.split("valid")["x"]}
     sets = {role: images[:num_images] for role, images in sets.items()}
-    params = setup.restore(folder, experiment).params
+    params = build.restore(folder, experiment).params
     fit = {"num_steps": num_steps, "optimizer": optax.adam(optax.cosine_decay_schedule(learning_rate, num_steps))}
     key = jax.random.fold_in(experiment.key, 4)
     scores, refused = _scores(experiment, params, key, sets, num_samples=num_samples, fit=fit, coder=coder)
@@ -53,12 +61,12 @@ def measure(folder, name, path=None, *, num_images, num_samples, num_steps, lear
         "outliers": {"name": title, "num_images": len(sets["outliers"])},
         "scores": {score: _measured(*values) for score, values in scores.items()},
         "refused": refused,
-        "log_prob": "exact" if experiment.model.log_prob else f"importance-weighted, K = {num_samples}",
+        "log_prob": _kind(experiment.model, num_samples),
         "regret": {"num_steps": num_steps, "learning_rate": learning_rate},
         "coder": coder,
         "seconds": time.perf_counter() - began,
     }
-    workdir.write_json(folder / "outliers.json", results)
+    files.write_json(folder / "outliers.json", results)
     if "surprise" in scores:
         make = functools.partial(_figure, scores["surprise"], results)
         pictures.drawn("outliers", make, folder / "figures" / "outliers.png")
@@ -66,11 +74,11 @@ def measure(folder, name, path=None, *, num_images, num_samples, num_steps, lear
 
 
 def table(results) -> str:
-    """What `measure` returns, for a person: Markdown, best AUROC first, then what was refused and why."""
+    """Return the results of `measure` as Markdown: best AUROC first, then the refused scores with the reason."""
     inside, outside = results["inliers"], results["outliers"]
     lines = [
-        f"Of {outside['num_images']} images ({outside['name']}) against {inside['num_images']} test images of "
-        f"{inside['name']}; means in nats, the outliers being the positives.\n",
+        f"{outside['num_images']} images ({outside['name']}) against {inside['num_images']} test images of "
+        f"{inside['name']}; means in nats; outliers count as positives.\n",
         "| score | inliers | outliers | AUROC | AUPR | FPR@95 |\n|---|---|---|---|---|---|",
     ]
     details = {
@@ -88,62 +96,84 @@ def table(results) -> str:
 
 
 def _outliers(experiment, name, path):
-    """What they are called, and the images [M, H, W, C] in their fixed draw."""
-    data, own, transform = experiment.config["data"], experiment.dataset, experiment.transform
+    """Return the name of the outliers, and the images [M, H, W, C] in their fixed draw."""
+    data, dataset, transform = experiment.config["data"], experiment.dataset, experiment.transform
     if name == "left_out":
-        if not (classes := data.get("leave_out")):
-            raise ValueError("no class is left out of this run: train one with --config.data.leave_out='(0,)', say")
-        never = sources.only_classes(setup.load_data(data), classes)
+        if not (classes := data["leave_out"]):
+            raise ValueError("this run leaves no class out; train one with --config.data.leave_out='(0,)', for example")
+        left_out = sources.only_classes(build.load_data(data), classes)
         with under("config.data"):
-            splits = [pipeline.fixed_split(never, split, transform=transform)["x"] for split in sources.SPLITS]
-        return f"{own.name}, left out: {', '.join(map(str, classes))}", np.concatenate(splits)
+            splits = [pipeline.fixed_split(left_out, split, transform=transform)["x"] for split in sources.SPLITS]
+        return f"{dataset.name}, left out: {', '.join(map(str, classes))}", np.concatenate(splits)
     with under("config.data"):
-        other = sources.load(name, path, max_value=data.get("max_value", 0))
-    there, here = other.test.x.shape[1:], own.test.x.shape[1:]
-    if there != here:
-        raise ValueError(f"--outliers={name}: its images are {there}, those of {own.name} are {here}: give a set alike")
-    if other.max_value != own.max_value and transform is not transforms.binarize:
+        other = sources.load(name, path, max_value=data["max_value"])
+    shapes = other.test.x.shape[1:], dataset.test.x.shape[1:]
+    if shapes[0] != shapes[1]:
         raise ValueError(
-            f"--outliers={name}: its levels are 0..{other.max_value}, those of {own.name} 0..{own.max_value}; give a "
-            "set alike, or a run of binarised data"
+            f"--outliers={name}: its images are {shapes[0]}, those of {dataset.name} are {shapes[1]}; give a data set "
+            "with images of the same shape"
+        )
+    if other.max_value != dataset.max_value and transform is not transforms.binarize:
+        raise ValueError(
+            f"--outliers={name}: its levels are 0..{other.max_value}, those of {dataset.name} 0..{dataset.max_value}; "
+            "give a data set with the same levels, or a run of binarised data"
         )
     with under("config.data"):
         return name, pipeline.fixed_split(other, "test", transform=transform)["x"]
 
 
+def _kind(model, num_samples):
+    """Return in words what kind of number -log p(x) is."""
+    kind = yardstick.kind_of(model, num_samples)
+    words = {yardstick.EXACT: "exact", yardstick.BOUND: f"bound, mean of {num_samples} estimates"}
+    return words.get(kind, f"importance-weighted, K = {num_samples}")
+
+
 def _scores(experiment, params, key, sets, *, num_samples, fit, coder):
-    """{score: [of the inliers [N], of the outliers [M]]} in nats, and {score: why there is none}."""
+    """Return {score: [of the inliers [N], of the outliers [M]]} in nats, and {score: the reason why there is none}.
+
+    Args:
+      experiment: the experiment of the run.
+      params: its trained parameters.
+      key: of the samples.
+      sets: {"inliers", "outliers", "reference": images}.
+      num_samples: K of -log p(x).
+      fit: the options of the fit for the likelihood regret.
+      coder: measures the complexity of an image.
+    """
     model = experiment.model
     num_samples = 1 if model.log_prob else num_samples
     fit = {**fit, "num_samples": FIT_SAMPLES, "bound_samples": ELBO_SAMPLES}
     at_once = min(EXAMPLES_AT_ONCE, max(1, SAMPLES_AT_ONCE // num_samples))
-    wanted = {
+    functions = {
         "negative_elbo": (outliers.negative_elbo, {"num_samples": ELBO_SAMPLES}),
         "surprise": (outliers.surprise, {"num_samples": num_samples}),
         "likelihood_regret": (outliers.likelihood_regret, fit),
         "distortion": (outliers.distortion, {}),
     }
     scores, refused = {}, {}
-    for name, (score, options) in wanted.items():
+    for name, (score, options) in functions.items():
         some = [images for role, images in sets.items() if role != "reference" or name == "surprise"]
-        try:  # traced alone: what is caught is a field that the model has not, and no failure of the computation
+        try:  # only traced, so that this catches a field that the model lacks, and no failure of the computation
             jax.eval_shape(functools.partial(score, model, **options), params, key, some[0][0])
         except ValueError as error:
             refused[name] = str(error)
             continue
         together = {"at_once": at_once} if name == "surprise" else {}
         values = outliers.of_data(score, model, params, key, {"x": np.concatenate(some)}, **options, **together)
-        if name != "likelihood_regret":  # a difference
-            values = values + setup.levels_offset(experiment.config, experiment.dataset)
+        if name != "likelihood_regret":  # a difference, in which the offset cancels
+            values = values + build.levels_offset(experiment.config, experiment.dataset)
         scores[name] = np.split(values, np.cumsum([len(images) for images in some])[:-1])
     if "surprise" in refused:
         return scores, refused | dict.fromkeys(("typicality", "complexity_corrected"), refused["surprise"])
     *scores["surprise"], reference = scores["surprise"]
     scores["typicality"] = [outliers.typicality(values, reference) for values in scores["surprise"]]
-    likelihood = setup.likelihood_shapes(experiment)
-    levels = None if likelihood is None else num_levels(likelihood.support)
+    likelihood = build.likelihood_shapes(experiment)
+    levels = None if likelihood is None else likelihood.support.num_levels
     if levels is None:
-        refused["complexity_corrected"] = "a code's length wants a mass on levels beside it; this model has a density"
+        refused["complexity_corrected"] = (
+            "the length of a code compares only with a mass of levels; this model has a density"
+        )
         return scores, refused
     lengths = [outliers.code_lengths(sets[role], coder=coder, levels=levels) for role in ("inliers", "outliers")]
     scores["complexity_corrected"] = list(map(outliers.complexity_corrected, scores["surprise"], lengths))

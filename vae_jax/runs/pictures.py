@@ -1,4 +1,4 @@
-"""What a trained model looks like: figures as PNG, pages of text, sounds."""
+"""The pictures of a trained model: figures as PNG, pages of text, sounds."""
 
 import functools
 from pathlib import Path
@@ -8,19 +8,25 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from vae_jax.runs import sentences, sounds
 from vae_jax.data import transforms
 from vae_jax.distributions import is_standard_normal
 from vae_jax.evaluation import latents
-from vae_jax.tasks import interpolate, manifold, reconstruct
+from vae_jax.runs import sentences, sounds
 from vae_jax.runs.writers import read_metrics
+from vae_jax.tasks import interpolate, manifold, reconstruct
 
 
 def figures(experiment, params, workdir, *, seed=0):
     """Draw everything that the model and the data allow into `workdir`/figures, and return that folder.
 
-    Text gets the pages of `sentences`; sound gets .wav files too. A figure that fails is one line in the log, and the
-    others are drawn.
+    Text gets the pages of `sentences`; sound gets .wav files as well. A figure that fails is one line in the log, and
+    the others are drawn.
+
+    Args:
+      experiment: the experiment of the run.
+      params: its trained parameters.
+      workdir: the folder of the run.
+      seed: of the samples.
     """
     directory, key = Path(workdir) / "figures", jax.random.key(seed)
     makers = {}
@@ -44,8 +50,9 @@ def figures(experiment, params, workdir, *, seed=0):
 
 
 def drawn(name, make, path) -> bool:
-    """Save the figure that `make()` returns at `path`, as PNG; None is nothing to save. A failure is one line in the
-    log, and the result is False.
+    """Save the figure that `make()` returns as a PNG at `path`, and return True. If it returns None, nothing is saved.
+
+    A failure is one line in the log, and the result is False.
     """
     try:
         figure = make()
@@ -53,7 +60,7 @@ def drawn(name, make, path) -> bool:
             from vae_jax import plotting  # matplotlib: not before it is needed
 
             plotting.save(figure, path)
-    except Exception as error:  # whatever it is: the numbers and the other figures do not depend on this one
+    except Exception as error:  # of any kind: the numbers and the other figures do not depend on this one
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
         kind = "" if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: "
         logging.warning("figure %s was not drawn: %s%s", name, kind, reason)
@@ -63,36 +70,37 @@ def drawn(name, make, path) -> bool:
 
 
 def _image_figures(experiment, params, key) -> dict:
-    """{name: function that returns the figure}: reconstructions, samples, interpolations and, where p(z) is a standard
-    normal of two dimensions, the manifold.
+    """Return {name: function that returns the figure}.
+
+    The figures are reconstructions, samples, interpolations and the manifold, if p(z) is a standard normal in 2-D.
     """
     latent, test = experiment.model.latent, experiment.split("test")
     key_z, key_prior, key_class = jax.random.split(key, 3)
     x, context = jnp.asarray(test["x"]), test.get("context")
     c = None if context is None else jnp.asarray(context)
-    own = (experiment, params)
+    run = (experiment, params)
     makers = {
-        "reconstructions": functools.partial(_reconstructions, *own, x, c),
-        "reconstruction_samples": functools.partial(_reconstruction_samples, *own, key_z, x, c),
-        "interpolations": functools.partial(_interpolations, *own, x, c),
+        "reconstructions": functools.partial(_reconstructions, *run, x, c),
+        "reconstruction_samples": functools.partial(_reconstruction_samples, *run, key_z, x, c),
+        "interpolations": functools.partial(_interpolations, *run, x, c),
     }
     if latent.prior is None:
         return makers
-    makers["samples"] = functools.partial(_samples, *own, key_prior)
-    makers["samples_of_pixels"] = functools.partial(_pixel_samples, *own, key_class)
+    makers["samples"] = functools.partial(_samples, *run, key_prior)
+    makers["samples_of_pixels"] = functools.partial(_pixel_samples, *run, key_class)
     prior = standard_normal_prior(experiment, params)
     if prior is not None and prior.loc.shape == (2,):
         first = None if c is None else c[0]
-        makers["manifold"] = functools.partial(_manifold, *own, manifold.grid_values, first)
-        makers["manifold_quantiles"] = functools.partial(_manifold, *own, manifold.normal_quantiles, first)
+        makers["manifold"] = functools.partial(_manifold, *run, manifold.grid_values, first)
+        makers["manifold_quantiles"] = functools.partial(_manifold, *run, manifold.normal_quantiles, first)
     return makers
 
 
 def standard_normal_prior(experiment, params):
-    """p(z) where it is N(0, I), else None: an auto-encoder has none, a VampPrior and a hierarchy have another."""
+    """Return p(z) if it is N(0, I), otherwise None, as for an auto-encoder, a VampPrior or a hierarchy."""
     if experiment.model.latent.prior is None:
         return None
-    context = experiment.dataset.test.label[0] if experiment.config["data"]["context"] else None
+    context = experiment.split("test")["context"][0] if experiment.context else None
     prior = experiment.model.latent.prior(params, context)
     return prior if is_standard_normal(prior) else None
 
@@ -117,7 +125,7 @@ def _reconstruction_samples(experiment, params, key, x, context):
 
 
 def _samples(experiment, params, key):
-    """The means of p(x|z), z ~ p(z)."""
+    """Draw means of p(x|z), z ~ p(z)."""
     from vae_jax.plotting import images
 
     latent = experiment.model.latent
@@ -125,12 +133,12 @@ def _samples(experiment, params, key):
     def draw(k, c):
         return latent.likelihood(params, latent.prior(params, c).sample(k), c).mean()
 
-    means = jax.jit(jax.vmap(draw))(jax.random.split(key, 100), _classes(experiment))
+    means = jax.jit(jax.vmap(draw))(jax.random.split(key, 100), _contexts(experiment))
     return images.grid(to_unit(experiment)(means), ncols=10)
 
 
 def _manifold(experiment, params, axis, context):
-    """The plane of codes, decoded at `axis(20)`; of a conditional model for the class of the first test image."""
+    """Draw the plane of codes, decoded at `axis(20)`; a conditional model gets the class of the first test image."""
     from vae_jax.plotting import images
 
     values, latent = axis(20), experiment.model.latent
@@ -140,7 +148,7 @@ def _manifold(experiment, params, axis, context):
 
 
 def _codes(experiment, params):
-    """The codes of the test set, of all levels."""
+    """Draw the codes of the test set, those of all levels."""
     from vae_jax.plotting import latents as latent_plots
 
     means = latents.posterior_means(experiment.model, params, experiment.split("test"))
@@ -150,13 +158,13 @@ def _codes(experiment, params):
 
 
 def _rates(experiment, params):
-    """The rate of every dimension, or None where it does not split by dimension."""
+    """Draw the rate of every dimension; return None if it does not split by dimension."""
     from vae_jax.plotting import latents as latent_plots
 
     try:
         rates = np.asarray(latents.rate_per_dimension(experiment.model, params, experiment.split("test")))
     except TypeError as error:
-        logging.info("no figure of the rate by dimension: %s", error)
+        logging.info("the rate of each dimension is not drawn: %s", error)
         return None
     return latent_plots.kl_per_dimension(rates, threshold=0.01)
 
@@ -168,9 +176,9 @@ def _training(metrics):
 
 
 def draws(experiment, params, key, number):
-    """So many draws of x itself, in [0, 1], of the classes in turn where the model is conditional."""
+    """Return `number` draws of x in [0, 1]. A conditional model gets the classes in turn."""
     draw = jax.jit(jax.vmap(lambda k, c: experiment.model.sample(params, k, c)))
-    return to_unit(experiment)(draw(jax.random.split(key, number), _classes(experiment, number)))
+    return to_unit(experiment)(draw(jax.random.split(key, number), _contexts(experiment, number)))
 
 
 def _pixel_samples(experiment, params, key):
@@ -179,20 +187,29 @@ def _pixel_samples(experiment, params, key):
     return images.grid(draws(experiment, params, key, 100), ncols=10)
 
 
-def _classes(experiment, number=100):
-    """A class for each draw, None where the model has none."""
-    return jnp.arange(number) % experiment.dataset.num_classes if experiment.config["data"]["context"] else None
+def _contexts(experiment, number=100):
+    """Return a context for each draw: the classes in turn, or the contexts of test examples; None if there is none."""
+    if experiment.context is None:
+        return None
+    if experiment.context.shape == ():
+        return jnp.arange(number) % experiment.context.support.num_levels
+    contexts = jnp.asarray(experiment.split("test")["context"])
+    return contexts[jnp.arange(number) % len(contexts)]
 
 
 def _interpolations(experiment, params, x, context, pairs=4, steps=9):
-    """Between two test images: the codes on a chord and on an arc. The images are of different classes, or, where the
-    model is conditional on the class, of the same one: half a class cannot be decoded.
+    """Draw the way between two test images: the codes on a chord and on an arc.
+
+    The images have different classes. If the model is conditional on the class, they have the same class, since half
+    a class cannot be decoded.
     """
     from vae_jax.plotting import images
 
     latent, t, show = experiment.model.latent, jnp.linspace(0.0, 1.0, steps), to_unit(experiment)
     if context is None:
         index, names = _different_classes(experiment.dataset.test.label, pairs, len(x)), None
+    elif experiment.context.shape:
+        raise ValueError("a path is only drawn for a class as context, or for none")
     else:
         index = _same_class(context, pairs)
         names = [f"class {context[i]}" for i in index[0]]
@@ -218,44 +235,46 @@ def _interpolations(experiment, params, x, context, pairs=4, steps=9):
 
 
 def _different_classes(label, pairs, size):
-    """Indices of the first images a, b whose classes differ, where there are such, one pair after the other; as many
-    pairs as the images allow. Raises `ValueError` for fewer than two images.
+    """Return the indices of the first images a, b of different classes, as many pairs as the images allow.
+
+    If all images have the same class, so do the pairs. Raises `ValueError` for fewer than two images.
     """
     pairs = min(pairs, size // 2)
     if pairs == 0:
-        raise ValueError(f"a path needs two test images, and there is {size}")
+        raise ValueError(f"a path needs two test images, and the test set has {size}")
     left = np.arange(pairs)
     if label is None:
         return left, left + pairs
-    own = [range(pairs + a, size, pairs) for a in left]
-    right = [next((i for i in of if label[i] != label[a]), of[0]) for a, of in zip(left, own, strict=True)]
+    candidates = [range(pairs + a, size, pairs) for a in left]
+    right = [next((i for i in some if label[i] != label[a]), some[0]) for a, some in zip(left, candidates, strict=True)]
     return left, np.asarray(right)
 
 
 def _same_class(label, pairs):
-    """Indices of two images a, b of one class, for each of the first classes that have two. Raises `ValueError` where
-    no class has.
+    """Return the indices of two images a, b of one class, for each of the first classes that have two.
+
+    Raises `ValueError` if no class has two.
     """
     places = {}
     for index, name in enumerate(np.asarray(label).tolist()):
         places.setdefault(name, []).append(index)
-    twos = [own[:2] for own in places.values() if len(own) > 1][:pairs]
+    twos = [indices[:2] for indices in places.values() if len(indices) > 1][:pairs]
     if not twos:
         raise ValueError("a path of a conditional model needs two test images of one class, and no class has two")
     return tuple(np.transpose(twos))
 
 
 def to_unit(experiment):
-    """Pixels of the model's scale -> NumPy in [0, 1]."""
+    """Return the function from pixels on the model's scale to NumPy arrays in [0, 1]."""
     scale = experiment.dataset.max_value if experiment.transform is transforms.levels else 1.0
     return lambda x: np.clip(np.asarray(x, np.float32) / scale, 0.0, 1.0)
 
 
 def to_plane(means):
-    """Two coordinates of each code: themselves, or their first two principal components. A component that there is not
-    is 0; a code that is not finite has no influence on the components.
+    """Return two coordinates of each code and the names of the axes: the code itself, or two principal components.
 
-    Raises `ValueError` where no code is finite.
+    A missing component is 0. Codes that are not finite have no influence on the components. Raises `ValueError` if no
+    code is finite.
     """
     means = np.asarray(means)
     finite = means[np.isfinite(means).all(axis=1)]
@@ -267,12 +286,12 @@ def to_plane(means):
         return np.concatenate([means, np.zeros_like(means)], 1), ("$z_1$", "")
     _, _, directions = np.linalg.svd(finite - finite.mean(0), full_matrices=False)
     plane = means @ directions[:2].T
-    plane = np.pad(plane, ((0, 0), (0, 2 - plane.shape[1])))  # of one code there is one direction
+    plane = np.pad(plane, ((0, 0), (0, 2 - plane.shape[1])))  # one code has one direction
     return plane, ("first principal component", "second principal component")
 
 
 def curves(metrics) -> tuple[dict, dict]:
-    """Lines of metrics.jsonl -> {name: (steps, values)} of training, and of validation; null is no number."""
+    """Return {name: (steps, values)} of training, and of validation, from the lines of metrics.jsonl."""
 
     def series(prefix):
         names = {name for line in metrics for name in line if name.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""The processes of one run: how they join, and how each ends when it fails or another has gone."""
+"""The processes of one run: how they join, and how each ends when it or another one fails."""
 
 import os
 import re
@@ -12,8 +12,8 @@ from absl import flags, logging
 from vae_jax.runs import streams
 from vae_jax.spec import first_line
 
-HEARTBEAT_S = 20  # a process that is silent for so long has gone: the others end
-START_AGAIN = "Start all again: they go on from the last checkpoint"
+HEARTBEAT_S = 20  # a process that is silent for this long counts as lost, and the others end
+START_AGAIN = "Start all again: they continue from the last checkpoint"
 
 DISTRIBUTED = flags.DEFINE_string(
     "distributed", None, "Train with other processes: auto (SLURM, Open MPI, GKE, Cloud TPU) or HOST:PORT,COUNT,INDEX."
@@ -21,7 +21,10 @@ DISTRIBUTED = flags.DEFINE_string(
 
 
 def join(address: str | None):
-    """`jax.distributed`: "auto" where JAX knows the cluster, else "HOST:PORT,NUM_PROCESSES,PROCESS_ID"."""
+    """Start `jax.distributed`. `address` is "auto" if JAX knows the cluster, or "HOST:PORT,NUM_PROCESSES,PROCESS_ID".
+
+    Raises `ValueError` if the address cannot be read or the processes cannot connect.
+    """
     if not address:
         return
     options = {"heartbeat_timeout_seconds": HEARTBEAT_S, "shutdown_timeout_seconds": 24 * 3600}
@@ -38,31 +41,32 @@ def join(address: str | None):
             "cluster_detection_method": "deactivate",
         }
         if re.match(r"(localhost|127\.\d+\.\d+\.\d+):", address):
-            options["coordinator_bind_address"] = match[1]  # of this machine alone: by default it listens to all
+            options["coordinator_bind_address"] = match[1]  # only this machine: by default it listens to all
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
     _replace_the_page_of_the_service()
     try:
         _interruptibly(lambda: jax.distributed.initialize(**options))
     except (ValueError, RuntimeError) as error:
         raise ValueError(
-            f"--distributed={address}: {first_line(error)}. Where JAX does not know the cluster, give "
+            f"--distributed={address}: {first_line(error)}. If JAX does not know the cluster, give "
             "--distributed=HOST:PORT,NUM_PROCESSES,PROCESS_ID to every process"
         ) from error
 
 
 def several() -> bool:
-    """Whether this process is one of several."""
+    """Return True if this process is one of several."""
     return bool(DISTRIBUTED.value)
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes."""
+    """Return True if this process is the one that writes."""
     return jax.process_index() == 0
 
 
 def leave(message: str, code: int = 1):
-    """End this process at once, so that the others are told. The usual exit would wait for them, and they, in the
-    next exchange, for this one.
+    """End this process at once, so that the others notice.
+
+    The usual exit would wait for the others, which wait for this process in their next exchange.
     """
     print(f"\n{message}", file=sys.stderr, flush=True)  # below the progress bar
     sys.stdout.flush()
@@ -70,13 +74,13 @@ def leave(message: str, code: int = 1):
 
 
 def leave_if_lost(error):
-    """`leave`, where a failure of the devices means that another process has gone."""
+    """Call `leave` if there are several processes: then a failure of the devices means that another one is lost."""
     if several():
-        leave(f"error: another process has gone, or the network has failed ({first_line(error)}). {START_AGAIN}")
+        leave(f"error: another process has ended, or the network has failed ({first_line(error)}). {START_AGAIN}")
 
 
 def _interruptibly(function):
-    """`function()`, while signals are still heard: what waits in C++ would keep them from this thread."""
+    """Call `function()` in a thread of its own, so that this thread still hears signals while C++ code waits."""
     raised = []
 
     def run():
@@ -92,7 +96,7 @@ def _interruptibly(function):
         raise raised[0]
 
 
-# JAX's service learns of a lost process, too, and then prints a page and calls abort(): no handler of ours is asked.
+# JAX's service also notices a lost process. It prints a page and calls abort(), without a call of our handlers.
 _FILTER = """
 import re, sys
 ours, fatal = True, False
@@ -108,14 +112,15 @@ for line in sys.stdin:
 
 
 def _replace_the_page_of_the_service():
-    """From here on what C++ writes to stderr goes through a filter, a process of its own, which puts one line in the
-    place of that page. What Python writes goes where it went.
+    """Send the stderr of C++ code through a filter, which replaces that page by one line.
+
+    The filter is a process of its own. The stderr of Python stays as it is.
     """
-    line = f"\nerror: another process has gone, or the network has failed. {START_AGAIN}"
+    line = f"\nerror: another process has ended, or the network has failed. {START_AGAIN}"
     command = [sys.executable, "-S", "-c", _FILTER, line]
     sys.stderr = streams.lasting(os.dup(2), sys.stderr.encoding)
     logging.get_absl_handler().python_handler.setStream(sys.stderr)
-    # A session of its own: it outlives this process by the line it has to say, whatever signal ends the group.
+    # In a session of its own it outlives this process and prints its line, whatever signal ends the group.
     pipe = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True).stdin
     os.dup2(pipe.fileno(), 2)
     pipe.close()

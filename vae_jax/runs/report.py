@@ -8,9 +8,9 @@ import jax
 import numpy as np
 from absl import logging
 
-from vae_jax.runs import build as setup
 from vae_jax.data import text, transforms
-from vae_jax.evaluation import gaps, latents, likelihood
+from vae_jax.evaluation import gaps, latents, yardstick
+from vae_jax.runs import build
 from vae_jax.tasks import cluster
 from vae_jax.training import cost, loop
 
@@ -18,47 +18,60 @@ MUTUAL_INFORMATION_EXAMPLES, WITH_NETWORKS = 2000, 200  # N² densities, where a
 
 
 def evaluate(experiment, params, *, num_samples, num_test, progress=True) -> dict:
-    """The flat `test/...` record: nats an image, exact where the model has log p(x), else bounded from below by
-    `num_samples` importance weights; bits/dim, or perplexity of text, which are then bounded from above; and what the
-    latents carry, where there are such, with a verdict in words on whether they have collapsed.
+    """Return the flat `test/...` record of a model: log p(x) in nats, its kind, and what the latents carry.
 
-    Nats are those of the stored levels. For a density of dequantised values they bound the levels' log-probability
-    from below, and `test/log_density` is the density's own mean, before D log(levels) is taken off.
+    Nats are those of the stored levels. The density of dequantised values bounds the levels' log-probability from
+    below, and `test/log_density` is the density's own mean, before D log(levels) is subtracted.
+
+    Args:
+      experiment: the experiment of the run.
+      params: the trained parameters.
+      num_samples: K of a bound (`yardstick.measure`).
+      num_test: how many test examples; 0 for all.
+      progress: True for a progress bar.
     """
-    test = experiment.split("test")
-    if num_test:
-        test = jax.tree.map(lambda a: a[:num_test], test)
-    model = experiment.model
-    key_terms, key_weights, key_information = jax.random.split(jax.random.fold_in(experiment.key, 1), 3)
-    if experiment.dataset.vocabulary:
-        units = {"num_tokens": text.num_predicted(test["x"])}
-    elif not setup.is_mass(experiment):
-        units = {}
-    else:
-        units = {"event_size": int(np.prod(test["x"].shape[1:]))}
-    offset = setup.levels_offset(experiment.config, experiment.dataset)
+    model, test, key = experiment.model, test_examples(experiment, num_test), measuring_key(experiment)
+    measured = measure(experiment, params, test, num_samples=num_samples, progress=progress)
+    summary = yardstick.summary(
+        measured, num_samples=num_samples, num_examples=len(test["x"]), **_units(experiment, test)
+    )
     if model.latent and model.latent.prior is None:
-        summary = likelihood.of_levels(_of_codes(model, params, test), offset)
-    elif model.log_prob:
-        summary = likelihood.summary_of(likelihood.exact(model, params, test) - offset, **units)
-        if "context" in test:
-            summary |= _as_classifier(model, params, test)
-    else:
-        terms = likelihood.elbo_terms(model, params, key_terms, test)
-        estimate = likelihood.log_likelihood(
-            model, params, key_weights, test, num_samples=num_samples, progress=progress
-        )
-        terms, estimate = (likelihood.of_levels(part, offset) for part in (terms, estimate))
-        summary = likelihood.summary(terms, estimate, num_samples=num_samples, **units)
+        summary["active_units"] = latents.active_units(latents.posterior_means(model, params, test))
+    if measured.kind.startswith(yardstick.EXACT) and "context" in test:
+        summary |= _as_classifier(model, params, test)
     if model.latent and model.latent.prior:
-        summary |= _codes(model, params, key_information, test)
+        summary |= _codes(model, params, jax.random.split(key, 3)[2], test)
     if experiment.transform is transforms.dequantize:
         summary["dequantized"] = True
         if "log_prob" in summary:
-            summary["log_density"] = summary["log_prob"] + offset
+            summary["log_density"] = summary["log_prob"] + build.levels_offset(experiment.config, experiment.dataset)
     if experiment.dataset.encoding:
         summary["sample_rate"] = experiment.dataset.encoding.sample_rate
     return {f"test/{name}": value for name, value in summary.items()}
+
+
+def measure(experiment, params, test, *, num_samples, progress=False) -> yardstick.Measured:
+    """Measure a trained model on `test` examples by `yardstick.measure`, in nats of the stored levels."""
+    offset = build.levels_offset(experiment.config, experiment.dataset)
+    options = {"num_samples": num_samples, "offset": offset, "progress": progress}
+    return yardstick.measure(experiment.model, params, measuring_key(experiment), test, **options)
+
+
+def measuring_key(experiment):
+    """Return the key of all that is measured on the test set."""
+    return jax.random.fold_in(experiment.key, 1)
+
+
+def test_examples(experiment, num_test) -> dict:
+    """Return the first `num_test` test examples, or all of them for 0."""
+    return jax.tree.map(lambda a: a[: num_test or None], experiment.split("test"))
+
+
+def _units(experiment, test) -> dict:
+    """Return the size that turns nats into bits/dim, or into a perplexity; nothing for the density of real values."""
+    if experiment.dataset.vocabulary:
+        return {"num_tokens": text.num_predicted(test["x"])}
+    return {"event_size": int(np.prod(test["x"].shape[1:]))} if build.is_mass(experiment) else {}
 
 
 def _as_classifier(model, params, test) -> dict:
@@ -97,15 +110,6 @@ def _codes(model, params, key, test) -> dict:
     return summary
 
 
-def _of_codes(model, params, test) -> dict:
-    """What can be said of a model without p(z), an auto-encoder: how well its codes are decoded, how many are used."""
-    kept = likelihood.reconstruction(model, params, test)
-    return {name: float(np.asarray(values).mean(dtype=np.float64)) for name, values in kept.items()} | {
-        "num_examples": len(test["x"]),
-        "active_units": latents.active_units(latents.posterior_means(model, params, test)),
-    }
-
-
 def training(experiment, record, members=1) -> dict:
     """The flat `train/...` and `valid/...` record of a run, one of `members` of one program: seconds are the program's,
     steps and images the run's own, FLOP/s those of all together.
@@ -125,7 +129,7 @@ def training(experiment, record, members=1) -> dict:
         "train/gflop_per_s": rate / 1e9,
         "train/fraction_of_peak": rate / (cost.matmul_rate() * experiment.mesh.size),
         "train/peak_memory_mb": cost.peak_memory() / 2**20,
-        "train/first_step_s": (record["first_step_at"] or time.time()) - setup.process_start(),
+        "train/first_step_s": (record["first_step_at"] or time.time()) - build.process_start(),
         "train/skipped": record["skipped"],
         **_best(experiment.model, record["best_bound"]),
         "valid/best_step": record["best_step"],
@@ -141,7 +145,7 @@ def _best(model, worth):
 def table(results: dict) -> str:
     """Results for a person, a line each with its unit."""
     r = {name.removeprefix("test/"): value for name, value in results.items()}
-    lines = list(_density_lines(r) if "log_prob" in r else _code_lines(r))
+    lines = list(_density_lines(r) if "log_prob" in r else _code_lines(r) if "distortion" in r else _sample_lines(r))
     if "train/steps" in results:
         lines.append(
             f"training  {results['train/steps']:10d} steps in {results['train/seconds']:.1f} s, "
@@ -155,6 +159,10 @@ def table(results: dict) -> str:
             f"{results['train/peak_memory_mb']:.0f} MB"
         )
     return "\n".join(lines)
+
+
+def _sample_lines(r):
+    return [f"samples            - nats: this model only draws, there is no log p(x); {r['num_examples']} test images"]
 
 
 def _code_lines(r):
@@ -171,11 +179,13 @@ def _examples(r):
 
 def _density_lines(r):
     kind = f"exact, {r['num_examples']} test {_examples(r)}"
-    if "num_samples" in r:
+    if "effective_samples" in r:
         kind = (
             f"importance-weighted bound, K = {r['num_samples']}, {r['num_examples']} test {_examples(r)}, "
             f"{r['effective_samples']:.0f} effective samples"
         )
+    if "num_samples" in r and "effective_samples" not in r:
+        kind = f"bound, mean of {r['num_samples']} estimates, {r['num_examples']} test {_examples(r)}"
     error = r["log_prob_se"]  # one example has none
     error = f" ± {error:.2f}" if error is not None and np.isfinite(error) else ""
     yield f"log p(x)  {r['log_prob']:10.2f}{error} nats   {kind}"

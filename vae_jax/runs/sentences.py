@@ -1,4 +1,4 @@
-"""What a model of text writes: draws, and where it has codes, sentences decoded from them and from between them."""
+"""Pages of text by a model: draws and, if it has codes, sentences decoded from them and from the lines between them."""
 
 import functools
 
@@ -7,16 +7,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jax.evaluation import latents
+from vae_jax.files import write_text
 from vae_jax.tasks import decode, interpolate
-from vae_jax.runs.workdir import write_text
 
 DRAWS, BEAM_WIDTH = 100, 5
 EXAMPLES, NEIGHBOURS, STEPS = 20, 5, 7
-TEMPERATURE = 0.5  # of what is drawn along a line: at 1 it is a model's own, but an unlikely word spoils a sentence
+TEMPERATURE = 0.5  # of the draws along a line: with 1, the model's own, one unlikely word spoils a sentence
 
 
 def pages(experiment, params, key, directory) -> dict:
-    """{name: function that writes NAME.txt into `directory`}: every page that the model allows."""
+    """Return {name: function that writes NAME.txt into `directory`}, every page that the model allows.
+
+    Args:
+      experiment: the experiment of the run.
+      params: its trained parameters.
+      key: of the samples.
+      directory: the folder of the pages.
+    """
     key_draws, key_codes = jax.random.split(key)
     makers = {"samples": functools.partial(draws, experiment, params, key_draws)}
     if experiment.model.latent:
@@ -31,16 +38,20 @@ def _write(make, path):
 
 
 def draws(experiment, params, key) -> list[str]:
-    """Draws from the model: of one with codes, x ~ p(x|z), z ~ p(z)."""
+    """Return draws from the model; with codes, x ~ p(x|z), z ~ p(z)."""
     drawn = jax.jit(jax.vmap(experiment.model.sample, (None, 0)))(params, jax.random.split(key, DRAWS))
     return [experiment.dataset.vocabulary.decode(row) for row in np.asarray(drawn)]
 
 
 def of_codes(experiment, params, key) -> dict:
-    """{page of test sentences: function that returns its lines}: what the mean of q(z|x) decodes to, greedily and by
-    beam search (`reconstructions`); greedily, draws of q(z|x) (`neighbours`) and the line from the mean to that of the
-    next one (`interpolations`). The line is drawn as well, with one noise for all of it: what changes is by the code
-    alone (`interpolations_drawn`). A function raises `ValueError` for a line where there is one sentence only.
+    """Return {page of test sentences: function that returns its lines}.
+
+    reconstructions: the mean of q(z|x), decoded greedily and by beam search.
+    neighbours: draws of q(z|x), decoded greedily.
+    interpolations: the line from the mean to that of the next sentence, decoded greedily.
+    interpolations_drawn: the same line, drawn with one noise for all points, so that only the code changes.
+
+    A function raises `ValueError` for a line if there is only one sentence.
     """
     model, batch = experiment.model, {"x": experiment.split("test")["x"][:EXAMPLES]}
     of_code = lambda z: model.latent.likelihood(params, z)  # noqa: E731
@@ -56,12 +67,12 @@ def of_codes(experiment, params, key) -> dict:
     def neighbours():
         q = latents.posteriors(model, params, batch)
         draw = jax.jit(jax.vmap(lambda q, key: q.sample(key), (latents.axes(q), 0)))
-        near = [greedy(draw(q, own)) for own in jax.random.split(key_near, (NEIGHBOURS, len(batch["x"])))]
+        near = [greedy(draw(q, keys)) for keys in jax.random.split(key_near, (NEIGHBOURS, len(batch["x"])))]
         return blocks([("", batch["x"]), *(("    ", rows) for rows in near)])
 
     def between(decode_codes):
         if len(batch["x"]) < 2:
-            raise ValueError("a path needs two test sentences, and there is 1")
+            raise ValueError("a path needs two test sentences, and there is only one")
         ends = jnp.roll(means(), -1, axis=0)
         lines = jax.vmap(interpolate.linear, (0, 0, None))(means(), ends, jnp.linspace(0, 1, STEPS))
         rows = [("    ", decode_codes(lines[:, step])) for step in range(STEPS)]
@@ -81,6 +92,6 @@ def of_codes(experiment, params, key) -> dict:
 
 
 def _blocks(vocabulary, parts) -> list[str]:
-    """A block for each sentence, an empty line behind it: of every (prefix, rows) the line of its own row."""
+    """Return a block of lines for each sentence, one line from every (prefix, rows), and an empty line after it."""
     columns = [[prefix + vocabulary.decode(row) for row in np.asarray(rows)] for prefix, rows in parts]
     return [line for block in zip(*columns, strict=True) for line in (*block, "")]

@@ -1,4 +1,4 @@
-"""What a model of sound puts out, for a person: .wav files, and their spectrograms beside those of the test set."""
+"""Draws of a model of sound as .wav files, with their spectrograms and those of test windows."""
 
 import io
 
@@ -6,21 +6,28 @@ import jax
 import numpy as np
 
 from vae_jax.data import audio
-from vae_jax.runs.workdir import write_bytes
+from vae_jax.files import write_bytes
 
 NUMBER = 8
 
 
 def write(experiment, params, key, directory, number=NUMBER):
-    """`number` draws and as many test windows as .wav files in `directory`/sounds; the figure of the first four each.
+    """Write draws and test windows as .wav files into `directory`/sounds; return the figure of the first four of each.
 
-    Where the model is conditional, draw n is of the class of test window n.
+    If the model is conditional, draw n has the class of test window n.
+
+    Args:
+      experiment: the experiment of the run.
+      params: its trained parameters.
+      key: of the draws.
+      directory: the folder of the figures.
+      number: how many draws, and how many test windows.
     """
     from vae_jax.plotting import sound  # matplotlib: not before it is needed
 
     encoding, test = experiment.dataset.encoding, experiment.dataset.test
-    context = test.label[:number] if experiment.config["data"]["context"] else None
     number = min(number, len(test.x))
+    context = experiment.split("test")["context"][:number] if experiment.context else None
     draw = jax.jit(jax.vmap(experiment.model.sample, (None, 0, 0)))
     drawn = np.asarray(draw(params, jax.random.split(key, number), context))
     folder = directory / "sounds"
@@ -38,7 +45,7 @@ def write(experiment, params, key, directory, number=NUMBER):
 
 
 def to_levels(experiment, x):
-    """What the model draws, as levels: of dequantised samples in [0, 1], the bin that they fall into."""
+    """Return draws of the model as levels. A dequantised sample in [0, 1] becomes the bin into which it falls."""
     num_levels = experiment.dataset.encoding.num_levels
     name = experiment.config["data"]["transform"]
     scale = {"levels": 1.0, "unit": num_levels - 1, "dequantize": num_levels}[name]

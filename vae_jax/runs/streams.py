@@ -10,9 +10,9 @@ PLAIN = {"±": "+-", "≥": ">=", "−": "-", "·": ".", "β": "beta"}  # for te
 
 
 class _Lasting(io.FileIO):
-    """A file descriptor that goes silent, once and for all, when it cannot be written to (a closed pipe, a full disk).
+    """A file descriptor that becomes silent when it cannot be written to (a closed pipe, a full disk).
 
-    The run goes on: its results are in files.
+    The run continues: its results are in files.
     """
 
     def write(self, data):
@@ -26,14 +26,14 @@ class _Lasting(io.FileIO):
 
 
 def lasting(descriptor, encoding):
-    """A text stream to `descriptor`. No failed write raises, and letters that `encoding` lacks are replaced."""
+    """Return a text stream to `descriptor` whose writes never raise. Letters that `encoding` lacks are replaced."""
     codecs.register_error("plain", _plain)
     raw = io.BufferedWriter(_Lasting(descriptor, "w", closefd=False))
     return io.TextIOWrapper(raw, encoding, "plain", line_buffering=True)
 
 
 def make_lasting():
-    """Replace standard output and error by lasting streams, unless they are not the process's own (in a notebook)."""
+    """Replace standard output and error by lasting streams, except where they are redirected (in a notebook)."""
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
         try:

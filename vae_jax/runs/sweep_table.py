@@ -1,14 +1,14 @@
-"""What a sweep has found: its settings in a table, over their seeds, and their validation as bands."""
+"""The results of a sweep: its settings in a table, over their seeds, and their validation as bands."""
 
 import json
 
 import numpy as np
 
-from vae_jax.runs import pictures, build as setup
+from vae_jax.runs import build, configs, pictures
 from vae_jax.runs.workdir import read_results
 from vae_jax.runs.writers import read_metrics
 
-COLUMNS = {  # of the table of a sweep, where a member has them
+COLUMNS = {  # of the table of a sweep, if a member has them
     "valid bound": "valid/best_bound",
     "valid loss": "valid/best_loss",
     "log p(x)": "test/log_prob",
@@ -19,22 +19,24 @@ COLUMNS = {  # of the table of a sweep, where a member has them
 
 
 def by_setting(folders, axes) -> list[dict]:
-    """A row for each setting of a sweep, over its seeds: means, their standard errors, and the `best` by validation, of
-    which there is none where settings differ in their data. `supported`: every other setting is worse by more than two
-    standard errors of the difference, √(s_a² + s_b²); one seed has no standard error and supports nothing.
+    """Return a row for each setting of a sweep: means over its seeds and their standard errors.
+
+    `best` is True for the best setting by validation. There is none if settings differ in their data. `supported` is
+    True if every other setting is worse by more than two standard errors of the difference, √(s_a² + s_b²). One seed
+    has no standard error and supports nothing.
     """
     members = {}
     for folder in folders:
-        config = setup.load_config(folder)
-        setting = {path: setup.value_at(config, path) for path in axes if path != "seed"}
+        config = build.load_config(folder)
+        setting = {path: configs.value_at(config, path) for path in axes if path != "seed"}
         members.setdefault(json.dumps(setting), []).append(folder)
     rows = []
-    for setting, own in members.items():
-        results = [read_results(folder) for folder in own]
+    for setting, member_folders in members.items():
+        results = [read_results(folder) for folder in member_folders]
         whole = [r for r in results if not r.get("train/diverged")]
         row = {
             "setting": json.loads(setting),
-            "members": [folder.name for folder in own],
+            "members": [folder.name for folder in member_folders],
             "best": False,
             "supported": False,
         }
@@ -47,8 +49,8 @@ def by_setting(folders, axes) -> list[dict]:
             row[f"{name}_se"] = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
         rows.append(row)
     if any(path.startswith("data.") and path != "data.batch_size" for path in axes):
-        return rows  # of other data, or units: none is better
-    for name, sign in (("valid/best_bound", 1), ("valid/best_loss", -1)):  # one or the other: a sweep has one family
+        return rows  # on different data, or in different units, none is better
+    for name, sign in (("valid/best_bound", 1), ("valid/best_loss", -1)):  # only one of them: a sweep has one family
         if finished := [row for row in rows if row[name] is not None]:
             best = max(finished, key=lambda row, name=name, sign=sign: sign * row[name])
             best["best"] = True
@@ -57,14 +59,15 @@ def by_setting(folders, axes) -> list[dict]:
 
 
 def _apart(a, b, name) -> bool:
-    """Return True where two rows differ in `name` by more than two standard errors of the difference."""
+    """Return True if two rows differ in `name` by more than two standard errors of the difference."""
     errors = [row[f"{name}_se"] for row in (a, b)]
     return None not in errors and abs(a[name] - b[name]) > 2.0 * np.hypot(*errors)
 
 
 def table(rows) -> str:
-    """`by_setting` for a person: mean ± standard error over seeds, nats; * marks the best by validation, ~ one that two
-    standard errors over seeds do not support.
+    """Return the rows of `by_setting` as text: mean ± standard error over seeds, in nats.
+
+    * marks the best by validation, ~ a best that two standard errors over seeds do not support.
     """
 
     def cell(row, name):
@@ -92,13 +95,14 @@ def table(rows) -> str:
 
 
 def setting_name(row) -> str:
-    """lr=0.001: the setting of a row by the last parts of its paths."""
+    """Return the setting of a row with the last parts of its paths, such as learning_rate=0.001."""
     return ", ".join(f"{path.rpartition('.')[2]}={value}" for path, value in row["setting"].items()) or "all"
 
 
 def figure(rows, workdir):
-    """Draw validation bounds of a sweep, or losses where there are none, a band for each setting, into figures/. Return
-    the path, or "not drawn" where that failed (`pictures.drawn`).
+    """Draw the validation bounds of a sweep, or its losses, as a band for each setting. Return the path of the figure.
+
+    The figure is figures/sweep.png. If it fails (`pictures.drawn`), the result is "not drawn".
     """
     path = workdir / "figures" / "sweep.png"
     return path if pictures.drawn("sweep", lambda: _bands(rows, workdir), path) else "not drawn"
@@ -115,7 +119,7 @@ def _bands(rows, workdir):
         longest = max((run for run in runs if run is not None), key=lambda run: len(run[0]), default=None)
         if longest is not None:  # members that were stopped or frozen leave the band where they end
             values = np.full((len(runs), len(longest[0])), np.nan)
-            for own, run in zip(values, runs, strict=True):
-                own[: 0 if run is None else len(run[1])] = () if run is None else run[1]
+            for row_values, run in zip(values, runs, strict=True):
+                row_values[: 0 if run is None else len(run[1])] = () if run is None else run[1]
             bands[plotting.plain(setting_name(row))] = longest[0], values
     return curves.bands(bands, label=f"validation {judged}, mean and standard error over seeds")

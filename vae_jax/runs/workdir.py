@@ -1,14 +1,10 @@
-"""The folder of one run: its config, its lock, and what the run was made with.
-
-A file appears whole or not at all, and no file is written through a link.
-"""
+"""The folder of one run: its config, its lock, and what the run was made with."""
 
 import contextlib
 import errno
 import fcntl
 import importlib.metadata
 import json
-import math
 import os
 import platform
 import socket
@@ -21,18 +17,22 @@ from pathlib import Path
 import jax
 from absl import logging
 
+from vae_jax import files
+from vae_jax.runs.migrate import migrate
+from vae_jax.training import checkpoint
+
 FOLDERS = ("checkpoints", "damaged", "figures", "members", "programs", "profile")  # what a run writes, and where
 FILES = ("config.json", "environment.json", "metrics.jsonl", "results.json")
 RESULTS = ("train/steps", "train/seconds", "test/num_examples")  # numbers that all results have
-LOGS = (".log", ".out", ".err")  # what a queue may have put into the folder before the run began
-SAME_RUN = (  # options that change what is measured, shown or kept, but no number of the training
+LOGS = (".log", ".out", ".err")  # files that a queue may have written before the run began
+SAME_RUN = (  # options that change no number of the training, only what is measured, shown or stored
     "eval",
     "train.tensorboard",
     "train.keep",
     "train.checkpoint_every",
     "data.memory_limit",
     "data.num_workers",
-    "data.path",  # the data themselves are compared instead
+    "data.path",  # the data are compared instead
 )
 RECORDED = ("jax", "jaxlib", "flax", "optax", "numpy", "orbax-checkpoint", "vae_jax")
 RANDOM = ("x64", "prng_impl", "threefry_partitionable")  # settings of JAX that decide which numbers are drawn
@@ -45,23 +45,23 @@ _held = set()  # the folders that this process has locked
 def open_workdir(path, config: dict) -> Path:
     """Make `path` the folder of `config`, or check that it is.
 
-    Of two processes that open a new folder at once with different configs, one is refused. Options in `SAME_RUN` may
-    differ (`update_config`). Raises `ValueError` where the folder holds another config (with
-    every difference), holds files that are not of a run, or cannot be written.
+    If two processes open a new folder at once with different configs, one is refused. Options in `SAME_RUN` may differ
+    (`update_config`). Raises `ValueError` if the folder holds another config (with every difference), contains files
+    that do not belong to a run, or cannot be written.
     """
     path = Path(path).expanduser()
     name = os.fsencode(path)
     if not name.strip() or b"\0" in name or name.decode(errors="replace").encode() != name:
         raise ValueError(f"--workdir {str(path)!r} is not the name of a folder in UTF-8; give another")
-    config = json.loads(strict_json(config))  # tuples become lists, as in the file
+    config = json.loads(files.strict_json(migrate(config)))  # tuples become lists, as in the file
     stored = path / "config.json"
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path) as probe:
-            probe.write(b"\0" * 2**20)  # a full disk should be reported now, not at the first checkpoint
+            probe.write(b"\0" * 2**20)  # report a full disk now, not at the first checkpoint
         if not os.path.lexists(stored):
             _check_empty(path)
-            _create(stored, strict_json(config))
+            files.create_text(stored, files.strict_json(config))
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else error
         raise ValueError(f"--workdir {path} cannot be written: {reason}; give another or make room") from error
@@ -71,8 +71,7 @@ def open_workdir(path, config: dict) -> Path:
     for name in FOLDERS:
         if os.path.lexists(path / name) and not (path / name).is_dir():
             raise ValueError(f"{path / name} is a file, and a run needs a folder of this name; move it away")
-    found = read_config(path)
-    if differences := list(config_differences(found, config)):
+    if differences := list(config_differences(read_config(path), config)):
         raise ValueError(
             f"--workdir {path} holds a run of another config, which stays as it is. Give another --workdir, or undo: "
             + "; ".join(differences)
@@ -81,32 +80,32 @@ def open_workdir(path, config: dict) -> Path:
 
 
 def update_config(path, config: dict):
-    """Let `config.json` take options in `SAME_RUN` that have changed. Only the process that holds the lock may."""
-    if read_config(path) != (config := json.loads(strict_json(config))):
-        write_json(Path(path) / "config.json", config)
+    """Write changed options of `SAME_RUN` to `config.json`. Only the process that holds the lock may do this."""
+    if read_config(path) != (config := json.loads(files.strict_json(migrate(config)))):
+        files.write_json(Path(path) / "config.json", config)
 
 
 def read_config(path) -> dict:
-    """The config in the folder `path`. Raises `ValueError` where `config.json` is missing or is not a config."""
+    """Return the config in the folder `path`. Raises `ValueError` if `config.json` is missing or is not a config."""
     stored = Path(path).expanduser() / "config.json"
     if not os.path.lexists(stored):
         raise ValueError(f"{stored} does not exist: --workdir must be a folder that experiments.train has written")
-    config = read_json(stored)
+    config = files.read_json(stored)
     if not isinstance(config, dict) or not isinstance(config.get("data"), dict) or "family" not in config:
         raise ValueError(
             f"{stored} is not the config of a run: it must be an object with the keys 'family', 'model', 'data' ...; "
             "give another --workdir"
         )
-    return config
+    return json.loads(files.strict_json(migrate(config)))
 
 
 def read_results(path, needed=()) -> dict:
-    """The results in the folder `path`; unless training diverged, with the numbers `needed`.
+    """Return the results in the folder `path`. They have the numbers `needed`, unless training diverged.
 
-    Raises `ValueError` where `results.json` does not hold those of a run.
+    Raises `ValueError` if `results.json` does not hold the results of a run.
     """
     file = Path(path) / "results.json"
-    results = read_json(file)
+    results = files.read_json(file)
     known = results if isinstance(results, dict) else {}
     if not known or not (known.get("train/diverged") or all(isinstance(known.get(n), int | float) for n in needed)):
         raise ValueError(f"{file} does not hold the results of a run; remove it, and run the same command again")
@@ -114,36 +113,51 @@ def read_results(path, needed=()) -> dict:
 
 
 def config_differences(old: dict, new: dict, prefix=""):
-    """Yield a line for each option that makes another run. Options in `SAME_RUN` do not count.
+    """Yield a line for each option that makes two configs different runs. Options in `SAME_RUN` do not count.
 
-    An option that is absent equals an empty one (0, "", False, ()): later versions may add options.
+    An option that is absent equals an empty one (0, "", False, ()), since later versions may add options.
     """
     for key in sorted({**old, **new}):
         path = f"{prefix}{key}"
-        there, here = old.get(key), new.get(key)
+        before, now = old.get(key), new.get(key)
         if path in SAME_RUN:
             continue
-        if isinstance(there, dict) and isinstance(here, dict):
-            yield from config_differences(there, here, f"{path}.")
-        elif _plain(there) == _plain(here) or (not (there or here) and not (key in old and key in new)):
+        if isinstance(before, dict) and isinstance(now, dict):
+            yield from config_differences(before, now, f"{path}.")
+        elif _plain(before) == _plain(now) or (not (before or now) and not (key in old and key in new)):
             continue
         elif path == "train.num_steps":
             yield (
-                f"{path}: there {there!r}, now {here!r} (a run cannot be extended yet: --extend will come; until then "
-                "train a new run, or begin one with --config.start_from)"
+                f"{path}: there {before!r}, now {now!r} (a run cannot be extended yet: train a new run, or begin one "
+                "from its parameters with --config.start_from)"
             )
         else:
             shown = [repr(side[key]) if key in side else "(absent)" for side in (old, new)]
             yield f"{path}: there {shown[0]}, now {shown[1]}"
 
 
+def origin_difference(stored: dict, made_by: dict) -> str:
+    """Say how the origin of a checkpoint, {"config": dict, "data": fingerprint}, differs from that of this run.
+
+    Returns "" if it does not differ.
+    """
+    if differences := list(config_differences(migrate(stored["config"]), migrate(made_by["config"]))):
+        return f"was made with another config; give another --workdir, or undo: {differences[0]}"
+    if stored["data"] != made_by["data"]:
+        return (
+            f"was trained on other data (fingerprint {stored['data']}, now {made_by['data']}); restore the files as "
+            "they were, or give another --workdir"
+        )
+    return ""
+
+
 def _plain(value):
-    """`value` with null for NaN and lists for tuples, so that equal configs compare as equal."""
-    return json.loads(strict_json(value))
+    """Return `value` with null for NaN and lists for tuples, so that equal configs compare as equal."""
+    return json.loads(files.strict_json(value))
 
 
 def _check_empty(path):
-    """Raise `ValueError` where a folder without a config holds files: they could be overwritten."""
+    """Raise `ValueError` if a folder without a config contains files, which could be overwritten."""
     foreign = sorted(p.name for p in path.iterdir() if not p.name.startswith(".") and p.suffix not in LOGS)
     if foreign and not os.path.lexists(path / "config.json"):  # else another process has just begun here
         shown = ", ".join(foreign[:3]) + (" ..." if len(foreign) > 3 else "")
@@ -160,14 +174,14 @@ def _check_empty(path):
 def locked(path):
     """Keep other runs out of the folder `path` while the block runs.
 
-    The lock is the kernel's (POSIX record lock on `.lock`): it ends with this process, however that ends. It holds
-    between machines where the file system shares such locks (NFS, Lustre with flock). Where it refuses them, the log
-    says so; where it is mounted to keep them on each machine (nolock, local_lock, localflock), nothing can tell.
+    The lock is the kernel's (POSIX record lock on `.lock`), and ends with this process in any case. It works between
+    machines if the file system shares such locks (NFS, Lustre with flock). If the file system refuses locks, the log
+    says so. If it is mounted to keep locks on each machine (nolock, local_lock, localflock), this cannot be detected.
     Raises `ValueError` that names the other process.
     """
     path = Path(path).resolve()
     if path in _held:
-        raise ValueError(f"--workdir {path} is in use by this very process")
+        raise ValueError(f"--workdir {path} is in use by this process")
     _not_a_member(path)
     try:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -184,7 +198,8 @@ def locked(path):
         else:
             if not free:
                 raise ValueError(
-                    f"--workdir {path} is in use by {_holder(descriptor)}; wait for its end, or give another --workdir"
+                    f"--workdir {path} is in use by {_holder(descriptor)}; wait until it ends, or give another "
+                    "--workdir"
                 )
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, json.dumps(_this_process()).encode(), 0)
@@ -196,16 +211,16 @@ def locked(path):
 
 
 def _not_a_member(path):
-    """Raise `ValueError` where `path` is members/NAME of a sweep that another process is training."""
+    """Raise `ValueError` if `path` is members/NAME of a sweep that another process is training."""
     sweep = path.parent.parent
     if path.parent.name != "members" or sweep in _held:
         return
-    with contextlib.suppress(OSError):  # no lock there, or none that can be asked for
+    with contextlib.suppress(OSError):  # there is no lock, or it cannot be read
         descriptor = os.open(sweep / ".lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             if not _locks(descriptor, fcntl.LOCK_SH):
                 raise ValueError(
-                    f"--workdir {path} belongs to the sweep of {_holder(descriptor)}; wait for its end, or give "
+                    f"--workdir {path} belongs to the sweep of {_holder(descriptor)}; wait until it ends, or give "
                     "another --workdir"
                 )
         finally:
@@ -213,7 +228,7 @@ def _not_a_member(path):
 
 
 def _locks(descriptor, kind) -> bool:
-    """Take the lock; False where another process has it. Raises `OSError` where the file system has no locks."""
+    """Take the lock; return False if another process has it. Raises `OSError` if the file system has no locks."""
     try:
         fcntl.lockf(descriptor, kind | fcntl.LOCK_NB)
     except OSError as error:
@@ -233,7 +248,7 @@ def _this_process():
 
 
 def _holder(descriptor):
-    """The process that holds the lock, in words."""
+    """Return a description of the process that holds the lock."""
     try:
         holder = json.loads(os.pread(descriptor, 4096, 0))
         return f"process {holder['pid']} on {holder['host']}, since {holder['since']} ({holder['command']})"
@@ -245,14 +260,14 @@ def _holder(descriptor):
 
 
 def environment() -> dict:
-    """Everything beside the config that can change a run's numbers: versions, devices, and settings of JAX."""
+    """Return everything outside the config that can change a run's numbers: versions, devices, settings of JAX."""
     return {
         "python": platform.python_version(),
         **{name: _version(name) for name in RECORDED},
         "platform": jax.default_backend(),
         "device": jax.local_devices()[0].device_kind,
         "devices": jax.device_count(),
-        **state_settings(),
+        **checkpoint.state_settings(),
         "threefry_partitionable": bool(jax.config.jax_threefry_partitionable),
         "matmul_precision": jax.config.jax_default_matmul_precision,
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
@@ -260,33 +275,28 @@ def environment() -> dict:
 
 
 def record_environment(path):
-    """Append this start's environment to `environment.json` where it is new; log every difference to the start before.
+    """Append the environment to `environment.json` if it has changed, and log every difference to the last start.
 
-    Raises `ValueError` where `RANDOM` settings differ: the run would go on with other random numbers.
+    Raises `ValueError` if `RANDOM` settings differ: the run would continue with other random numbers.
     """
-    file, here = Path(path) / "environment.json", environment()
-    starts = read_json(file) if file.exists() else []
+    file, now = Path(path) / "environment.json", environment()
+    starts = files.read_json(file) if file.exists() else []
     if not isinstance(starts, list) or not all(isinstance(start, dict) for start in starts):
-        raise ValueError(f"{file} is not a list of environments; remove it to go on")
-    there = starts[-1] if starts else here
-    changed = {name: (there.get(name), value) for name, value in here.items() if there.get(name) != value}
-    if random := [name for name in RANDOM if name in changed and name in there]:
+        raise ValueError(f"{file} is not a list of environments; remove it to continue")
+    before = starts[-1] if starts else now
+    changed = {name: (before.get(name), value) for name, value in now.items() if before.get(name) != value}
+    if random := [name for name in RANDOM if name in changed and name in before]:
         name = random[0]
         raise ValueError(
-            f"{path} was trained with {name}={changed[name][0]} and would go on with {name}={changed[name][1]}, which "
-            "draws other random numbers; set JAX as it was (JAX_ENABLE_X64, JAX_DEFAULT_PRNG_IMPL, "
+            f"{path} was trained with {name}={changed[name][0]} and would continue with {name}={changed[name][1]}, "
+            "with other random numbers; set JAX as it was (JAX_ENABLE_X64, JAX_DEFAULT_PRNG_IMPL, "
             "JAX_THREEFRY_PARTITIONABLE), or give another --workdir"
         )
     if changed:
-        told = "; ".join(f"{name} was {before!r}, now {now!r}" for name, (before, now) in changed.items())
-        logging.warning("the environment has changed since the last start, numbers may differ in rounding: %s", told)
+        text = "; ".join(f"{name} was {old!r}, now {new!r}" for name, (old, new) in changed.items())
+        logging.warning("the environment has changed since the last start, numbers may differ in rounding: %s", text)
     if changed or not starts:
-        write_json(file, [*starts, here])
-
-
-def state_settings() -> dict:
-    """Settings of JAX that decide which types the arrays of a state have."""
-    return {"x64": bool(jax.config.jax_enable_x64), "prng_impl": str(jax.config.jax_default_prng_impl)}
+        files.write_json(file, [*starts, now])
 
 
 def _version(name):
@@ -294,71 +304,3 @@ def _version(name):
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-# --------------------------------------------------------------------------------------------------------- files
-
-
-def strict_json(value) -> str:
-    """`value` as JSON that every reader takes: NaN and infinity, which JSON does not have, become null."""
-    return json.dumps(finite(value), indent=1, allow_nan=False) + "\n"
-
-
-def read_json(path):
-    """The value in a JSON file. Raises `ValueError` that names the file where it is damaged, or no regular file."""
-    if not Path(path).is_file():
-        raise ValueError(f"{path} is missing, or is no regular file; restore it, or give another --workdir")
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not readable as JSON ({error}); restore it, or give another --workdir") from error
-
-
-def finite(value):
-    """`value`, numbers in dicts and lists, with None for NaN and infinity."""
-    if isinstance(value, dict):
-        return {name: finite(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def write_json(path, value):
-    """Write `value` as strict JSON, all or nothing: a reader never sees half a file."""
-    write_text(path, strict_json(value))
-
-
-def write_text(path, text):
-    """`write_bytes` of `text` in UTF-8."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path, content):
-    """Write `content`, all or nothing. A link at `path` is replaced and not followed."""
-    path = Path(path)
-    with _temporary(path, content) as temporary:
-        os.replace(temporary, path)
-
-
-def _create(path, text):
-    """Write a new file, all or nothing. A file that another process has created meanwhile stays as it is."""
-    with _temporary(path, text.encode()) as temporary:
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            pass
-        except OSError:  # a file system without hard links
-            os.replace(temporary, path)
-
-
-@contextlib.contextmanager
-def _temporary(path, content):
-    """A new file beside `path` that holds `content`; removed at the end where it is still there."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(content)
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,17 +1,18 @@
-"""Where a run's numbers go: `metrics.jsonl` always, and TensorBoard on request."""
+"""The metrics of a run: `metrics.jsonl` always, and TensorBoard on request."""
 
 import json
 from pathlib import Path
 
 import numpy as np
 
-from vae_jax.runs.workdir import finite, write_text
+from vae_jax.files import finite, write_text
+from vae_jax.spec import BadOption
 
 
 class Writer:
-    """One JSON object a logged step in `metrics.jsonl`; with `tensorboard`, event files beside it.
+    """A writer of one JSON object for each logged step, and of event files beside it with `tensorboard`.
 
-    NaN and infinity, which JSON does not have, are written as null.
+    NaN and infinity, which JSON does not have, are written as null. Raises `BadOption` if tensorboardX is missing.
     """
 
     def __init__(self, directory, *, tensorboard=False):
@@ -21,18 +22,19 @@ class Writer:
             try:
                 from tensorboardX import SummaryWriter
             except ImportError as error:
-                raise ValueError("config.train.tensorboard needs: pip install 'vae_jax[tensorboard]'") from error
+                raise BadOption("tensorboard needs: pip install 'vae_jax[tensorboard]'") from error
             self._summary_writer = SummaryWriter
 
     def start(self, step: int):
-        """Forget what was logged after `step`: a resumed run writes those lines again, the same."""
-        kept = [line for line in read_metrics(self.path) if line["step"] <= int(step)]
-        write_text(self.path, "".join(_line(line) for line in kept))
+        """Remove the lines after `step`: a resumed run writes the same lines again."""
+        before = [line for line in read_metrics(self.path) if line["step"] <= int(step)]
+        write_text(self.path, "".join(_line(line) for line in before))
         self._file = self.path.open("a", encoding="utf-8")
         if self._summary_writer:
             self._board = self._summary_writer(str(self.path.parent), purge_step=int(step) + 1)
 
     def write(self, step: int, metrics: dict):
+        """Write the metrics of one logged step."""
         metrics = {name: float(value) for name, value in metrics.items()}
         self._file.write(_line({"step": int(step), **metrics}))
         self._file.flush()
@@ -51,8 +53,9 @@ def _line(metrics):
 
 
 class MemberWriters:
-    """A `Writer` for each member of a sweep, from metrics [M] or common to all. A member that stands still (its step
-    does) writes nothing.
+    """A `Writer` for each member of a sweep.
+
+    Metrics are [M], or one value for all. A member whose step has not changed writes nothing.
     """
 
     def __init__(self, directories, **options):
@@ -61,7 +64,7 @@ class MemberWriters:
 
     def start(self, steps):
         self._steps = list(steps)
-        for writer, step in zip(self._writers, steps, strict=False):  # the members that fill a program up write nothing
+        for writer, step in zip(self._writers, steps, strict=False):  # members that fill up a program write nothing
             writer.start(step)
 
     def write(self, steps, metrics):
@@ -76,9 +79,9 @@ class MemberWriters:
 
 
 def read_metrics(path) -> list[dict]:
-    """The logged steps, in order; null is NaN. A last line that a kill has cut short is left out.
+    """Return the logged steps in order, with NaN for null. A last line that was cut off by a kill is left out.
 
-    Raises `ValueError` that names the line which is not a step's metrics.
+    Raises `ValueError` with the number of a line that does not hold the metrics of a step.
     """
     path = Path(path)
     if path.exists() and not path.is_file():

@@ -49,7 +49,10 @@ def surprise(model, params, key, x, context=None, *, num_samples):
     """
     if model.log_prob is not None:
         return -model.log_prob(params, x, context)
-    return -bounds.iwae(_generative(model), params, key, x, context, num_samples=num_samples)[0]
+    if model.latent is None and model.bound is not None:
+        keys = jax.random.split(key, num_samples)
+        return -jnp.mean(jax.vmap(lambda key: model.bound(params, key, x, context))(keys))
+    return -bounds.plain_iwae(_generative(model), params, key, x, context, num_samples=num_samples)[0]
 
 
 def negative_elbo(model, params, key, x, context=None, *, num_samples):

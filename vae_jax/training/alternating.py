@@ -12,7 +12,7 @@ import optax
 from flax import struct
 
 from vae_jax.core import Learner
-from vae_jax.spec import integers, names
+from vae_jax.spec import BadOption, integers, names
 from vae_jax.training.gradient import gradient
 
 ENCODER, REST, BOTH = 0, 1, 2
@@ -104,8 +104,8 @@ def _turns(optimizer, encoder, start, decide):
     def parts(params):
         own = {name: value for name, value in params.items() if name in encoder}
         if not own or len(own) == len(params):
-            raise ValueError(
-                f"config.learner.encoder: {tuple(encoder)} and a rest must both be parts of the model, which has the "
+            raise BadOption(
+                f"encoder: {tuple(encoder)} and a rest must both be parts of the model, which has the "
                 f"parts {', '.join(sorted(params))}"
             )
         return own, {name: value for name, value in params.items() if name not in own}

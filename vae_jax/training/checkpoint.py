@@ -12,33 +12,34 @@ import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 
-from vae_jax.runs.workdir import config_differences, finite, state_settings
+from vae_jax.files import finite
 from vae_jax.spec import first_line
 
-ATTEMPTS = 5  # at reading a folder from which a run that trains removes old checkpoints meanwhile
+ATTEMPTS = 5  # at reading a folder from which a run that trains removes old checkpoints at the same time
 
 
 class Checkpoints:
-    """The last `keep` checkpoints under `directory` and the best, one folder a step, each a pytree and a small JSON
-    record.
+    """The last checkpoints of a run and the best one, each a pytree and a small JSON record in a folder of its own.
 
-    Orbax writes a checkpoint to a temporary folder and renames it, so a killed run leaves none half-written; a
-    checksum finds one that was damaged later. Arrays may be cut over devices and processes, and may be restored to
-    another layout.
+    Orbax writes a checkpoint to a temporary folder and renames it, so a killed run leaves none half-written. A checksum
+    finds one that was damaged later. Arrays may be cut over devices and processes, and may be restored to another
+    layout.
 
     Args:
       directory: the folder of the checkpoints.
-      keep: how many of the last ones stay.
-      made_by: {"config": dict, "data": str}, what the run is; stored in every checkpoint and compared when one is read.
-      read_only: True to look at a run that may be training at this moment: nothing is created, moved or removed.
+      keep: how many of the last ones are kept.
+      made_by: the origin of the run, a JSON value, stored in every checkpoint.
+      difference: (stored, made_by) -> text, "" if a checkpoint with the origin `stored` belongs to this run.
+      read_only: True to read while another process may be training: nothing is created, moved or removed.
 
-    Raises `ValueError` where `directory` is a file.
+    Raises `ValueError` if `directory` is a file.
     """
 
-    def __init__(self, directory, *, keep=2, made_by=None, read_only=False):
+    def __init__(self, directory, *, keep=2, made_by=None, difference=None, read_only=False):
         import orbax.checkpoint as ocp  # a third of a second: not before it is needed
 
-        self._ocp, self._made_by, self._read_only = ocp, made_by, read_only
+        self._ocp, self._read_only = ocp, read_only
+        self._made_by, self._difference = made_by, difference
         self.directory = Path(directory).absolute()
         if os.path.lexists(self.directory) and not self.directory.is_dir():
             raise ValueError(f"{self.directory} is a file, and must be the folder of the checkpoints; move it away")
@@ -47,7 +48,7 @@ class Checkpoints:
         self._manager = self._open(keep)
 
     def _open(self, keep):
-        """Orbax's manager. It reads the metrics of every checkpoint at once, and one that is damaged ends it."""
+        """Open Orbax's manager. It reads the metrics of all checkpoints first, and fails if one of them is damaged."""
         ocp = self._ocp
         best = ocp.checkpoint_managers.BestN(
             get_metric_fn=lambda metrics: metrics["bound"], n=1, keep_checkpoints_without_metrics=False
@@ -63,18 +64,18 @@ class Checkpoints:
         if damaged := self._damaged_metrics():
             if self._read_only:
                 logging.warning("damaged checkpoints under %s: steps %s", self.directory, damaged)
-                options.lightweight_initialize = True  # without the metrics: no step is then known to be the best
+                options.lightweight_initialize = True  # without the metrics: then no step is known to be the best
             else:
                 self._set_aside(damaged)
         for attempt in range(ATTEMPTS):
             try:
                 return ocp.CheckpointManager(self.directory, options=options)
-            except FileNotFoundError:  # a run that trains has removed one of them meanwhile
+            except FileNotFoundError:  # the run that trains has just removed one of them
                 if attempt == ATTEMPTS - 1:
                     raise
 
     def _damaged_metrics(self) -> list[int]:
-        """The steps whose metrics are no {"bound": number}, the same for every process of a run: the first looks."""
+        """Return the steps whose metrics are not {"bound": number}. The first process reads them for all."""
         steps = [] if jax.process_index() or not self.directory.is_dir() else self._steps()
         damaged = [step for step in steps if not self._has_whole_metrics(step)]
         if jax.process_count() > 1:
@@ -99,14 +100,19 @@ class Checkpoints:
             raise self._unreadable(step, error) from error
 
     def save(self, step: int, tree, record: dict, *, bound=None):
-        """Write `tree` and `record` under `step`, in the background; `bound` (nats) ranks it among the others. A step
-        that is there already is left as it is.
+        """Write a checkpoint in the background. One that exists already stays as it is.
+
+        Args:
+          step: its number.
+          tree: the state, a pytree of arrays.
+          record: what else belongs to it, a small dict of JSON values.
+          bound: nats, by which the best checkpoint is chosen; None if there is no validation at this step.
         """
         if step in self._manager.all_steps():
             return
         arrays = _raw(tree)
         if jax.default_backend() == "cpu":
-            arrays = _copied(arrays)  # Orbax would read, later, the very memory that is donated to the next step
+            arrays = _copied(arrays)  # Orbax reads them later, when their memory is donated to the next step
         record = {**finite(record), "checksum": _checksum(arrays), "made_by": self._made_by, "layout": state_settings()}
         args = self._ocp.args
         with self._errors_explained():
@@ -117,13 +123,16 @@ class Checkpoints:
             )
 
     def restore(self, like, *, step=None):
-        """(step, tree, record) of the newest whole checkpoint, or None where there is none.
+        """Return (step, tree, record) of the newest whole checkpoint, or None if there is none.
 
-        `like` is a pytree of the wanted structure, shapes and shardings. A damaged checkpoint is named in the log and
-        passed over. `step` asks for that very one; "best" for the one of the highest bound.
-        Raises `ValueError` where there are checkpoints and all are damaged, where the one asked for is not there, and
-        where one was made with another config or from other data. Raises `OSError` for one whose files cannot be read
-        now (permission, a lost disk): it may be whole.
+        A damaged checkpoint is skipped with a line in the log.
+
+        Args:
+          like: a pytree with the structure, shapes and shardings of the result.
+          step: asks for the checkpoint of that step; "best" for that of the highest bound.
+
+        Raises `ValueError` if all checkpoints are damaged, if the requested one does not exist, or if one belongs to
+        another run. Raises `OSError` for one whose files cannot be read now (permission, a lost disk): it may be whole.
         """
         for _ in range(ATTEMPTS - 1):
             with contextlib.suppress(_Gone):
@@ -134,16 +143,16 @@ class Checkpoints:
     def _restore(self, like, step):
         steps = sorted(self._manager.all_steps(), reverse=True)
         if step is not None:
-            wanted = self._manager.best_step() if step == "best" else int(step)
-            if wanted not in steps:
+            number = self._manager.best_step() if step == "best" else int(step)
+            if number not in steps:
                 raise ValueError(f"{self.directory} holds no checkpoint {step}; there are {sorted(steps)}")
-            steps = [wanted]
+            steps = [number]
         problems = []
         for number in steps:
             try:
                 record, tree = self._read_twice(number, like)
                 for problem in problems:
-                    logging.warning("a damaged checkpoint is passed over: %s", problem)
+                    logging.warning("a damaged checkpoint is skipped: %s", problem)
                 return number, tree, {k: v for k, v in record.items() if k not in ("checksum", "made_by", "layout")}
             except (jax.errors.JaxRuntimeError, MemoryError, _Other):  # the files may be whole
                 raise
@@ -158,14 +167,14 @@ class Checkpoints:
         if problems:
             raise ValueError(
                 f"all {len(problems)} checkpoints under {self.directory} are damaged; nothing was removed. Restore one "
-                f"from a copy, or give another --workdir ({problems[0]})"
+                f"from a copy, or use another workdir ({problems[0]})"
             )
         return None
 
     def set_aside_after(self, step: int):
         """Move the checkpoints after `step`, which are damaged, to the folder `damaged` beside `directory`.
 
-        A run that goes on from `step` will write those steps again. Nothing is deleted.
+        A run that continues from `step` writes those steps again. Nothing is deleted.
         """
         if later := [number for number in self._manager.all_steps() if number > step]:
             self._set_aside(later)
@@ -194,7 +203,7 @@ class Checkpoints:
             self._manager.close()
 
     def _read_twice(self, step, like):
-        """The record and the tree of a checkpoint. A failure that a second look does not show was a moment's."""
+        """Return the record and the tree of a checkpoint. A failure counts only if it happens twice."""
         for attempt in (1, 2):
             try:
                 record = self._read_record(step)
@@ -215,36 +224,29 @@ class Checkpoints:
             lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=getattr(a, "sharding", None)), _raw(like)
         )
         args = self._ocp.args
-        found = self._manager.restore(step, args=args.Composite(tree=args.StandardRestore(template))).tree
-        if _checksum(found) != record["checksum"]:
+        arrays = self._manager.restore(step, args=args.Composite(tree=args.StandardRestore(template))).tree
+        if _checksum(arrays) != record["checksum"]:
             raise ValueError("its checksum does not match its content")
         # A copy: on CPU the device array could otherwise share memory with Orbax's, and be donated.
         wrap = lambda a, b: jax.random.wrap_key_data(a) if _is_key(b) else a  # noqa: E731
-        return jax.tree.map(wrap, _copied(found), like)
+        return jax.tree.map(wrap, _copied(arrays), like)
 
     def _check_made_by(self, step, record):
-        """Raise where the checkpoint is of another run. Checkpoints of version 0.1.0 do not say."""
+        """Raise `_Other` if the checkpoint belongs to another run. Checkpoints of version 0.1.0 do not say."""
         where = f"the checkpoint of step {step} under {self.directory}"
         if (layout := record.get("layout", state_settings())) != state_settings():
             raise _Other(
-                f"{where} was written with {layout} and JAX is set to {state_settings()}; set JAX_ENABLE_X64 and "
+                f"{where} was written with {layout}, and JAX is set to {state_settings()}; set JAX_ENABLE_X64 and "
                 "JAX_DEFAULT_PRNG_IMPL as they were"
             )
-        there, here = record.get("made_by"), self._made_by
-        if there is None or here is None:
-            return
-        if differences := list(config_differences(there["config"], here["config"])):
-            raise _Other(f"{where} was made with another config; give another --workdir, or undo: {differences[0]}")
-        if there["data"] != here["data"]:
-            raise _Other(
-                f"{where} was trained on other data (fingerprint {there['data']}, now {here['data']}); restore the "
-                "files as they were, or give another --workdir"
-            )
+        stored = record.get("made_by")
+        if self._difference and stored is not None and (text := self._difference(stored, self._made_by)):
+            raise _Other(f"{where} {text}")
 
     def _check_readable(self, step, error):
-        """Raise `OSError` where a file of the checkpoint cannot be read now: that is no damage.
+        """Raise `OSError` if a file of the checkpoint cannot be read now, which is no damage.
 
-        A folder that is gone was removed by a run that trains; a file that is gone is damage.
+        A missing folder was removed by the run that trains (`_Gone`). A missing file is damage.
         """
         folder = self.directory / str(step)
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) and error.errno:
@@ -254,38 +256,43 @@ class Checkpoints:
         if problem is not None:
             raise self._unreadable(step, problem) from error
         if not folder.is_dir():
-            raise _Gone(f"the checkpoint of step {step} under {self.directory} has been removed meanwhile") from error
+            raise _Gone(f"the checkpoint of step {step} under {self.directory} has just been removed") from error
 
     def _unreadable(self, step, problem) -> OSError:
         reason = os.strerror(problem.errno) if problem.errno else problem
         return OSError(
             f"the checkpoint of step {step} under {self.directory} cannot be read now: {reason}; nothing was changed. "
-            "Mend that and run the same command again"
+            "Repair that and run the same command again"
         )
 
     @contextlib.contextmanager
     def _errors_explained(self):
-        """Explain an error of the background writer, which appears at the next call. No whole checkpoint is lost."""
+        """Explain an error of the background writer, which appears at the next call. Whole checkpoints are not lost."""
         try:
             yield
         except Exception as error:  # a full disk arrives as a ValueError of a page
             reason = "no space left on device" if "No space left" in str(error) else str(error)[:200]
             raise OSError(
-                f"a checkpoint could not be written under {self.directory}: {reason}; the whole ones before it are "
-                "kept. Mend that and run the same command again"
+                f"a checkpoint could not be written under {self.directory}: {reason}; earlier checkpoints are kept. "
+                "Repair that and run the same command again"
             ) from error
 
 
+def state_settings() -> dict:
+    """Return the settings of JAX that decide which types the arrays of a state have."""
+    return {"x64": bool(jax.config.jax_enable_x64), "prng_impl": str(jax.config.jax_default_prng_impl)}
+
+
 class _Other(ValueError):
-    """The checkpoint is of another run."""
+    """The checkpoint belongs to another run."""
 
 
 class _Gone(ValueError):
-    """The checkpoint has been removed since its folder was listed."""
+    """The checkpoint was removed after its folder had been listed."""
 
 
 def _first_unreadable(folder):
-    """The first `OSError` when every file of `folder` is read, but for what is gone; None where all can be read."""
+    """Read every file of `folder` and return the first `OSError`, except for missing files; None if there is none."""
     problems = []
     for root, _, names in os.walk(folder, onerror=problems.append):
         for name in names:
@@ -306,12 +313,12 @@ def _is_key(leaf):
 
 
 def _raw(tree):
-    """Keys as the words they are made of: what a file can hold."""
+    """Return `tree` with the data of its keys in their place, which a file can hold."""
     return jax.tree.map(lambda a: jax.random.key_data(a) if _is_key(a) else jnp.asarray(a), tree)
 
 
 def _checksum(tree) -> int:
-    """One number for the structure and every bit of the arrays, the same however they are cut over devices."""
+    """Return one number for the structure and every bit of the arrays, which does not depend on their layout."""
     names = [
         (jax.tree_util.keystr(path), str(leaf.dtype), leaf.shape)
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -322,7 +329,7 @@ def _checksum(tree) -> int:
 
 @jax.jit
 def _sums(leaves):
-    """Σ_i bits_i · (odd hash of i) mod 2³² of each array: integers, so the order of the additions does not matter."""
+    """Return Σ_i bits_i · (odd hash of i) mod 2³² of each array. The order of integer additions does not matter."""
 
     def total(leaf):
         leaf = leaf.astype(jnp.uint8) if leaf.dtype == bool else leaf

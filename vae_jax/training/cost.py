@@ -1,4 +1,4 @@
-"""What a training step costs, and what the machine could do in that time."""
+"""The cost of a training step, and the speed of the machine."""
 
 import functools
 import resource
@@ -9,22 +9,26 @@ import jax
 
 
 def step_flop(learner, state, batch) -> float:
-    """Floating-point operations of one step, as XLA counts them in the program before it optimises: what the model
-    asks for, the same on every machine. Nothing is compiled; `state` and `batch` may be shapes.
+    """Return the floating-point operations of one step, as XLA counts them before it optimises the program.
+
+    The number is the same on every machine. Nothing is compiled; `state` and `batch` may be shapes.
     """
     return float(jax.jit(learner.step).lower(state, batch).cost_analysis()["flops"])
 
 
 @functools.cache
 def matmul_rate(size=None, tries=5, repeats=4) -> float:
-    """float32 FLOP/s of a square matrix product on one device, at JAX's default precision: the peak one can reach."""
+    """Return the float32 FLOP/s of a square matrix product on one device, the peak that one can reach.
+
+    The product has JAX's default precision. The arguments are its size, and those of `seconds_of`.
+    """
     size = size or (1024 if jax.default_backend() == "cpu" else 8192)
     a = jax.random.normal(jax.random.key(0), (size, size))
     return 2 * size**3 / seconds_of(lambda a: a @ a, a, tries=tries, repeats=repeats)
 
 
 def seconds_of(function, x, *, tries=9, repeats=20) -> float:
-    """What one compiled call takes: the median of `tries` times `repeats` calls."""
+    """Return the seconds of a compiled call `function(x)`: the median of `tries`, each the mean of `repeats` calls."""
     compiled = jax.jit(function)
     compiled(x).block_until_ready()
     times = []
@@ -38,7 +42,7 @@ def seconds_of(function, x, *, tries=9, repeats=20) -> float:
 
 
 def peak_memory() -> int:
-    """Bytes: of the fullest accelerator of this process, or of the process itself on CPU."""
+    """Return the peak memory in bytes: of the fullest accelerator of this process, or of the process itself on CPU."""
     stats = [device.memory_stats() or {} for device in jax.local_devices()]
     on_devices = max(s.get("peak_bytes_in_use", 0) for s in stats)
     return on_devices or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

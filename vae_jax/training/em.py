@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from vae_jax.core import Learner
+from vae_jax.spec import BadOption, integers
 
 
 @struct.dataclass
@@ -32,14 +33,13 @@ def em(model, *, batches_per_pass) -> Learner:
     Raises `ValueError` where the family has no sums to maximise.
     """
     _check(model, "em")
-    if batches_per_pass < 1:
-        raise ValueError(f"em: batches_per_pass must be at least 1, got {batches_per_pass}")
+    integers(batches_per_pass=batches_per_pass)
 
     def step(state, batch):
         state, metrics = _accumulate(model, state, batch)
         whole = state.step % batches_per_pass == 0
         maximized = lambda state: state.replace(  # noqa: E731
-            params=model.maximize(state.params, state.sums), sums=jax.tree.map(jnp.zeros_like, state.sums)
+            params=model.sums.maximize(state.params, state.sums), sums=jax.tree.map(jnp.zeros_like, state.sums)
         )
         return jax.lax.cond(whole, maximized, lambda state: state, state), metrics
 
@@ -54,22 +54,22 @@ def counting(model) -> Learner:
     Raises `ValueError` where the family has no sums to maximise, or its sums ask for parameters.
     """
     _check(model, "counting")
-    if not model.one_pass:
-        raise ValueError("config.learner.name: 'counting' would make one step of EM of this family; use 'em'")
+    if not model.sums.one_pass:
+        raise BadOption("name: 'counting' would make one step of EM of this family; use 'em'")
     start = _start(model)
 
     def step(state, batch):
         state, metrics = _accumulate(model, state, batch)
         return state, {name: metrics[name] for name in ("loss", "skipped")}
 
-    return Learner(start, step, lambda state: model.maximize(state.params, state.sums))
+    return Learner(start, step, lambda state: model.sums.maximize(state.params, state.sums))
 
 
 def _start(model):
     def init(key, batch):
         key_params, key = jax.random.split(key)
         params = model.init(key_params, batch)
-        sums, _ = jax.eval_shape(model.statistics, params, batch)
+        sums, _ = jax.eval_shape(model.sums.expect, params, batch)
         zero = jnp.zeros((), jnp.int32)
         return State(zero, key, params, jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), sums), zero, zero)
 
@@ -77,7 +77,7 @@ def _start(model):
 
 
 def _accumulate(model, state, batch):
-    sums, log_prob = model.statistics(state.params, batch)
+    sums, log_prob = model.sums.expect(state.params, batch)
     finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves((sums, log_prob))]))
     add = lambda total, own: total + jnp.where(finite, own, jnp.zeros_like(own))  # noqa: E731
     skip = 1 - finite.astype(jnp.int32)
@@ -92,5 +92,5 @@ def _accumulate(model, state, batch):
 
 
 def _check(model, name):
-    if model.statistics is None or model.maximize is None:
-        raise ValueError(f"config.learner.name: {name!r} wants a family whose statistics add up; use 'gradient'")
+    if model.sums is None:
+        raise BadOption(f"name: {name!r} needs a family that is fitted by sums over the data; use 'gradient'")

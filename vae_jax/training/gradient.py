@@ -8,10 +8,21 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from flax.traverse_util import flatten_dict, unflatten_dict
 
-from vae_jax.core import RUNNING, Learner
-from vae_jax.spec import BadOption, build, call, first_line, integers, names, nearest, numbers, schedules, shown
+from vae_jax.core import Learner
+from vae_jax.spec import (
+    BadOption,
+    build,
+    call,
+    first_line,
+    integers,
+    names,
+    nearest,
+    numbers,
+    schedules,
+    shown,
+    under,
+)
 
 SCHEDULES = types.SimpleNamespace(  # of Optax, those that are functions of numbers
     **{name: f for name, f in vars(optax.schedules).items() if name.endswith(("_schedule", "_decay"))}
@@ -39,66 +50,82 @@ class State:
 
 
 def optimizer(*, name, learning_rate, schedule=None, clip_norm=0.0, **options) -> optax.GradientTransformation:
-    """The optimiser of Optax called `name`, with `options` as its keyword arguments (`weight_decay` for `adamw`, ...).
+    """Return the optimiser of Optax called `name`.
 
-    `schedule`: {"name": any schedule of Optax, ...}, a factor on `learning_rate`, where steps that are keys may be
-    strings, as JSON has them; `clip_norm` > 0 clips the global norm first. Raises `ValueError` that names an unknown
-    key or value.
+    Args:
+      name: a function of `optax`, such as "adam".
+      learning_rate: a number above 0.
+      schedule: {"name": a schedule of Optax, options}, a factor on `learning_rate`. Steps that are keys may be strings,
+        as JSON has them.
+      clip_norm: above 0, the global norm of the gradient is clipped to it first.
+      **options: keyword arguments of the optimiser, such as `weight_decay`.
+
+    Raises `BadOption` that names an unknown key or value.
     """
     function = getattr(optax, name, None) if isinstance(name, str) and not name.startswith("_") else None
     if not inspect.isfunction(function) or "learning_rate" not in inspect.signature(function).parameters:
-        raise ValueError(f"config.optimizer.name: {shown(name)} is no optimiser of optax (adam, adamw, sgd ...)")
-    try:
-        numbers(learning_rate=learning_rate, above=0)
-        numbers(clip_norm=clip_norm, at_least=0)
-        for option, value in options.items():
-            if (option in BOUNDS and value is not None) or isinstance(value, float):
-                numbers(**{option: value}, **BOUNDS.get(option, {}))
-    except BadOption as error:
-        raise ValueError(f"config.optimizer.{error}") from error
+        raise BadOption(f"name: {shown(name)} is no optimiser of optax (adam, adamw, sgd ...)")
+    numbers(learning_rate=learning_rate, above=0)
+    numbers(clip_norm=clip_norm, at_least=0)
+    for option, value in options.items():
+        if (option in BOUNDS and value is not None) or isinstance(value, float):
+            numbers(**{option: value}, **BOUNDS.get(option, {}))
+    rate = learning_rate
     if schedule:
         factor = _schedule(schedule)
         rate = lambda count: learning_rate * factor(count)  # noqa: E731
-    else:
-        rate = learning_rate
-    try:
-        transformation = call(function, options, where=f"config.optimizer ({name})", learning_rate=rate)
-    except TypeError as error:
-        raise ValueError(f"config.optimizer ({name}): {first_line(error)}") from error
+    with under(f" ({name})"):
+        try:
+            transformation = call(function, options, where="", learning_rate=rate)
+        except TypeError as error:
+            raise BadOption(f": {first_line(error)}") from error
     _check_step(name, transformation)
     return optax.chain(optax.clip_by_global_norm(clip_norm), transformation) if clip_norm else transformation
 
 
-def _check_step(name, transformation):
-    """Raise `ValueError` where an optimiser cannot make a step from what the learner tells it."""
-    params = {"w": jnp.zeros((2, 3)), "b": jnp.zeros(3)}
-    told = {"value": jnp.zeros(()), "key": jax.random.key(0), "batch": {}}
+def by_part(*, default, **parts) -> optax.GradientTransformation:
+    """Return one optimiser of many: each of `parts` {part of the parameters: optimiser} has its own, others `default`.
 
-    def step(params, told):
+    Raises `BadOption` at the start of training for a part that the model does not have.
+    """
+
+    def labels(params):
+        if unknown := [part for part in parts if part not in params]:
+            raise BadOption(f": the model has no part {unknown[0]!r}{nearest(unknown[0], params)}")
+        return {part: part if part in parts else "default" for part in params}
+
+    return optax.partition({"default": default, **parts}, labels)
+
+
+def _check_step(name, transformation):
+    """Raise `BadOption` if an optimiser cannot make a step from what the learner gives it."""
+    params = {"w": jnp.zeros((2, 3)), "b": jnp.zeros(3)}
+    extra = {"value": jnp.zeros(()), "key": jax.random.key(0), "batch": {}}
+
+    def step(params, extra):
         state = transformation.init(params)
-        updates, new = optax.with_extra_args_support(transformation).update(params, state, params, **told)
+        updates, new = optax.with_extra_args_support(transformation).update(params, state, params, **extra)
         return (params, state), (optax.apply_updates(params, updates), new)
 
     try:
-        before, after = jax.eval_shape(step, params, told)
+        before, after = jax.eval_shape(step, params, extra)
     except Exception as error:
-        raise ValueError(
-            f"config.optimizer ({name}) cannot make a step from a gradient with these options; take adam, adamw, sgd "
-            f"... ({first_line(error)})"
+        raise BadOption(
+            f" ({name}) cannot make a step from a gradient with these options; take adam, adamw, sgd ... "
+            f"({first_line(error)})"
         ) from error
     if before != after:
-        raise ValueError(f"config.optimizer ({name}) changes the shapes of its state; take adam, adamw, sgd ...")
+        raise BadOption(f" ({name}) changes the shapes of its state; take adam, adamw, sgd ...")
 
 
 def _schedule(spec):
-    """The schedule of Optax that `spec` names, step -> factor. The keys of what it maps from steps may be strings:
-    {"boundaries_and_scales": {"1000": 0.1}}. Raises `ValueError` where it is none, or negative somewhere.
+    """Return the schedule of Optax that `spec` names, step -> factor. Its keys that are steps may be strings:
+    {"boundaries_and_scales": {"1000": 0.1}}. Raises `BadOption` if there is none, or if it is negative somewhere.
     """
-    where = "config.optimizer.schedule"
-    if not isinstance(spec, Mapping):
-        raise ValueError(f"{where} must be a dict with a 'name' and its options, got {shown(spec)}")
-    options = dict(spec)
-    try:
+    with under("schedule"):
+        if not isinstance(spec, Mapping):
+            raise BadOption(f" must be a dict with a 'name' and its options, got {shown(spec)}")
+        options = dict(spec)
         for option, value in spec.items():
             if isinstance(value, Mapping):
                 if wrong := [step for step in value if not str(step).isdigit()]:
@@ -112,74 +139,74 @@ def _schedule(spec):
                 integers(**{option: value}, at_least=0)
             elif isinstance(value, int | float):
                 numbers(**{option: value})
-    except BadOption as error:
-        raise ValueError(f"{where}.{error}") from error
     try:
-        schedule = build(SCHEDULES, options, where=where)
+        schedule = build(SCHEDULES, options, where="schedule")
+    except (TypeError, AttributeError, IndexError) as error:
+        raise BadOption(f"schedule: {first_line(error)}; got {shown(spec)}") from error
+    try:
         schedules(schedule=schedule)
     except BadOption as error:
-        raise ValueError(f"config.optimizer.{error}; got {shown(spec)}") from error
+        raise BadOption(f"{error}; got {shown(spec)}") from error
     except (TypeError, AttributeError, IndexError) as error:
-        raise ValueError(f"{where}: {first_line(error)}; got {shown(spec)}") from error
+        raise BadOption(f"schedule: {first_line(error)}; got {shown(spec)}") from error
     return schedule
 
 
 def gradient(model, optimizer, *, average_decay=0.0, skip_above=0.0, only=()) -> Learner:
-    """θ ← θ - optimiser(∇ mean_B loss). With `average_decay` d > 0, evaluation uses θ̄ ← d_t θ̄ + (1 - d_t) θ,
-    d_t = min(d, (1 + t)/(10 + t)), so that the start is forgotten.
+    """Return the learner θ ← θ - optimiser(∇ mean_B loss).
 
-    A step whose loss or gradient is not finite changes nothing but its count. Of `params`, the parts named in `only`
-    learn and the others stay as they began; () for all. The optimiser is told `value`, `key` and `batch` (extra
-    arguments, in Optax's words).
+    With `average_decay` d > 0, evaluation uses θ̄ ← d_t θ̄ + (1 - d_t) θ, d_t = min(d, (1 + t)/(10 + t)), so that the
+    start is forgotten. A step whose loss or gradient is not finite changes only its count.
 
-    Running statistics, what lies in params under `core.RUNNING`, take the gradient itself for their step: the optimiser
-    does not know of them, nor does the norm that is reported, clipped and judged.
+    params["state"], such as running means or a codebook, is no part of θ: the next one is `Aux.state` of the loss. The
+    optimiser, the norm and the average do not see it.
 
-    With `skip_above` c > 1, a step t ≥ 100 is skipped too where the norm of its gradient exceeds c m_t, with
+    With `skip_above` c > 1, a step t ≥ 100 is skipped too if the norm of its gradient exceeds c m_t, with
     m_{t+1} = m_t + (min(norm, c m_t) - m_t) / min(t + 1, 100) the running mean of the norms. Every such step raises m
     by the factor 1 + (c - 1)/100, so a gradient that grows to J m for good is followed again after
-    ⌈log(J/c) / log(1 + (c - 1)/100)⌉ of them, 134 for c = 10 and J = 1e6: this never stops a run, and does not count
-    as not finite. Raises `ValueError` where 0 < c ≤ 1, which would not recover.
+    ⌈log(J/c) / log(1 + (c - 1)/100)⌉ of them, 134 for c = 10 and J = 1e6. This never stops a run, and does not count
+    as not finite.
+
+    Args:
+      model: a `core.Model`.
+      optimizer: an optimiser of Optax; it is given `value`, `key` and `batch` (Optax's extra arguments).
+      average_decay: d in [0, 1); 0 for no average.
+      skip_above: c, or 0 for never. 0 < c ≤ 1 would not recover and is refused.
+      only: the parts of the parameters that learn, the others stay as they began; () for all.
     """
-    try:
-        numbers(average_decay=average_decay, at_least=0, below=1)
-        numbers(skip_above=skip_above, at_least=0)
-    except BadOption as error:
-        raise ValueError(f"config.optimizer.{error}") from error
-    if skip_above and not skip_above > 1:
-        raise ValueError(f"config.optimizer.skip_above must be above 1, or 0 for never, got {skip_above}")
+    check(average_decay=average_decay, skip_above=skip_above)
     names(only=only)
     optimizer = optax.with_extra_args_support(optimizer)
 
     def moving(params):
         if unknown := [part for part in only if part not in params]:
-            raise ValueError(f"config.learner.only: the model has no part {unknown[0]!r}{nearest(unknown[0], params)}")
-        return {part: params[part] for part in only} if only else params
+            raise BadOption(f"only: the model has no part {unknown[0]!r}{nearest(unknown[0], params)}")
+        learned = _learned(params)
+        return {part: learned[part] for part in only} if only else learned
 
     def whole(params, moved):
-        return {**params, **moved} if only else moved
+        return {**params, **moved} if only or _has_state(params) else moved
 
     def init(key, batch):
         key_params, key_steps = jax.random.split(key)
         params = model.init(key_params, batch)
-        average = jax.tree.map(jnp.copy, params) if average_decay else None
+        average = jax.tree.map(jnp.copy, _learned(params)) if average_decay else None
         zero = jnp.zeros((), jnp.int32)
         mean_norm = jnp.zeros(()) if skip_above else None
-        return State(zero, key_steps, params, optimizer.init(_apart(moving(params))[0]), average, zero, zero, mean_norm)
+        return State(zero, key_steps, params, optimizer.init(moving(params)), average, zero, zero, mean_norm)
 
     def step(state, batch):
         key = jax.random.fold_in(state.key, state.step)
 
         def mean_loss(moved):
-            loss, terms = model.loss(whole(state.params, moved), key, batch, state.step)
-            return jnp.mean(loss), jax.tree.map(jnp.mean, terms)
+            loss, aux = model.loss(whole(state.params, moved), key, batch, state.step)
+            return jnp.mean(loss), aux._replace(terms=jax.tree.map(jnp.mean, aux.terms))
 
-        (loss, terms), gradients = jax.value_and_grad(mean_loss, has_aux=True)(moving(state.params))
-        gradients, moves = _apart(gradients)
+        (loss, aux), gradients = jax.value_and_grad(mean_loss, has_aux=True)(moving(state.params))
         grad_norm = optax.global_norm(gradients)
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
-        if moves:
-            finite &= jnp.isfinite(optax.global_norm(moves))
+        if aux.state is not None:
+            finite &= jnp.isfinite(optax.global_norm(aux.state))
         accepted, mean_norm = finite, state.mean_norm
         if skip_above:
             limit = jnp.where(mean_norm > 0, skip_above * mean_norm, jnp.inf)  # 0: no norm has been seen
@@ -192,19 +219,20 @@ def gradient(model, optimizer, *, average_decay=0.0, skip_above=0.0, only=()) ->
         key_data = jax.random.key_data(jax.random.fold_in(state.key, -1 - state.step))
 
         def update(params, opt_state, average):
-            told = {"value": loss, "key": jax.random.wrap_key_data(key_data), "batch": batch}
-            learned, running = _apart(moving(params))
-            updates, opt_state = optimizer.update(gradients, opt_state, learned, **told)
-            moved = _together(optax.apply_updates(learned, updates), jax.tree.map(jnp.subtract, running, moves))
-            params = whole(params, moved)
+            extra = {"value": loss, "key": jax.random.wrap_key_data(key_data), "batch": batch}
+            learned = moving(params)
+            updates, opt_state = optimizer.update(gradients, opt_state, learned, **extra)
+            params = whole(params, optax.apply_updates(learned, updates))
+            if aux.state is not None:
+                params = {**params, "state": aux.state}
             if average_decay:
                 decay = jnp.minimum(average_decay, (1.0 + state.step) / (10.0 + state.step))
-                average = jax.tree.map(lambda a, p: a + (1.0 - decay) * (p - a), average, params)
+                average = jax.tree.map(lambda a, p: a + (1.0 - decay) * (p - a), average, _learned(params))
             return params, opt_state, average
 
         # `cond`, not `where`: a select over every parameter would cost a fifth of a small model's step on CPU.
-        kept = (state.params, state.opt_state, state.average)
-        params, opt_state, average = jax.lax.cond(accepted, update, lambda *kept: kept, *kept)
+        before = (state.params, state.opt_state, state.average)
+        params, opt_state, average = jax.lax.cond(accepted, update, lambda *before: before, *before)
         skip = 1 - accepted.astype(jnp.int32)
         state = State(
             step=state.step + 1,
@@ -216,20 +244,26 @@ def gradient(model, optimizer, *, average_decay=0.0, skip_above=0.0, only=()) ->
             skipped_in_row=(state.skipped_in_row + 1) * (1 - finite.astype(jnp.int32)),
             mean_norm=mean_norm,
         )
-        return state, {"loss": loss, **terms, "grad_norm": grad_norm, "skipped": skip.astype(jnp.float32)}
+        return state, {"loss": loss, **aux.terms, "grad_norm": grad_norm, "skipped": skip.astype(jnp.float32)}
 
-    return Learner(init, step, lambda state: state.params if state.average is None else state.average)
+    def params(state):
+        return state.params if state.average is None else whole(state.params, state.average)
 
-
-def _apart(tree):
-    """(what an optimiser moves, running statistics by their paths); the whole tree and {} where there are none."""
-    if not isinstance(tree, dict):
-        return tree, {}
-    flat = flatten_dict(tree, keep_empty_nodes=True)
-    running = {path: leaf for path, leaf in flat.items() if RUNNING in path}
-    learned = {path: leaf for path, leaf in flat.items() if path not in running}
-    return (unflatten_dict(learned) if running else tree), running
+    return Learner(init, step, params)
 
 
-def _together(learned, running):
-    return unflatten_dict({**flatten_dict(learned, keep_empty_nodes=True), **running}) if running else learned
+def check(*, average_decay=0.0, skip_above=0.0):
+    """Raise `BadOption` for an option of `gradient` that is out of range."""
+    numbers(average_decay=average_decay, at_least=0, below=1)
+    numbers(skip_above=skip_above, at_least=0)
+    if skip_above and not skip_above > 1:
+        raise BadOption(f"skip_above must be above 1, or 0 for never, got {skip_above}")
+
+
+def _has_state(params) -> bool:
+    return isinstance(params, dict) and "state" in params
+
+
+def _learned(params):
+    """Return the parameters without params["state"]."""
+    return {part: tree for part, tree in params.items() if part != "state"} if _has_state(params) else params

@@ -1,10 +1,11 @@
 """The loop: chunks of steps, each chunk one compiled scan; between chunks the host logs, validates and saves.
 
-One loop for a lone run and for a sweep (`training.sweep`), whose state, metrics and record lead with the member [M]:
-what is written here for numbers holds for vectors.
+One loop serves a single run and a sweep (`training.sweep`). In a sweep, state, metrics and record have the member [M]
+as first axis, and the numbers below are vectors.
 """
 
 import contextlib
+import dataclasses
 import functools
 import signal
 import time
@@ -19,22 +20,24 @@ from absl import logging
 from jax.experimental import multihost_utils
 from jax.sharding import PartitionSpec as P
 
-from vae_jax.spec import integers
+from vae_jax.spec import BadOption, integers
 from vae_jax.training import sharding, signals
 from vae_jax.training.signals import Preempted
 
-EXPLODED = 1e3  # a loss that has grown by this factor is not coming back
-ADVICE = "the last checkpoint is the last good state; lower config.optimizer.learning_rate or set clip_norm"
+EXPLODED = 1e3  # a loss that has grown by this factor does not recover
+ADVICE = "the last checkpoint is the last good state; lower the optimizer's learning_rate or set its clip_norm"
 
 
 class Diverged(RuntimeError):
-    """Training cannot go on: the message names the step, the term and where the last good state is."""
+    """Training cannot continue. The message names the step, the term and where the last good state is."""
 
 
 class Fit(NamedTuple):
+    """The result of a run."""
+
     state: Any
-    params: Any  # to evaluate with: of the best validation bound under early stopping, else of the last step
-    record: dict  # steps, seconds (training alone, every start counted), best_step, best_bound, skipped, diverged ...
+    params: Any  # to evaluate with: of the best validation bound under early stopping, otherwise of the last step
+    record: dict  # steps, seconds (of training, all starts together), best_step, best_bound, skipped, diverged ...
 
 
 def fit(
@@ -55,16 +58,32 @@ def fit(
     progress=True,
     profile=None,
 ) -> Fit:
-    """Run `learner` on `stream` up to step `num_steps`; where `checkpoints` hold a state, go on from it.
+    """Run `learner` on `stream` up to step `num_steps`, from the newest of `checkpoints` if there is one.
 
-    `validate(params, step)` -> {"bound": nats, ...} runs every `eval_every` steps; with `patience` > 0 the run ends
-    after that many validations without a better bound (`_worth`), and the best parameters are kept.
-    Between two logs nothing leaves the device; the next chunk's data are read while this one is computed. `mesh`
-    (`training.sharding`) says over which devices; `profile` is a folder for a trace of one chunk.
-    Raises `Diverged` after `max_skipped` non-finite steps in a row, or when the loss has exploded; nothing is saved
-    from then on, and when no step of the run was accepted. In a sweep, such a member is frozen and the others go on.
-    Raises `Preempted` after SIGTERM, SIGHUP or SIGINT, at the next log, when the state is saved; a second SIGINT ends
-    the process at once. Without `checkpoints` there is nothing to save, and signals are left alone.
+    Between two logs nothing leaves the device, and the data of the next chunk are read while this one is computed.
+
+    Args:
+      learner: the learner, or many as one (`sweep.together`).
+      stream: the training batches.
+      key: the key of the run, or one for each member [M].
+      num_steps: the last step.
+      mesh: the devices (`training.sharding`); None for one device of this process.
+      log_every: steps of a chunk.
+      validate: (params, step) -> {"bound": nats, ...}.
+      eval_every: steps between two validations.
+      patience: validations without a better bound (`_worth`) after which the run ends with its best parameters; 0 runs
+        to the last step and keeps the last parameters.
+      checkpoints: where the state is saved; None saves nothing and ignores signals.
+      checkpoint_every: steps between two checkpoints; 0 saves only at the end.
+      max_skipped: non-finite steps in a row after which the run is given up.
+      writer: gets the metrics of every chunk.
+      progress: True to show a progress bar.
+      profile: a folder for a trace of one chunk.
+
+    Raises `Diverged` after `max_skipped` non-finite steps in a row, if the loss has exploded, or if no step was
+    accepted; nothing is saved from then on. In a sweep, such a member is frozen and the others continue.
+    Raises `Preempted` after SIGTERM, SIGHUP or SIGINT, at the next log, when the state is saved. A second SIGINT ends
+    the process at once.
     """
     check_options(
         num_steps=num_steps,
@@ -75,92 +94,125 @@ def fit(
         max_skipped=max_skipped,
     )
     if patience and validate is None:
-        raise ValueError("config.train.patience needs a validation set")
+        raise BadOption("patience needs validation data, and there are none; set it to 0")
     mesh = mesh or sharding.single()
     chunks = _Chunks(learner, stream, mesh, profile)
-    state, best, record = start(learner, stream, key, patience, mesh, chunks.feed)
-    restored = checkpoints.restore((state, best)) if checkpoints else None
-    if restored:
-        step, (state, best), record = restored
-        record = {name: _array(value) for name, value in record.items()}
-        checkpoints.set_aside_after(step)
-        logging.info("resumed from the checkpoint of step %d", step)
-    step, bound = int(np.max(state.step)), None
+    run = _Run(*start(learner, stream, key, patience, mesh, chunks.feed), patience, checkpoints)
+    run.resume()
     if writer:
-        writer.start(np.asarray(state.step))
-
-    def frozen():
-        return record["diverged"] | ((patience > 0) & (record["stale"] >= patience))
-
-    def finished():
-        return step >= num_steps or frozen().all()
+        writer.start(np.asarray(run.state.step))
 
     def span(step):
         return min(log_every - step % log_every, num_steps - step)
 
-    def save():
-        if checkpoints:  # the members of a sweep have no best step in common
-            host = {name: value.tolist() for name, value in record.items()}
-            checkpoints.save(step, (state, best), host, bound=None if np.ndim(bound) else bound)
-
-    bar = tqdm.tqdm(total=num_steps, initial=step, unit="step", disable=not progress, dynamic_ncols=True)
+    bar = tqdm.tqdm(total=num_steps, initial=run.step, unit="step", disable=not progress, dynamic_ncols=True)
     with bar, signals.noted() if checkpoints else contextlib.nullcontext(lambda: 0) as noted:
-        while not finished():
-            length, alive, bound = span(step), ~frozen(), None
-            state, metrics, seconds = chunks(state, step, length, span(step + length), frozen())
-            record["seconds"] = record["seconds"] + seconds
-            record["first_loss"] = np.where(np.isnan(record["first_loss"]), metrics["loss"][0], record["first_loss"])
-            for member, reason in _diverged(metrics, step, state, record["first_loss"], max_skipped, alive):
-                record["diverged"][member] = True
-                if record["diverged"].all():
-                    raise Diverged(reason)
-                logging.error("member %d is frozen: %s", member[0], reason)
-            step += length
-            logged = {f"train/{name}": _mean_of_finite(values) for name, values in _counted(metrics).items()}
-            logged["train/steps_per_s"] = length / seconds
-            if validate and (_due(step, length, eval_every) or step == num_steps):
-                params = learner.params(state)
-                valid = validate(params, step)
-                logged |= {f"valid/{name}": value for name, value in valid.items()}
-                bound = _worth(valid)
-                better = _is_best(bound, step, record, alive)
-                if patience:
-                    best = _select(better, params, best)
+        while run.step < num_steps and not run.frozen().all():
+            length, alive = span(run.step), ~run.frozen()
+            state, metrics, seconds = chunks(run.state, run.step, length, span(run.step + length), ~alive)
+            run.advance(state, metrics, seconds, alive, max_skipped)
+            logged = _logged(metrics, length / seconds)
+            if validate and (_due(run.step, length, eval_every) or run.step == num_steps):
+                logged |= run.validate(validate, learner.params(state), alive)
             if writer:
                 writer.write(np.asarray(state.step), logged)
-            bar.update(length)
-            shown = "bound" if "train/bound" in logged else "loss"
-            bar.set_postfix_str(f"{shown} {_mean_of_finite(np.ravel(logged[f'train/{shown}'])):.2f} nats")
-            if number := _of_any_process(noted()):  # at the last step, too: what comes after may take long
-                save()
-                checkpoints.wait()
+            _show(bar, length, logged)
+            if number := _of_any_process(noted()):  # at the last step as well: what follows may take long
+                run.save(wait=True)
                 name = signal.Signals(number).name
-                raise Preempted(number, f"{name}: stopped and saved at step {step}; the same command again goes on")
-            if _due(step, length, checkpoint_every) and not finished():
-                save()
-        record["diverged"] = record["diverged"] | (np.asarray(state.skipped) >= np.asarray(state.step))
-        if record["diverged"].all():
-            raise Diverged(f"all {step} steps were skipped: no loss or gradient was finite or small enough; {ADVICE}")
-        save()
-        if checkpoints:
-            checkpoints.wait()  # a signal must not end the process before the last state is on disk
-    record |= {"steps": np.asarray(state.step), "skipped": np.asarray(state.skipped)}
-    record = {name: value.tolist() for name, value in record.items()}
+                raise Preempted(number, f"{name}: stopped and saved at step {run.step}; the same command continues it")
+            if _due(run.step, length, checkpoint_every) and run.step < num_steps and not run.frozen().all():
+                run.save()
+        run.finish()
+    record = {name: value.tolist() for name, value in run.record.items()}
     record |= {"first_step_at": chunks.first_step_at, "compile_s": chunks.compile_s}
-    return Fit(state, best if patience else learner.params(state), record)
+    return Fit(run.state, run.best if patience else learner.params(run.state), record)
+
+
+@dataclasses.dataclass
+class _Run:
+    """The progress of a run: the contents of its checkpoints."""
+
+    state: Any
+    best: Any  # the parameters of the best validation, None without patience
+    record: dict
+    patience: int
+    checkpoints: Any
+    step: int = 0
+    bound: Any = None  # of the newest chunk; None if it ended without a validation
+
+    def resume(self):
+        """Continue from the newest checkpoint, if there is one."""
+        if self.checkpoints and (restored := self.checkpoints.restore((self.state, self.best))):
+            step, (self.state, self.best), record = restored
+            self.record = {name: _array(value) for name, value in record.items()}
+            self.checkpoints.set_aside_after(step)
+            logging.info("resumed from the checkpoint of step %d", step)
+        self.step = int(np.max(self.state.step))
+
+    def frozen(self):
+        """Return True for a run that has diverged or run out of patience, one value for each member."""
+        return self.record["diverged"] | ((self.patience > 0) & (self.record["stale"] >= self.patience))
+
+    def advance(self, state, metrics, seconds, alive, max_skipped):
+        """Take over the result of a chunk. Raises `Diverged` if no run can continue."""
+        record, loss = self.record, metrics["loss"]
+        record["seconds"] = record["seconds"] + seconds
+        record["first_loss"] = np.where(np.isnan(record["first_loss"]), loss[0], record["first_loss"])
+        for member, reason in _diverged(metrics, self.step, state, record["first_loss"], max_skipped, alive):
+            record["diverged"][member] = True
+            if record["diverged"].all():
+                raise Diverged(reason)
+            logging.error("member %d is frozen: %s", member[0], reason)
+        self.state, self.step, self.bound = state, self.step + len(loss), None
+
+    def validate(self, validate, params, alive) -> dict:
+        """Validate `params`, remember them if they are the best so far, and return the metrics."""
+        valid = validate(params, self.step)
+        self.bound = _worth(valid)
+        better = _is_best(self.bound, self.step, self.record, alive)
+        if self.patience:
+            self.best = _select(better, params, self.best)
+        return {f"valid/{name}": value for name, value in valid.items()}
+
+    def save(self, *, wait=False):
+        """Write a checkpoint in the background; with `wait`, return when it is on disk."""
+        if self.checkpoints:
+            host = {name: value.tolist() for name, value in self.record.items()}
+            bound = None if np.ndim(self.bound) else self.bound  # the members of a sweep have no best step in common
+            self.checkpoints.save(self.step, (self.state, self.best), host, bound=bound)
+            if wait:
+                self.checkpoints.wait()
+
+    def finish(self):
+        """Save the last state, so that no later signal can lose it. Raises `Diverged` if no step was accepted."""
+        record, steps, skipped = self.record, np.asarray(self.state.step), np.asarray(self.state.skipped)
+        record["diverged"] = record["diverged"] | (skipped >= steps)
+        if record["diverged"].all():
+            raise Diverged(
+                f"all {self.step} steps were skipped: no loss or gradient was finite or small enough; {ADVICE}"
+            )
+        self.save(wait=True)
+        record |= {"steps": steps, "skipped": skipped}
 
 
 class _Chunks:
-    """Runs a learner's chunks: compiles a program for each length, reads ahead, keeps time."""
+    """The chunks of a learner: one compiled program for each length, data read ahead, and their times."""
 
     def __init__(self, learner, stream, mesh, profile):
         self.learner, self.stream, self.mesh, self.profile = learner, stream, mesh, profile
-        self.feed = None if stream.streamed else feed_of(stream, 0, 1, mesh)  # what is resident is sent there once
+        self.feed = None if stream.streamed else feed_of(stream, 0, 1, mesh)  # resident data are sent once
         self.compiled, self.compile_s, self.first_step_at = {}, 0.0, None
 
     def __call__(self, state, step, length, upcoming, frozen):
-        """The state `length` steps after `step`, the metrics as NumPy, for which this waits, and the seconds both took.
-        Meanwhile the data of the `upcoming` steps thereafter are read.
+        """Run `length` steps and return the new state, the metrics as NumPy arrays, and the seconds this took.
+
+        Args:
+          state: the state at `step`.
+          step: the first step.
+          length: the number of steps.
+          upcoming: the number of steps that follow; their data are read while these are computed.
+          frozen: True for the members of a sweep that stand still.
         """
         feed = self.feed or feed_of(self.stream, step, length, self.mesh)
         with self._traced(length):
@@ -182,7 +234,7 @@ class _Chunks:
         return self.compiled[length]
 
     def _traced(self, length):
-        """A trace of the first chunk that needs no compilation."""
+        """Return a context that traces the first chunk that needs no compilation."""
         if not self.profile or length not in self.compiled:
             return contextlib.nullcontext()
         folder, self.profile = self.profile, None
@@ -190,8 +242,15 @@ class _Chunks:
 
 
 def restore(learner, stream, checkpoints, *, patience=0, step=None, mesh=None) -> Fit | None:
-    """What `fit` had reached at its newest checkpoint, or at that of `step` ("best": of the best validation bound);
-    None where there is none.
+    """Return what `fit` had reached at its newest checkpoint, or None if there is none.
+
+    Args:
+      learner: the learner of the run.
+      stream: its training batches.
+      checkpoints: its checkpoints.
+      patience: that of `fit`.
+      step: asks for the checkpoint of that step; "best" for that of the best validation bound.
+      mesh: the devices on which the state is placed.
     """
     state, best, _ = start(learner, stream, jax.random.key(0), patience, mesh)
     restored = checkpoints.restore((state, best), step=step)
@@ -202,8 +261,15 @@ def restore(learner, stream, checkpoints, *, patience=0, step=None, mesh=None) -
 
 
 def start(learner, stream, key, patience=0, mesh=None, feed=None):
-    """Where a run begins: the state from the first batch, the best parameters so far, an empty record. `feed`: what is
-    resident, where it is on the devices already.
+    """Return where a run begins: the state from the first batch, the best parameters so far, an empty record.
+
+    Args:
+      learner: the learner of the run.
+      stream: its training batches.
+      key: its key, or one for each member [M].
+      patience: that of `fit`; with 0 no best parameters are kept.
+      mesh: the devices on which the state is placed.
+      feed: the data, if they are on the devices already.
     """
     mesh = mesh or sharding.single()
     feed = feed or feed_of(stream, 0, 1, mesh)
@@ -217,7 +283,7 @@ def start(learner, stream, key, patience=0, mesh=None, feed=None):
 
 
 def state_shapes(learner, stream):
-    """The shapes and types of a run's state: nothing is computed."""
+    """Return the shapes and types of a run's state. Nothing is computed."""
     key_data = jax.random.key_data(jax.random.key(0))
     return jax.eval_shape(functools.partial(_init, learner, stream), key_data, stream.feed(0, 1))
 
@@ -228,13 +294,22 @@ def _init(learner, stream, key_data, feed):
 
 
 def feed_of(stream, step, length, mesh=None):
-    """What the compiled chunk of steps [step, step + length) takes beside the state, on the devices of `mesh`."""
+    """Return the data of steps [step, step + length) for a compiled chunk, on the devices of `mesh`."""
     return sharding.place_feed(mesh or sharding.single(), stream.feed(step, length), streamed=stream.streamed)
 
 
 def compile_chunk(learner, stream, state, feed, length, mesh=None):
-    """`length` steps as one program, (state, feed) -> state, metrics {name: [length]}, on the devices of `mesh`; the
-    state's memory is reused. Of a sweep, a third argument `frozen` [M] says which members stand still.
+    """Compile `length` steps as one program, (state, feed) -> state, metrics {name: [length]}.
+
+    The memory of the state is reused. For a sweep, a third argument `frozen` [M] says which members stand still.
+
+    Args:
+      learner: the learner of the run.
+      stream: its training batches.
+      state: the state, or its shapes.
+      feed: the data of the chunk (`feed_of`).
+      length: the number of steps.
+      mesh: the devices; None for one device of this process.
     """
     mesh = mesh or sharding.single()
     step = stream.without_padding(learner.step)
@@ -248,7 +323,7 @@ def compile_chunk(learner, stream, state, feed, length, mesh=None):
 
     if sharding.members(mesh):
         specs = sharding.feed_specs(mesh, feed, streamed=stream.streamed)
-        # No member needs another: every device runs its own, and nothing is exchanged.
+        # Members are independent: every device runs its own, and nothing is exchanged.
         run = jax.shard_map(
             run,
             mesh=mesh,
@@ -263,7 +338,7 @@ def compile_chunk(learner, stream, state, feed, length, mesh=None):
 
 @jax.jit
 def _select(mask, new, old):
-    """`new` where `mask`, a number or one of each member, else `old`."""
+    """Return `new` where `mask` is True, otherwise `old`; `mask` is one value or one for each member."""
 
     def select(new, old):
         if jax.dtypes.issubdtype(new.dtype, jax.dtypes.prng_key):
@@ -274,7 +349,7 @@ def _select(mask, new, old):
 
 
 def _of_any_process(number):
-    """The signal that one of the processes of a run has noted, 0 where none has."""
+    """Return the signal that any process of the run has noted, 0 if none has."""
     if jax.process_count() == 1:
         return number
     return int(multihost_utils.process_allgather(np.array(number)).max())
@@ -287,19 +362,24 @@ def check_options(*, num_steps, log_every, eval_every, checkpoint_every, patienc
 
 
 def _array(value):
-    """A value of a record, or one of each member, as JSON has it: null is a number that is not finite."""
+    """Return a value of a stored record as an array. A null in it stands for a number that is not finite."""
     array = np.asarray(value)
     return array.astype(np.float64) if array.dtype == object else array
 
 
 def _worth(valid):
-    """What a validation is judged by, nats: the bound; minus the loss, or minus the distortion, where there is none."""
-    name = next(name for name in ("bound", "loss", "distortion") if name in valid)
+    """Return the number by which a validation is judged, in nats: the bound, or minus the loss, or minus the distortion.
+
+    It is minus infinity if there is none of these.
+    """
+    name = next((name for name in ("bound", "loss", "distortion") if name in valid), None)
+    if name is None:  # a model that only draws samples
+        return np.full(np.shape(next(iter(valid.values()), 0.0)), -np.inf)
     return np.asarray(valid[name]) if name == "bound" else -np.asarray(valid[name])
 
 
 def _is_best(bound, step, record, alive):
-    """Whether `bound` is the best so far; the record remembers it, and how many have not been since."""
+    """Return True if `bound` is the best so far. The record gets it, and counts the validations since the best."""
     better = alive & (bound > np.nan_to_num(record["best_bound"], nan=-np.inf))
     record["best_bound"] = np.where(better, bound, record["best_bound"])
     record["best_step"] = np.where(better, step, record["best_step"])
@@ -308,41 +388,63 @@ def _is_best(bound, step, record, alive):
 
 
 def _due(step, length, every):
-    """Whether a multiple of `every` lies in (step - length, step]."""
+    """Return True if a multiple of `every` lies in (step - length, step]."""
     return every > 0 and step // every > (step - length) // every
 
 
 def _counted(metrics):
-    """The metrics with NaN at the steps that were skipped: these are in `skipped`, not in the curve."""
+    """Return the metrics with NaN at the steps that were skipped, which no mean should count."""
     skipped = metrics["skipped"].astype(bool)
     counted = {name: np.where(skipped, np.nan, values) for name, values in metrics.items()}
     return counted | {"skipped": metrics["skipped"]}
 
 
+def _logged(metrics, steps_per_s) -> dict:
+    """Return the means of a chunk, which are logged."""
+    means = {f"train/{name}": _mean_of_finite(values) for name, values in _counted(metrics).items()}
+    return means | {"train/steps_per_s": steps_per_s}
+
+
+def _show(bar, length, logged):
+    """Move the progress bar by `length` steps."""
+    bar.update(length)
+    shown = "bound" if "train/bound" in logged else "loss"
+    bar.set_postfix_str(f"{shown} {_mean_of_finite(np.ravel(logged[f'train/{shown}'])):.2f} nats")
+
+
 def _mean_of_finite(values):
-    """The mean over the steps [length, ...] that counted: a skipped step is in `skipped`, not in the curve."""
+    """Return the mean over the first axis, without the values that are not finite."""
     finite = np.isfinite(values)
     with np.errstate(invalid="ignore"):
         return np.where(finite, values, 0.0).sum(0) / finite.sum(0)
 
 
 def _diverged(metrics, step, state, first_loss, max_skipped, alive):
-    """Pairs (member, reason) of the runs that are beyond saving; of a lone run, the member is ()."""
+    """Yield (member, reason) for every run that cannot recover. For a single run, `member` is ().
+
+    Args:
+      metrics: {name: [length] or [length, M]} of the chunk.
+      step: the step before the chunk.
+      state: the state after it.
+      first_loss: the first loss of every run.
+      max_skipped: non-finite steps in a row after which a run is given up.
+      alive: False for members that are frozen already.
+    """
     skipped = metrics["skipped"].astype(bool) & alive
     if skipped.any():
         logging.warning("steps %d to %d: %d skipped", step + 1, step + len(skipped), skipped.sum())
     in_row, loss = np.asarray(state.skipped_in_row), _mean_of_finite(_counted(metrics)["loss"])
     for member in zip(*np.nonzero(alive), strict=True) if in_row.ndim else [()]:
-        own = {name: values[(slice(None), *member)] for name, values in metrics.items()}
+        of_member = {name: values[(slice(None), *member)] for name, values in metrics.items()}
         if in_row[member] >= max_skipped:
             since = len(skipped) - in_row[member]  # negative where the row began in an earlier chunk
-            bad = [name for name, values in own.items() if not np.isfinite(values[max(since, 0)])]
+            bad = [name for name, values in of_member.items() if not np.isfinite(values[max(since, 0)])]
             yield (
                 member,
                 f"step {step + since + 1}: {', '.join(bad)} not finite, {in_row[member]} steps in a row; {ADVICE}",
             )
         elif loss[member] > EXPLODED * (1.0 + abs(first_loss[member])):
-            terms = {name: _mean_of_finite(own[name]) for name in ("rate", "distortion") if name in own}
+            terms = {name: _mean_of_finite(of_member[name]) for name in ("rate", "distortion") if name in of_member}
             worst = max(terms, key=terms.get, default="loss")
             yield (
                 member,

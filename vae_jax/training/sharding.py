@@ -1,7 +1,7 @@
-"""Where a run's arrays live. Model code does not know: XLA follows the shardings of the state and of the batch.
+"""The devices on which a run's arrays lie. Model code does not know them: XLA follows the shardings of state and batch.
 
-A mesh has the axes `data` (the examples of a batch) and `model` (the pieces of large parameters), or, for a sweep, the
-one axis `member`. It spans the devices of every process that trains together.
+A mesh has the axes `data` (the examples of a batch) and `model` (the pieces of large parameters). The mesh of a sweep
+has the one axis `member`. A mesh spans the devices of all processes that train together.
 """
 
 import jax
@@ -12,13 +12,18 @@ from jax.sharding import PartitionSpec as P
 
 from vae_jax.spec import BadOption, integers
 
-LARGE = 2**16  # elements from which a parameter is worth cutting: below it, the exchange costs more than the memory
+LARGE = 2**16  # elements; to cut a smaller parameter costs more exchange than it saves memory
 
 
 def make_mesh(*, data=-1, model=1, batch_size) -> Mesh:
-    """A mesh of `data` x `model` devices. `data` = -1: as many of the remaining devices as divide the batch.
+    """Return a mesh of `data` x `model` devices.
 
-    Raises `ValueError` where there are too few devices, or where the batch cannot be cut evenly.
+    Args:
+      data: devices over which a batch is cut; -1 for as many of the remaining ones as divide the batch.
+      model: devices over which large parameters are cut.
+      batch_size: the number of examples in a batch.
+
+    Raises `BadOption` if there are too few devices, or if the batch cannot be cut evenly.
     """
     available = jax.device_count()
     integers(data=data, at_least=-1)
@@ -26,27 +31,27 @@ def make_mesh(*, data=-1, model=1, batch_size) -> Mesh:
     if data == 0:
         raise BadOption("data must be at least 1, or -1 for as many devices as there are, got 0")
     if model < 1 or model > available:
-        raise ValueError(f"config.mesh.model must be between 1 and the {available} devices, got {model}")
+        raise BadOption(f"model must be between 1 and {available}, the number of devices, got {model}")
     if data == -1:
         data = max(d for d in range(1, available // model + 1) if batch_size % d == 0)
         if jax.process_count() > 1:
             data = available // model  # every process must hold a part of the mesh
     if data < 1 or data * model > available:
-        raise ValueError(f"config.mesh: data x model = {data} x {model}, and there are {available} devices")
+        raise BadOption(f": data x model is {data} x {model}, and there are only {available} devices")
     if batch_size % data:
-        raise ValueError(f"config.data.batch_size = {batch_size} cannot be cut over config.mesh.data = {data} devices")
+        raise BadOption(f"data: {data} devices do not divide the batch_size {batch_size}")
     if jax.process_count() > 1 and data * model != available:
-        raise ValueError(f"config.mesh: {data} x {model} leaves some of the {available} devices of all processes out")
+        raise BadOption(f": data x model is {data} x {model}, and must use all {available} devices of all processes")
     return _mesh((data, model), ("data", "model"))
 
 
 def single() -> Mesh:
-    """One device of this process."""
+    """Return a mesh of one device of this process."""
     return Mesh(np.array(jax.local_devices()[:1]).reshape(1, 1), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
 
 
 def member_mesh(num_devices) -> Mesh:
-    """The members of a sweep, spread over `num_devices` devices."""
+    """Return a mesh that spreads the members of a sweep over `num_devices` devices."""
     return _mesh((num_devices,), ("member",))
 
 
@@ -56,8 +61,10 @@ def _mesh(shape, names):
 
 
 def state_shardings(mesh, tree):
-    """How each array of a state is laid out: whole on every device, or, where it is LARGE, cut over `model` along its
-    longest axis that divides evenly. A rule on shapes alone, so optimiser moments lie with their parameters.
+    """Return how each array of a state is laid out.
+
+    An array is whole on every device; a LARGE one is cut over `model` along its longest axis that divides evenly. The
+    rule depends only on shapes, so optimiser moments lie with their parameters.
     """
 
     def place(leaf):
@@ -74,12 +81,15 @@ def state_shardings(mesh, tree):
 
 
 def replicated(mesh) -> NamedSharding:
+    """Return the layout of an array that is whole on every device."""
     return NamedSharding(mesh, P())
 
 
 def place_feed(mesh, feed, *, streamed):
-    """A feed (`data.pipeline`) on the mesh's devices: what is read batch by batch is cut over `data`, from the rows
-    that this process has read; all else is whole on every device. Of a sweep, what leads with the member is cut so.
+    """Place a feed (`data.pipeline`) on the mesh's devices.
+
+    Batches that are streamed are cut over `data`, from the rows that this process has read. Everything else is whole on
+    every device. In a sweep, arrays whose first axis is the member are cut along it.
     """
     specs = feed_specs(mesh, feed, streamed=streamed)
 
@@ -90,7 +100,7 @@ def place_feed(mesh, feed, *, streamed):
 
 
 def feed_specs(mesh, feed, *, streamed):
-    """The `PartitionSpec` of every array of a feed."""
+    """Return the `PartitionSpec` of every array of a feed."""
     if members(mesh):
         stored = P("member") if streamed else P()
         return {"key": P("member"), "stored": jax.tree.map(lambda _: stored, feed["stored"])}
@@ -99,14 +109,14 @@ def feed_specs(mesh, feed, *, streamed):
 
 
 def cut_batch(mesh, batch):
-    """The batch as it stands in the compiled step: its examples cut over `data`."""
+    """Return the batch of a compiled step, with its examples cut over `data`."""
     if members(mesh):
-        return batch  # every member's batch is whole
+        return batch  # the batch of a member is whole
     return jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, P("data")))
 
 
 def on_host(tree):
-    """The whole arrays in this process's memory, wherever their pieces lie; every process must ask."""
+    """Return the whole arrays in the memory of this process. All processes of a run must call this together."""
 
     def fetch(leaf):
         if isinstance(leaf, jax.Array) and not leaf.is_fully_replicated and not leaf.is_fully_addressable:
@@ -117,10 +127,10 @@ def on_host(tree):
 
 
 def members(mesh) -> bool:
-    """True where the mesh spreads the members of a sweep."""
+    """Return True if the mesh spreads the members of a sweep."""
     return "member" in mesh.axis_names
 
 
 def place_members(mesh, values) -> tuple:
-    """(one value of each member, on the devices of `mesh`,), or () for a lone run."""
+    """Return (values,), one value for each member, on the devices of `mesh`; () for a single run."""
     return (jax.device_put(values, NamedSharding(mesh, P("member"))),) if members(mesh) else ()

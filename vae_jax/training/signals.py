@@ -1,4 +1,4 @@
-"""Signals that stop a run: SIGTERM, SIGHUP, SIGINT. Only the standard library is imported, to hear them early."""
+"""Signals that stop a run: SIGTERM, SIGHUP, SIGINT. Imports only the standard library, to hear them early."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ class Preempted(SystemExit):
     """A signal has stopped the run and its state is saved.
 
     The process ends with the code of `EXIT_CODES`: 75 for SIGTERM and SIGHUP, 130 for SIGINT (Ctrl-C). The same command
-    again goes on.
+    continues the run.
     """
 
     def __init__(self, number, message):
@@ -24,18 +24,18 @@ class Preempted(SystemExit):
 def end_on_signals():
     """Let a signal of `EXIT_CODES` end the process at once with one line: outside the loop there is nothing to save.
 
-    A signal that is ignored (by nohup, say) stays so.
+    A signal that is ignored (for example by nohup) stays ignored.
     """
-    text = "stopped; run the same command again to go on from the last checkpoint"
+    text = "stopped; run the same command again to continue from the last checkpoint"
     for number in _heard():
         signal.signal(number, lambda number, frame: end_at_once(number, text))
 
 
 @contextlib.contextmanager
 def noted():
-    """While the block runs, a signal of `EXIT_CODES` only makes the yielded function return its number, else 0.
+    """Note signals while the block runs: the yielded function returns the number of the last one, or 0.
 
-    A second Ctrl-C ends the process at once. In a thread that is not the main one, no signal is heard.
+    A second Ctrl-C ends the process at once. Signals are only heard in the main thread.
     """
     seen, before = [0], {}
 
@@ -56,8 +56,8 @@ def noted():
 def end_at_once(number, text):
     """End the process with the code of a signal and one line.
 
-    No exception: Python would swallow one that is raised within a callback of its garbage collector. No `print`: this
-    may interrupt another.
+    This raises no exception: Python swallows one that is raised within a callback of its garbage collector. It does not
+    `print`: it may have interrupted a print.
     """
     with contextlib.suppress(OSError):
         os.write(2, f"\n{signal.Signals(number).name}: {text}\n".encode())

@@ -1,8 +1,8 @@
-"""Many runs as one compiled program: a vmap of the unchanged learner over seeds and numbers of the config.
+"""Many runs as one compiled program: a vmap of the unchanged learner over seeds and numbers.
 
     seed=0:8,optimizer.learning_rate=1e-3|3e-4      8 x 2 members
 
-Every member is the run that it would be alone: same keys, same data, the same numbers within rounding.
+Every member computes what it would compute alone: same keys, same data, the same numbers within rounding.
 """
 
 import ast
@@ -20,19 +20,20 @@ from flax import struct
 from jax.sharding import PartitionSpec as P
 
 from vae_jax.core import Learner
+from vae_jax.spec import BadOption
 from vae_jax.training import sharding
 
 MOST = 10_000  # members of a sweep
-LONGEST = 200  # letters of a folder's name: file systems take 255 bytes
-CPU_BYTES = 2**26  # of states side by side on a core: up to there members have not stopped paying (benchmark_sweep)
-MEMORY_SHARE = 0.2  # of an accelerator's memory that the states may take: gradients and activations want as much again
+LONGEST = 200  # letters in the name of a folder: file systems allow 255 bytes
+CPU_BYTES = 2**26  # of states side by side on a core; up to this size members still gain (benchmarks/sweep.py)
+MEMORY_SHARE = 0.2  # of an accelerator's memory for the states: gradients and activations need several times as much
 
 
 @struct.dataclass
 class Members:
-    """The states of M runs, every leaf [M, ...], and what they differ in."""
+    """The states of M runs, every leaf [M, ...], and the values in which they differ."""
 
-    values: dict  # {path in the config: [M]}
+    values: dict  # {path: [M]}
     state: Any
 
     @property
@@ -49,9 +50,11 @@ class Members:
 
 
 def together(learner_of, values) -> Learner:
-    """M runs as one learner, of keys [M] and batches [M, B, ...]: `learner_of({path: number})` is that of one run.
+    """Return M runs as one learner, which takes keys [M] and batches [M, B, ...].
 
-    `values` {path: [M]} are the numbers in which the members differ, besides their keys; they may be none.
+    Args:
+      learner_of: {path: number} -> the learner of one run.
+      values: {path: [M]}, the numbers in which the members differ besides their keys; may be empty.
     """
 
     def init(key, batch):
@@ -69,7 +72,7 @@ def together(learner_of, values) -> Learner:
 
 
 def streams_together(streams):
-    """The streams of M members, which differ in their seed alone, as one. What is resident is there once."""
+    """Return the streams of M members, which differ only in their seed, as one. Resident data are stored once."""
     one = streams[0]
 
     def feed(step, length):
@@ -86,53 +89,57 @@ def streams_together(streams):
 
 
 def over_members(function, mesh):
-    """`function` of one member's arguments, compiled for [M, ...] of each, every device of `mesh` doing its own."""
+    """Return `function`, written for one member, compiled for arguments [M, ...] spread over the devices of `mesh`."""
     spread = jax.shard_map(jax.vmap(function), mesh=mesh, in_specs=P("member"), out_specs=P("member"), check_vma=False)
     return jax.jit(spread)
 
 
 def parse(text: str) -> dict:
-    """ "seed=0:8,optimizer.learning_rate=1e-3|3e-4" -> {path: values}; a:b is a range, words stay words.
+    """Return {path: values} of a text such as "seed=0:8,optimizer.learning_rate=1e-3|3e-4"; a:b is a range of integers.
 
-    Raises `ValueError` that shows the part which cannot be read, and where there are more than `MOST` members.
+    Raises `BadOption` that shows the part which cannot be read, or if there are more than `MOST` members.
     """
     axes = {}
     for part in filter(None, (part.strip() for part in _outside_brackets(text))):
         path, _, listed = part.partition("=")
-        path = path.strip().removeprefix("config.")
+        path = path.strip()
         if not listed or not path:
-            raise ValueError(f"--sweep: {part!r} is not KEY=VALUE|VALUE or KEY=FROM:TO")
+            raise BadOption(f": {part!r} is not KEY=VALUE|VALUE or KEY=FROM:TO")
         if path in axes:
-            raise ValueError(f"--sweep: {path} is given twice")
+            raise BadOption(f": {path} is given twice")
         axes[path] = [value for item in listed.split("|") for value in _values(item.strip(), part)]
     if not axes:
-        raise ValueError("--sweep is empty: give for example seed=0:8,optimizer.learning_rate=1e-3|3e-4")
+        raise BadOption(" is empty; give for example seed=0:8,optimizer.learning_rate=1e-3|3e-4")
     check_distinct(axes)
     if (number := math.prod(map(len, axes.values()))) > MOST:
-        raise ValueError(f"--sweep: {number:,} members are too many for one sweep, at most {MOST:,}: split it")
+        raise BadOption(f": {number:,} members are too many for one sweep, at most {MOST:,}; split it")
     return axes
 
 
 def check_distinct(axes: dict):
-    """Raise `ValueError` where an axis holds a value twice: its members would be one run, counted as several."""
+    """Raise `BadOption` if an axis has a value twice: its members would be one run, counted as several."""
     for path, values in axes.items():
         seen = set()
         for value in values:
-            # Floats share a program as float32: those that are equal there would be one run.
+            # The floats of one program are float32: those that are equal as float32 would be one run.
             known = repr(np.float32(value) if isinstance(value, float) and abs(value) < 1e38 else value)
             if known in seen:
-                raise ValueError(f"--sweep: {path} holds the value {value!r} twice")
+                raise BadOption(f": {path} has the value {value!r} twice")
             seen.add(known)
 
 
 def product(axes: dict) -> list[dict]:
-    """Every member {path: value} of a grid."""
+    """Return every member {path: value} of a grid."""
     return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
 
 
 def programs(axes: dict, traceable, members_per_program: int) -> list[list[dict]]:
-    """The members {path: value} of the product of `axes`, in groups that one program can hold: those of a group differ
-    only in paths that are `traceable`, and are at most `members_per_program`.
+    """Return the members {path: value} of the product of `axes`, in groups that one program can run.
+
+    Args:
+      axes: {path: values}.
+      traceable: the paths in which the members of a group may differ.
+      members_per_program: the most members of a group.
     """
     groups = {}
     for member in product(axes):
@@ -141,9 +148,9 @@ def programs(axes: dict, traceable, members_per_program: int) -> list[list[dict]
 
 
 def name_of(member: dict) -> str:
-    """A folder's name for a member: seed=0,optimizer.learning_rate=0.001. Different members have different names.
+    """Return the name of a member's folder, such as seed=0,optimizer.learning_rate=0.001, unique to the member.
 
-    Letters that a path cannot hold are written as %XX. A long name ends in a hash of the whole.
+    Letters that a path cannot contain are written as %XX. A long name ends in a hash of the whole name.
     """
     name = ",".join(f"{path}={_in_path(value)}" for path, value in member.items())
     if len(name) <= LONGEST:
@@ -157,29 +164,27 @@ def _in_path(value):
 
 
 def mesh_for(num_members: int):
-    """Devices for a program of so many members, and how many members to fill up with: each device has as many."""
+    """Return the mesh for `num_members` members, and how many more are needed for as many members on each device."""
     devices = min(jax.device_count(), num_members)
     return sharding.member_mesh(devices), -num_members % devices
 
 
 def take(fitted, i: int):
-    """What `loop.fit` would have returned for member `i` alone."""
+    """Return the `loop.Fit` of member `i`, as if it had been trained alone."""
 
     def pick(leaf):
         if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return jax.random.wrap_key_data(jax.random.key_data(leaf)[i])
         return leaf[i]
 
-    own = jax.tree.map(pick, (fitted.state.state, fitted.params))
-    state, params = jax.device_put(own, jax.local_devices()[0])
+    member = jax.tree.map(pick, (fitted.state.state, fitted.params))
+    state, params = jax.device_put(member, jax.local_devices()[0])
     record = {k: v[i] if isinstance(v, list) else v for k, v in fitted.record.items()}
     return fitted._replace(state=state, params=params, record=record)
 
 
 def members_that_pay(state) -> int:
-    """How many members of such a state (shapes) one program should hold: while they gain from running side by side,
-    and fit.
-    """
+    """Return how many members of such a state (shapes) one program should have, to gain most and to fit into memory."""
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     if jax.default_backend() == "cpu":
         return jax.device_count() * max(1, CPU_BYTES // size)
@@ -188,7 +193,13 @@ def members_that_pay(state) -> int:
 
 
 def is_traceable(learner_of, path, batch) -> bool:
-    """Whether the number at `path` may be traced: whether nothing in the learner asks in Python what it is."""
+    """Return True if the number at `path` may be traced: the learner never needs its value in Python.
+
+    Args:
+      learner_of: {path: number} -> the learner of one run.
+      path: the path of the number.
+      batch: a training batch, or its shapes.
+    """
 
     def run(value, key, batch):
         learner = learner_of({path: value})
@@ -196,20 +207,20 @@ def is_traceable(learner_of, path, batch) -> bool:
 
     try:
         jax.eval_shape(run, jax.ShapeDtypeStruct((), jnp.float32), jax.random.key(0), batch)
-    except Exception:  # a shape, a Python branch, a check of its range: such a number has a program of its own
+    except Exception:  # a shape, a Python branch, a check of its range: such a number needs a program of its own
         return False
     return True
 
 
 def _evenly(group, most):
-    """`group` in as few parts as hold at most `most` each, of sizes as equal as can be: few shapes to compile."""
+    """Cut `group` into as few parts of at most `most` as possible, of nearly equal sizes: few shapes to compile."""
     count = -(-len(group) // most)
     size = -(-len(group) // count)
     return [group[i : i + size] for i in range(0, len(group), size)]
 
 
 def _outside_brackets(text):
-    """The parts of `text` between commas, but for commas within brackets."""
+    """Yield the parts of `text` between commas that are not inside brackets."""
     depth, part = 0, ""
     for letter in text:
         depth += (letter in "([{") - (letter in ")]}")
@@ -225,12 +236,12 @@ def _values(item, part):
     if bounds := re.fullmatch(r"\s*(-?[0-9]{1,30})\s*:\s*(-?[0-9]{1,30})\s*", item):
         first, end = int(bounds[1]), int(bounds[2])
         if end <= first:
-            raise ValueError(f"--sweep: {part!r}: {item} is an empty range")
+            raise BadOption(f": {part!r}: {item} is an empty range")
         if end - first > MOST:
-            raise ValueError(f"--sweep: {part!r} has {end - first:,} values, at most {MOST:,} are allowed: split it")
+            raise BadOption(f": {part!r} has {end - first:,} values, at most {MOST:,} are allowed; split it")
         return list(range(first, end))
     if not item:
-        raise ValueError(f"--sweep: {part!r} has an empty value")
+        raise BadOption(f": {part!r} has an empty value")
     try:
         return [ast.literal_eval(item)]
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from vae_jax.core import Learner
+from vae_jax.spec import BadOption
 
 
 @struct.dataclass
@@ -28,7 +29,7 @@ def whole_data(model, x) -> Learner:
     Raises `ValueError` where the family has no such function.
     """
     if model.fit is None:
-        raise ValueError("config.learner.name: 'whole_data' wants a family with `fit`; use 'gradient'")
+        raise BadOption("name: 'whole_data' needs a family that is fitted to all data at once; use 'gradient'")
     fitted = functools.cache(lambda: model.fit(x))
 
     def init(key, batch):

@@ -1,0 +1,5 @@
+"""Conditional distributions p(y | given, context): heads, priors, and chains of networks."""
+
+from vae_jax.conditionals.conditional import Head, conditional
+
+__all__ = ["Head", "conditional"]

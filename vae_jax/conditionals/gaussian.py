@@ -1,0 +1,92 @@
+"""Heads over the reals and over the sphere."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from vae_jax.conditionals.conditional import LOG_SCALE_LIMIT, Head, vector_length
+from vae_jax.distributions import LowRankNormal, Mixture, MultivariateNormal, Normal, VonMisesFisher
+from vae_jax.numerics import soft_clip
+from vae_jax.spec import integers, numbers
+
+__all__ = [
+    "low_rank_normal",
+    "multivariate_normal",
+    "normal",
+    "normal_fixed_scale",
+    "normal_mixture",
+    "von_mises_fisher",
+]
+
+
+def normal(event_shape) -> Head:
+    """A mean and a log-scale for every dimension: the diagonal posterior, or pixels of tunable deviation."""
+    return Head((event_shape, event_shape), lambda loc, raw: Normal(loc, soft_clip(raw, LOG_SCALE_LIMIT)))
+
+
+def normal_fixed_scale(event_shape, *, scale=0.1) -> Head:
+    """Pixels of one fixed deviation: -log p(x|z) is the squared error over 2 scale², plus a constant.
+
+    Raises `ValueError` for a scale outside [e⁻⁸, e⁸], the range of the learned ones.
+    """
+    numbers(scale=scale, at_least=math.exp(-LOG_SCALE_LIMIT), at_most=math.exp(LOG_SCALE_LIMIT))
+    return Head((event_shape,), lambda loc: Normal(loc, jnp.full_like(loc, jnp.log(scale))))
+
+
+def multivariate_normal(event_shape) -> Head:
+    """A full covariance L Lᵀ by its Cholesky factor L = diag(s) (I + N): log s on the diagonal of the raw matrix, the
+    strictly lower N below it, both softly clipped.
+
+    As a posterior it is finite in any dimension. L⁻¹ grows like 9^(D-1): as a likelihood of data at any distance
+    it is finite up to D = 8.
+    """
+    dim = vector_length("multivariate_normal", event_shape)
+
+    def distribution(loc, raw):
+        scale = jnp.exp(soft_clip(jnp.diagonal(raw), LOG_SCALE_LIMIT))
+        lower = jnp.tril(soft_clip(raw, LOG_SCALE_LIMIT), -1)
+        return MultivariateNormal(loc, scale[:, None] * (jnp.eye(dim) + lower))
+
+    return Head((event_shape, (dim, dim)), distribution)
+
+
+def low_rank_normal(event_shape, *, rank=2) -> Head:
+    """Covariance diag(s) (I + G Gᵀ) diag(s), G [D, rank] softly clipped: between the diagonal and the full one."""
+    dim = vector_length("low_rank_normal", event_shape)
+    integers(rank=rank)
+
+    def distribution(loc, raw, raw_factor):
+        log_scale = soft_clip(raw, LOG_SCALE_LIMIT)
+        return LowRankNormal(loc, log_scale, jnp.exp(log_scale)[:, None] * soft_clip(raw_factor, LOG_SCALE_LIMIT))
+
+    return Head((event_shape, event_shape, (dim, rank)), distribution)
+
+
+def normal_mixture(event_shape, *, num_components=3) -> Head:
+    """Σ_k π_k N(μ_k, diag(s_k²)), weights, means and log-scales all given: a posterior that need not be unimodal.
+
+    As a posterior it is trained by `objectives.stratified_elbo`.
+    """
+    integers(num_components=num_components)
+    shape = (num_components, *event_shape)
+    components = lambda locs, raw: Normal(locs, soft_clip(raw, LOG_SCALE_LIMIT))  # noqa: E731
+    return Head(((num_components,), shape, shape), lambda logits, locs, raw: Mixture(logits, components(locs, raw)))
+
+
+def von_mises_fisher(event_shape) -> Head:
+    """A direction and a concentration on the unit sphere S^{D-1} in R^D, D = `latent_dim`: the hyperspherical
+    posterior, arXiv:1804.00891, for the prior `uniform_sphere`. κ = (D - 1) eʳ, r the raw output, softly clipped: the
+    unit in which it counts, where the paper has 1 + softplus(r).
+
+    Raises `ValueError` for fewer than two dimensions.
+    """
+    dim = vector_length("von_mises_fisher", event_shape, at_least=2)
+
+    def distribution(loc, raw):
+        square = jnp.sum(jnp.square(loc))
+        somewhere = jnp.zeros(dim).at[0].set(1.0)  # for the zero vector, which has no direction
+        direction = jnp.where(square > 1e-12, loc * jax.lax.rsqrt(jnp.maximum(square, 1e-12)), somewhere)
+        return VonMisesFisher(direction, (dim - 1.0) * jnp.exp(soft_clip(raw, LOG_SCALE_LIMIT)))
+
+    return Head((event_shape, ()), distribution)

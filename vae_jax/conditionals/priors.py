@@ -1,0 +1,181 @@
+"""Priors p(z): what there is to learn about one, and the distribution.
+
+Each is `name(event_shape, data_support, **options) -> Prior`, where `event_shape` is the shape of z, and `data_support`
+the values of the data (only `vamp` needs them).
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from vae_jax import networks
+from vae_jax.bijectors import AffineCoupling, Chain, Flip
+from vae_jax.conditionals import codes, gaussian
+from vae_jax.conditionals.chains import raster_scan
+from vae_jax.distributions import (
+    Autoregressive,
+    Bernoulli,
+    Mixture,
+    Normal,
+    Reshaped,
+    Transformed,
+    UniformSphere,
+)
+from vae_jax.distributions.sequential import parts_at_mean
+from vae_jax.distributions.support import real_coordinates
+from vae_jax.networks.autoregressive import made
+from vae_jax.spec import MANY, BadOption, flags, integers, numbers, sizes
+from vae_jax.support import Binary, Real, Sphere, Support
+
+__all__ = ["autoregressive", "bernoulli", "flow", "mixture", "pixel_cnn", "standard", "uniform_sphere", "vamp"]
+
+
+STANDARD = {"name": "standard"}  # N(0, I), where a config names no prior
+
+
+class Prior(NamedTuple):
+    """p(z), learned or fixed."""
+
+    init: Callable  # (key, batch) -> params, None if there is nothing to learn
+    distribution: Callable  # (params, posterior_of) -> p(z); `posterior_of` is x -> q(z|x)
+    support: Support | None  # the values of z; None: those of the posterior
+
+
+def check_support(prior: Prior, posterior):
+    """Raise `BadOption` if p(z) and q(z|x) are over different values. `posterior` is q(z|x), or shapes of it."""
+    for part in parts_at_mean(posterior):
+        if prior.support not in (None, part.support):
+            use = {Real(): "standard", Binary(): "bernoulli", Sphere(): "uniform_sphere"}.get(part.support, "vamp")
+            raise BadOption(
+                f"prior: it is over values that are {prior.support}, and the posterior, a {type(part).__name__}, is "
+                f"over {part.support}; use {use!r}"
+            )
+
+
+def standard(event_shape, data_support=None) -> Prior:
+    """N(0, I): nothing to learn, and a closed-form KL from every Gaussian posterior."""
+    return Prior(_nothing, lambda params, posterior_of: Normal.standard(event_shape), Real())
+
+
+def uniform_sphere(event_shape, data_support=None) -> Prior:
+    """The uniform law on the unit sphere S^{D-1}: nothing to learn, and a closed-form KL from a von Mises-Fisher."""
+    return Prior(_nothing, lambda params, posterior_of: UniformSphere(event_shape[0]), Sphere())
+
+
+def mixture(event_shape, data_support=None, *, num_components=10, spread=1.0) -> Prior:
+    """Σ_k π_k N(μ_k, diag(s_k²)), all of it learned; π begins uniform, μ_k as a draw of N(0, spread² I), s_k at 1."""
+    numbers(spread=spread, at_least=0)
+    head = gaussian.normal_mixture(event_shape, num_components=num_components)
+    logits_shape, locs_shape, scales_shape = head.shapes
+
+    def init(key, batch):
+        locs = spread * jax.random.normal(key, locs_shape)
+        return {"logits": jnp.zeros(logits_shape), "locs": locs, "raw_log_scales": jnp.zeros(scales_shape)}
+
+    def distribution(params, posterior_of):
+        return head.distribution(params["logits"], params["locs"], params["raw_log_scales"])
+
+    return Prior(init, distribution, Real())
+
+
+def vamp(event_shape, data_support=None, *, num_components=500, noise=0.1) -> Prior:
+    """p(z) = 1/K Σ_k q(z|u_k), K = `num_components` learned pseudo-inputs u_k: the VampPrior, arXiv:1705.07120.
+
+    u_k is the image of a real array in the range of the data, by a logistic where that is bounded (the paper clips),
+    and begins at the mean of the first batch, moved by `noise` ε_k in those real coordinates. One pass of the encoder
+    over the K of them a step; in a model conditional on c it is p(z|c), and that is a pass for every example.
+    """
+    integers(num_components=num_components)
+    numbers(noise=noise, at_least=0)
+    to_data, to_real = real_coordinates(data_support)
+
+    def init(key, batch):
+        centre = to_real(jnp.mean(batch["x"].astype(jnp.float32), axis=0))
+        epsilon = jax.random.normal(key, (num_components, *centre.shape))
+        return {"pseudo_inputs": centre[None] + noise * epsilon}
+
+    def distribution(params, posterior_of):
+        return Mixture(jnp.zeros(num_components), jax.vmap(posterior_of)(to_data(params["pseudo_inputs"])))
+
+    return Prior(init, distribution, None)
+
+
+def flow(event_shape, data_support=None, *, num_flows=8, hidden=(64,), activation="relu") -> Prior:
+    """N(0, I) through `num_flows` affine couplings, halves taking turns: RealNVP, arXiv:1605.08803, as a prior.
+
+    The conditioners' last layers begin at zero, so that p(z) begins as N(0, I). Raises `ValueError` for fewer than two
+    dimensions, which have no halves.
+    """
+    (dim,) = event_shape
+    if dim < 2:
+        raise BadOption(f"name: 'flow' needs at least two dimensions, which have halves, got {dim}")
+    integers(num_flows=num_flows, at_most=MANY)
+    given, changed = dim // 2, dim - dim // 2
+    conditioner = networks.mlp(((changed,), (changed,)), hidden, activation, zero_output=True)
+
+    def init(key, batch):
+        keys = jax.random.split(key, num_flows)
+        return {"couplings": jax.vmap(lambda k: conditioner.init(k, jnp.zeros(given)))(keys)}
+
+    def distribution(params, posterior_of):
+        each = [jax.tree.map(lambda a, k=k: a[k], params["couplings"]) for k in range(num_flows)]
+        parts = [part for weights in each for part in (AffineCoupling(weights, conditioner.apply), Flip())]
+        return Transformed(Normal.standard(event_shape), Chain(tuple(parts)))
+
+    return Prior(init, distribution, Real())
+
+
+def bernoulli(event_shape, data_support=None, *, learned=True) -> Prior:
+    """Independent bits, for a posterior over bits: log-odds learned from 0, or 0 and fixed."""
+    flags(learned=learned)
+
+    def distribution(params, posterior_of):
+        return Bernoulli(params["logits"] if learned else jnp.zeros(event_shape))
+
+    return Prior(
+        (lambda key, batch: {"logits": jnp.zeros(event_shape)}) if learned else _nothing, distribution, Binary()
+    )
+
+
+def autoregressive(event_shape, data_support=None, *, hidden=(64,), activation="relu") -> Prior:
+    """p(z) = Π_d p(z_d | z_1, ..., z_{d-1}) over bits, all log-odds from one MADE, arXiv:1502.03509, with the hidden
+    layers `hidden`: for a posterior over bits, which may then depend on one another.
+
+    The last layer begins at zero, so that p(z) begins as the uniform one. A draw takes a pass for every bit.
+    """
+    network = made((event_shape,), hidden, activation, zero_output=True)
+    conditionals = lambda params, z: Bernoulli(*network.apply(params, z))  # noqa: E731
+    return Prior(
+        lambda key, batch: network.init(key, jnp.zeros(event_shape)),
+        lambda params, posterior_of: Autoregressive(params, conditionals, event_shape, Binary()),
+        Binary(),
+    )
+
+
+def pixel_cnn(
+    event_shape, data_support=None, *, shape, channels=(16, 16), first_kernel=3, kernel=3, hidden=(32,)
+) -> Prior:
+    """p(z) = Π_i p(z_i | z_<i) over bits laid out as an image of `shape` [h, w, d], place by place, from one gated
+    PixelCNN (`networks.pixel_cnn`), the d bits of a place independent given those before: for a posterior over bits,
+    which may then depend on their neighbours. The prior of arXiv:1711.00937 sec. 3.3, there over categories.
+
+    It begins as the uniform one. Raises `ValueError` where `shape` does not hold as many bits as z has.
+    """
+    sizes(shape=shape)
+    if len(shape) != 3 or math.prod(shape) != event_shape[0]:
+        raise BadOption(f"shape must be (h, w, d), in all {event_shape[0]} bits, got {tuple(shape)}")
+    head = codes.bernoulli(tuple(shape))
+    network = networks.gated_pixel_cnn(head.shapes, channels, kernel, first_kernel, hidden, zero_output=True)
+    image = raster_scan(network, head, tuple(shape))
+    return Prior(
+        lambda key, batch: network.init(key, jnp.zeros(shape)),
+        lambda params, posterior_of: Reshaped(image(params, None), event_shape),
+        Binary(),
+    )
+
+
+def _nothing(key, batch):
+    return None

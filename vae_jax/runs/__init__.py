@@ -1,0 +1,1 @@
+"""From a config to a trained run and back: what launchers, notebooks and users share."""

@@ -1,0 +1,242 @@
+"""The codes of trained models: classes, clusters and normality in a table, planes and samples as figures.
+
+Codes are means of q(z|x). Workdirs that differ only in their seed are one row of the table: means ± standard errors
+over seeds.
+"""
+
+import csv
+import functools
+import glob
+import io
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from absl import logging
+
+from vae_jax import plotting
+from vae_jax.evaluation import latents, likelihood, probes
+from vae_jax.files import write_text
+from vae_jax.plotting import images
+from vae_jax.plotting import latents as latent_plots
+from vae_jax.runs import build, pictures
+from vae_jax.tasks import generate
+
+COLUMNS = {  # title: digits
+    "linear probe": 3,
+    "5-NN probe": 3,
+    "k-means accuracy": 3,
+    "NMI": 3,
+    "ARI": 3,
+    "MSE": 4,
+    "distortion": 2,
+    "Henze-Zirkler": 2,
+    "KL to N(0, I)": 2,
+}
+
+
+class Plane(NamedTuple):
+    """The test codes of one model, to be drawn."""
+
+    codes: np.ndarray  # [N, D]
+    radii: tuple  # of the circles to draw: for a standard normal prior
+
+
+def table(patterns, out, *, num_train, num_test, num_components) -> str:
+    """Write codes.md, codes.csv, planes.png and samples/ into the folder `out`; return the table as Markdown.
+
+    Args:
+      patterns: patterns of the trained workdirs, as a shell has them.
+      out: the folder of the tables and figures.
+      num_train: how many training images the probes learn from, at most.
+      num_test: how many test images are measured, at most; the measure of normality depends on this number.
+      num_components: how many Gaussians are fitted to the codes for samples; 0 draws none.
+
+    Raises `ValueError` if no workdir matches, or if the runs cannot be compared.
+    """
+    out, groups = Path(out).expanduser(), groups_of(patterns)
+    rows, planes, first = [], {}, None
+    for name, folders in groups.items():
+        experiment = build.build_trained(folders[0])
+        first = first or experiment
+        _check(experiment, first, folders[0])
+        _check_probes(first.dataset.train.label[:num_train], num_train)
+        row, planes[name] = _measure_group(name, folders, experiment, num_train=num_train, num_test=num_test)
+        rows.append(row)
+    note = f"{num_train} training, {num_test} test images at most; distortion and KL in nats"
+    text = f"{_markdown(rows)}\n\n{note}.\n"
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / "codes.csv", _comma_separated(rows))
+    write_text(out / "codes.md", text)
+    label = first.dataset.test.label[:num_test]
+    pictures.drawn("planes", lambda: _planes(planes, label), out / "planes.png")
+    for name, folders in groups.items() if num_components else ():
+        path = out / "samples" / f"{plotting.file_name(name)}.png"
+        draw = functools.partial(_samples, folders[0], name, num_train=num_train, num_components=num_components)
+        pictures.drawn(f"samples of {name}", draw, path)
+    return text
+
+
+def _measure_group(name, folders, experiment, *, num_train, num_test):
+    """Return the row of the runs in `folders`, which differ only in their seed, and the `Plane` of the first.
+
+    `experiment` is that of the first, and of all apart from the seed.
+    """
+    train = jax.tree.map(lambda a: a[:num_train], experiment.split("train"))
+    test = jax.tree.map(lambda a: a[:num_test], experiment.split("test"))
+    measured, plane = [], None
+    for folder in folders:
+        logging.info("codes of %s", folder)
+        params = build.restore(folder, experiment).params
+        train_codes, codes = (of_data(experiment.model, params, data) for data in (train, test))
+        reconstruction = likelihood.reconstructions(experiment.model, params, test)
+        measured.append(measure(experiment.dataset, train_codes, codes, reconstruction))
+        if plane is None:
+            standard = pictures.standard_normal_prior(experiment, params) is not None
+            plane = Plane(codes, (2,) if standard else ())
+    return summary(name, plane.codes.shape[1], measured), plane
+
+
+def _planes(planes, label):
+    """Return the figure of all `planes` {name: Plane}."""
+    sizes = {name: plane.codes.shape[1] for name, plane in planes.items()}
+    titles = {
+        name: plotting.plain(name) + ("" if size == 2 else f"\n2 principal components of {size}")
+        for name, size in sizes.items()
+    }
+    codes = {titles[name]: pictures.to_plane(plane.codes)[0] for name, plane in planes.items()}
+    radii = {titles[name]: plane.radii for name, plane in planes.items()}
+    return latent_plots.planes(codes, label, radii=radii)
+
+
+def _check_probes(labels, num_train):
+    """Raise `ValueError` if there are too few training images for the probes."""
+    if len(labels) < 5 or len(np.unique(labels)) < 2:
+        raise ValueError(
+            f"--num_train={num_train}: the probes need at least 5 training images and 2 classes; these are "
+            f"{len(labels)} images with {len(np.unique(labels))} classes"
+        )
+
+
+def _check(experiment, first, folder):
+    """Raise `ValueError` if the run cannot be a row of the same table as `first`."""
+    dataset = first.dataset
+    if experiment.model.latent is None:
+        raise ValueError(f"{folder}: the family {experiment.config['family']!r} has no codes")
+    if experiment.dataset.name != dataset.name:
+        raise ValueError(
+            f"{folder}: trained on {experiment.dataset.name}, others on {dataset.name}; give runs of one data set"
+        )
+    if dataset.test.label is None:
+        raise ValueError(f"{folder}: {dataset.name} has no classes to probe for")
+    pixels = [(e.config["data"]["transform"], e.config["model"]["likelihood"]) for e in (experiment, first)]
+    if pixels[0] != pixels[1]:
+        raise ValueError(
+            f"{folder}: MSE and distortion of {pixels[0]} cannot be compared with those of {pixels[1]}; give runs with "
+            "one config.data.transform and one config.model.likelihood"
+        )
+    for split in ("train", "test"):
+        if not np.array_equal(getattr(experiment.dataset, split).label, getattr(dataset, split).label):
+            raise ValueError(
+                f"{folder}: not the images of the other rows (config.data.path, config.data.leave_out); give runs of "
+                "one data set"
+            )
+
+
+def groups_of(patterns) -> dict:
+    """Return {name: the workdirs that differ only in their seed}. Raises `ValueError` if there is none."""
+    by_config = {}
+    for path in sorted({Path(p) for pattern in patterns for p in glob.glob(os.path.expanduser(pattern))}):
+        config = build.load_config(path) | {"seed": None}
+        by_config.setdefault(json.dumps(config), []).append(path)
+    if not by_config:
+        raise ValueError(f"--workdirs={' '.join(patterns)} matches no folder")
+    groups = {}
+    for folders in by_config.values():
+        first = folders[0].resolve()
+        parts = [part for part in first.name.split(",") if not part.startswith("seed=")]
+        name = ",".join([first.parent.parent.name, *parts] if first.parent.name == "members" else [first.name])
+        groups[name if name not in groups else str(folders[0])] = folders
+    return groups
+
+
+def of_data(model, params, data):
+    """Return the means of q(z|x) [N, D]; for a hierarchy, all levels side by side."""
+    return np.concatenate(jax.tree.leaves(latents.posterior_means(model, params, data)), axis=1)
+
+
+def measure(dataset, train_codes, codes, reconstruction) -> dict:
+    """Return the columns {title: value} of one model.
+
+    Args:
+      dataset: the data set, for its labels.
+      train_codes: codes of the first training images [N, D].
+      codes: codes of the first test images [M, D].
+      reconstruction: `likelihood.reconstructions` of the same test images.
+    """
+    train_label, label = dataset.train.label[: len(train_codes)], dataset.test.label[: len(codes)]
+    pairs = (train_codes, train_label, codes, label)
+    clusters = probes.clustering(codes, label, num_clusters=dataset.num_classes)
+    values = [
+        probes.linear_probe(*pairs)["test_accuracy"],
+        probes.knn_probe(*pairs)["test_accuracy"],
+        *(clusters[name] for name in ("accuracy", "nmi", "ari")),
+        *(reconstruction[name].mean(dtype=np.float64) for name in ("mse", "distortion")),
+    ]
+    try:
+        normal = probes.normality(codes)
+        values += [normal["henze_zirkler"], normal["kl_to_standard"]]
+    except ValueError as error:  # some dimensions are constant
+        logging.info("normality was not measured: %s", error)
+    return dict(zip(COLUMNS, values, strict=False))
+
+
+def summary(name, size, measured) -> dict:
+    """Return a row of the table: {column: mean, column s.e.: standard error over seeds}."""
+    row = {"model": name, "D": size, "seeds": len(measured)}
+    for column in COLUMNS:
+        values = np.array([columns[column] for columns in measured if column in columns])
+        row[column] = values.mean() if len(values) else None
+        row[f"{column} s.e."] = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else None
+    return row
+
+
+def _comma_separated(rows) -> str:
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(file, rows[0])
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()
+
+
+def _markdown(rows) -> str:
+    def cell(row, column):
+        mean, error, digits = row[column], row[f"{column} s.e."], COLUMNS[column]
+        return "-" if mean is None else f"{mean:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
+
+    lines = [["model", "D", "seeds", *COLUMNS], ["---"] * (3 + len(COLUMNS))]
+    lines += [
+        [row["model"].replace("|", "\\|"), row["D"], row["seeds"], *(cell(row, column) for column in COLUMNS)]
+        for row in rows
+    ]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def _samples(folder, name, *, num_train, num_components):
+    """Return the figure of means of p(x|z), z from a mixture fitted to the training codes of the run in `folder`."""
+    experiment = build.build_trained(folder)
+    params = build.restore(folder, experiment).params
+    train = jax.tree.map(lambda a: a[:num_train], experiment.split("train"))
+    key_fit, key_draw = jax.random.split(jax.random.fold_in(experiment.key, 4))
+    density = generate.code_density(experiment.model, params, train, key_fit, num_components)
+    latent = generate.with_code_density(experiment.model, density).latent
+
+    def draw(key):
+        return latent.likelihood(params, latent.prior(params).sample(key)).mean()
+
+    drawn = jax.jit(jax.vmap(draw))(jax.random.split(key_draw, 60))
+    title = f"{plotting.plain(name)}: {num_components} Gaussians for its codes"
+    return images.grid(pictures.to_unit(experiment)(drawn), ncols=12, title=title)

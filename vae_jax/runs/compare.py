@@ -1,0 +1,285 @@
+"""Many models of the same data on one yardstick: a table and a sheet of samples, a row for each model.
+
+Nats per image are those of the mass of the stored levels, on the test set in its fixed draw. The sign says what kind of
+number it is. `=`: log p(x) is exact. `≥ IW-K`: an importance-weighted bound with K samples. `≥ ..., dequantised`: the
+density of dequantised pixels, whose log minus D log(levels) bounds the mass. `-`: there is no p(x). An auto-encoder
+draws from a mixture of Gaussians fitted to its codes.
+
+The largest number is bold, and so are all that two standard errors do not separate from it: those of the mean
+difference over the test images. This compares numbers: a model whose number is a bound may have a larger log p(x).
+The log p(x) of every image are stored in the run's workdir, as log_prob.npy, for the next table.
+"""
+
+import csv
+import functools
+import glob
+import io
+import math
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from absl import logging
+
+from vae_jax.evaluation import yardstick
+from vae_jax.files import write_bytes, write_text
+from vae_jax.runs import build, pictures, report
+from vae_jax.runs.workdir import RESULTS, read_results
+from vae_jax.tasks import generate
+
+NUM_DRAWN = 16  # samples of a model
+NOTE = (
+    "Bold: the largest number, and those that are not smaller by two standard errors of the mean difference over the "
+    "images. Where a number is a bound (≥), log p(x) may be larger."
+)
+CODE_COMPONENTS = 10  # of the density fitted to the codes of a model without p(z)
+
+
+class Row(NamedTuple):
+    model: str
+    kind: str  # how to read `log_prob`, from "=" (exact) to "-" (none)
+    log_prob: float | None  # nats per image, of the mass of the stored levels
+    log_prob_se: float | None
+    bits_per_dim: float | None
+    parameters: int  # all stored numbers; of a symmetric or triangular matrix, every entry
+    seconds: float  # of training, without compilation
+    compile_seconds: float
+
+
+def named(patterns) -> dict:
+    """Return {name: workdir} of all folders that match `patterns`, each once.
+
+    A workdir is called by the last part of its path if that is unique, otherwise by the whole path.
+    """
+    patterns = [os.path.expanduser(pattern) for pattern in patterns]
+    paths = [Path(path) for pattern in patterns for path in sorted(glob.glob(pattern)) or [pattern]]
+    folders = {}
+    for path in paths:
+        folders.setdefault(path.resolve(), path)
+    names = [folder.name for folder in folders]
+    return {folder.name if names.count(folder.name) == 1 else str(path): path for folder, path in folders.items()}
+
+
+def compare(folders, workdir) -> str:
+    """Write table.md, table.csv and samples.png of the runs in `folders` {name: workdir}; return the table as text.
+
+    Raises `ValueError` if the numbers of the runs cannot be compared.
+    """
+    workdir = Path(workdir).expanduser()
+    check_comparable({name: build.load_config(folder) for name, folder in folders.items()})
+    rows, each = [], {}
+    for name, folder in folders.items():
+        results = results_of(folder)
+        experiment = build.build_trained(folder)
+        check_mass(name, experiment)
+        params = build.restore(folder, experiment, mesh=experiment.mesh).params
+        rows.append(row_of(name, experiment, params, results))
+        if rows[-1].log_prob is not None:
+            each[name] = log_prob_of_images(folder, experiment, params, results)
+    test = f"{experiment.dataset.name}, {results['test/num_examples']} test images"
+    workdir.mkdir(parents=True, exist_ok=True)
+    table = markdown(rows, not_worse(rows, each))
+    write_text(workdir / "table.md", table + "\n")
+    write_text(workdir / "table.csv", comma_separated(rows))
+    pictures.drawn("samples", lambda: sheet(folders), workdir / "samples.png")
+    return f"{test}\n\n{table}\n\ntable.md, table.csv and samples.png in {workdir}"
+
+
+def sheet(folders):
+    """Return the figure of samples: test images, then a row for each run in `folders` {name: workdir}.
+
+    A model that cannot be drawn from gives one line in the log and no row.
+    """
+    from vae_jax import plotting  # matplotlib: not before it is needed
+    from vae_jax.plotting import images
+
+    rows = {}
+
+    def draw(name, folder):
+        experiment = build.build_trained(folder)
+        rows.setdefault("test images", pictures.to_unit(experiment)(experiment.split("test")["x"][:NUM_DRAWN]))
+        params = build.restore(folder, experiment, mesh=experiment.mesh).params
+        experiment = experiment._replace(model=able_to_draw(experiment, params))
+        rows[plotting.plain(name)] = pictures.draws(experiment, params, jax.random.key(0), NUM_DRAWN)
+
+    for name, folder in folders.items():
+        pictures.drawn(f"samples, row {name}", functools.partial(draw, name, folder), None)
+    return images.named_rows(rows)
+
+
+def log_prob_of_images(folder, experiment, params, results) -> np.ndarray:
+    """Return log p(x) of every test image [N] in nats, the numbers that `report.evaluate` averages.
+
+    They are read from `folder`/log_prob.npy if their mean is that of results.json, otherwise computed and written.
+
+    Args:
+      folder: the workdir.
+      experiment: the experiment of that workdir.
+      params: its trained parameters.
+      results: the contents of its results.json.
+    """
+    path = folder / "log_prob.npy"
+    try:
+        values = np.load(path, allow_pickle=False)
+        mean, shape = results["test/log_prob"], (results["test/num_examples"],)
+        if values.shape == shape and np.isclose(values.mean(), mean, rtol=1e-5):
+            return values
+    except (OSError, ValueError, EOFError):
+        pass
+    logging.info("%s: log p(x) of every test image", folder)
+    options = experiment.config["eval"]
+    test = report.test_examples(experiment, options["num_test"])
+    measured = report.measure(experiment, params, test, num_samples=options["num_samples"])
+    values = np.asarray(measured.log_prob, np.float64)
+    try:
+        whole = io.BytesIO()
+        np.save(whole, values)
+        write_bytes(path, whole.getvalue())
+    except OSError as error:
+        logging.info("%s cannot be written: %s", path, error)
+    return values
+
+
+def not_worse(rows, each) -> set[str]:
+    """Return the names of the models that are printed in bold.
+
+    These are the model with the largest number, and those whose number is not smaller by more than two standard errors
+    of the mean difference over images. For one model or one image there is no such difference, and no name.
+
+    Args:
+      rows: the rows of the table.
+      each: {name: log p(x) of every image}.
+
+    Raises `ValueError` if the models have different numbers of images.
+    """
+    measured = [row for row in rows if row.log_prob is not None and math.isfinite(row.log_prob)]
+    sizes = {row.model: len(each[row.model]) for row in measured}
+    if len(set(sizes.values())) > 1:
+        raise ValueError(f"these runs are not of the same test images: {sizes}")
+    if len(measured) < 2 or min(sizes.values()) < 2:
+        return set()
+    best = max(measured, key=lambda row: row.log_prob)
+    bold = set()
+    for row in measured:
+        lost = each[best.model] - each[row.model]  # up to a constant, the offset of dequantisation
+        error = lost.std(ddof=1) / math.sqrt(len(lost))
+        if best.log_prob - row.log_prob <= 2.0 * error:
+            bold.add(row.model)
+    return bold
+
+
+def able_to_draw(experiment, params):
+    """Return the model. For an auto-encoder, a mixture of Gaussians fitted to its codes becomes p(z)."""
+    model = experiment.model
+    if model.sample is not None:
+        return model
+    train = experiment.split("train")
+    density = generate.code_density(model, params, train, jax.random.key(1), CODE_COMPONENTS)
+    return generate.with_code_density(model, density)
+
+
+def check_comparable(configs):
+    """Raise `ValueError` unless all of `configs` {name: config} have the same test images."""
+    kinds = {}
+    for name, config in configs.items():
+        data, transform = config["data"], config["data"]["transform"]
+        if transform == "tokens":
+            raise ValueError(f"{name} is a model of text, and this table is of images; see its results.json")
+        if data["name"] == "audio":
+            raise ValueError(f"{name} is a model of sound, and this table is of images; see its results.json")
+        if data["context"]["name"] == "label" and config["model"].get("given_class") is not False:
+            raise ValueError(
+                f"{name} is given the class: its number is log p(x|c), not log p(x); train it with "
+                "config.data.context.name='none'"
+            )
+        images = data["name"] + (f" in {data['path']}" if data["name"] == "idx" else "")
+        images += "".join(f", no {label}" for label in data["leave_out"])
+        pixels = "binary" if transform == "binarize" else "grey levels"
+        kinds.setdefault((images, pixels, config["eval"]["num_test"]), []).append(name)
+    if len(kinds) > 1:
+        groups = (
+            f"{images} as {pixels}, {n or 'all'} images: {', '.join(names)}"
+            for (images, pixels, n), names in kinds.items()
+        )
+        raise ValueError(f"these runs are not of the same test images; make a table of each group: {'; '.join(groups)}")
+
+
+def check_mass(name, experiment):
+    """Raise `ValueError` if log p(x) is a density of real values, which cannot be compared with masses of levels."""
+    if yardstick.kind_of(experiment.model, 1) != yardstick.NONE and not build.is_mass(experiment):
+        raise ValueError(
+            f"{name}: its log p(x) is a density of real values, and this table holds masses of levels; train it with "
+            "config.data.transform='dequantize', or with a likelihood of levels"
+        )
+
+
+def results_of(folder) -> dict:
+    """Return the contents of results.json. Raises `ValueError` for a run that is not complete or has diverged."""
+    results = read_results(folder, RESULTS) if (folder / "results.json").exists() else {}
+    if not results or results.get("train/diverged"):
+        raise ValueError(
+            f"{folder} {'has diverged' if results else 'is not complete: run its experiments.train again'}"
+        )
+    return results
+
+
+def row_of(name, experiment, params, results) -> Row:
+    """Return the row of one run.
+
+    Args:
+      name: the name of the run in the table.
+      experiment: its experiment.
+      params: its trained parameters.
+      results: the contents of its results.json.
+    """
+    dim = math.prod(experiment.event.shape)
+    log_prob = error = None
+    if results.get("test/log_prob") is not None:  # null: no finite number
+        log_prob, error = -results["test/bits_per_dim"] * dim * math.log(2), results["test/log_prob_se"]
+    return Row(
+        model=name,
+        kind=kind_of(experiment, results),
+        log_prob=log_prob,
+        log_prob_se=error,
+        bits_per_dim=results.get("test/bits_per_dim"),
+        parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
+        seconds=results["train/seconds"],
+        compile_seconds=results["train/compile_s"],
+    )
+
+
+def kind_of(experiment, results) -> str:
+    """Return the sign that says how to read the number, from "=" (exact) to "-" (none)."""
+    kind = yardstick.kind_of(experiment.model, results.get("test/num_samples"))
+    return yardstick.dequantised(kind) if build.levels_offset(experiment.config, experiment.dataset) else kind
+
+
+def markdown(rows, bold=frozenset()) -> str:
+    """Return the table as Markdown, with the numbers of the models named in `bold` in bold."""
+
+    def nats(row):
+        if row.log_prob is None:
+            return "-"
+        error = "?" if row.log_prob_se is None else f"{row.log_prob_se:.2f}"  # of one image there is none
+        value = f"{row.log_prob:.2f} ± {error}".replace("-", "−")
+        return f"**{value}**" if row.model in bold else value
+
+    lines = ["| model | | log p(x), nats | bits/dim | parameters | seconds to fit |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        bits = "-" if row.bits_per_dim is None else f"{row.bits_per_dim:.3f}"
+        model = " ".join(row.model.replace("|", "\\|").split())
+        cells = (model, row.kind, nats(row), bits, f"{row.parameters:,}", f"{row.seconds:.1f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    if bold:
+        lines += ["", NOTE]
+    return "\n".join(lines)
+
+
+def comma_separated(rows) -> str:
+    """Return the table as CSV, without rounding."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerows([Row._fields, *rows])
+    return file.getvalue()

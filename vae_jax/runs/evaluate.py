@@ -1,0 +1,35 @@
+"""A trained run, measured and drawn again."""
+
+from pathlib import Path
+
+from vae_jax import files
+from vae_jax.runs import build, checking, pictures, report
+from vae_jax.training import sharding
+
+
+def again(folder, *, checkpoint=None, num_samples=None, num_test=None, figures=True) -> str:
+    """Write evaluation.json (the flat keys of results.json) and the figures of the run in `folder`.
+
+    Args:
+      folder: the workdir.
+      checkpoint: a step as a string, "best" for the best validation bound, or None for the last step.
+      num_samples: K of the importance-weighted bound; None for that of the config.
+      num_test: how many test examples are measured, 0 for all; None for that of the config.
+      figures: True to draw the figures as well.
+
+    Returns the results as text. Raises `ValueError` for an option or a checkpoint that cannot be used.
+    """
+    folder = Path(folder).expanduser()
+    if checkpoint not in (None, "best") and not checkpoint.isdecimal():
+        raise ValueError(f"--checkpoint={checkpoint}: give a step, or best")
+    experiment = build.build_trained(folder)
+    options = dict(experiment.config["eval"])
+    options |= {k: v for k, v in {"num_samples": num_samples, "num_test": num_test}.items() if v is not None}
+    checking.check_config(experiment.config | {"eval": options})
+    fitted = build.restore(folder, experiment, step=checkpoint, mesh=experiment.mesh)
+    results = report.evaluate(experiment, fitted.params, **options)
+    files.write_json(folder / "evaluation.json", results)
+    text = f"step {int(fitted.state.step)} of {folder}\n{report.table(results)}"
+    if figures:
+        text += f"\nfigures in {pictures.figures(experiment, sharding.on_host(fitted.params), folder)}"
+    return text
