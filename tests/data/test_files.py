@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import vae_jax
-from vae_jax.data import audio, files, idx, prepare, sources, text
+from vae_jax.data import audio, files, idx, images, prepare, recordings, sources, text
+from vae_jax.data import prepared as tfds_folders
 
 
 @pytest.fixture(autouse=True)
@@ -44,10 +45,10 @@ READERS = {
     "idx": idx.read,
     "npz": lambda path: files.load_npz(path, ("x",)),
     "text": text.read_lines,
-    "audio": lambda path: audio.read(path, 8000),
+    "audio": lambda path: recordings.read(path, 8000),
     "arrays": lambda path: audio.load(path.rename(path.with_suffix(".npz"))),
-    "json": prepare.read_json,
-    "bits": prepare.packed_bits,
+    "json": tfds_folders.read_json,
+    "bits": images.packed_bits,
 }
 
 
@@ -182,10 +183,10 @@ def test_names_in_an_archive_are_no_paths(tmp_path, extra):
     path.parent.mkdir()
     npz(path, members)
     if extra == "other":
-        prepare._unpack_to_text(path, work)
+        prepare.unpack_to_text(path, work)
     else:
         with pytest.raises(ValueError, match=r"binarized_mnist\.npz: '.*evil\.npy' is no plain name"):
-            prepare._unpack_to_text(path, work)
+            prepare.unpack_to_text(path, work)
         with pytest.raises(SystemExit, match=r"^error: .*binarized_mnist\.npz: '.*evil\.npy' is no plain name"):
             prepare.main(["binarized_mnist", "--from", str(path.parent)])
     written = {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()}
@@ -193,8 +194,8 @@ def test_names_in_an_archive_are_no_paths(tmp_path, extra):
     assert written == {"deep/binarized_mnist.npz"} | (texts if extra == "other" else set())
     members.pop(f"{extra}.npy")
     del members["valid.npy"]
-    with pytest.raises(ValueError, match=r"binarized_mnist\.npz: want the packed bits.*; valid is not there"):
-        prepare._unpack_to_text(npz(path, members), work)
+    with pytest.raises(ValueError, match=r"binarized_mnist\.npz: the packed bits .* are required; valid is not there"):
+        prepare.unpack_to_text(npz(path, members), work)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +207,7 @@ def test_names_of_sets_are_no_paths(tmp_path, name):
     with pytest.raises(ValueError, match=r"no data set"):
         sources.load(name)
     with pytest.raises(ValueError, match=r"no data set"):
-        prepare.prepared_dir(name.removeprefix("tfds:"))
+        tfds_folders.prepared_dir(name.removeprefix("tfds:"))
 
 
 def test_numpy_is_never_allowed_to_unpickle():
@@ -322,9 +323,10 @@ def test_no_module_that_data_names_is_imported(tmp_path, monkeypatch, prepared, 
             read()
         assert "\n" not in str(e.value)
     (prepared / "dataset_info.json").rename(tmp_path / "info.json")  # no set yet: `prepare` looks at what is there
-    monkeypatch.setattr(prepare, "check_name", lambda name: None)
+    for module in (prepare, tfds_folders):
+        monkeypatch.setattr(module, "check_name", lambda name: None)
     with pytest.raises(ValueError, match=r"features\.json: it names the class"):
-        prepare.prepare("tiny") if sys.modules.get("tensorflow") else prepare._check_classes(prepared)
+        prepare.prepare("tiny") if sys.modules.get("tensorflow") else tfds_folders.check_classes(prepared)
     assert not (tmp_path / "ran").exists() and not any("hostile" in name for name in set(sys.modules) - modules)
     assert not (tmp_path / "cache").exists()
 

@@ -15,7 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vae_jax.data import audio, files, idx, prepare, sources, text
+from vae_jax.data import audio, files, idx, recordings, sources, text
+from vae_jax.data.images import packed_bits
+from vae_jax.data.prepared import read_json
 
 SECONDS = 20  # for all mutations of one reader: some five times what they take
 MEMORY = 2**29  # by which the process may grow, whatever a file promises
@@ -100,13 +102,13 @@ FORMATS = {  # name of the file: how it is made, how it is read
     "images": (images, idx.read),
     "images.gz": (images, idx.read),
     "wide": (lambda path: idx.write(path, np.arange(60, dtype=np.float64).reshape(3, 4, 5)), idx.read),
-    "pcm.wav": (lambda path: audio.write_wav(path, noise(1500), 8000), lambda path: audio.read(path, 8000)),
-    "float.wav": (functools.partial(soundfile_bytes, subtype="FLOAT"), lambda path: audio.read(path, 8000)),
-    "pcm24.wav": (functools.partial(soundfile_bytes, subtype="PCM_24"), lambda path: audio.read(path, 8000)),
-    "mulaw.wav": (functools.partial(soundfile_bytes, subtype="ULAW"), lambda path: audio.read(path, 8000)),
-    "adpcm.wav": (functools.partial(soundfile_bytes, subtype="MS_ADPCM"), lambda path: audio.read(path, 8000)),
-    "one.flac": (soundfile_bytes, lambda path: audio.read(path, 8000)),
-    "one.ogg": (soundfile_bytes, lambda path: audio.read(path, 8000)),
+    "pcm.wav": (lambda path: recordings.write_wav(path, noise(1500), 8000), lambda path: recordings.read(path, 8000)),
+    "float.wav": (functools.partial(soundfile_bytes, subtype="FLOAT"), lambda path: recordings.read(path, 8000)),
+    "pcm24.wav": (functools.partial(soundfile_bytes, subtype="PCM_24"), lambda path: recordings.read(path, 8000)),
+    "mulaw.wav": (functools.partial(soundfile_bytes, subtype="ULAW"), lambda path: recordings.read(path, 8000)),
+    "adpcm.wav": (functools.partial(soundfile_bytes, subtype="MS_ADPCM"), lambda path: recordings.read(path, 8000)),
+    "one.flac": (soundfile_bytes, lambda path: recordings.read(path, 8000)),
+    "one.ogg": (soundfile_bytes, lambda path: recordings.read(path, 8000)),
     "x.npz": (functools.partial(npz, save=np.savez), lambda path: audio.load(path, length=10)),
     "packed.npz": (functools.partial(npz, save=np.savez_compressed), lambda path: audio.load(path, length=10)),
     "lines.txt": (written(TSV), lambda path: text.load(path, max_length=20)),
@@ -139,7 +141,7 @@ def test_a_damaged_archive_of_bits(tmp_path):
     rng = np.random.default_rng(0)
     file = tmp_path / "binarized_mnist.npz"
     np.savez(file, **{split: rng.integers(256, size=(6, 98), dtype=np.uint8) for split in sources.SPLITS})
-    assert outcomes(file, file.read_bytes(), lambda: prepare.packed_bits(file), 200)["refused"] > 100
+    assert outcomes(file, file.read_bytes(), lambda: packed_bits(file), 200)["refused"] > 100
     counts = outcomes(file, file.read_bytes(), lambda: sources.load("binarized_mnist", str(file)), 20)
     assert counts == {"data": 0, "refused": 20}  # another draw must not carry this name
 
@@ -148,7 +150,7 @@ def test_a_gz_is_unpacked_up_to_what_its_header_promises(tmp_path):
     """1 MB that would be 1 GB: no header of IDX, a short one, and one that promises all."""
     for header, words in (
         (b"", r"wrong magic number 0x00000000"),
-        (b"\0\0\x08\x01\0\0\0\x05", r"too long: expected 13 bytes .* found 14 or more"),
+        (b"\0\0\x08\x01\0\0\0\x05", r"too long: expected 13 bytes .* got 14 or more"),
     ):
         (tmp_path / "bomb.gz").write_bytes(gzip.compress(header) + 32 * gzip.compress(bytes(2**25)))
         with pytest.raises(ValueError, match=words):
@@ -240,7 +242,7 @@ def test_json_of_another_kind(prepared, key, value, monkeypatch, tmp_path):
 def test_json_that_is_deep(tmp_path):
     (tmp_path / "x.json").write_text("[" * 10**5)
     with pytest.raises(ValueError, match=r"x\.json: damaged JSON"):
-        prepare.read_json(tmp_path / "x.json")
+        read_json(tmp_path / "x.json")
 
 
 def test_an_unreadable_file_is_not_called_damaged(tmp_path, monkeypatch):

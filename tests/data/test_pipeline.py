@@ -501,7 +501,7 @@ def test_a_fixed_split_is_the_same_twice(digits, name):
 def test_a_binarised_split_is_the_fixed_draw(digits, split):
     given = pipeline.fixed_split(digits, split, transform=transforms.binarize)
     assert set(given) == {"x"}
-    np.testing.assert_array_equal(given["x"], sources.fixed_draw(getattr(digits, split).x, 16, split))
+    np.testing.assert_array_equal(given["x"], transforms.fixed_draw(getattr(digits, split).x, 16, split))
 
 
 def test_bits_stay_as_they_are():

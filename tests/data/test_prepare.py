@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vae_jax.data import idx, prepare, sources
+from vae_jax.data import idx, images, prepare, prepared, sources
 
 tfds = pytest.importorskip("tensorflow_datasets")
 REAL = Path(os.environ.get("VAE_JAX_DATA", "nowhere"))
@@ -89,7 +89,7 @@ def test_binarized_mnist_from_packed_bits(tmp_path, register, monkeypatch):
         np.savetxt(text / f"binarized_mnist_{split}.amat", x, fmt="%d")  # an independent way to the same bytes
     register("binarized_mnist", text)
     prepare.prepare("binarized_mnist", source=tmp_path)
-    monkeypatch.setattr(sources, "BINARIZED_MNIST", {s: hashlib.sha256(x).hexdigest() for s, x in bits.items()})
+    monkeypatch.setattr(images, "BINARIZED_MNIST", {s: hashlib.sha256(x).hexdigest() for s, x in bits.items()})
     monkeypatch.delenv("VAE_JAX_DATA", raising=False)
     data = sources.load("binarized_mnist")
     assert data.max_value == 1
@@ -99,12 +99,12 @@ def test_binarized_mnist_from_packed_bits(tmp_path, register, monkeypatch):
 
 def test_files_that_are_not_the_official_ones(tmp_path):
     write_mnist_like(tmp_path / "mnist", 0)
-    with pytest.raises(ValueError, match=r"not mnist's official file: expected sha256 [0-9a-f]{64}, found"):
+    with pytest.raises(ValueError, match=r"not mnist's official file: expected sha256 [0-9a-f]{64}, got"):
         prepare.prepare("mnist", source=tmp_path)
     (tmp_path / "mnist" / "t10k-labels-idx1-ubyte.gz").unlink()
     with pytest.raises(FileNotFoundError, match=r"lacks t10k-labels-idx1-ubyte.gz$"):
         prepare.prepare("mnist", source=tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"no directory"):
+    with pytest.raises(FileNotFoundError, match=r"no folder"):
         prepare.prepare("mnist", source=tmp_path / "nowhere")
     assert not (tmp_path / "tfds" / "mnist").exists()
 
@@ -114,7 +114,7 @@ def test_the_command_says_what_is_wrong(tmp_path):
         prepare.main(["mnits"])
     with pytest.raises(SystemExit, match=r"error: digits is no set of TFDS and needs no preparing"):
         prepare.main(["digits"])
-    with pytest.raises(SystemExit, match=r"error: mnist: no directory"):
+    with pytest.raises(SystemExit, match=r"error: mnist: no folder"):
         prepare.main(["mnist", "--from", str(tmp_path / "nowhere"), "--data_dir", str(tmp_path)])
 
 
@@ -129,5 +129,5 @@ def test_the_real_mnist(tmp_path):
     prepare.prepare("mnist", source=REAL)
     examples = tfds.data_source("mnist", split="test", data_dir=tmp_path / "tfds", download=False)
     x = idx.read(next(iter(sorted((REAL / "mnist").glob("t10k-images*")))))
-    for key, example in zip(prepare._published_order("test", len(x)), examples, strict=True):
+    for key, example in zip(prepared.published_order("test", len(x)), examples, strict=True):
         np.testing.assert_array_equal(example["image"][..., 0], x[key])

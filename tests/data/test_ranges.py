@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from vae_jax.data import idx, pipeline, ranges, reading, sources, transforms
+from vae_jax.data import idx, pipeline, ranges, reading, transforms
 from vae_jax.data.sources import load
 from vae_jax.data.values import Dataset, Split
 
@@ -209,7 +209,7 @@ def test_functions_of_the_users_are_not_checked():
 
 def test_floats_are_drawn_with_the_probability_of_their_scale():
     x = np.full((2000, 1), 51.0, np.float32)
-    assert abs(sources.fixed_draw(x, 255, "test").mean() - 0.2) < 5 * 0.4 / np.sqrt(2000)
+    assert abs(transforms.fixed_draw(x, 255, "test").mean() - 0.2) < 5 * 0.4 / np.sqrt(2000)
 
 
 def test_rows_of_a_map_are_checked(tmp_path):

@@ -172,7 +172,7 @@ def test_of_a_tsv_the_last_column_is_read(tmp_path):
 
 
 def test_what_is_no_text_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"text: no file .*nowhere\.txt; want one in UTF-8"):
+    with pytest.raises(FileNotFoundError, match=r"text: no file .*nowhere\.txt; give a text in UTF-8"):
         sources.load("text", str(tmp_path / "nowhere.txt"))
     with pytest.raises(FileNotFoundError, match="text: no file"):
         text.load(tmp_path)

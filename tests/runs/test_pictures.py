@@ -10,7 +10,7 @@ import pytest
 from absl import logging
 from matplotlib.image import imread
 
-from vae_jax.data import sources, values
+from vae_jax.data import sources, transforms, values
 from vae_jax.distributions import Normal, is_standard_normal
 from vae_jax.runs import build, pictures, train
 
@@ -170,7 +170,7 @@ def test_a_conditional_model_goes_from_image_to_image_of_one_class(opened):
     blocks = maker(experiment, params, "interpolations")().axes
     assert [block.get_ylabel() for block in blocks[:-2:3]] == ["class 4", "class 7", "class 1"]
     assert maker(experiment, params, "manifold")().axes[0].get_title() == "class 4"  # that of the first image
-    shown = sources.fixed_draw(data.test.x, 255, "test")[..., 0]
+    shown = transforms.fixed_draw(data.test.x, 255, "test")[..., 0]
     for block, (a, b) in zip(range(3), ((0, 4), (1, 2), (3, 5)), strict=True):
         for axes, index in ((blocks[3 * block], a), (blocks[3 * block + 2], b)):
             sheet = axes.images[0].get_array()

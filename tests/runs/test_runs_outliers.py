@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vae_jax.configs import multivariate_normal_digits, naive_bayes_digits, vae_digits
-from vae_jax.data import idx, sources
+from vae_jax.data import idx, sources, transforms
 from vae_jax.runs import build, outliers
 from vae_jax.tasks.outliers import code_lengths
 from vae_jax.training import loop
@@ -83,7 +83,7 @@ def test_what_independent_pixels_find_of_a_class_left_out(tmp_path):
 
     def drawn(split, never):
         images = getattr(digits, split)
-        return sources.fixed_draw(images.x[(images.label == NEVER) == never], 16, split)
+        return transforms.fixed_draw(images.x[(images.label == NEVER) == never], 16, split)
 
     def surprise(x):
         return -np.sum(np.where(x == 1, np.log(bias), np.log1p(-bias)), axis=(1, 2, 3))

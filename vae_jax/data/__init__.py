@@ -1,1 +1,4 @@
-"""Images in, batches out: `sources` reads sets, `prepare` makes TFDS's once, `pipeline` feeds them to a model."""
+"""From files to batches: `sources` reads data sets, `prepare` prepares those of TFDS, `pipeline` feeds them to a model.
+
+README.md in this folder is the guide for users.
+"""

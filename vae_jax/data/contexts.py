@@ -1,4 +1,4 @@
-"""What a model is conditional on, from a data set to the batch: `(dataset, event, **options) -> Conditioning`.
+"""The context of a model, from a data set to the batch: `(dataset, event, **options) -> Conditioning`.
 
     none                       p(x)
     label                      p(x | class)
@@ -39,14 +39,14 @@ def none(dataset: Dataset, event: Event) -> Conditioning:
 
 
 def label(dataset: Dataset, event: Event) -> Conditioning:
-    """Model p(x | class). Raises `BadOption` where a split has no labels."""
+    """Model p(x | class). Raises `BadOption` if a split has no labels."""
     if dataset.num_classes is None or any(getattr(dataset, split).label is None for split in SPLITS):
         raise BadOption(f"name 'label': {dataset.name} has no labels; set it to 'none', or store labels")
     return Conditioning(event, values.label(dataset.num_classes), lambda split: split.label, lambda batch: batch)
 
 
 def vector(dataset: Dataset, event: Event) -> Conditioning:
-    """Model p(x | c), c being the vectors [N, D] in `Split.context`. Raises `BadOption` where a split has none."""
+    """Model p(x | c) for the vectors c, [N, D], in `Split.context`. Raises `BadOption` if a split has none."""
     (size,) = _stored_shape(dataset, "vector", "[N, D]", 1)
     return Conditioning(event, values.vector(size), _context, _as_floats)
 
@@ -60,7 +60,7 @@ def image(dataset: Dataset, event: Event, *, size: tuple | None = None, max_valu
       size: (h, w) for c = x reduced to h x w pixels, each the mean of a block of x; None for `Split.context`.
       max_value: the largest value of stored integers; stored floats are taken as they are.
 
-    Raises `BadOption` where x is no image, where its blocks are not equal, and where no images are stored.
+    Raises `BadOption` if x is no image, if its blocks are not equal, and if no images are stored.
     """
     if size is None:
         integers(max_value=max_value)
@@ -84,7 +84,7 @@ def image(dataset: Dataset, event: Event, *, size: tuple | None = None, max_valu
 
 
 def prefix(dataset: Dataset, event: Event, *, length: int) -> Conditioning:
-    """Model p(x_{>n} | x_{<=n}), n = `length`. Raises `BadOption` where x is no sequence that is longer."""
+    """Model p(x_{>n} | x_{<=n}), n = `length`. Raises `BadOption` if x is no sequence or is not longer."""
     if len(event.shape) != 1:
         raise BadOption(
             f"name 'prefix' is for sequences [T], and an example of {dataset.name} has the shape {event.shape}; "
@@ -110,7 +110,7 @@ def _as_floats(batch):
 
 
 def _stored_shape(dataset, name, required, rank):
-    """Return the shape of one stored context. Raise `BadOption` where the splits do not store one for each example."""
+    """Return the shape of one stored context. Raise `BadOption` if the splits do not store one for each example."""
     for split in SPLITS:
         x, _, context = getattr(dataset, split)
         if context is None:

@@ -1,4 +1,4 @@
-"""Files from elsewhere: what is checked before one is read. Every error is one line and names the file."""
+"""Checks of files before they are read. Every error is one line and names the file."""
 
 import contextlib
 import math
@@ -12,7 +12,7 @@ _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.r
 
 
 def regular(path) -> Path:
-    """Return `path`. Raise FileNotFoundError where nothing is there, `ValueError` for what is no regular file.
+    """Return `path`. Raise FileNotFoundError if nothing is there, `ValueError` if it is no regular file.
 
     A pipe or a device could block for ever or never end, so neither is opened.
     """
@@ -27,12 +27,12 @@ def regular(path) -> Path:
 
 
 def one_line(error) -> str:
-    """Return the message of an exception without line breaks, or its type where it has no message."""
+    """Return the message of an exception without line breaks, or its type if it has no message."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def plain_name(name, where) -> str:
-    """Return `name`, which comes from data and becomes part of a path. Raise `ValueError` where it leaves a folder."""
+    """Return `name`, which comes from data and becomes part of a path. Raise `ValueError` if it leaves a folder."""
     if not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\\0"):
         raise ValueError(
             f"{where}: {str(name)[:80]!r} is no plain name; a name from data must not lead to another folder"
@@ -41,31 +41,31 @@ def plain_name(name, where) -> str:
 
 
 def check_memory(where, num_bytes, remedy) -> None:
-    """Raise `ValueError` where `num_bytes`, which `where` needs, are more than the memory of this machine."""
+    """Raise `ValueError` if `num_bytes`, which `where` needs, are more than the memory of this machine."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else math.inf
     if num_bytes > memory:
         raise ValueError(f"{where}: this needs {num_bytes:,} bytes, and the machine has {memory:,}; {remedy}")
 
 
 def load_npz(path, names) -> dict[str, np.ndarray]:
-    """Return {name: array} for those of `names` that the .npz holds. Other members are not read.
+    """Return {name: array} for those `names` that the .npz holds. Other members are not read.
 
     The header of each array is read first: its size must agree with the archive, and Python objects are refused,
-    because reading them can run code. Raises FileNotFoundError, or `ValueError` for a file that is damaged or whose
-    names lead to other folders.
+    because reading them can run code. Raises FileNotFoundError, or `ValueError` for a damaged file and for names that
+    lead to other folders.
     """
     path = regular(path)
     with reading(path, "not an .npz of arrays"), zipfile.ZipFile(path) as archive:
-        there = {plain_name(member, path) for member in archive.namelist()}
+        stored = {plain_name(member, path) for member in archive.namelist()}
         members = {name: f"{name}.npy" for name in names}
-        return {name: _array(archive, member, path) for name, member in members.items() if member in there}
+        return {name: _array(archive, member, path) for name, member in members.items() if member in stored}
 
 
 @contextlib.contextmanager
 def reading(path, what):
     """Turn any exception of a library about damaged bytes into a `ValueError` of one line: "PATH: WHAT (REASON)".
 
-    Errors of one line that name the path already, or a file that cannot be opened, pass as they are.
+    Errors of one line that already name the path pass, and so do errors about a file that cannot be opened.
     """
     try:
         yield
@@ -93,8 +93,8 @@ def _array(archive, member, path):
         raise ValueError(f"{member}: the shape {shape} has a negative size")
     num_bytes = math.prod(shape) * dtype.itemsize
     if start + num_bytes != info.file_size:
-        there = info.file_size - start
-        raise ValueError(f"{member}: {shape} {dtype} are {num_bytes:,} bytes, and the archive has {there:,}")
+        stored = info.file_size - start
+        raise ValueError(f"{member}: {shape} {dtype} are {num_bytes:,} bytes, and the archive has {stored:,}")
     check_memory(path, num_bytes, "store less in one file")
     with archive.open(member) as file:
         return np.lib.format.read_array(file, allow_pickle=False)

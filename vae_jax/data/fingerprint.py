@@ -1,21 +1,23 @@
-"""A short name for the content of a data set: two sets that differ have different names."""
+"""A short name for the content of a data set: data sets that differ have different names."""
 
 import hashlib
 
 import numpy as np
 
-WHOLE = 2**30  # bytes of an array up to which all of it is read
-SAMPLED = 2**16  # rows of a larger one, evenly spaced
+from vae_jax.data.values import SPLITS
+
+WHOLE = 2**30  # bytes: smaller arrays are read completely
+SAMPLED = 2**16  # evenly spaced rows that are read of a larger array
 
 
 def fingerprint(dataset) -> str:
-    """Sixteen hexadecimal digits of the SHA-256 of all splits (values, types, shapes, labels) and of what they mean.
+    """Return 16 hexadecimal digits of the SHA-256 of all splits (values, types, shapes, labels) and of their meaning.
 
-    Of an array above `WHOLE` bytes, only `SAMPLED` rows are read: a change elsewhere is not seen.
+    Only `SAMPLED` rows are read of an array above `WHOLE` bytes: a change in other rows is not noticed.
     """
     digest = hashlib.sha256(repr((dataset.max_value, dataset.num_classes, dataset.encoding)).encode())
     digest.update(repr(dataset.vocabulary and (dataset.vocabulary.level, dataset.vocabulary.tokens)).encode())
-    for split in ("train", "valid", "test"):
+    for split in SPLITS:
         x, label, context = getattr(dataset, split)
         for array in (x, label) if context is None else (x, label, context):
             digest.update(f"{None if array is None else (array.shape, array.dtype.str)}".encode())

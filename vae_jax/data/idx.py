@@ -3,8 +3,8 @@
     00 00 TYPE RANK | RANK x uint32 | values
 
 Reading is strict: a file that is a byte too short or too long is an error, never a smaller data set. A plain file of
-bytes, as images mostly are, is mapped and not read, so it may be larger than memory; gzip is unpacked and other types
-are converted in memory.
+bytes, the usual type of images, is mapped and not read, so it may be larger than memory. Gzip is unpacked in memory,
+and other types are converted there.
 """
 
 import gzip
@@ -17,19 +17,20 @@ import numpy as np
 
 from vae_jax.data import files
 
-MAX_RANK = 32  # of a NumPy array in all its versions
+MAX_RANK = 32  # of arrays in every version of NumPy
 DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
 def read(path) -> np.ndarray:
-    """The array in an IDX file, plain (of bytes: a read-only memory map) or gzip, in the machine's byte order.
+    """Return the array in an IDX file, plain or gzip, in the machine's byte order.
 
-    The header is read first. A .gz is then unpacked up to one byte more than its header promises. Raises
-    FileNotFoundError, or `ValueError` for a wrong magic number and for a file whose length is not the promised one.
+    A plain file of bytes becomes a read-only memory map. A .gz is unpacked up to one byte more than its header
+    promises. Raises FileNotFoundError, or `ValueError` for a wrong magic number and for a file of another length than
+    its header promises.
     """
     path = files.regular(path)
     with path.open("rb") as file:
-        zipped = file.read(2) == b"\x1f\x8b"  # by its first bytes: browsers like to unzip a `.gz` and keep its name
+        zipped = file.read(2) == b"\x1f\x8b"  # by its first bytes: browsers often unzip a `.gz` and keep its name
     with gzip.open(path) if zipped else path.open("rb") as file:
         header = _unpacked(file, path, 4)
         rank = header[3] if len(header) == 4 else 0
@@ -46,28 +47,28 @@ def read(path) -> np.ndarray:
             files.check_memory(path, size, "unpack it on disk: a plain file of bytes is mapped and not read")
             data = _unpacked(file, path, size + 1)
             complete = len(data) <= size and _ended(file, path)
-            length, found = len(data), f"{len(header) + len(data):,}" + (" or more" if len(data) > size else "")
+            length, stored = len(data), f"{len(header) + len(data):,}" + (" or more" if len(data) > size else "")
         else:
             length = path.stat().st_size - len(header)
-            found = f"{len(header) + length:,}"
+            stored = f"{len(header) + length:,}"
     if length != size or not complete:
         raise ValueError(
             f"{path}: {'too long' if length > size else 'truncated'}: expected {len(header) + size:,} bytes for "
-            f"{shape} {dtype.name}, found {found}; fetch the file again"
+            f"{shape} {dtype.name}, got {stored}; fetch the file again"
         )
     if not zipped:
         if dtype.itemsize > 1:
             files.check_memory(path, size, "store its values as bytes, which are mapped and not read")
-        data = np.memmap(path, np.uint8, "r")[len(header) :]  # of a file that holds no value, none
+        data = np.memmap(path, np.uint8, "r")[len(header) :]  # empty if the file holds no value
     try:
         array = np.asanyarray(data if not zipped else np.frombuffer(data, np.uint8)).view(dtype).reshape(shape)
-    except ValueError as error:  # as 0 x 2^32 x 2^32
+    except ValueError as error:  # such as 0 x 2^32 x 2^32
         raise ValueError(f"{path}: no array has the dimensions {shape} ({files.one_line(error)})") from error
     return array.astype(dtype.newbyteorder("="), copy=False)
 
 
 def write(path, array) -> None:
-    """Writes `array` as IDX, through gzip if `path` ends in .gz. Raises ValueError for a dtype that IDX lacks."""
+    """Write `array` as IDX, with gzip if `path` ends in .gz. Raise `ValueError` for a dtype that IDX does not have."""
     path, array = Path(path), np.asarray(array)
     code = next((code for code, dtype in DTYPES.items() if np.dtype(dtype) == array.dtype.newbyteorder(">")), None)
     if code is None:
@@ -75,19 +76,19 @@ def write(path, array) -> None:
         raise ValueError(f"IDX has no type for {array.dtype}: use one of {allowed}")
     header = struct.pack(f">4B{array.ndim}I", 0, 0, code, array.ndim, *array.shape)
     data = header + array.astype(DTYPES[code]).tobytes()
-    # A fixed time in the gzip header: the same array is the same file.
+    # With a fixed time in the gzip header, the same array gives the same file.
     path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
 
 
 def find(folder, prefix: str, kind: str) -> Path | None:
-    """`train-images-idx3-ubyte` and the like (the digit is the rank, the end the type), the plain file before .gz."""
+    """Return the file `{prefix}-{kind}-idx3-ubyte` (3 is the rank) or None; a plain file is preferred to .gz."""
     return next(iter(sorted(Path(folder).glob(f"{prefix}-{kind}[-.]idx?-*"))), None)
 
 
 def read_split(folder, *prefixes: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Images [N, H, W, C], uint8 or float32 in [0, 1], and labels int32 [N] or None, under the first prefix found.
+    """Return images [N, H, W, C], uint8 or float32 in [0, 1], and labels int32 [N] or None, of the first prefix.
 
-    Raises FileNotFoundError where there are no images, ValueError where images or labels are not sound.
+    Raises FileNotFoundError if there are no images, `ValueError` for values that are not images or labels.
     """
     images, labels = (
         next(filter(None, (find(folder, p, kind) for p in prefixes)), None) for kind in ("images", "labels")
@@ -109,12 +110,12 @@ def read_split(folder, *prefixes: str) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _pixels(x, file) -> np.ndarray:
-    """[N, H, W] or [N, H, W, C] of any IDX type -> [N, H, W, C], uint8 in 0..255 or float32 in [0, 1]."""
+    """Return images of any IDX type, [N, H, W] or [N, H, W, C], as [N, H, W, C], uint8 or float32 in [0, 1]."""
     if x.ndim not in (3, 4) or 0 in x.shape:
         raise ValueError(f"{file}: images must be [N, H, W] or [N, H, W, C] and not empty, these are {list(x.shape)}")
     floating = x.dtype.kind == "f"
     if x.dtype != np.uint8:
-        bad = ~((x >= 0) & (x <= (1 if floating else 255)))  # in these words NaN is bad too
+        bad = ~((x >= 0) & (x <= (1 if floating else 255)))  # written like this, NaN is bad too
         if bad.any():
             first = tuple(map(int, np.unravel_index(bad.argmax(), bad.shape)))
             allowed = "floats must lie in [0, 1]" if floating else "integers must lie in 0..255"
@@ -127,12 +128,12 @@ def _pixels(x, file) -> np.ndarray:
 
 
 def _unpacked(file, path, size) -> bytearray:
-    """The next `size` bytes, or those that there are."""
+    """Return the next `size` bytes, fewer at the end of the file."""
     data = bytearray()
     try:
         while len(data) < size and (part := file.read1(min(size - len(data), 2**20))):
             data += part
-    except EOFError:  # truncated: keep what there is, so that the caller can say how much is missing
+    except EOFError:  # truncated: the caller reports how much is missing
         pass
     except (zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{path}: damaged gzip ({error}), {path.stat().st_size:,} bytes; fetch it again") from error
@@ -140,7 +141,7 @@ def _unpacked(file, path, size) -> bytearray:
 
 
 def _ended(file, path) -> bool:
-    """True if the gzip stream came to its end, where its checksum is."""
+    """Return True if the gzip stream reached its end, where its checksum is."""
     try:
         return not file.read1(1)
     except EOFError:

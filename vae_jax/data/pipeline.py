@@ -1,6 +1,6 @@
-"""Batches for a compiled loop. Which example stands in which batch is a pure function of (seed, step).
+"""Batches for a compiled loop. The examples of a batch are a pure function of (seed, step).
 
-Resident or streamed, a batch is the same bit for bit: one order for both, and all draws are made inside the chunk.
+Resident or streamed, a batch is the same bit for bit: both have one order, and all draws are made inside the chunk.
 """
 
 from collections.abc import Callable
@@ -10,23 +10,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax.data import ranges, reading, sources, text, transforms
+from vae_jax.data import ranges, reading, text, transforms
 from vae_jax.data.values import Dataset, Split
 from vae_jax.spec import BadOption
 
 DATA_BRANCH = 0xDA7A
-FIXED_DRAW_SEED = 20131220  # of transforms that draw anything but bits
+FIXED_DRAW_SEED = 20131220  # of all transforms that draw, except `binarize`
 
 
 class Stream(NamedTuple):
-    """`feed(step, length)` is what the host hands to the compiled chunk of steps [step, step + length): the `key` of
-    order and draws (`data_key`), and what is `stored`, in host memory. `batch(feed, step, i)`, inside the chunk, is the
-    batch of `step`, its `i`-th: a pure function, the same for every seed.
+    """Training batches, as what the host hands over and what the compiled chunk makes of it.
 
-    Of a `streamed` one, `stored` are those steps' batches, [length, B, ...], of which `feed` returns the rows of this
-    process and `batch` takes all; else they are all examples, the same at every call.
-
-    `lengths` are those of its buckets, rising: a batch has no token behind the first of them that its rows fit into.
+    feed: (step, length) -> {"key", "stored"} for the chunk of steps [step, step + length): the key data of order and
+      draws (`data_key`), and arrays in host memory. If `streamed`, these are the batches of the steps,
+      [length, B, ...], with the rows of this process; otherwise they are all examples, the same at every call.
+    batch: (feed, step, i) -> the batch of `step`, the i-th of the chunk: a pure function, the same for every seed.
+    lengths: the increasing lengths of the buckets. A batch has no token after the first of them that is long enough.
     """
 
     feed: Callable[[int, int], Any]
@@ -37,8 +36,9 @@ class Stream(NamedTuple):
     lengths: tuple[int, ...] = ()
 
     def without_padding(self, step):
-        """`step(state, batch)` where a batch is cut behind the first of `lengths` that all its rows fit into, a branch
-        of the program for each. The members of a sweep, which share a program, go by the longest row among them.
+        """Return `step(state, batch)` on batches that are cut after the first of `lengths` that is long enough.
+
+        Each length is a branch of the program. The members of a sweep share a program and take the longest row of all.
         """
         if not self.lengths:
             return step
@@ -85,8 +85,8 @@ def stream(
         group, so it is padded to the longest sentence of that group. Each epoch shuffles the groups and the order of
         the batches; every sentence is as likely as with one bucket.
 
-    Raises `BadOption` where a batch is larger than the data or than a bucket, or cannot be shared evenly; for worker
-    processes and images that are not mapped from a file; for buckets of other data than text, or of more bytes than
+    Raises `BadOption` for a batch that is larger than the data or than a bucket, or cannot be shared evenly; for worker
+    processes if the examples are not mapped from a file; for buckets of other data than text, or of more bytes than
     `memory_limit`; and for values that `transform` does not take (`ranges.check`).
     """
     size = len(split.x)
@@ -162,7 +162,7 @@ def _streamed(arrays, key, finish, batch_size, process, num_workers) -> Stream:
 
 
 def _arrays(split, conditioning) -> dict:
-    """The stored arrays that travel together: "x" and, where it is stored, "context"."""
+    """Return the stored arrays of the examples: "x", and "context" if it is stored."""
     context = None if conditioning is None else conditioning.stored(split)
     return {"x": split.x} if context is None else {"x": split.x, "context": context}
 
@@ -172,8 +172,10 @@ def _divide(conditioning):
 
 
 def _of_epoch(order, index, batch_size, ends):
-    """The elements of the batch at `index` of an epoch, which leaves out its own random remainder: those of one bucket,
-    [ends[k], ends[k+1]), of which each has as many batches.
+    """Return the elements of the batch at `index` of an epoch.
+
+    They are of one bucket, [ends[k], ends[k+1]). All buckets have equally many batches, and an epoch leaves out its own
+    random remainder.
     """
     buckets, size = len(ends) - 1, int(ends[-1])
     places = lambda index: index * batch_size + jnp.arange(batch_size)  # noqa: E731
@@ -186,7 +188,7 @@ def _of_epoch(order, index, batch_size, ends):
 
 
 def _by_length(split, ends, transform, memory_limit, conditioning):
-    """The sentences in the order of their lengths, and the distinct lengths of the longest x of each bucket."""
+    """Return the sentences in the order of their lengths, and the distinct largest lengths of x in the buckets."""
     if transform is not transforms.tokens:
         raise BadOption(f"buckets must be 1, because these data are not text and are not padded; got {len(ends) - 1}")
     if split.x.nbytes > memory_limit:
@@ -202,8 +204,10 @@ def _by_length(split, ends, transform, memory_limit, conditioning):
 
 
 def data_key(seed):
-    """The keys of a run's order and of its draws, as key data [2, ...]. `split` and `fold_in` of one key give the same
-    numbers, so the data's keys have a branch of their own, apart from the learner's.
+    """Return the keys of the order and of the draws of a run, as key data [2, ...].
+
+    `split` and `fold_in` of one key give the same numbers, so the data have a branch of their own, separate from the
+    learner's.
     """
     branch = jax.random.fold_in(jax.random.key(seed), DATA_BRANCH)
     return np.asarray(jax.random.key_data(jax.random.split(branch)))
@@ -212,7 +216,7 @@ def data_key(seed):
 def fixed_split(dataset: Dataset, split: str, *, transform, conditioning=None) -> dict:
     """Return a whole split as one batch, drawn once with a fixed seed: the same validation and test data for every run.
 
-    Binarised, it is the draw of `sources.fixed_draw`: `mnist_static` and dynamic MNIST share their test set.
+    Binarised, it is the draw of `transforms.fixed_draw`: `mnist_static` and dynamic MNIST share their test set.
 
     Args:
       dataset: the stored data.
@@ -226,18 +230,18 @@ def fixed_split(dataset: Dataset, split: str, *, transform, conditioning=None) -
     ranges.check(stored.x, transform, dataset.max_value)
     arrays = _arrays(stored, conditioning)
     if transform is transforms.binarize:
-        x = sources.fixed_draw(stored.x, dataset.max_value, split).astype(np.float32)
+        x = transforms.fixed_draw(stored.x, dataset.max_value, split).astype(np.float32)
     else:
-        key = jax.random.key(FIXED_DRAW_SEED, impl="threefry2x32")  # whatever kind of key the runs use
+        key = jax.random.key(FIXED_DRAW_SEED, impl="threefry2x32")  # for every kind of key that runs use
         x = np.asarray(transform(key, jnp.asarray(np.asarray(stored.x)), dataset.max_value))
     return jax.tree.map(np.asarray, _divide(conditioning)(arrays | {"x": x}))
 
 
 def shuffled(key, position, size):
-    """The elements at `position` of a pseudo-random permutation of range(size), without storing the permutation.
+    """Return the elements at `position` of a pseudo-random permutation of range(size), which is never stored.
 
     Swap-or-not (Hoang, Morris and Rogaway 2012): every round pairs x with K - x (mod size) and swaps the two if a hash
-    of the pair says so; each round is its own inverse, hence a permutation. `size` below 2³⁰.
+    of the pair says so. Each round is its own inverse, hence a permutation. `size` must be below 2³⁰.
     """
 
     def swap(x, constant):
@@ -249,5 +253,5 @@ def shuffled(key, position, size):
 
 
 def _constants(key, rounds=24):
-    """K and the salt of the hash, for every round: [R, 2]."""
+    """Return K and the salt of the hash for every round, [R, 2]."""
     return jax.random.bits(key, (rounds, 2), jnp.uint32)

@@ -1,4 +1,4 @@
-"""The range and the kind of stored values: looked at, said in the log, and refused where they can mean two things.
+"""The range and the kind of stored values: found, logged, and refused if they can be read in two ways.
 
 A uint8 image of 0 and 1 may be binary, or nearly black on the scale 0..255. The two readings give different
 likelihoods, so `find` does not choose between them: it raises an error that asks for `max_value`.
@@ -13,9 +13,9 @@ from absl import logging
 from vae_jax.data import reading, transforms
 from vae_jax.spec import BadOption
 
-CHUNK_BYTES = 2**25  # looked at in one go
+CHUNK_BYTES = 2**25  # read together
 NEARLY_255 = 240  # images of 0..255 may lack the brightest levels; below this another scale is as likely
-DARK = 1 / 16  # floats in [0, 1] that stay below: they may have been divided twice
+DARK = 1 / 16  # floats in [0, 1] that are all smaller may have been divided twice
 
 
 class Range(NamedTuple):
@@ -33,7 +33,7 @@ def look(x) -> Range:
         low.append(part.min())
         high.append(part.max())
         if part.dtype == np.uint8:
-            levels += bytes(set(part.tobytes().translate(None, bytes(levels))))  # those that are new
+            levels += bytes(set(part.tobytes().translate(None, bytes(levels))))  # the new ones
     return Range(np.min(low).item(), np.max(high).item(), len(levels) if x.dtype == np.uint8 else None)
 
 
@@ -41,16 +41,16 @@ def find(name, splits, max_value=None) -> int:
     """Return the largest value that a pixel of the set can have, and log how its values are read.
 
     Args:
-      name: of the set, for messages.
+      name: of the data set, for messages.
       splits: {split: pixels}, uint8 or floats in [0, 1], as they are stored.
-      max_value: what the user says it is; `None` or 0 to find it out.
+      max_value: the value that the user gives; `None` or 0 to find it out.
 
-    Raises `ValueError` where two readings are possible, where values exceed `max_value`, and where the splits have
-    different scales.
+    Raises `BadOption` if two readings are possible, if values exceed `max_value`, and if the splits have different
+    scales.
     """
-    found = {split: look(x) for split, x in splits.items() if len(x)}
+    seen = {split: look(x) for split, x in splits.items() if len(x)}
     floating = any(np.issubdtype(x.dtype, np.floating) for x in splits.values())
-    low, high = min(r.low for r in found.values()), max(r.high for r in found.values())
+    low, high = min(r.low for r in seen.values()), max(r.high for r in seen.values())
     chosen = max_value or (1 if floating else 255)
     if floating and chosen != 1:
         raise BadOption(
@@ -73,7 +73,7 @@ def find(name, splits, max_value=None) -> int:
             f"max_value must be given for {name}, whose values are {_words(low, high, floating)}: set it to the "
             f"largest value that a pixel can have, {whole} for levels 0..{whole} or 255 for dark images of 0..255"
         )
-    for split, (split_low, split_high, num_levels) in found.items():
+    for split, (split_low, split_high, num_levels) in seen.items():
         if 2 * split_high < high:
             words = f"{name}, whose {split} images reach only {split_high:g} and others {high:g}"
             if not max_value:
@@ -91,10 +91,10 @@ def find(name, splits, max_value=None) -> int:
 
 
 def check(x, transform, max_value) -> None:
-    """Raise `ValueError` where `transform` gives values without a meaning for the pixels x in 0..`max_value`.
+    """Raise `BadOption` if the result of `transform` has no meaning for the stored values x.
 
-    `dequantize` and `levels` take levels, so floats between levels are refused. All transforms require that the values
-    lie in 0..`max_value`. Functions that are not in `transforms` are not checked.
+    `dequantize`, `levels` and `tokens` need integers. All transforms except `real` need values in 0..`max_value`.
+    Functions that are not in `transforms` are not checked.
     """
     name = next((name for name in transforms.__all__ if getattr(transforms, name) is transform), None)
     if name is None or not len(x):
@@ -110,7 +110,7 @@ def check(x, transform, max_value) -> None:
     if name == "real":
         if not np.isfinite([low, high]).all():
             raise BadOption(f"transform: 'real' takes finite numbers, and these reach from {low:g} to {high:g}")
-    elif not (low >= 0 and high <= max_value):  # in these words NaN is out of range
+    elif not (low >= 0 and high <= max_value):  # written like this, NaN is out of range
         raise BadOption(
             f"transform: {name!r} takes values from 0 to {max_value}, and these reach from {low:g} to {high:g}; scale "
             "them, or set max_value to their largest value"
@@ -122,7 +122,7 @@ def _words(low, high, floating):
 
 
 def _grid(x):
-    """Return the remedy for floats: integers where the first values lie on a grid k / V, else 'unit'."""
+    """Return the remedy for floats: integers if the first values lie on a grid k / V, otherwise 'unit'."""
     values = np.unique(np.asarray(next(_chunks(x)), np.float64))
     if len(values) <= 256 and values[0] >= 0 and values[-1] <= 1:
         for v in range(1, 256):
@@ -134,7 +134,7 @@ def _grid(x):
 def _chunks(x):
     """Yield parts of x as arrays. Pages of a memory map are given back to the system after each part."""
     if isinstance(x, reading.Rows):
-        x = x.array  # all rows of the map, which are read in turn
+        x = x.array  # all rows of the map, read in order
     rows = max(1, CHUNK_BYTES // max(1, x[:1].nbytes))
     pages = x if isinstance(x, np.memmap) and x.mode == "r" else None
     while isinstance(pages, np.ndarray):

@@ -1,5 +1,6 @@
-"""Batches of data larger than memory, read ahead by Grain. What runs beside the training, in threads or in worker
-processes, is NumPy alone: no device is waited for and none is taken.
+"""Batches of data larger than memory, read ahead by Grain.
+
+Threads or worker processes read beside the training. They use only NumPy: they wait for no device and take none.
 """
 
 import collections
@@ -20,20 +21,28 @@ import numpy as np
 from vae_jax.data import files
 from vae_jax.spec import BadOption
 
-EPOCHS = 128  # whose rounds are drawn at once: 25 kB
-ITEM_BYTES = 2**21  # of as many steps' batches as Grain handles in one: its cost, and that of the order, is an item's
+EPOCHS = 128  # the permutations of so many epochs are drawn together: 25 kB
+ITEM_BYTES = 2**21  # Grain handles the batches of several steps as one item, because its costs are per item
 AHEAD_BYTES = 2**25
 
 
 def reader(arrays, constants, *, size, batch_size, process=(0, 1), num_workers=0):
-    """(step, length) -> {name: [length, B / count, ...]} in host memory, the rows of `process` of those steps' batches.
+    """Return read(step, length) -> {name: [length, B / count, ...]}, the batches of these steps in host memory.
 
-    `constants(epoch)` [EPOCHS, R, 2] are those of `permuted`, from `epoch` on. Steps asked for in turn are read ahead,
-    by threads or by `num_workers` processes; a single step out of turn, a look at the data, starts neither.
-    Raises ChildProcessError where a worker process has died, ValueError where workers would each copy the images.
+    Consecutive steps are read ahead. A single step out of order, a look at the data, starts no thread or process.
+
+    Args:
+      arrays: {name: [N, ...]} of the stored examples.
+      constants: epoch -> [EPOCHS, R, 2], the constants of `permuted` for this epoch and those after it.
+      size: the number N of examples.
+      batch_size: examples per batch, over all processes.
+      process: (index, count); only the rows of this process are read.
+      num_workers: processes that read; with 0, threads of this process do.
+
+    Raises ChildProcessError if a worker process has died, `BadOption` if every worker would need a copy of the images.
     """
     if num_workers:
-        multiprocessing.spawn._check_not_importing_main()  # a script without its guard ends here, and not in Grain
+        multiprocessing.spawn._check_not_importing_main()  # a script without its guard ends here, not in Grain
     batch_bytes = batch_size // process[1] * sum(array[0].nbytes for array in arrays.values())
     if isinstance(arrays["x"], Rows):
         arrays = arrays | {"x": arrays["x"].array, "rows": arrays["x"].index}
@@ -62,31 +71,31 @@ def reader(arrays, constants, *, size, batch_size, process=(0, 1), num_workers=0
                             yield {name: array[i] for name, array in item.items()}
                             step += 1
                     finally:
-                        del item  # shared memory: let go before the next, and before Grain is closed
+                        del item  # shared memory: released before the next item, and before Grain is closed
 
-    turn = {"step": None, "items": None}
+    ahead = {"step": None, "items": None}  # the next step in order, and what is read ahead
 
     def read(step, length):
-        in_turn, turn["step"] = step == turn["step"], None
-        if not in_turn:
-            _stop(turn)
-        if length == 1 and not in_turn:
+        in_order, ahead["step"] = step == ahead["step"], None
+        if not in_order:
+            _stop(ahead)
+        if length == 1 and not in_order:
             feed = batches(step, 1)[0]
         else:
-            turn["items"] = turn["items"] or endless(step)
-            feed = _stacked(turn["items"], length)
-        turn["step"] = step + length
+            ahead["items"] = ahead["items"] or endless(step)
+            feed = _stacked(ahead["items"], length)
+        ahead["step"] = step + length
         return feed
 
-    # With the stream or with this process, then before Grain's own threads (15) that free shared memory.
-    multiprocessing.util.Finalize(read, _stop, args=(turn,), exitpriority=20)
+    # Ends with the stream or with this process, in that case before Grain's threads (15) that free shared memory.
+    multiprocessing.util.Finalize(read, _stop, args=(ahead,), exitpriority=20)
     return read
 
 
 class Rows:
-    """Rows of a memory map in the order of `index`, without a copy: the part of a set that is not held out.
+    """Rows of a memory map in the order of `index`, without a copy: for example those that are not held out.
 
-    It has the shape, type and length of an array. Indexing it and `numpy.asarray` read rows into memory.
+    It has the shape, type and length of an array. Indexing and `numpy.asarray` read rows into memory.
     """
 
     def __init__(self, array, index):
@@ -110,10 +119,10 @@ class Rows:
 
 
 class Batches:
-    """A Grain source whose item is the batches of several steps, [together, rows, ...], from step `first` on.
+    """A Grain source. An item is the batches of several steps, [together, rows, ...], beginning with step `first`.
 
-    Of a memory map, the place in its file is pickled: a worker process maps it anew. With `rows` among the arrays,
-    example i is row `rows[i]` of `x`.
+    For a memory map, only the place in its file is pickled, and a worker process maps it again. If `rows` is among the
+    arrays, example i is row `rows[i]` of `x`.
     """
 
     def __init__(self, arrays, constants, size, batch_size, rows, first, together):
@@ -127,7 +136,7 @@ class Batches:
         return {name: value for name, value in self.__dict__.items() if name != "arrays"}
 
     def to_files(self, folder):
-        """Makes the pickle small: a message over the 64 kB of a pipe to a worker that has died would wait for ever."""
+        """Keep the pickle small: a message above the 64 kB of a pipe to a dead worker would wait for ever."""
         for name, place in self.places.items():
             if not isinstance(place, functools.partial):
                 np.save(os.path.join(folder, f"{name}.npy"), place())
@@ -135,6 +144,7 @@ class Batches:
 
     @functools.cached_property
     def arrays(self):
+        """The arrays, opened in this process."""
         return {name: place() for name, place in self.places.items()}
 
     def __len__(self):
@@ -151,7 +161,7 @@ class Batches:
 
 
 def permuted(constants, position, size):
-    """`pipeline.shuffled` in NumPy, bit for bit, with the `constants` [R, 2, ...] of its rounds."""
+    """Return `pipeline.shuffled` in NumPy, bit for bit, with the `constants` [R, 2, ...] of its rounds."""
     x = position.astype(np.uint32)
     for offset, salt in constants:
         x = swapped(x, offset, salt, size)
@@ -159,7 +169,7 @@ def permuted(constants, position, size):
 
 
 def swapped(x, offset, salt, size):
-    """One round of swap-or-not: x and its partner K - x (mod size) are swapped if a hash of the pair says so."""
+    """Compute one round of swap-or-not: swap x and its partner K - x (mod size) if a hash of the pair says so."""
     xp = x.__array_namespace__()
     partner = (offset % size + size - x) % size
     chosen = _hash(xp.maximum(x, partner) ^ salt) & 1
@@ -167,20 +177,20 @@ def swapped(x, offset, salt, size):
 
 
 def _hash(x):
-    """A 32-bit finaliser (multiply and xor-shift): every input bit moves about half the output bits."""
+    """Mix 32 bits (multiply and xor-shift): every input bit changes about half of the output bits."""
     x = (x ^ (x >> 16)) * np.uint32(0x7FEB352D)
     x = (x ^ (x >> 15)) * np.uint32(0x846CA68B)
     return x ^ (x >> 16)
 
 
-def _stop(turn):
-    if turn["items"]:
-        turn["items"].close()
-        turn["items"] = None
+def _stop(ahead):
+    if ahead["items"]:
+        ahead["items"].close()
+        ahead["items"] = None
 
 
 def _stacked(items, length):
-    """The next `length` items as one; each is let go as soon as it is copied."""
+    """Return the next `length` items as one. Each is released as soon as it is copied."""
     feed = {}
     for i, item in enumerate(itertools.islice(items, length)):
         feed = feed or {name: np.empty((length, *array.shape), array.dtype) for name, array in item.items()}
@@ -190,23 +200,23 @@ def _stacked(items, length):
 
 
 def _prefetched(source, item_bytes, num_workers):
-    """The items of `source` in turn, read ahead."""
+    """Yield the items of `source` in order, read ahead."""
     import grain
     from absl import flags
 
-    if not flags.FLAGS.is_parsed():  # as in a notebook: Grain asks its own before it starts a worker
+    if not flags.FLAGS.is_parsed():  # in a notebook: Grain reads its own flags before it starts a worker
         flags.FLAGS.mark_as_parsed()
-    folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # until all workers have opened what is in it
+    folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # until all workers have opened its files
     if num_workers:
         source.to_files(folder.name)
     ahead = max(4, min(16, AHEAD_BYTES // item_bytes))
     dataset = grain.MapDataset.source(source).to_iter_dataset(grain.ReadOptions(4, ahead))
-    # A worker's items lie in /dev/shm, which is often small; twice as many as said here.
+    # A worker's items are in /dev/shm, which is often small, and they are twice as many as given here.
     options = grain.MultiprocessingOptions(num_workers, max(1, ahead // 2 // max(1, num_workers)))
     with contextlib.closing(iter(dataset.mp_prefetch(options, worker_init_fn=_start_worker))) as items:
         try:
             with folder, _hidden_devices():
-                first = collections.deque(itertools.islice(items, num_workers))  # now all workers run
+                first = collections.deque(itertools.islice(items, num_workers))  # from here on all workers run
             while first:
                 yield first.popleft()
             yield from items
@@ -222,7 +232,7 @@ def _prefetched(source, item_bytes, num_workers):
 
 
 def _place(array):
-    """What opens the memory map that `array` is (a view of), in any process; None where it is none."""
+    """Return a function that opens the memory map behind `array` in any process, None for other arrays."""
     if getattr(array, "filename", None) is None:
         return None
     whole = array
@@ -236,13 +246,13 @@ def _map(path, offset, shape, strides, dtype):
     with open(path, "rb") as file:
         pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     if hasattr(mmap, "MADV_RANDOM"):
-        pages.madvise(mmap.MADV_RANDOM)  # else every image brings its neighbours along
+        pages.madvise(mmap.MADV_RANDOM)  # otherwise every image is read with its neighbours
     return np.ndarray(shape, dtype, pages, offset, strides)
 
 
 @contextlib.contextmanager
 def _hidden_devices():
-    """Processes that start within see the CPU alone, whatever their imports do with JAX."""
+    """Let processes that start meanwhile see only the CPU, whatever their imports do with JAX."""
     before = os.environ.get("JAX_PLATFORMS")
     os.environ["JAX_PLATFORMS"] = "cpu"
     try:
@@ -254,7 +264,7 @@ def _hidden_devices():
 
 
 def _start_worker(index, count):
-    """A worker leaves an interrupt to the run, and ends with it however that ends."""
+    """Make a worker ignore interrupts, which are for the run, and end when the run ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def follow():

@@ -1,7 +1,7 @@
-"""Data whose generative process is known: images and sentences, whose log p(x) is known too, and sung vowels.
+"""Data with a known generative process: images, sentences (with a known log p(x), too) and sung vowels.
 
-`four_by_four`: the 4x4 images of the lecture. One number z moves a bright bar, alike in all four rows, over the image;
-every pixel has its own noise. The images lie on a curve in sixteen dimensions, plus noise.
+`four_by_four`: 4x4 images. One number z moves a bright bar, the same in all four rows, across the image, and every
+pixel has its own noise. The images lie on a curve in sixteen dimensions, plus noise.
 
     z ~ N(0, 1)       x = four_by_four_mean(z) + NOISE_SCALE ε,  ε ~ N(0, I)
 """
@@ -12,28 +12,28 @@ import numpy as np
 
 SEED = 0
 SIZES = {"train": 1000, "valid": 500, "test": 500}
-# Five deviations of the noise separate the grey levels from 0 and from 1: no draw leaves [0, 1], and none is clipped,
-# which would make the true density another one.
+# The grey levels are five deviations of the noise away from 0 and from 1: no draw leaves [0, 1], so none is clipped,
+# and the true density is the stated one.
 DARK, BRIGHT, NOISE_SCALE = 0.35, 0.65, 0.07
 COLUMNS = np.arange(1, 5, dtype=np.float32)
 
 
 def four_by_four_position(z):
-    """Where the bar stands, in columns counted from 1: 2.5 + 1.2 z, beyond the edges of the image for one z in ten."""
+    """Return the column of the bar, counted from 1: 2.5 + 1.2 z. One z in ten is beyond the edges of the image."""
     return 2.5 + 1.2 * z
 
 
 def four_by_four_mean(z):
-    """g(z) of one code, a NumPy or JAX number -> the noiseless image [4, 4, 1], a bell of width 0.8 in every row."""
+    """Return the noiseless image [4, 4, 1] of one code (a NumPy or JAX number): a bell of width 0.8 in every row."""
     distance = (COLUMNS - four_by_four_position(z)) / 0.8
     row = DARK + (BRIGHT - DARK) * math.e ** (-0.5 * distance * distance)
     return (0.0 * COLUMNS[:, None] + row[None, :])[..., None]
 
 
 def four_by_four(split):
-    """z [N], x [N, 4, 4, 1] in [0, 1] and label [N] of a split, float32: the same draw at every call.
+    """Return z [N], x [N, 4, 4, 1] in [0, 1], float32, and label [N] of a split: the same draw at every call.
 
-    The label is the column, 0..3, that is nearest to the bar: the z ∈ {1, 2, 3, 4} of the lecture.
+    The label is the column, 0..3, that is nearest to the bar.
     """
     rng = np.random.default_rng([SEED, list(SIZES).index(split)])
     z = rng.standard_normal(SIZES[split]).astype(np.float32)
@@ -46,15 +46,15 @@ def four_by_four(split):
 # ------------------------------------------------------------------------------------------------------- sentences
 #
 # A regular grammar in which every history has one state: p(sentence) = Π p(word | state), and entropies are sums over a
-# graph without cycles. The verb agrees with a subject that up to three words may part from it ("the cats near a dog
-# sleep ."): the four words before a word tell its state, and two do not.
+# graph without cycles. The verb agrees with its subject, which may be up to three words away ("the cats near a dog
+# sleep ."): the four words before a word determine its state, and two do not.
 
 GRAMMAR_SEED = 1
 GRAMMAR_SIZES = {"train": 5000, "valid": 500, "test": 1000}
 
 
 def _one_of(weights, share, then):
-    """{word: (probability, next state)} of words that share the probability `share`."""
+    """Return {word: (probability, next state)} for words that share the probability `share`."""
     return {word: (share * p, then) for word, p in weights.items()}
 
 
@@ -72,7 +72,7 @@ def _verbs(share, ending):
 
 
 def _agreeing(number, ending):
-    """The states from a subject of a number to its verb."""
+    """Return the states between a subject, of one `number`, and its verb."""
     return {
         number: _one_of(_NEAR, 0.3, f"{number} near") | _verbs(0.7, ending),
         f"{number} near": _one_of(_ARTICLE, 1.0, f"{number} near the"),
@@ -97,7 +97,7 @@ GRAMMAR = {  # state: {word: (probability, next state)}
 
 
 def grammar(split):
-    """Sentences of a split, words set apart by spaces: independent draws, the same at every call."""
+    """Return the sentences of a split, words separated by spaces: independent draws, the same at every call."""
     rng = np.random.default_rng([GRAMMAR_SEED, list(GRAMMAR_SIZES).index(split)])
     choices = {state: (list(words), np.cumsum([p for p, _ in words.values()])[:-1]) for state, words in GRAMMAR.items()}
 
@@ -113,7 +113,7 @@ def grammar(split):
 
 
 def grammar_log_prob(sentence):
-    """log p(sentence), nats, its end included; -inf of what is no sentence."""
+    """Return log p(sentence) with its end, in nats; -inf for other strings."""
     state, log_prob = "start", 0.0
     for word in sentence.split():
         p, state = GRAMMAR.get(state, {}).get(word, (0.0, "nowhere"))
@@ -122,30 +122,34 @@ def grammar_log_prob(sentence):
 
 
 def grammar_entropy(state="start"):
-    """E[-log p] of what follows a state, nats: from "start" the entropy of a sentence, below which no model gets."""
+    """Return E[-log p] of the words after a state, in nats: from "start", the entropy of a sentence.
+
+    No model has a lower mean -log p.
+    """
     return sum(p * (grammar_entropy(then) - math.log(p)) for p, then in GRAMMAR.get(state, {}).values())
 
 
 def grammar_length(state="start"):
-    """The mean number of words that follow a state, and the end."""
+    """Return the mean number of words after a state, plus one for the end."""
     return 1.0 if state == "end" else sum(p * (1.0 + grammar_length(then)) for p, then in GRAMMAR[state].values())
 
 
 # ----------------------------------------------------------------------------------------------------------- vowels
 #
-# A voice as source and filter: pulses of a pitch through three resonances, which tell the vowels apart.
+# A voice as source and filter: pulses of one pitch pass three resonances, which distinguish the vowels.
 
 VOWELS = ("a", "i", "u")
 VOWEL_SEED = 2
-VOWEL_RATE = 8000  # samples a second
+VOWEL_RATE = 8000  # samples per second
 VOWEL_SIZES = {"train": 300, "valid": 60, "test": 60}
 _FORMANTS = {"a": (730, 1090, 2440), "i": (270, 2290, 3010), "u": (300, 870, 2240)}  # Hz, doi:10.1121/1.1906875 (men)
 _BANDWIDTHS = (80, 100, 140)  # Hz
 
 
 def vowels(split, length):
-    """pcm [N, `length`], int16, and label [N] of a split: the same draw at every call. Every one has a pitch of its own
-    between 90 and 200 Hz, that glides by up to a tenth, and a breath of noise.
+    """Return pcm [N, length], int16, and label [N] of a split: the same draw at every call.
+
+    Every vowel has its own pitch between 90 and 200 Hz, which glides by up to a tenth, and a little noise.
     """
     from scipy.signal import lfilter
 

@@ -1,18 +1,23 @@
-"""From stored pixels, 0..max_value, to what a likelihood takes, on the device: `(key, pixels, max_value) -> x`."""
+"""From stored values, 0..max_value, to the values of a likelihood, on the device: `(key, stored, max_value) -> x`."""
 
 import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.random import threefry_2x32
+
+from vae_jax.data.values import SPLITS
 
 __all__ = ["binarize", "dequantize", "levels", "real", "tokens", "unit"]
 
+STATIC_SEED = 0
+
 
 def binarize(key, pixels, max_value):
-    """x = 1 with probability pixel / max_value: dynamic binarisation when the key is new at every visit.
+    """Draw x = 1 with probability pixel / max_value. With a new key at every step this is dynamic binarisation.
 
-    Sixteen random bits a pixel: the probability is exact to 2⁻¹⁶, and exactly 0 and 1 at the ends.
+    There are 16 random bits for each pixel: the probability is exact to 2⁻¹⁶, and exact at 0 and at 1.
     """
     bits = _bits16(key, pixels.shape)
     if jnp.issubdtype(pixels.dtype, jnp.floating):
@@ -21,32 +26,38 @@ def binarize(key, pixels, max_value):
 
 
 def levels(key, pixels, max_value):
-    """The integer levels as they are, for a likelihood over 0..max_value."""
+    """Return the integer levels as they are, for a likelihood over 0..max_value."""
     return pixels.astype(jnp.float32)
 
 
 def real(key, x, max_value):
-    """The stored numbers as they are, for a density of real numbers: no limit, no scale."""
+    """Return the stored numbers as they are, of any size, for a density of real numbers."""
     return x.astype(jnp.float32)
 
 
 def tokens(key, ids, max_value):
-    """Ids of a vocabulary as they are: names, of which there is no half."""
+    """Return the ids of tokens as they are, int32. They are names, so they have no order."""
     return ids.astype(jnp.int32)
 
 
 def unit(key, pixels, max_value):
-    """pixel / max_value in [0, 1]. A density on such a grid of points can grow without bound: prefer `dequantize`."""
+    """Return pixel / max_value in [0, 1].
+
+    A density on such a grid of points can grow without bound: prefer `dequantize` for stored integers.
+    """
     return pixels.astype(jnp.float32) / max_value
 
 
 def dequantize(key, pixels, max_value):
-    """(pixel + u) / (max_value + 1), u ~ U[0, 1): E_u[log p(x)] - D log(max_value + 1) bounds the log-probability of
-    the levels from below.  arXiv:1511.01844 sec. 3.1. Raises `ValueError` for more levels than 256.
+    """Return (pixel + u) / (max_value + 1) with u ~ U[0, 1).  arXiv:1511.01844 sec. 3.1.
+
+    E_u[log p(x)] - D log(max_value + 1) is a lower bound of the log-probability of the D stored levels. Raises
+    `ValueError` for more than 256 levels.
     """
     if max_value > 255:
         raise ValueError(
-            f"dequantize: {max_value + 1} levels and 16 bits of noise do not fit into a float32; use levels"
+            f"transform 'dequantize' takes at most 256 levels, got {max_value + 1}: with 16 bits of noise they do not "
+            "fit into a float32; use 'levels'"
         )
     # Eight bits of level and sixteen of u fit a float32 exactly: 255 + u never rounds up to the next level.
     u = _bits16(key, pixels.shape).astype(jnp.float32) / 65536
@@ -54,14 +65,27 @@ def dequantize(key, pixels, max_value):
 
 
 def log_levels_per_dim(transform, max_value):
-    """What to subtract, a dimension, from a log-density to bound the log-probability of the stored levels (nats)."""
+    """Return the nats per dimension between a log-density and the bound on the log-probability of stored levels."""
     return math.log(max_value + 1) if transform is dequantize else 0.0
 
 
+def fixed_draw(x: np.ndarray, max_value: int, split: str) -> np.ndarray:
+    """Draw one Bernoulli(x / max_value) for each pixel, uint8: the same at every call, with a stream for each split.
+
+    It is exact for integers: with r uniform on 0 .. max_value - 1, P(r < x) = x / max_value.
+    """
+    x, rng = np.asarray(x), np.random.default_rng([STATIC_SEED, SPLITS.index(split)])
+    if np.issubdtype(x.dtype, np.floating):
+        return (rng.random(x.shape, np.float32) < x / max_value).astype(np.uint8)
+    return (rng.integers(max_value, size=x.shape, dtype=np.uint8) < x).astype(np.uint8)
+
+
 def _bits16(key, shape):
-    """Uniform 16-bit integers as uint32. `jax.random.bits` hashes one counter a number and throws most of it away;
-    here every 32-bit word of the hash gives two: a quarter of the work, where drawing is a good part of a small step.
-    Keys of other kinds than threefry's are longer (`rbg` has four words): the hash takes the first two words.
+    """Return uniform 16-bit integers as uint32.
+
+    `jax.random.bits` hashes one counter for each number and drops most of the hash. Here every 32-bit word gives two
+    numbers, which is a quarter of the work; drawing is a large part of a small training step. Keys that are not of
+    threefry are longer (`rbg` has four words): the hash takes their first two words.
     """
     size = math.prod(shape)
     words = threefry_2x32(jax.random.key_data(key)[:2], jnp.arange((size + 1) // 2, dtype=jnp.uint32))

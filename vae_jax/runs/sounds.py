@@ -5,7 +5,7 @@ import io
 import jax
 import numpy as np
 
-from vae_jax.data import audio
+from vae_jax.data import recordings
 from vae_jax.files import write_bytes
 
 NUMBER = 8
@@ -37,7 +37,7 @@ def write(experiment, params, key, directory, number=NUMBER):
         for n, row in enumerate(levels):
             pcm = encoding.decode(row)
             file = io.BytesIO()
-            audio.write_wav(file, pcm, encoding.sample_rate)
+            recordings.write_wav(file, pcm, encoding.sample_rate)
             write_bytes(folder / f"{name}_{n}.wav", file.getvalue())
             if n < 4:
                 shown[f"{name} {n}"] = pcm / 2**15
