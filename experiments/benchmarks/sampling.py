@@ -28,8 +28,10 @@ import numpy as np
 from absl import app, flags
 
 from vae_jax import models
+from vae_jax.core import Event
 from vae_jax.distributions import RasterScan, Sentence, Series
 from vae_jax.runs.launching import launched, parse_flags
+from vae_jax.support import Levels, Tokens
 
 CONFIGS = flags.DEFINE_list("configs", ["pixel_cnn_mnist"], "Configs; NAME:ARGUMENT.")
 SHAPE = flags.DEFINE_list("shape", ["28", "28", "1"], "Of an event.")
