@@ -17,7 +17,6 @@ pixel of all draws together is enough work. For a single draw it is far less: th
 and to start them takes most of the time.
 """
 
-import importlib
 import statistics
 import time
 from typing import NamedTuple
@@ -28,7 +27,9 @@ import numpy as np
 from absl import app, flags
 
 from vae_jax import models
+from vae_jax.data.values import Dataset, Split, event_of
 from vae_jax.distributions import RasterScan, Sentence, Series
+from vae_jax.runs import configs
 from vae_jax.runs.launching import launched, parse_flags
 
 CONFIGS = flags.DEFINE_list("configs", ["pixel_cnn_mnist"], "Configs; NAME:ARGUMENT.")
@@ -51,14 +52,14 @@ def densities(config, event_shape, vocabulary_size=0):
 
     Raises `ValueError` if no draw is cached, and for a vocabulary without text or text without a vocabulary.
     """
-    name, _, argument = config.partition(":")
-    built = importlib.import_module(f"vae_jax.configs.{name}").get_config(argument).to_dict()
+    built = configs.find(config).to_dict()
     if (built["data"]["transform"] == "tokens") != bool(vocabulary_size):
         raise ValueError(f"{config}: --vocabulary={vocabulary_size}; text needs the number of words, other data 0")
-    vocabulary = {"vocabulary_size": vocabulary_size} if vocabulary_size else {}
-    model = models.from_config(built["family"], built["model"], event_shape=event_shape, num_classes=0, **vocabulary)
-    x = jnp.zeros((1, *event_shape), jnp.int32 if vocabulary_size else jnp.float32)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), {"x": x})
+    zeros = Split(np.zeros((1, *event_shape), np.int32 if vocabulary_size else np.float32))
+    max_value = vocabulary_size - 1 if vocabulary_size else 16 if built["data"]["name"] == "digits" else 255
+    event = event_of(Dataset("zeros", zeros, zeros, zeros, max_value), built["data"]["transform"])
+    model = models.from_config(built["family"], built["model"], event=event)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), {"x": jnp.asarray(zeros.x)})
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda a: jnp.asarray(0.1 * rng.normal(size=a.shape), a.dtype), shapes)
     if not isinstance(model.density and model.density(params), (RasterScan, Series, Sentence)):
