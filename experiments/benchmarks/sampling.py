@@ -27,10 +27,11 @@ import numpy as np
 from absl import app, flags
 
 from vae_jax import models
-from vae_jax.data.values import Dataset, Split, event_of
+from vae_jax.core import Event
 from vae_jax.distributions import RasterScan, Sentence, Series
 from vae_jax.runs import configs
 from vae_jax.runs.launching import launched, parse_flags
+from vae_jax.support import Levels, Tokens
 
 CONFIGS = flags.DEFINE_list("configs", ["pixel_cnn_mnist"], "Configs; NAME:ARGUMENT.")
 SHAPE = flags.DEFINE_list("shape", ["28", "28", "1"], "Of an event.")
@@ -55,11 +56,10 @@ def densities(config, event_shape, vocabulary_size=0):
     built = configs.find(config).to_dict()
     if (built["data"]["transform"] == "tokens") != bool(vocabulary_size):
         raise ValueError(f"{config}: --vocabulary={vocabulary_size}; text needs the number of words, other data 0")
-    zeros = Split(np.zeros((1, *event_shape), np.int32 if vocabulary_size else np.float32))
-    max_value = vocabulary_size - 1 if vocabulary_size else 16 if built["data"]["name"] == "digits" else 255
-    event = event_of(Dataset("zeros", zeros, zeros, zeros, max_value), built["data"]["transform"])
-    model = models.from_config(built["family"], built["model"], event=event)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), {"x": jnp.asarray(zeros.x)})
+    support = Tokens(vocabulary_size) if vocabulary_size else Levels(256)
+    model = models.from_config(built["family"], built["model"], event=Event(tuple(event_shape), support))
+    x = jnp.zeros((1, *event_shape), jnp.int32 if vocabulary_size else jnp.float32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), {"x": x})
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda a: jnp.asarray(0.1 * rng.normal(size=a.shape), a.dtype), shapes)
     if not isinstance(model.density and model.density(params), (RasterScan, Series, Sentence)):
