@@ -28,8 +28,10 @@ import numpy as np
 from absl import app, flags
 
 from vae_jax import models
+from vae_jax.core import Event
 from vae_jax.distributions import RasterScan, Sentence, Series
 from vae_jax.runs.launching import launched, parse_flags
+from vae_jax.support import Levels, Tokens
 
 CONFIGS = flags.DEFINE_list("configs", ["pixel_cnn_mnist"], "Configs; NAME:ARGUMENT.")
 SHAPE = flags.DEFINE_list("shape", ["28", "28", "1"], "Of an event.")
@@ -55,8 +57,8 @@ def densities(config, event_shape, vocabulary_size=0):
     built = importlib.import_module(f"vae_jax.configs.{name}").get_config(argument).to_dict()
     if (built["data"]["transform"] == "tokens") != bool(vocabulary_size):
         raise ValueError(f"{config}: --vocabulary={vocabulary_size}; text needs the number of words, other data 0")
-    vocabulary = {"vocabulary_size": vocabulary_size} if vocabulary_size else {}
-    model = models.from_config(built["family"], built["model"], event_shape=event_shape, num_classes=0, **vocabulary)
+    support = Tokens(vocabulary_size) if vocabulary_size else Levels(256)
+    model = models.from_config(built["family"], built["model"], event=Event(tuple(event_shape), support))
     x = jnp.zeros((1, *event_shape), jnp.int32 if vocabulary_size else jnp.float32)
     shapes = jax.eval_shape(model.init, jax.random.key(0), {"x": x})
     rng = np.random.default_rng(0)

@@ -17,6 +17,7 @@ from absl import app, flags
 from vae_jax import models
 from vae_jax.configs import vae_digits
 from vae_jax.data import pipeline, sources, transforms
+from vae_jax.data.values import event_of
 from vae_jax.runs.launching import launched, parse_flags
 from vae_jax.training import cost, gradient, loop, sharding, sweep
 

@@ -33,6 +33,7 @@ def work(job, members, devices, steps):
     from vae_jax import models
     from vae_jax.configs import vae_digits
     from vae_jax.data import pipeline, sources, transforms
+    from vae_jax.data.values import event_of
     from vae_jax.training import gradient, loop, sharding, sweep
 
     dataset = sources.load("digits" if job == "small" else "fashion_mnist", None)

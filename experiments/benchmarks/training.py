@@ -46,6 +46,8 @@ NETWORKS = {
 
 def model_of(job):
     from vae_jax import models
+    from vae_jax.core import Event
+    from vae_jax.support import Binary
 
     latent_dim, encoder, decoder = NETWORKS[job]
     config = {

@@ -24,7 +24,7 @@ def elbo(latent, params, key, x, context=None, *, beta=1.0, num_samples=1):
     q, prior = pair(latent, params, x, context)
     check_pathwise("elbo", q)
     check_closed("elbo", q, prior)
-    return closed_elbo(evidences(latent, params, key, x, context, num_samples), beta)
+    return closed_elbo(*_log_lik_and_kl(latent, params, key, x, context, num_samples), beta)
 
 
 @equation(beta=BETA, num_samples=SAMPLES)
@@ -42,8 +42,9 @@ def plain_elbo(latent, params, key, x, context=None, *, num_samples):
 
     No gradient is needed, so that q may be discrete or a mixture.
     """
-    draws = evidences(latent, params, key, x, context, num_samples)
-    return sampled_elbo(draws.log_lik, draws.log_prior - draws.log_q) if draws.kl is None else closed_elbo(draws)
+    if has_closed_form(*pair(latent, params, x, context)):
+        return closed_elbo(*_log_lik_and_kl(latent, params, key, x, context, num_samples))
+    return sampled_elbo(*_log_terms(latent, params, key, x, context, num_samples))
 
 
 def plain_iwae(latent, params, key, x, context=None, *, num_samples):
@@ -64,11 +65,9 @@ def free_bits(latent, params, key, x, context=None, *, free_nats, num_samples=1)
     check_closed("free_bits", q, prior)
     if type(q) is not type(prior):
         refuse("free_bits", q, "the KL does not split by dimension", "'elbo'", prior)
-    draws = evidences(latent, params, key, x, context, num_samples)
-    log_lik = jnp.mean(draws.log_lik)
+    log_lik, kl = _log_lik_and_kl(latent, params, key, x, context, num_samples)
     free = jnp.sum(jnp.maximum(kl_per_dim(q, prior), free_nats))
-    bound = log_lik - draws.kl
-    return log_lik - free, {"bound": bound, "distortion": -log_lik, "rate": draws.kl, "free_rate": free}
+    return log_lik - free, {"bound": log_lik - kl, "distortion": -log_lik, "rate": kl, "free_rate": free}
 
 
 @equation(gamma=number(at_least=0), nats=number(at_least=0), num_samples=SAMPLES)
@@ -80,7 +79,7 @@ def capacity(latent, params, key, x, context=None, *, gamma, nats, num_samples=1
     q, prior = pair(latent, params, x, context)
     check_pathwise("capacity", q)
     check_closed("capacity", q, prior)
-    value, terms = closed_elbo(evidences(latent, params, key, x, context, num_samples), beta=0.0)
+    value, terms = closed_elbo(*_log_lik_and_kl(latent, params, key, x, context, num_samples), beta=0.0)
     excess = terms["rate"] - nats
     return value - gamma * jnp.abs(excess), {**terms, "excess": excess}
 
@@ -197,10 +196,9 @@ def evidences(latent, params, key, x, context, num_samples) -> Evidence:
     return draws._replace(kl=kl)
 
 
-def closed_elbo(draws: Evidence, beta=1.0):
-    """Return the ELBO and its terms from `evidences` whose KL has a closed form."""
-    log_lik = jnp.mean(draws.log_lik)
-    return log_lik - beta * draws.kl, {"bound": log_lik - draws.kl, "distortion": -log_lik, "rate": draws.kl}
+def closed_elbo(log_lik, kl, beta=1.0):
+    """Return the ELBO and its terms from E_q[log p(x|z)] and KL(q(z|x) || p(z))."""
+    return log_lik - beta * kl, {"bound": log_lik - kl, "distortion": -log_lik, "rate": kl}
 
 
 def sampled_elbo(log_lik, log_ratio, beta=1.0):
@@ -261,6 +259,16 @@ def _evidence(latent, params, x, context):
         return Evidence(z, log_lik, prior.log_prob(z), log_q, kl=None)
 
     return of_draw, kl_divergence(q, prior) if has_closed_form(q, prior) else None
+
+
+def _log_lik_and_kl(latent, params, key, x, context, num_samples):
+    """Return the mean of log p(x|z_k) over draws, and KL(q(z|x) || p(z)) in closed form."""
+    if latent.evidence is not None:
+        draws = evidences(latent, params, key, x, context, num_samples)
+        return jnp.mean(draws.log_lik), draws.kl
+    q, prior = pair(latent, params, x, context)
+    one = lambda k: latent.likelihood(params, q.sample(k), context).log_prob(x)  # noqa: E731
+    return jnp.mean(jax.vmap(one)(_split(key, num_samples))), kl_divergence(q, prior)
 
 
 def _log_terms(latent, params, key, x, context, num_samples):

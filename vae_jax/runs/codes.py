@@ -175,7 +175,7 @@ def measure(dataset, train_codes, codes, reconstruction) -> dict:
       dataset: the data set, for its labels.
       train_codes: codes of the first training images [N, D].
       codes: codes of the first test images [M, D].
-      reconstruction: what `likelihood.reconstruction` says of the same test images.
+      reconstruction: `likelihood.reconstructions` of the same test images.
     """
     train_label, label = dataset.train.label[: len(train_codes)], dataset.test.label[: len(codes)]
     pairs = (train_codes, train_label, codes, label)

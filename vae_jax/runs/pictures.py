@@ -207,7 +207,9 @@ def _interpolations(experiment, params, x, context, pairs=4, steps=9):
 
     latent, t, show = experiment.model.latent, jnp.linspace(0.0, 1.0, steps), to_unit(experiment)
     if context is None:
-        index, names = _different_contexts(experiment.dataset.test.label, pairs, len(x)), None
+        index, names = _different_classes(experiment.dataset.test.label, pairs, len(x)), None
+    elif experiment.context.shape:
+        raise ValueError("a path is only drawn for a class as context, or for none")
     else:
         index = _same_class(context, pairs)
         names = [f"class {context[i]}" for i in index[0]]
@@ -232,7 +234,7 @@ def _interpolations(experiment, params, x, context, pairs=4, steps=9):
     )
 
 
-def _different_contexts(label, pairs, size):
+def _different_classes(label, pairs, size):
     """Return the indices of the first images a, b of different classes, as many pairs as the images allow.
 
     If all images have the same class, so do the pairs. Raises `ValueError` for fewer than two images.

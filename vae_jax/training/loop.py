@@ -368,8 +368,10 @@ def _array(value):
 
 
 def _worth(valid):
-    """Return the number that a validation is judged by, nats: the bound, otherwise minus the loss or the
-    distortion; minus infinity if there is none of these."""
+    """Return the number by which a validation is judged, in nats: the bound, or minus the loss, or minus the distortion.
+
+    It is minus infinity if there is none of these.
+    """
     name = next((name for name in ("bound", "loss", "distortion") if name in valid), None)
     if name is None:  # a model that only draws samples
         return np.full(np.shape(next(iter(valid.values()), 0.0)), -np.inf)
