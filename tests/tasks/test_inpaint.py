@@ -30,5 +30,5 @@ def test_the_rest_follows_what_is_given():
 def test_what_has_no_order_is_refused():
     model = tractable(None, lambda params, context=None: Normal.standard((3,)))
     for other in (model, model._replace(density=None)):
-        with pytest.raises(ValueError, match="wants a model that draws pixel after pixel"):
+        with pytest.raises(ValueError, match="requires a model that draws pixel by pixel"):
             inpaint.complete(other, None, jax.random.key(0), jnp.zeros(3), num_given=1)
