@@ -251,7 +251,7 @@ def test_the_model_hands_its_own_encoder_to_vamp():
         ),
         (
             {"name": "bernoulli"},
-            r"model.prior: it is over values that are binary, and the posterior, a Normal, is over real; use 'standard'",
+            r"model.prior: it is over values that are binary, and the posterior, a Normal, is over real",
         ),
     ],
 )

@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
+from toys import kind
 
 from vae_jax import models
 from vae_jax.models.mixture import bernoulli, gaussian, heirs, k_means_plus_plus, mixture

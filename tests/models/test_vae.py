@@ -159,16 +159,17 @@ def test_a_conditional_model_uses_its_context_and_wants_one():
 
 def test_an_unconditional_model_refuses_a_context():
     model, batch = build(), a_batch(conditional=True)
-    words = "this model takes no context, and one was given; leave it out"
+    x, c = batch["x"][0], batch["context"][0]
+    params = jax.eval_shape(model.init, jax.random.key(0), a_batch())
     for function in (
-        lambda: model.init(jax.random.key(0), batch),
-        lambda: model.loss(params, jax.random.key(0), batch, 0),
-        lambda: model.judge(params, jax.random.key(0), batch["x"][0], batch["context"][0]),
-        lambda: model.sample(params, jax.random.key(0), batch["context"][0]),
+        lambda params, key: model.init(key, batch),
+        lambda params, key: model.loss(params, key, batch, 0),
+        lambda params, key: model.judge(params, key, x, c),
+        lambda params, key: model.sample(params, key, c),
+        lambda params, key: model.bound(params, key, x, c),
     ):
-        params = jax.eval_shape(model.init, jax.random.key(0), a_batch())
-        with pytest.raises(ValueError, match=words):
-            jax.eval_shape(function)
+        with pytest.raises(ValueError, match="this model takes no context, and one was given; leave it out"):
+            jax.eval_shape(function, params, jax.random.key(0))
 
 
 def test_a_schedule_moves_with_the_step():

@@ -84,7 +84,7 @@ def test_what_reads_has_no_parameters_for_what_it_would_predict():
         6,
         2,
     )
-    with pytest.raises(ValueError, match="^tied: an encoder returns no logits .* set it to False"):
+    with pytest.raises(ValueError, match=r"^tied: an encoder returns no logits .* set it to False"):
         reader("lstm", ((2,),), tied=True)
 
 
