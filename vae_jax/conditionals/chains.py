@@ -12,6 +12,7 @@ from vae_jax.core import Conditional
 from vae_jax.distributions import Autoregressive, Bernoulli, Cached, Categorical, RasterScan, Sentence, Series
 from vae_jax.distributions.sentence import words_before
 from vae_jax.networks import gated_pixel_cnn
+from vae_jax.networks.conv import at_size
 from vae_jax.networks.network import compute_in
 from vae_jax.spec import BadOption, build, flags, integers
 from vae_jax.support import Binary, standardize
@@ -141,7 +142,8 @@ def raster_scan(network, head, event_shape):
     """Return (variables, context, dropout_key=None) -> `RasterScan` over [H, W, C], from a causal network.
 
     At each pixel the network (`networks.gated_pixel_cnn`) returns the parameters of `head`, computed from earlier
-    pixels and the context. With a `dropout_key` log_prob is that of the network with dropout; draws never drop.
+    pixels and the context, an image of any size or a vector. With a `dropout_key` log_prob is that of the network with
+    dropout; draws never drop.
     """
     support, event_shape = abstract(head).support, tuple(event_shape)
     scaled = functools.partial(standardize, support)
@@ -160,6 +162,7 @@ def raster_scan(network, head, event_shape):
     cached = Cached(start, row, pixel)
 
     def distribution(variables, context, dropout_key=None):
+        context = at_size(context, event_shape)  # once for all rows and pixels of a draw
         params = {"variables": variables, "context": context, "dropout_key": dropout_key}
         return RasterScan(params, _conditionals(network, head), cached, event_shape, support)
 

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vae_jax.networks.conv import convolve_inside, image_channels
+from vae_jax.networks.conv import at_size, convolve_inside, image_channels
 from vae_jax.networks.gated import Gate, with_ones
 from vae_jax.networks.mlp import split
 from vae_jax.spec import BadOption, flags, integers, numbers, sizes
@@ -79,7 +79,7 @@ class GatedPixelCNN(nn.Module):
 
     def __call__(self, x, context=None):
         no_rows, no_pixels = self.start(*x.shape)
-        context = part_of(context)
+        context = part_of(at_size(context, x.shape))
         given, _ = self.rows(jnp.pad(with_ones(x[:-1]), ((1, 0), (0, 0), (0, 0))), no_rows, context)
         left = jnp.pad(with_ones(x[:, :-1]), ((0, 0), (1, 0), (0, 0)))
         return self.pixels(left, given, no_pixels, context)[0]
