@@ -1,7 +1,7 @@
 """Toy models of the kinds that fill only some fields of `core.Model`, for real vectors x of any shape.
 
-`bound_only` has a bound of log p(x) and draws, as a diffusion model; `gan` has only draws; `codebook` is an auto-encoder
-whose codebook is no part of what the optimiser learns.
+`bound_only` has a bound of log p(x) and draws, as a diffusion model. `gan` has only draws. `codebook` is an
+auto-encoder whose codebook the optimiser does not see.
 """
 
 import jax
@@ -87,8 +87,8 @@ def gan(penalty=0.1) -> Model:
     """Return two players in one loss: a generator x = μ + s ε and a critic D(x) = u·x + v·x² + c.
 
     The critic minimises softplus(-D(x)) + softplus(D(G(ε))) + ½ γ |∇D(x)|² (R1, arXiv:1801.04406 eq. (9),
-    γ = `penalty`), the generator softplus(-D(G(ε))). Neither gets a gradient of the other's loss. The best critic of two
-    normals is a quadratic function. Params are {"generator": {"loc", "log_scale"}, "critic": {"linear", "square",
+    γ = `penalty`), the generator softplus(-D(G(ε))). Neither gets a gradient of the other's loss. The best critic of
+    two normals is a quadratic function. Params are {"generator": {"loc", "log_scale"}, "critic": {"linear", "square",
     "bias"}}. It fills `sample` only.
     """
 
@@ -120,10 +120,10 @@ def gan(penalty=0.1) -> Model:
 
 
 def codebook(num_codes=3, decay=0.9) -> Model:
-    """Return an auto-encoder by K codes, k-means with exponential averages: VQ-VAE's codebook, arXiv:1711.00937 app. A.1.
+    """Return an auto-encoder by K codes, k-means with exponential averages.  arXiv:1711.00937 app. A.1.
 
-    The code of x is the nearest e_k = m_k / N_k, and p(x|e) = N(e + b, I) with b learned by gradient. The state moves by
-    N_k ← d N_k + (1-d) n_k and m_k ← d m_k + (1-d) Σ_{x nearest to k} x, where n_k counts these x. Params are
+    The code of x is the nearest e_k = m_k / N_k, and p(x|e) = N(e + b, I) with b learned by gradient. The state moves
+    by N_k ← d N_k + (1-d) n_k and m_k ← d m_k + (1-d) Σ_{x nearest to k} x, where n_k counts these x. Params are
     {"decoder": b, "state": {"count": N [K], "total": m [K, *event]}}. It fills `latent`, without a prior.
     """
 

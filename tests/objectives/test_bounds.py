@@ -326,12 +326,8 @@ def of_a_mixture():
             step = 1e-5 * np.eye(2)[i]
             up, down = ({**params, name: value + s * step} for s in (1, -1))
             exact[name][i] = (elbo_by_quadrature(**up, x=x) - elbo_by_quadrature(**down, x=x)) / 2e-5
-    return (
-        draws(stratified_elbo),
-        draws(functools.partial(plain_elbo, num_samples=1)),
-        elbo_by_quadrature(**params, x=x),
-        exact,
-    )
+    plain = functools.partial(plain_elbo, num_samples=1)
+    return draws(stratified_elbo), draws(plain), elbo_by_quadrature(**params, x=x), exact
 
 
 def test_the_stratified_bound_is_the_elbo_of_a_mixture(of_a_mixture, assert_mean):

@@ -240,7 +240,7 @@ def test_a_codebook_is_the_exponential_average_of_what_is_nearest():
     np.testing.assert_allclose(end.params["decoder"], 0.0, atol=0.1)
 
 
-# --------------------------------------------------------------------------------------------- an optimiser for each part
+# -------------------------------------------------------------------------------------------- an optimiser for each part
 
 
 def test_each_part_has_an_optimiser_of_its_own():
@@ -274,21 +274,21 @@ def test_an_optimiser_of_an_unknown_part_is_refused():
 
 
 def test_two_players_learn_a_normal():
-    """Mean and deviation of each dimension within 0.05 of the data's, averaged over the parameters' last steps: twice
-    the errors seen with ten keys.
+    """Mean and deviation of each dimension, from averaged parameters, within 0.05 of the data's. That is twice the
+    largest error of ten keys.
     """
     loc, scale = jnp.array([1.0, -0.5]), jnp.array([0.5, 1.5])
-    players = {"critic": optax.adam(2e-2, b1=0.5), "generator": optax.adam(2e-3, b1=0.5)}
+    players = {"critic": optax.adam(0.05, b1=0.5), "generator": optax.adam(0.01, b1=0.5)}
     learner = gradient.gradient(gan(), gradient.by_part(default=optax.sgd(0.0), **players), average_decay=0.99)
 
     @jax.jit
     def fit(key):
         def body(state, key):
-            return learner.step(state, {"x": loc[None] + scale[None] * jax.random.normal(key, (256, 2))})
+            return learner.step(state, {"x": loc[None] + scale[None] * jax.random.normal(key, (128, 2))})
 
         key_init, key_data = jax.random.split(key)
-        start = learner.init(key_init, {"x": jnp.zeros((256, 2))})
-        return jax.lax.scan(body, start, jax.random.split(key_data, 3000))
+        start = learner.init(key_init, {"x": jnp.zeros((128, 2))})
+        return jax.lax.scan(body, start, jax.random.split(key_data, 1000))
 
     state, metrics = fit(jax.random.key(0))
     assert not metrics["skipped"].any()
@@ -328,25 +328,25 @@ def test_a_model_with_a_bound_only_descends_to_the_law_of_its_data():
     """Data N(m, diag s²): the best affine denoisers are known, and their bound is nearly the data's own log p(x)."""
     loc, scale = np.array([0.5, -1.0]), np.array([0.8, 0.8])
     rng = np.random.default_rng(0)
-    x = (loc + scale * rng.normal(size=(4096, 2))).astype(np.float32)
-    model = bound_only(num_steps=32)
-    learner = gradient.gradient(model, gradient.optimizer(name="adam", learning_rate=0.02), average_decay=0.995)
+    x = (loc + scale * rng.normal(size=(2048, 2))).astype(np.float32)
+    model = bound_only(num_steps=64)
+    learner = gradient.gradient(model, gradient.optimizer(name="adam", learning_rate=0.03), average_decay=0.99)
 
     @jax.jit
     def fit(key):
-        start = learner.init(key, {"x": x[:512]})
+        start = learner.init(key, {"x": x[:256]})
         return learner.params(jax.lax.scan(lambda s, x: learner.step(s, {"x": x}), start, batches)[0])
 
-    batches = jnp.asarray(np.concatenate([x[rng.permutation(4096)].reshape(8, 512, 2) for _ in range(200)]))
+    batches = jnp.asarray(np.concatenate([x[rng.permutation(2048)].reshape(8, 256, 2) for _ in range(100)]))
     params = fit(jax.random.key(0))
-    alpha, sigma = noise_schedule(32)
+    alpha, sigma = noise_schedule(64)
     best = (alpha * scale[0] ** 2 / (alpha**2 * scale[0] ** 2 + sigma**2))[1:]
     shift = (1 - best * alpha[1:])[:, None] * loc
     optimal = exact_bound({"scale": best, "shift": shift}, x).mean()
     reached = exact_bound(params, x).mean()
     log_prob = scipy.stats.norm(loc, scale).logpdf(x).sum(axis=1).mean()
-    assert optimal - 0.02 < reached < optimal + 1e-3
-    assert log_prob - 0.15 < reached < log_prob
+    assert optimal - 0.03 < reached < optimal + 5e-3
+    assert log_prob - 0.25 < reached < log_prob
 
 
 # -------------------------------------------------------------------------------------------------------------------
