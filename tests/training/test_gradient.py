@@ -240,7 +240,7 @@ def test_a_codebook_is_the_exponential_average_of_what_is_nearest():
     np.testing.assert_allclose(end.params["decoder"], 0.0, atol=0.1)
 
 
-# -------------------------------------------------------------------------------------------- an optimiser for each part
+# ------------------------------------------------------------------------------------------- an optimiser for each part
 
 
 def test_each_part_has_an_optimiser_of_its_own():
