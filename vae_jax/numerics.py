@@ -97,7 +97,7 @@ def _scale_gradient_jvp(primals, tangents):
 
 
 def bits_per_dim(nats, event_size):
-    """Return the log-probability of one event, in nats, as a code length in bits per dimension (`event_size` of them)."""
+    """Return the log-probability of one event, in nats, as a code length in bits per dimension of `event_size`."""
     return -nats / (event_size * LOG_2)
 
 

@@ -226,7 +226,7 @@ def build(namespace, spec: dict[str, Any], *args, where: str, **given):
 
 
 def with_defaults(options, **defaults):
-    """Return `options` with `defaults` for the missing keys; unchanged if it is no dict, which `check_options` refuses."""
+    """Return `options` with `defaults` for missing keys; unchanged if it is no dict, which `check_options` refuses."""
     return {**defaults, **options} if isinstance(options, Mapping) else options
 
 

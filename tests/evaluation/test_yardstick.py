@@ -97,7 +97,7 @@ def test_one_estimate_has_no_standard_error(cases):
 
 
 def test_an_auto_encoder_has_reconstructions_only(cases, measured):
-    model, params, x = cases["auto-encoder"]
+    _, params, x = cases["auto-encoder"]
     x, codes = np.asarray(x, np.float64), np.asarray(params["state"]["total"], np.float64)
     square = np.sum(np.square(x[:, None] - codes[None]), axis=-1).min(axis=1)
     terms = measured["auto-encoder"].terms
@@ -131,7 +131,7 @@ def test_the_density_of_dequantised_values_bounds_the_mass_of_their_levels(cases
 
 
 def test_no_samples_are_refused(cases):
-    with pytest.raises(BadOption, match="^num_samples must be at least 1, got 0"):
+    with pytest.raises(BadOption, match=r"^num_samples must be at least 1, got 0"):
         measure(*cases["latent"], num_samples=0)
 
 

@@ -194,8 +194,8 @@ def _density_lines(r):
     yield f"log p(x)  {r['log_prob']:10.2f}{error} nats   {kind}"
     if "log_density" in r:
         yield (
-            f"          {r['log_density']:10.2f} nats, log-density of dequantised values in [0, 1); minus D log(levels) "
-            "it is the line above, a lower bound for the levels"
+            f"          {r['log_density']:10.2f} nats, log-density of dequantised values in [0, 1); minus "
+            "D log(levels) it is the line above, a lower bound for the levels"
         )
     bounded = ", at most" if "num_samples" in r or "dequantized" in r else ""
     if "perplexity" in r:
