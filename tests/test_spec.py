@@ -10,7 +10,7 @@ from vae_jax import spec
 from vae_jax.spec import BadOption, build, call, check_options, public_functions, under
 
 
-def layer(x, *, width, depth=1, parent=None):
+def layer(x, *, width, depth=1):
     return x, width, depth
 
 

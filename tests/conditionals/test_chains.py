@@ -160,7 +160,7 @@ def test_a_hierarchy_may_end_in_pixels():
         ({"pixel": {"name": "bernouli"}}, r"model\.likelihood\.pixel\.name: .*did you mean 'bernoulli'"),
         ({"chanels": (3,)}, r"model\.likelihood: unknown key 'chanels'; did you mean 'channels'"),
         ({"features": 0}, "model.likelihood.features must be at least 1, got 0"),
-        ({"kernel": 2}, "model.likelihood.kernel must be odd, as wide to the left as to the right, got 2"),
+        ({"kernel": 2}, "model.likelihood.kernel must be odd, got 2"),
         ({"compute_dtype": "float16"}, "unknown value 'float16'"),
     ],
 )

@@ -111,7 +111,7 @@ def test_a_head_says_what_shapes_it_takes(name, kind):
 
 @pytest.mark.parametrize("name", VECTORS)
 def test_a_density_of_vectors_refuses_an_image(name):
-    with pytest.raises(ValueError, match=rf"{name} is over vectors, got an event of shape \(3, 2, 1\)"):
+    with pytest.raises(ValueError, match=rf"{name}' is a distribution over vectors, got an event of shape \(3, 2, 1\)"):
         getattr(heads, name)((3, 2, 1))
 
 

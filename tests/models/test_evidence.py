@@ -20,18 +20,18 @@ from vae_jax.spec import BadOption
 LOG_S, LOG_T = -0.4, -0.2
 RNG = np.random.default_rng(0)
 PARAMS = {
-    name: jnp.asarray(RNG.normal(scale=0.7, size=shape), jnp.float32)
+    name: jnp.asarray(RNG.normal(scale=0.4, size=shape), jnp.float32)
     for name, shape in {"a": (3, 2), "b": (4, 3), "x_to_2": (2, 4), "x_to_1": (3, 4), "2_to_1": (3, 2)}.items()
 }
 X = jnp.array([0.5, -1.0, 0.3, 0.8])
 
 
 def q_of_1(params, x, before):
-    return Normal(params["x_to_1"] @ x + params["2_to_1"] @ before[0], jnp.full(3, -0.5))
+    return Normal(params["x_to_1"] @ x + params["2_to_1"] @ before[0], jnp.full(3, -0.1))
 
 
 def q_of_2(params, x):
-    return Normal(params["x_to_2"] @ x, jnp.full(2, -0.3))
+    return Normal(params["x_to_2"] @ x, jnp.full(2, 0.1))
 
 
 def p_of_1(params, given, before):

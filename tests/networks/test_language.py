@@ -84,7 +84,7 @@ def test_what_reads_has_no_parameters_for_what_it_would_predict():
         6,
         2,
     )
-    with pytest.raises(ValueError, match=r"^tied: an encoder returns no logits .* set it to False"):
+    with pytest.raises(ValueError, match=r"^tied must be False for an encoder, which returns no logits, got True"):
         reader("lstm", ((2,),), tied=True)
 
 
@@ -140,7 +140,7 @@ def test_tied_logits_are_products_with_the_tokens_vectors():
 
 
 def test_heads_that_do_not_divide_the_width_are_refused():
-    with pytest.raises(ValueError, match="num_heads 3 does not divide width 8"):
+    with pytest.raises(ValueError, match="num_heads must divide width = 8, got 3"):
         language.transformer(V, T, width=8, num_heads=3).init(jax.random.key(0), BEFORE)
 
 

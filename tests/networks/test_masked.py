@@ -56,5 +56,5 @@ def test_outputs_begin_at_zero_where_asked():
 
 
 def test_another_length_is_refused():
-    with pytest.raises(ValueError, match=r"MADE: 5 inputs, but outputs of the shapes \(\(6,\),\): each must"):
+    with pytest.raises(ValueError, match=r"MADE: 5 inputs, but outputs of shapes \(\(6,\),\): each must begin with 5"):
         made(((DIM,),)).init(jax.random.key(0), jnp.ones(5))

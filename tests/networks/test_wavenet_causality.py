@@ -64,7 +64,7 @@ def test_silence_is_not_the_beginning():
         ({"dilations": (1, 0)}, "dilations: each entry must be at least 1, got 0"),
         ({"dilations": ()}, "dilations must have at least one entry"),
         ({"width": 0}, "width must be at least 1, got 0"),
-        ({"outputs": ((4, 4, 2),)}, "not of the samples of one series"),
+        ({"outputs": ((4, 4, 2),)}, "outputs must be series .* of one length"),
     ],
 )
 def test_options_out_of_range_are_named(options, message):
