@@ -86,5 +86,6 @@ def test_what_cannot_be_decoded_is_refused():
         with pytest.raises(ValueError, match=f"temperature must be positive, got {temperature}"):
             decode.sampled(None, jax.random.key(0), temperature=temperature)
     for width, power in ((0, 0.0), (2, -0.5)):
-        with pytest.raises(ValueError, match=f"width >= 1 and length_power >= 0, got {width} and {power}"):
+        words = f"width must be at least 1 and length_power at least 0, got {width} and {power}"
+        with pytest.raises(ValueError, match=words):
             decode.beam(None, width=width, length_power=power)
