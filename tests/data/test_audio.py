@@ -73,9 +73,9 @@ def test_an_array_of_windows_keeps_its_classes(tmp_path):
     assert len(data.train.x) == 54 and len(data.test.x) == len(data.valid.x) == 3
     rows = {tuple(row): "abc".index(v) for row, v in zip(data.encoding.encode(x).tolist(), voice, strict=True)}
     assert [rows[tuple(row)] for row in data.test.x.tolist()] == data.test.label.tolist()
-    with pytest.raises(ValueError, match=r"8000 samples a second; set config\.data\.audio\.sample_rate=8000"):
+    with pytest.raises(ValueError, match=r"8000 samples a second; set sample_rate to 8000"):
         audio.load(tmp_path / "words.npz", sample_rate=16000, length=120)
-    with pytest.raises(ValueError, match=r"windows have 120 samples; set config\.data\.audio\.length"):
+    with pytest.raises(ValueError, match=r"windows have 120 samples; set length to at most 120"):
         audio.load(tmp_path / "words.npz", length=121)
 
 
@@ -236,7 +236,7 @@ def test_what_is_no_sound_is_refused(tmp_path):
         with pytest.raises(ValueError, match=rf"{name}\.npz: not an \.npz of arrays"):
             audio.load(tmp_path / f"{name}.npz", length=5)
     audio.write_wav(tmp_path / "short.wav", noise(1990), RATE)
-    with pytest.raises(ValueError, match=r"a twentieth, .*, is no window of 100.*audio\.length to at most 99"):
+    with pytest.raises(ValueError, match=r"a twentieth, .*, is no window of 100.*set length to at most 99"):
         audio.load(tmp_path / "short.wav", length=100)
     audio.write_wav(tmp_path / "shorter.wav", noise(19), RATE)
     with pytest.raises(ValueError, match=r"of 19 samples .* is no window of 1; give a longer recording, or a folder"):
@@ -253,11 +253,11 @@ def test_what_is_no_sound_is_refused(tmp_path):
     for options, message in (
         ({"companding": "a_law"}, "companding: unknown value 'a_law'"),
         ({"length": 0}, "length must be at least 1"),
-        ({"sample_rate": 16000}, "the vowels are at 8000 samples a second"),
+        ({"sample_rate": 16000}, "sample_rate must be 8000, that of the sung vowels, got 16000"),
     ):
         with pytest.raises(ValueError, match=message):
             audio.load(**options)
-    with pytest.raises(ValueError, match="audio is of the set 'audio' alone; digits was given"):
+    with pytest.raises(ValueError, match="audio must be empty for digits"):
         sources.load("digits", audio={"length": 10})
 
 
@@ -285,5 +285,5 @@ def test_floats_beyond_full_scale_are_said_or_refused(tmp_path, scale, caplog):
 
 @pytest.mark.parametrize("rate", [1, 99, 768_001, 10**9])
 def test_a_rate_that_no_recording_has_is_not_asked_for(tmp_path, rate):
-    with pytest.raises(ValueError, match="sample_rate must be between 100 and 768000"):
+    with pytest.raises(ValueError, match=r"sample_rate must be (at least 100|between 100 and 768000), got"):
         audio.load(tmp_path / "x.wav", sample_rate=rate)

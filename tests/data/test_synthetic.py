@@ -10,7 +10,7 @@ from vae_jax.data import sources, synthetic
 def test_the_four_by_four_world_as_a_data_set():
     data = sources.load("four_by_four")
     for split, size in synthetic.SIZES.items():
-        x, label = getattr(data, split)
+        x, label, _ = getattr(data, split)
         assert x.shape == (size, 4, 4, 1) and x.dtype == np.float32
         assert x.min() > 0 and x.max() < 1  # as float pixels must, and without a clip
         assert label.dtype == np.int32 and set(label) == {0, 1, 2, 3}

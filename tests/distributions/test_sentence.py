@@ -73,5 +73,5 @@ def test_its_ends_are_those_of_the_data():
 
 def test_its_support_is_the_vocabulary():
     check_support(chain(3), np.array([[2, 1, 0]]))
-    with pytest.raises(ValueError, match=r"a Sentence likelihood is a density of integers below 4"):
+    with pytest.raises(ValueError, match=r"a Sentence likelihood is a density of tokens below 4"):
         check_support(chain(3), np.array([[4, 1, 0]]))

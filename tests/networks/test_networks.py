@@ -112,7 +112,7 @@ def test_decoders_refuse_what_does_not_halve(name):
 @pytest.mark.parametrize("name", ["conv_decoder", "resnet_decoder"])
 @pytest.mark.parametrize("outputs", [((8, 8),), ((8, 8, 1), (4, 4, 1))])
 def test_decoders_refuse_what_is_no_image(name, outputs):
-    with pytest.raises(ValueError, match="is for images of one size"):
+    with pytest.raises(ValueError, match=r"requires images of one size, got outputs .*; use 'mlp'"):
         jax.eval_shape(build(name, outputs).init, jax.random.key(0), jnp.zeros(5))
 
 

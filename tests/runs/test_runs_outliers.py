@@ -150,7 +150,7 @@ def test_runs_that_cannot_be_asked_are_refused(tmp_path):
         measure(tmp_path, "digits")
     config["data"]["context"] = {"name": "label"}
     begun(tmp_path, config)
-    with pytest.raises(ValueError, match="no score of x alone: this model is conditional on 10 classes"):
+    with pytest.raises(ValueError, match="no score of x: this model is conditional on 10 classes"):
         measure(tmp_path, "digits")
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from vae_jax.core import tractable
 from vae_jax.distributions import Autoregressive, Bernoulli, Normal, Reshaped
+from vae_jax.support import Binary
 from vae_jax.tasks import inpaint
 
 
@@ -16,7 +17,7 @@ def copies(params, x):
 
 
 def test_the_rest_follows_what_is_given():
-    model = tractable(None, lambda params, context=None: Reshaped(Autoregressive(None, copies, (6,), "binary"), (2, 3)))
+    model = tractable(None, lambda params, context=None: Reshaped(Autoregressive(None, copies, (6,), Binary()), (2, 3)))
     x, keys = jnp.array([[0.0, 1.0, 0.0], [1.0, 0.0, jnp.nan]]), jax.random.split(jax.random.key(0), 200)
     draw = jax.jit(jax.vmap(lambda key, n: inpaint.complete(model, None, key, x, num_given=n), in_axes=(0, None)))
     for num_given in (2, 3, 5):

@@ -16,6 +16,7 @@ from absl import logging
 from scipy.io import wavfile
 
 from vae_jax.data import files, synthetic
+from vae_jax.spec import BadOption, integers, one_of
 
 LEVELS = {"mu_law": 256, "linear": 2**16}
 SPLIT_SEED = 0
@@ -75,18 +76,12 @@ def load(path=None, *, sample_rate=8000, length=4000, companding="mu_law", label
     not there, `ValueError` for files that are not sound or have lost their end, for options out of range, and where too
     little is left for three splits.
     """
-    if companding not in LEVELS:
-        raise ValueError(f"companding: unknown value {companding!r} (allowed: {', '.join(LEVELS)})")
-    for name, value in (("sample_rate", sample_rate), ("length", length)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-    if not RATES[0] <= sample_rate <= RATES[1]:
-        raise ValueError(f"sample_rate must be between {RATES[0]} and {RATES[1]}, got {sample_rate}")
+    one_of(LEVELS, companding=companding)
+    integers(sample_rate=sample_rate, at_least=RATES[0], at_most=RATES[1])
+    integers(length=length)
     if path is None:
         if sample_rate != synthetic.VOWEL_RATE:
-            raise ValueError(
-                f"the vowels are at {synthetic.VOWEL_RATE} samples a second; got sample_rate={sample_rate}"
-            )
+            raise BadOption(f"sample_rate must be {synthetic.VOWEL_RATE}, that of the sung vowels, got {sample_rate}")
         _check_length("the vowels", sum(synthetic.VOWEL_SIZES.values()), length)
         parts, classes = {split: synthetic.vowels(split, length) for split in synthetic.VOWEL_SIZES}, synthetic.VOWELS
     else:
@@ -97,7 +92,7 @@ def load(path=None, *, sample_rate=8000, length=4000, companding="mu_law", label
 
 def _check_length(where, number, length):
     """Raise `ValueError` where windows of `length` do not fit into memory: 16 bytes a sample while they are made."""
-    remedy = f"lower config.data.audio.length, which is {length}"
+    remedy = f"lower length, which is {length}"
     files.check_memory(f"{where}: {number} windows of {length} samples", 16 * number * length, remedy)
 
 
@@ -217,7 +212,7 @@ def _parts(path, sample_rate, length, label):
     if (most := len(x) // HELD_OUT) < length:
         raise ValueError(
             f"{path}: of {len(x)} samples a twentieth, for validation or test, is no window of {length}; "
-            + (f"set config.data.audio.length to at most {most}" if most else "give a longer recording, or a folder")
+            + (f"set length to at most {most}" if most else "give a longer recording, or a folder")
         )
     ends = len(x) - 2 * (len(x) // HELD_OUT), len(x) - len(x) // HELD_OUT
     pieces = zip(("train", "valid", "test"), np.split(x, ends), strict=True)
@@ -257,9 +252,9 @@ def _of_arrays(path, sample_rate, length, label):
     if rate.ndim or rate.dtype.kind not in "iuf":
         raise ValueError(f"{path}: sample_rate must be one number, found {rate.dtype} {list(rate.shape)}")
     if rate != sample_rate:
-        raise ValueError(f"{path} is at {rate} samples a second; set config.data.audio.sample_rate={rate}")
+        raise ValueError(f"{path} is at {rate} samples a second; set sample_rate to {rate}")
     if x.shape[1] < length:
-        raise ValueError(f"{path}: its windows have {x.shape[1]} samples; set config.data.audio.length to no more")
+        raise ValueError(f"{path}: its windows have {x.shape[1]} samples; set length to at most {x.shape[1]}")
     if label in arrays and arrays[label].shape != (len(x),):
         raise ValueError(f"{path}: {len(x)} windows, but {label!r} has the shape {list(arrays[label].shape)}")
     if label in arrays and arrays[label].dtype.kind not in "biuSU":

@@ -12,6 +12,7 @@ import numpy as np
 
 from vae_jax.data import ranges, reading, sources, text, transforms
 from vae_jax.data.values import Dataset, Split
+from vae_jax.spec import BadOption
 
 DATA_BRANCH = 0xDA7A
 FIXED_DRAW_SEED = 20131220  # of transforms that draw anything but bits
@@ -108,13 +109,13 @@ def stream(
 
 def _check_sizes(size, batch_size, process, buckets):
     if not 1 <= batch_size <= size:
-        raise ValueError(f"config.data.batch_size must be between 1 and the {size} training examples, got {batch_size}")
+        raise BadOption(f"batch_size must be between 1 and the {size} training examples, got {batch_size}")
     index, count = process
     if batch_size % count or not 0 <= index < count:
-        raise ValueError(f"config.data.batch_size {batch_size} does not give process {index} of {count} an even share")
+        raise BadOption(f"batch_size must be a multiple of the {count} processes that share it, got {batch_size}")
     if not 1 <= buckets <= size // batch_size:
-        raise ValueError(
-            f"config.data.buckets must be between 1 and {size // batch_size}, for {size} examples in batches of "
+        raise BadOption(
+            f"buckets must be between 1 and {size // batch_size}, because there are {size} examples in batches of "
             f"{batch_size}; got {buckets}"
         )
 
@@ -187,11 +188,11 @@ def _of_epoch(order, index, batch_size, ends):
 def _by_length(split, ends, transform, memory_limit, conditioning):
     """The sentences in the order of their lengths, and the distinct lengths of the longest x of each bucket."""
     if transform is not transforms.tokens:
-        raise ValueError(f"config.data.buckets: {len(ends) - 1} buckets by length are of text, which alone is padded")
+        raise BadOption(f"buckets must be 1, because these data are not text and are not padded; got {len(ends) - 1}")
     if split.x.nbytes > memory_limit:
-        raise ValueError(
-            f"config.data.buckets: {split.x.nbytes} bytes of text are more than config.data.memory_limit "
-            f"{memory_limit}, and what is read in batches is not sorted; raise the limit, or take 1 bucket"
+        raise BadOption(
+            f"buckets must be 1 for data that are streamed, got {len(ends) - 1}; or raise memory_limit, which is "
+            f"{memory_limit}, to the {split.x.nbytes} bytes of this text"
         )
     lengths = np.count_nonzero(split.x != text.PAD, axis=1)
     order = np.argsort(lengths, kind="stable")

@@ -1,7 +1,7 @@
 """The range and the kind of stored values: looked at, said in the log, and refused where they can mean two things.
 
 A uint8 image of 0 and 1 may be binary, or nearly black on the scale 0..255. The two readings give different
-likelihoods, so `find` does not choose between them: it raises an error that names `config.data.max_value`.
+likelihoods, so `find` does not choose between them: it raises an error that asks for `max_value`.
 """
 
 import mmap
@@ -53,36 +53,35 @@ def find(name, splits, max_value=None) -> int:
     low, high = min(r.low for r in found.values()), max(r.high for r in found.values())
     chosen = max_value or (1 if floating else 255)
     if floating and chosen != 1:
-        raise ValueError(
-            f"{name}: float images lie in [0, 1], so config.data.max_value must be 0 or 1, got {max_value}; "
-            "store levels as integers"
+        raise BadOption(
+            f"max_value must be 0 or 1 for {name}, got {max_value}: its images are floats in [0, 1]; store levels as "
+            "integers"
         )
     if high > chosen:
-        raise ValueError(
-            f"{name}: its largest value is {high:g}, above config.data.max_value={max_value}; set it to the largest "
+        raise BadOption(
+            f"max_value must be at least {high:g}, the largest value in {name}, got {max_value}; set it to the largest "
             "value that a pixel can have, or to 0 to find it out"
         )
     if floating and high < DARK and not max_value:
-        raise ValueError(
-            f"{name}: its values are {_words(low, high, floating)}: very dark images, or levels that were divided "
-            "twice; store them anew, or set config.data.max_value=1 (--config.data.max_value=1) if they are dark"
+        raise BadOption(
+            f"max_value must be given for {name}, whose values are {_words(low, high, floating)}: set it to 1 if the "
+            "images are very dark; if the values were divided twice, store them again"
         )
     if not floating and high < NEARLY_255 and not max_value:
         whole = max(1, high)
-        raise ValueError(
-            f"{name}: its values are {_words(low, high, floating)}, which may be levels of 0..{whole} or dark images "
-            f"of 0..255; set config.data.max_value to the largest value that a pixel can have "
-            f"(--config.data.max_value={whole} or --config.data.max_value=255)"
+        raise BadOption(
+            f"max_value must be given for {name}, whose values are {_words(low, high, floating)}: set it to the "
+            f"largest value that a pixel can have, {whole} for levels 0..{whole} or 255 for dark images of 0..255"
         )
     for split, (split_low, split_high, num_levels) in found.items():
         if 2 * split_high < high:
-            words = f"{name}: its {split} images reach only {split_high:g}, others {high:g}"
+            words = f"{name}, whose {split} images reach only {split_high:g} and others {high:g}"
             if not max_value:
-                raise ValueError(
-                    f"{words}: they may be stored on another scale. Store all alike, or set "
-                    f"config.data.max_value={chosen} (--config.data.max_value={chosen}) if they are right"
+                raise BadOption(
+                    f"max_value must be given for {words}: set it to {chosen} if this is right; if the scales differ, "
+                    "store all images on one scale"
                 )
-            logging.warning("%s; both are read as 0..%d, because config.data.max_value says so", words, chosen)
+            logging.warning("%s; all are read on the scale 0..%d, because max_value is given", words, chosen)
         counted = "" if num_levels is None else f" with {num_levels} distinct values"
         logging.info(
             "%s: %s images are %s%s, read on the scale 0..%d",
@@ -102,11 +101,9 @@ def check(x, transform, max_value) -> None:
         return
     floating = np.issubdtype(x.dtype, np.floating)
     if floating and name == "dequantize":
-        raise ValueError(
-            f"config.data.transform: 'dequantize' takes integer levels, and these images are floats; {_grid(x)}"
-        )
+        raise BadOption(f"transform: 'dequantize' takes integer levels, and these images are floats; {_grid(x)}")
     if floating and name in ("levels", "tokens") and not all(np.all(part == np.round(part)) for part in _chunks(x)):
-        raise ValueError(f"config.data.transform: {name!r} takes integers, and these images hold fractions; {_grid(x)}")
+        raise BadOption(f"transform: {name!r} takes integers, and these images hold fractions; {_grid(x)}")
     if not floating and np.iinfo(np.uint8 if x.dtype == bool else x.dtype).max <= max_value and x.dtype.kind in "ub":
         return  # no value can be out of range
     low, high, _ = look(x)
@@ -114,9 +111,9 @@ def check(x, transform, max_value) -> None:
         if not np.isfinite([low, high]).all():
             raise BadOption(f"transform: 'real' takes finite numbers, and these reach from {low:g} to {high:g}")
     elif not (low >= 0 and high <= max_value):  # in these words NaN is out of range
-        raise ValueError(
-            f"config.data.transform: {name!r} takes values from 0 to {max_value}, and these reach from {low:g} to "
-            f"{high:g}; scale them, or give the max_value that they have"
+        raise BadOption(
+            f"transform: {name!r} takes values from 0 to {max_value}, and these reach from {low:g} to {high:g}; scale "
+            "them, or set max_value to their largest value"
         )
 
 

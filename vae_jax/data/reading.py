@@ -18,6 +18,7 @@ import threading
 import numpy as np
 
 from vae_jax.data import files
+from vae_jax.spec import BadOption
 
 EPOCHS = 128  # whose rounds are drawn at once: 25 kB
 ITEM_BYTES = 2**21  # of as many steps' batches as Grain handles in one: its cost, and that of the order, is an item's
@@ -40,9 +41,9 @@ def reader(arrays, constants, *, size, batch_size, process=(0, 1), num_workers=0
     rows = range(batch_size)[index * batch_size // count : (index + 1) * batch_size // count]
     steps_per_epoch = size // batch_size
     if num_workers and _place(arrays["x"]) is None:
-        raise ValueError(
-            f"config.data.num_workers = {num_workers}: these images are not mapped from a file but held in memory, of "
-            "which each worker process would need a copy: unpack the .gz, or set it to 0"
+        raise BadOption(
+            f"num_workers must be 0, got {num_workers}: these examples are in memory and not mapped from a file, so "
+            "every worker process would need a copy; unpack a .gz to get a file that can be mapped"
         )
     together = max(1, min(64, ITEM_BYTES // batch_bytes))
     draw = functools.lru_cache(maxsize=1)(constants)
@@ -213,7 +214,7 @@ def _prefetched(source, item_bytes, num_workers):
             if not num_workers:
                 raise
             raise ChildProcessError(
-                f"config.data.num_workers: a worker process has failed: {files.one_line(error)}"
+                f"a worker process (num_workers={num_workers}) has failed: {files.one_line(error)}"
             ) from error
 
 

@@ -31,6 +31,7 @@ from absl import logging
 from vae_jax.data import audio as sound
 from vae_jax.data import files, idx, prepare, ranges, reading, synthetic, text
 from vae_jax.data.values import NAMES, SPLITS, Dataset, Split
+from vae_jax.spec import BadOption, call
 
 DEBIAN = {"fashion_mnist": [Path("/usr/share/datasets/fashion-mnist")]}
 PUBLISHED_ORDER = ("mnist", "fashion_mnist")  # whose validation set is, by custom, the last 10k of train
@@ -69,19 +70,17 @@ def load(
     values that can be read in two ways.
     """
     if tokens and name in set(NAMES) - {"text"}:
-        raise ValueError(f"config.data.tokens is of text alone; {name} was given {tokens}")
+        raise BadOption(f"tokens must be empty for {name}, which is no text, got {tokens}")
     if audio and name != "audio":
-        raise ValueError(f"config.data.audio is of the set 'audio' alone; {name} was given {audio}")
+        raise BadOption(f"audio must be empty for {name}, only the set 'audio' takes it; got {audio}")
     whole = isinstance(max_value, int | np.integer) and not isinstance(max_value, bool)
     if max_value and not (whole and 1 <= max_value <= 255):
-        raise ValueError(
-            f"config.data.max_value must be 0 (find it out) or an integer from 1 to 255, got {max_value!r}"
-        )
+        raise BadOption(f"max_value must be 0 (find it out) or an integer from 1 to 255, got {max_value!r}")
     dataset = _load(name, path, tokens, audio, max_value)
     if max_value and max_value != dataset.max_value:
-        raise ValueError(
-            f"config.data.max_value={max_value}: the values of {dataset.name} are known to lie in "
-            f"0..{dataset.max_value}; set it to 0"
+        raise BadOption(
+            f"max_value must be 0 for {dataset.name}, whose values are known to lie in 0..{dataset.max_value}; got "
+            f"{max_value}"
         )
     _say_classes(dataset)
     return dataset
@@ -90,10 +89,10 @@ def load(
 def _load(name, path, tokens, audio, max_value) -> Dataset:
     match name:
         case "audio":
-            return _audio(path, **(audio or {}))
+            return _audio(path, audio or {})
         case "text":
             name = "grammar" if path is None else Path(path).stem
-            return _of_tokens(name, *text.load(path, **(tokens or {})))
+            return _of_tokens(name, *call(text.load, tokens or {}, path, where="tokens"))
         case "digits":
             return _digits(path)
         case "four_by_four":
@@ -108,7 +107,7 @@ def _load(name, path, tokens, audio, max_value) -> Dataset:
             return _binarized_mnist(path)
         case _ if tokens:
             name = name.removeprefix("tfds:")
-            return _of_tokens(name, *text.of_lines(prepare.texts(name, path), name, **tokens))
+            return _of_tokens(name, *call(text.of_lines, tokens, prepare.texts(name, path), name, where="tokens"))
         case _:
             return _from_tfds(name.removeprefix("tfds:"), path, max_value)
 
@@ -182,8 +181,8 @@ def _of_tokens(name, ids, vocabulary) -> Dataset:
     return Dataset(name, **splits, max_value=len(vocabulary) - 1, num_classes=None, vocabulary=vocabulary)
 
 
-def _audio(path, **options) -> Dataset:
-    parts, encoding, classes = sound.load(path, **options)
+def _audio(path, options) -> Dataset:
+    parts, encoding, classes = call(sound.load, options, path, where="audio")
     splits = {split: Split(*part) for split, part in parts.items()}
     name = "vowels" if path is None else Path(path).stem
     return Dataset(
@@ -264,8 +263,8 @@ def _from_idx(name, folder, num_classes=None, max_value=None) -> Dataset:
         )
     if name in PUBLISHED_ORDER and train.x.shape[1:3] != (28, 28):
         raise ValueError(
-            f"{folder}: {name} has images of 28x28, these are {'x'.join(map(str, train.x.shape[1:3]))}; images of your "
-            "own are config.data.name='idx'"
+            f"{folder}: {name} has images of 28x28, these are {'x'.join(map(str, train.x.shape[1:3]))}; read images of "
+            "your own with name='idx'"
         )
     if (train.label is None) != (test.label is None):
         raise FileNotFoundError(
@@ -286,7 +285,7 @@ def _num_classes(name, where, labels, num_classes, num_images) -> int:
     if num_classes is not None and largest >= num_classes:
         raise ValueError(
             f"{where}: a label is {largest}, and {name} has the classes 0..{num_classes - 1}; these are the files of "
-            "another set, or damaged. Read another set as data.name='idx' (--config.data.name=idx)"
+            "another set, or damaged. Read another set with name='idx'"
         )
     if largest >= max(1000, num_images):
         raise ValueError(

@@ -22,6 +22,7 @@ import numpy as np
 from absl import logging
 
 from vae_jax.data import files, synthetic
+from vae_jax.spec import BadOption, integers, one_of
 
 PAD, EOS, UNK = range(3)
 SPECIAL = ("<pad>", "<eos>", "<unk>")
@@ -82,17 +83,14 @@ def of_lines(lines, where, *, level="word", min_count=1, max_length=32):
     tokens are left out, and the log says how many. Raises `ValueError` for options that are out of range, and where
     nothing is left.
     """
-    if level not in LEVELS:
-        raise ValueError(f"level: unknown value {level!r} (allowed: {', '.join(LEVELS)})")
-    for name, value in (("min_count", min_count), ("max_length", max_length)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+    one_of(LEVELS, level=level)
+    integers(min_count=min_count, max_length=max_length)
     parts = {
         name: _fitting([tokenize(line, level=level) for line in own], max_length, where) for name, own in lines.items()
     }
     parts |= split(parts["train"], [name for name in ("test", "valid") if name not in parts], where=where)
     rows = sum(map(len, parts.values()))
-    remedy = f"lower config.data.tokens.max_length, which is {max_length}"
+    remedy = f"lower max_length, which is {max_length}"
     files.check_memory(
         f"{where}: {rows} sentences in rows of {max_length + 1} tokens", 4 * rows * (max_length + 1), remedy
     )
@@ -176,10 +174,8 @@ def vocabulary(sentences, *, level, min_count, where="text") -> Vocabulary:
     counts.pop(SPECIAL[UNK], None)  # of a text where somebody has put it for rare words
     kept = sorted((token for token, n in counts.items() if n >= min_count), key=lambda token: (-counts[token], token))
     if not kept:
-        raise ValueError(
-            f"{where}: min_count {min_count}: no token is so frequent; the most frequent has "
-            f"{max(counts.values(), default=0)}"
-        )
+        most = max(counts.values(), default=0)
+        raise BadOption(f"min_count must be at most {most}, the count of the most frequent token, got {min_count}")
     return Vocabulary((*SPECIAL, *kept), level)
 
 

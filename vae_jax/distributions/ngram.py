@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from vae_jax.numerics import as_jax
-from vae_jax.support import Levels
+from vae_jax.support import Tokens
 
 
 @struct.dataclass
@@ -29,7 +29,7 @@ class BackedOff:
 
     @property
     def support(self):
-        return Levels(self.vocabulary_size)
+        return Tokens(self.vocabulary_size)
 
     def log_prob(self, w):
         levels = as_jax(self.levels)

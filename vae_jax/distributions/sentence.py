@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from vae_jax.numerics import as_jax
-from vae_jax.support import Levels
+from vae_jax.support import Levels, Tokens
 
 PAD, END = 0, 1  # the ids of `data.text`; PAD is what follows the end, and what stands before the first word
 
@@ -53,7 +53,7 @@ class Sentence:
 
     @property
     def support(self):
-        return Levels(self.vocabulary_size)
+        return Tokens(self.vocabulary_size)
 
     def sample(self, key):
         """The word at t is drawn from the key fold_in(key, t)."""

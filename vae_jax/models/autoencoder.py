@@ -6,8 +6,6 @@ x̃ is x, or x with noise (`objectives.corruptions`); the Ω_j are `objectives.p
 p(x), no bound of it and no draw, until a density is fitted to the codes (`tasks.generate.with_code_density`).
 """
 
-from collections.abc import Mapping
-
 import jax
 import jax.numpy as jnp
 
@@ -19,7 +17,7 @@ from vae_jax.networks.network import compute_in
 from vae_jax.objectives import corruptions
 from vae_jax.objectives import penalties as penalty_functions
 from vae_jax.objectives.bounds import reconstruction
-from vae_jax.spec import BadOption, build, flags, integers, name_of, numbers, shown, under
+from vae_jax.spec import BadOption, build, flags, integers, name_of
 from vae_jax.support import standardize
 
 
@@ -104,8 +102,7 @@ def from_config(
     """
     integers(latent_dim=latent_dim)
     flags(tied=tied)
-    if not isinstance(penalties, Mapping):
-        raise BadOption(f"penalties must be a dict of dicts, each with a 'weight', got {shown(penalties)}")
+    weighted = penalty_functions.from_config(penalties)
     if "target_activation" in penalties and name_of(code) != "sigmoid":
         raise BadOption(f"code.name: the penalty 'target_activation' needs codes in (0, 1): 'sigmoid', got {code!r}")
     if tied and (kinds := {str(name_of(encoder)), str(name_of(decoder))}) != {"mlp"}:
@@ -126,19 +123,7 @@ def from_config(
         event=event,
         latent_dim=latent_dim,
         corruption=build(corruptions, corruption, where="corruption"),
-        penalties={name: _weighted(name, spec) for name, spec in penalties.items()},
+        penalties=weighted,
         tied=tied,
         context=context,
     )
-
-
-def _weighted(name, spec):
-    """Return (weight, penalty) of one entry of `penalties`."""
-    with under(f"penalties.{name}"):
-        if not isinstance(spec, Mapping):
-            raise BadOption(f" must be a dict with a 'weight', got {shown(spec)}")
-        if "weight" not in spec:
-            raise BadOption(": missing key 'weight'")
-        numbers(weight=spec["weight"], at_least=0)
-        options = {key: value for key, value in spec.items() if key != "weight"}
-        return spec["weight"], build(penalty_functions, {"name": name, **options}, where="")

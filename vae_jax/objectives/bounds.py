@@ -23,7 +23,8 @@ def elbo(latent, params, key, x, context=None, *, beta=1.0, num_samples=1):
     """
     q, prior = pair(latent, params, x, context)
     check_pathwise("elbo", q)
-    check_closed("elbo", q, prior)
+    if latent.evidence is None:  # otherwise each draw brings its divergence
+        check_closed("elbo", q, prior)
     return closed_elbo(*_log_lik_and_kl(latent, params, key, x, context, num_samples), beta)
 
 
@@ -42,8 +43,10 @@ def plain_elbo(latent, params, key, x, context=None, *, num_samples):
 
     No gradient is needed, so that q may be discrete or a mixture.
     """
-    if has_closed_form(*pair(latent, params, x, context)):
-        return closed_elbo(*_log_lik_and_kl(latent, params, key, x, context, num_samples))
+    if latent.evidence is not None or has_closed_form(*pair(latent, params, x, context)):
+        log_lik, kl = _log_lik_and_kl(latent, params, key, x, context, num_samples)
+        if kl is not None:
+            return closed_elbo(log_lik, kl)
     return sampled_elbo(*_log_terms(latent, params, key, x, context, num_samples))
 
 
@@ -78,7 +81,8 @@ def capacity(latent, params, key, x, context=None, *, gamma, nats, num_samples=1
     """
     q, prior = pair(latent, params, x, context)
     check_pathwise("capacity", q)
-    check_closed("capacity", q, prior)
+    if latent.evidence is None:  # otherwise each draw brings its divergence
+        check_closed("capacity", q, prior)
     value, terms = closed_elbo(*_log_lik_and_kl(latent, params, key, x, context, num_samples), beta=0.0)
     excess = terms["rate"] - nats
     return value - gamma * jnp.abs(excess), {**terms, "excess": excess}

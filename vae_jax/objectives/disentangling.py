@@ -125,7 +125,11 @@ def info_vae(latent, params, key, batch, *, alpha, lambda_mmd, kernel="rbf", sca
     `mmd` is `squared_mmd` of the batch's z and as many draws of p(z). What p(z) learns it learns through these draws
     too, but for the weights of a mixture, which have no such gradient. Authors' code has the biased V-statistic.
     """
-    codes = _encode("info_vae", latent, params, key, batch)
+    return _info_vae("info_vae", latent, params, key, batch, alpha, lambda_mmd, kernel, scales)
+
+
+def _info_vae(name, latent, params, key, batch, alpha, lambda_mmd, kernel, scales):
+    codes = _encode(name, latent, params, key, batch)
     of_prior = per_example(lambda params, key, x, context: latent.prior(params, context).sample(key))
     drawn = of_prior(params, jax.random.fold_in(key, len(codes.z)), batch)
     mmd = squared_mmd(codes.z, drawn, kernel=kernel, scales=scales)
@@ -140,7 +144,7 @@ def wae(latent, params, key, batch, *, lambda_mmd, kernel="inverse_multiquadric"
     Under `normal_fixed_scale` c is the squared error over 2 scale², plus a constant. It is `info_vae` at α = 1; the
     kernels are summed over the scales of its authors' code. The rate costs nothing, so `bound`, the ELBO, may be poor.
     """
-    return info_vae(latent, params, key, batch, alpha=1.0, lambda_mmd=lambda_mmd, kernel=kernel, scales=scales)
+    return _info_vae("wae", latent, params, key, batch, 1.0, lambda_mmd, kernel, scales)
 
 
 def log_aggregate(log_weights, q, z):

@@ -3,13 +3,14 @@
 None is in nats, and a weight brings each to the scale of the distortion.
 """
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from vae_jax.spec import numbers
+from vae_jax.spec import BadOption, build, numbers, shown, under
 
 __all__ = ["contractive", "gradient_penalty", "l1", "l2", "target_activation", "weight_decay"]
 
@@ -88,3 +89,23 @@ def _squared_jacobian(function, at):
     fewer_outputs = jax.eval_shape(function, at).size < at.size
     jacobian = (jax.jacrev if fewer_outputs else jax.jacfwd)(function)
     return jnp.sum(jnp.square(jacobian(at)))
+
+
+def from_config(penalties) -> dict:
+    """Return {name: (weight, `Penalty`)} from dicts such as {"l1": {"weight": 0.1}}; {} for no penalty.
+
+    Raises `BadOption` that names the key.
+    """
+    if not isinstance(penalties, Mapping):
+        raise BadOption(f"penalties must be a dict of dicts, each with a 'weight', got {shown(penalties)}")
+    weighted = {}
+    for name, options in penalties.items():
+        with under(f"penalties.{name}"):
+            if not isinstance(options, Mapping):
+                raise BadOption(f" must be a dict with a 'weight', got {shown(options)}")
+            if "weight" not in options:
+                raise BadOption(": missing key 'weight'")
+            numbers(weight=options["weight"], at_least=0)
+            rest = {key: value for key, value in options.items() if key != "weight"}
+            weighted[name] = options["weight"], build(sys.modules[__name__], {"name": name, **rest}, where="")
+    return weighted

@@ -44,9 +44,9 @@ class Experiment(NamedTuple):
 
     def split(self, name: str) -> dict:
         """Return a whole split ("train", "valid" or "test") as one batch, in its fixed draw."""
-        return pipeline.fixed_split(
-            self.dataset, name, transform=self.transform, conditioning=conditioning(self.config, self.dataset)
-        )
+        options = {"transform": self.transform, "conditioning": conditioning(self.config, self.dataset)}
+        with under("config.data"):
+            return pipeline.fixed_split(self.dataset, name, **options)
 
     def batch_shapes(self) -> dict:
         """Return the shapes and types of a training batch. Nothing is computed."""
@@ -99,30 +99,27 @@ def build(config: dict, dataset=None) -> Experiment:
 def build_stream(config: dict, dataset) -> pipeline.Stream:
     """Return the training batches of the config's seed."""
     data = config["data"]
-    return pipeline.stream(
-        dataset.train,
-        seed=config["seed"],
-        batch_size=data["batch_size"],
-        transform=_transform(data["transform"]),
-        max_value=dataset.max_value,
-        conditioning=conditioning(config, dataset),
-        memory_limit=data["memory_limit"],
-        num_workers=data["num_workers"],
-        process=(jax.process_index(), jax.process_count()),
-        buckets=data["buckets"],
-    )
+    options = {name: data[name] for name in ("batch_size", "memory_limit", "num_workers", "buckets")}
+    options |= {"transform": _transform(data["transform"]), "conditioning": conditioning(config, dataset)}
+    process = jax.process_index(), jax.process_count()
+    with under("config.data"):
+        return pipeline.stream(
+            dataset.train, seed=config["seed"], max_value=dataset.max_value, process=process, **options
+        )
 
 
 def conditioning(config: dict, dataset) -> contexts.Conditioning:
     """Return what is modelled, what it is conditional on, and how a batch gets its context."""
-    event = event_of(dataset, config["data"]["transform"])
+    with under("config.data"):
+        event = event_of(dataset, config["data"]["transform"])
     return spec.build(contexts, config["data"]["context"], dataset, event, where="config.data.context")
 
 
 def load_data(data: dict) -> Dataset:
     """Read the data set of `config.data`. No class is left out."""
     options = {name: data[name] for name in ("tokens", "audio", "max_value")}
-    return sources.load(data["name"], data["path"] or None, **options)
+    with under("config.data"):
+        return sources.load(data["name"], data["path"] or None, **options)
 
 
 def build_learner(config: dict, dataset) -> tuple[Model, Learner]:

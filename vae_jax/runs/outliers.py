@@ -12,7 +12,7 @@ from vae_jax import files
 from vae_jax.data import pipeline, sources, transforms
 from vae_jax.evaluation import probes, yardstick
 from vae_jax.runs import build, pictures
-from vae_jax.spec import numbers
+from vae_jax.spec import numbers, under
 from vae_jax.tasks import outliers
 
 ELBO_SAMPLES, FIT_SAMPLES = 50, 4
@@ -55,7 +55,7 @@ def measure(folder, name, path=None, *, num_images, num_samples, num_steps, lear
     key = jax.random.fold_in(experiment.key, 4)
     scores, refused = _scores(experiment, params, key, sets, num_samples=num_samples, fit=fit, coder=coder)
     if not scores:
-        raise ValueError(f"{folder} allows no score of x alone: {refused['distortion']}")
+        raise ValueError(f"{folder} allows no score of x: {refused['distortion']}")
     results = {
         "inliers": {"name": experiment.dataset.name, "num_images": len(sets["inliers"])},
         "outliers": {"name": title, "num_images": len(sets["outliers"])},
@@ -102,9 +102,11 @@ def _outliers(experiment, name, path):
         if not (classes := data["leave_out"]):
             raise ValueError("this run leaves no class out; train one with --config.data.leave_out='(0,)', for example")
         left_out = sources.only_classes(build.load_data(data), classes)
-        splits = [pipeline.fixed_split(left_out, split, transform=transform)["x"] for split in sources.SPLITS]
+        with under("config.data"):
+            splits = [pipeline.fixed_split(left_out, split, transform=transform)["x"] for split in sources.SPLITS]
         return f"{dataset.name}, left out: {', '.join(map(str, classes))}", np.concatenate(splits)
-    other = sources.load(name, path, max_value=data["max_value"])
+    with under("config.data"):
+        other = sources.load(name, path, max_value=data["max_value"])
     shapes = other.test.x.shape[1:], dataset.test.x.shape[1:]
     if shapes[0] != shapes[1]:
         raise ValueError(
@@ -116,7 +118,8 @@ def _outliers(experiment, name, path):
             f"--outliers={name}: its levels are 0..{other.max_value}, those of {dataset.name} 0..{dataset.max_value}; "
             "give a data set with the same levels, or a run of binarised data"
         )
-    return name, pipeline.fixed_split(other, "test", transform=transform)["x"]
+    with under("config.data"):
+        return name, pipeline.fixed_split(other, "test", transform=transform)["x"]
 
 
 def _kind(model, num_samples):
