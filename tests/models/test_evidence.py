@@ -93,7 +93,7 @@ def test_the_elbo_of_closed_forms_by_level_is_that_of_draws(assert_mean):
     np.testing.assert_allclose(closed, terms["bound"], rtol=1e-5)
     np.testing.assert_allclose(closed, -terms["distortion"] - terms["rate"], rtol=1e-4, atol=1e-4)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), plain, terms)
-    with pytest.raises(BadOption, match="'elbo' cannot be used .* no closed-form KL; use 'elbo_sampled_kl'"):
+    with pytest.raises(BadOption, match=r"'elbo' cannot be used .* no closed-form KL; use 'elbo_sampled_kl'"):
         elbo(THREE, PARAMS, jax.random.key(0), X)
 
 
