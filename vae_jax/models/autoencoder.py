@@ -125,8 +125,8 @@ def from_config(
         raise BadOption(f"tied requires encoder and decoder 'mlp', got {', '.join(sorted(kinds))}")
     if tied and "weight_decay" in penalties:
         raise BadOption(
-            "tied cannot be used with the penalty 'weight_decay', which sums over the decoder's kernels: a tied one has "
-            "none; use one of the two"
+            "tied cannot be used with the penalty 'weight_decay', which sums over the decoder's kernels: a tied one "
+            "has none; use one of the two"
         )
 
     def network(spec, outputs, where):

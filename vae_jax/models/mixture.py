@@ -48,8 +48,8 @@ def mixture(event_shape, components, *, num_components, concentration, revive_be
 
     The likelihood times the priors never falls from one pass to the next, except if a component is revived: one with
     fewer than `revive_below` examples becomes a copy of the heaviest component, and each has half the weight. Several
-    are copies of the heaviest ones in turn. Each copy is moved by noise of a fixed key (half a standard deviation of
-    the mean, or ½ in the logits), because equal components would stay equal. This may lower the likelihood.
+    are copies of the heaviest ones in turn. Equal components would stay equal, so each copy is moved by noise of a
+    fixed key: half a standard deviation of the mean, or ½ in the logits. This may lower the likelihood.
 
     EM starts from k-means++ on the first batch: it draws the centres there, and assigns every example to the nearest.
 

@@ -1,4 +1,6 @@
-"""n-grams with interpolated Kneser-Ney smoothing (Chen and Goodman 1999, doi:10.1006/csla.1999.0128, sec. 3.3, 4.2).
+"""Models of n-grams with interpolated Kneser-Ney smoothing.
+
+Chen and Goodman 1999, doi:10.1006/csla.1999.0128, sec. 3.3, 4.2:
 
 p_k(w | h) = [max(c(hw) - D(c(hw)), 0) + Σ_v D(c(hv)) p_{k-1}(w | h')] / Σ_v c(hv)
 
@@ -141,7 +143,14 @@ DISCOUNTS = {"modified": modified, "absolute": absolute}
 
 
 def of_levels(order, event_shape, num_levels, *, discounts="modified") -> Model:
-    """Return `ngram` for series of levels 0, ..., V - 1 such as sound, V = `num_levels` (`LevelSeries`)."""
+    """Return `ngram` for series of levels 0, ..., V - 1 such as sound (`LevelSeries`).
+
+    Args:
+      order: n.
+      event_shape: [T].
+      num_levels: V.
+      discounts: as in `ngram`.
+    """
     words = ngram(order, event_shape, num_levels + END + 1, discounts=discounts)
 
     def density(params, context=None):

@@ -20,6 +20,12 @@ def pixel_cnn(network, event, *, likelihood, context=None) -> Model:
     A density takes one pass over the image. A draw computes every row and every pixel of each layer once
     (`distributions.RasterScan`). The channels of a pixel are independent, given earlier pixels. Training drops units at
     the rate of the network; `log_prob` and `sample` never do.
+
+    Args:
+      network: built by `networks.gated_pixel_cnn`.
+      event: the `core.Event` x.
+      likelihood: the head of a pixel.
+      context: the `core.Context` c; None for none.
     """
     image = raster_scan(network, likelihood, tuple(event.shape))
 

@@ -19,6 +19,12 @@ def wavenet(network, event, *, likelihood, context=None) -> Model:
 
     A density takes one pass over the series. A draw stores the state of every layer and computes each sample once
     (`distributions.Series`).
+
+    Args:
+      network: built by `networks.wavenet`.
+      event: the `core.Event` x.
+      likelihood: the head of a sample.
+      context: the `core.Context` c; None for none.
     """
     sound = series(network, likelihood, tuple(event.shape))
 
