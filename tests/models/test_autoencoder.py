@@ -223,16 +223,16 @@ def test_weights_that_cannot_be_tied_are_refused(changes):
     [
         (
             {"tied": True, "encoder": {"name": "conv_encoder"}},
-            "model.tied needs encoder and decoder 'mlp', got conv_encoder",
+            "model.tied requires encoder and decoder 'mlp', got conv_encoder",
         ),
         (
             {"tied": True, "penalties": {"weight_decay": {"weight": 1.0}}},
-            "model.tied: 'weight_decay' sums over the decoder's own parameters",
+            "model.tied cannot be used with the penalty 'weight_decay', which sums over the decoder's kernels",
         ),
         ({"latent_dim": 0}, "latent_dim must be at least 1, got 0"),
         ({"penalties": {"l3": {"weight": 1.0}}}, "model.penalties.l3.name: unknown value 'l3'"),
         ({"penalties": {"l1": {}}}, "model.penalties.l1: missing key 'weight'"),
-        ({"penalties": {"target_activation": {"weight": 1.0, "activation": 0.1}}}, "needs codes in .*'sigmoid'"),
+        ({"penalties": {"target_activation": {"weight": 1.0, "activation": 0.1}}}, "requires codes in .*'sigmoid'"),
         ({"corruption": {"name": "masking", "rate": 1.5}}, r"rate must be between 0 and 1, got 1.5"),
         ({"code": {"name": "k_sparse", "num_active": 3}}, "num_active must be between 1 and 2, got 3"),
     ],

@@ -179,7 +179,11 @@ def test_the_information_of_a_chain_is_that_of_the_level_that_sees_x(level):
             r"model.conditional: it is over values that are binary, .* a Normal, is over real; use the same",
         ),
         ("objective", {"name": "elbo"}, r"^objective\.name: 'elbo' cannot .* no closed-form KL; use 'elbo_sampled_kl'"),
-        ("prior", {"name": "vamp", "num_components": 3}, r"it is made of q\(z2\|x\).* use inference 'top_down'"),
+        (
+            "prior",
+            {"name": "vamp", "num_components": 3},
+            r"^model\.prior: it is a mixture of q\(z2\|x\).* use inference 'top_down'",
+        ),
     ],
 )
 def test_a_wrong_key_is_named(path, value, words):

@@ -141,7 +141,7 @@ def test_what_stands_before():
 
 def test_text_and_images_are_not_confused():
     with pytest.raises(
-        ValueError, match=r"^family: 'language_model' is a model of text, and the data are images; take another family"
+        ValueError, match=r"^family: 'language_model' is a model of text, and the data are images; use another family"
     ):
         models.from_config("language_model", {"network": NETWORKS["lstm"]}, **kind((8, 8, 1)))
     with pytest.raises(ValueError, match=r"^family: 'naive_bayes' is a model of images, and the data are text"):

@@ -308,7 +308,10 @@ def test_k_means_plus_plus_draws_by_squared_distance():
         ({"components": {"name": "bernoulli", "smoothing": 0.0}}, "smoothing must be above 0, got 0"),
         ({"components": {"name": "gaussian", "covariance": "diag", "floor": 1.0}}, "unknown value 'diag'"),
         ({"components": {"name": "gaussian", "covariance": "full", "floor": 0.0}}, "floor must be above 0, got 0"),
-        ({"num_components": 99}, "num_components = 99 exceeds the 50 examples of the first batch"),
+        (
+            {"num_components": 99},
+            "num_components must be at most the 50 examples of the first batch, .* got 99; raise batch_size",
+        ),
         ({"num_classes": 10}, "family: 'mixture' takes no context"),
     ],
 )

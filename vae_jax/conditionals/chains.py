@@ -36,7 +36,7 @@ def pixel_cnn(
     hidden=(64,),
     compute_dtype="float32",
 ) -> Head:
-    """PixelVAE, arXiv:1611.05013 eq. (3): p(x|z) = Π_i p(x_i | x_<i, f(z)), pixels row by row, from a gated PixelCNN.
+    """Return p(x|z) = Π_i p(x_i | x_<i, f(z)), row by row, from a gated PixelCNN: PixelVAE, arXiv:1611.05013 eq. (3).
 
     A decoder returns f(z): a map [H, W, `features`], or a vector if `spatial` is False. The gates at a pixel see the
     map at that pixel, or the whole vector. All outputs are zero at initialisation. A draw is one pass over the image.

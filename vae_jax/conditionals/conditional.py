@@ -1,4 +1,4 @@
-"""p(y | x, context): a network, and the head that turns its outputs into a distribution."""
+"""Conditional distributions p(y | x, context): a network, and a head that turns its outputs into a distribution."""
 
 from collections.abc import Callable
 from typing import NamedTuple

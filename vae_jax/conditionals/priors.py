@@ -37,7 +37,7 @@ STANDARD = {"name": "standard"}  # N(0, I), the default of all families
 
 
 class Prior(NamedTuple):
-    """p(z), learned or fixed."""
+    """A prior p(z), learned or fixed."""
 
     init: Callable  # (key, batch) -> params; None if nothing is learned
     distribution: Callable  # (params, posterior_of) -> p(z); `posterior_of` is x -> q(z|x)
@@ -69,6 +69,12 @@ def mixture(event_shape, data_support=None, *, num_components=10, spread=1.0) ->
     """Return Σ_k π_k N(μ_k, diag(s_k²)), all of it learned.
 
     At initialisation π is uniform, μ_k is a draw from N(0, spread² I), and s_k = 1.
+
+    Args:
+      event_shape: [D].
+      data_support: not used.
+      num_components: K.
+      spread: the standard deviation of the first means.
     """
     numbers(spread=spread, at_least=0)
     head = gaussian.normal_mixture(event_shape, num_components=num_components)
@@ -90,6 +96,12 @@ def vamp(event_shape, data_support=None, *, num_components=500, noise=0.1) -> Pr
     u_k is a learned real array, mapped into the range of the data: by a logistic if it is bounded (the paper clips).
     At initialisation it is the mean of the first batch plus `noise` ε_k, in real coordinates. Each step encodes the K
     pseudo-inputs once. In a model conditional on c the prior is p(z|c), and they are encoded for every example.
+
+    Args:
+      event_shape: [D].
+      data_support: the support of x.
+      num_components: K.
+      noise: the standard deviation of the first pseudo-inputs about the mean.
     """
     integers(num_components=num_components)
     numbers(noise=noise, at_least=0)
@@ -109,8 +121,16 @@ def vamp(event_shape, data_support=None, *, num_components=500, noise=0.1) -> Pr
 def flow(event_shape, data_support=None, *, num_flows=8, hidden=(64,), activation="relu") -> Prior:
     """Return N(0, I) through `num_flows` affine couplings of alternating halves: RealNVP, arXiv:1605.08803, as a prior.
 
-    The last layers of the conditioners are zero at initialisation: p(z) begins as N(0, I). Raises `BadOption` for fewer
-    than two dimensions, which have no halves.
+    The last layers of the conditioners are zero at initialisation: p(z) begins as N(0, I).
+
+    Args:
+      event_shape: [D].
+      data_support: not used.
+      num_flows: the number of couplings.
+      hidden: widths of the hidden layers of each conditioner.
+      activation: the activation of the conditioners.
+
+    Raises `BadOption` for fewer than two dimensions, which have no halves.
     """
     (dim,) = event_shape
     if dim < 2:
@@ -146,8 +166,13 @@ def bernoulli(event_shape, data_support=None, *, learned=True) -> Prior:
 def autoregressive(event_shape, data_support=None, *, hidden=(64,), activation="relu") -> Prior:
     """Return p(z) = Π_d p(z_d | z_1, ..., z_{d-1}) over dependent bits, from one MADE.  arXiv:1502.03509.
 
-    `hidden` are the widths of its hidden layers. The last layer is zero at initialisation: p(z) begins uniform. A draw
-    takes one pass for every bit.
+    The last layer is zero at initialisation: p(z) begins uniform. A draw takes one pass for every bit.
+
+    Args:
+      event_shape: [D].
+      data_support: not used.
+      hidden: widths of the hidden layers of the MADE.
+      activation: its activation.
     """
     network = made((event_shape,), hidden, activation, zero_output=True)
     conditionals = lambda params, z: Bernoulli(*network.apply(params, z))  # noqa: E731

@@ -29,12 +29,12 @@ class GatedPixelCNN(nn.Module):
 
     `dilations`, one for every layer or () for none, space the rows and columns of a kernel apart: few layers then see
     far, arXiv:1511.07122. With `shortcuts` the last layers see the first ones, as in PixelCNN++, arXiv:1701.05517 sec.
-    2.4: for l > L/2 + 1 the gates of layer l also see W v' or W h', where v' or h' is the output of layer L + 1 - l.
+    2.4. Let v' and h' be the outputs of layer L + 1 - l: for l > L/2 + 1 the gates of layer l also see W v' or W h'.
     `hidden` are the widths of the layers from h to the outputs. `dropout` is the rate at which gated units are dropped,
     if there is a key "dropout".
 
-    Raises `BadOption` for a kernel of even size, for dilations below 1 or not one for every layer, for a dropout
-    outside [0, 1), and for outputs that are not images.
+    Raises `BadOption` for a kernel of even size, for a dropout outside [0, 1), and for outputs that are not images.
+    Dilations must be at least 1, one for every layer.
     """
 
     outputs: tuple

@@ -16,7 +16,7 @@ from vae_jax.spec import MANY, integers, sizes
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(act(conv(act(x)))).
+    """A residual block, x + conv(act(conv(act(x)))).
 
     The last convolution is zero at initialisation: a deep stack begins as the identity. There is no batch
     normalisation, because it couples the examples of a batch.

@@ -40,8 +40,8 @@ class OverTokens(nn.Module):
     """A network from the tokens before each place to the logits of the next one (`networks.language`).
 
     Subclasses define `start(context)` -> carry and `advance(carry, tokens [T], context)` -> carry, h [T, `width`].
-    Every place sees the context. With a key "dropout", units are dropped at the rate `dropout`, and tokens are replaced by
-    <unk> at the rate `word_dropout`, except the beginning, arXiv:1511.06349 sec. 3.1.
+    Every place sees the context. With a key "dropout", units are dropped at the rate `dropout`, and tokens are replaced
+    by <unk> at the rate `word_dropout`, except the beginning, arXiv:1511.06349 sec. 3.1.
     Raises `BadOption` for sizes below 1 and rates outside [0, 1).
     """
 

@@ -10,7 +10,7 @@ from vae_jax.spec import BadOption, integers
 
 
 class CausalBlock(nn.Module):
-    """h + attention(norm(h)), then h + mlp(norm(h)): pre-norm, arXiv:2002.04745.
+    """A block with pre-norm, arXiv:2002.04745: h + attention(norm(h)), then h + mlp(norm(h)).
 
     h are the places `place`, ..., `place` + len(h) - 1. Each query attends to the keys and values of its place and all
     earlier ones. `cache` [T, 2, width] holds them; it is returned with the keys and values of h filled in.

@@ -90,7 +90,7 @@ class WaveNet(nn.Module):
 
 
 class Residual(nn.Module):
-    """h_t and h_{t-d} [S, F] -> the next h, and the skip connection [S, `skip`]."""
+    """A layer: h_t and h_{t-d} [S, F] -> the next h, and the skip connection [S, `skip`]."""
 
     features: int
     skip: int
