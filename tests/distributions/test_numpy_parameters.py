@@ -32,8 +32,9 @@ from vae_jax.distributions import (
     VonMisesFisher,
 )
 from vae_jax.distributions.sentence import LevelSeries
+from vae_jax.distributions.support import supports
 from vae_jax.models.ngram import levels, modified
-from vae_jax.support import Binary
+from vae_jax.support import Binary, Support
 
 RNG = np.random.default_rng(0)
 D, V = 4, 3
@@ -153,6 +154,11 @@ def test_numpy_parameters_beside_traced_values(name):
             assert jax.tree.map(lambda s: (s.shape, s.dtype), shapes) == jax.tree.map(
                 lambda s: (s.shape, s.dtype), other
             ), method
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_distribution_says_over_what_it_is(name):
+    assert all(isinstance(support, Support) for support in supports(EXAMPLES[name]))
 
 
 @pytest.mark.parametrize("name", ["Tree", "BackedOff", "VonMisesFisher", "Transformed, Sylvester"])

@@ -4,12 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import struct
 from toy_models import bound_only, codebook, exact_bound, gan
 
 from vae_jax.core import Model, tractable
 from vae_jax.distributions import MultivariateNormal
 from vae_jax.evaluation import yardstick
 from vae_jax.spec import BadOption
+from vae_jax.support import Unit
 
 SIZE, K = 60, 200
 OFFSET = 3 * np.log(256)
@@ -88,7 +90,7 @@ def test_a_mean_bound_is_the_exact_bound_within_its_standard_error(cases, measur
     assert np.all(np.abs(z) < 5) and 0.7 < z.std() < 1.4 and set(result.terms) == {"se"}
     assert_mean(result.log_prob - exact, 0.0)
     more = measure(*cases["bound"], num_samples=16 * K)
-    np.testing.assert_allclose(more.terms["se"] / result.terms["se"], 0.25, rtol=0.3)
+    np.testing.assert_allclose(more.terms["se"].mean() / result.terms["se"].mean(), 0.25, rtol=0.1)
 
 
 def test_one_estimate_has_no_standard_error(cases):
@@ -169,13 +171,16 @@ def test_a_summary_gives_means_errors_and_bits():
 
 
 def test_a_uniform_density_takes_eight_bits_for_each_of_256_levels():
-    class Uniform(MultivariateNormal):
+    @struct.dataclass
+    class Uniform:
         """A density of 1 everywhere in [0, 1]^D."""
 
-        def log_prob(self, x):
-            return jnp.zeros(()) * x[0]
+        support = Unit()
 
-    model = tractable(None, lambda params, context=None: Uniform(params, params))
+        def log_prob(self, x):
+            return jnp.zeros(())
+
+    model = tractable(None, lambda params, context=None: Uniform())
     result = measure(model, jnp.zeros(64), jnp.zeros((1, 64)), offset=64 * np.log(256))
     summary = yardstick.summary(result, num_samples=1, num_examples=1, event_size=64)
     np.testing.assert_allclose([summary["bits_per_dim"], summary["log_prob"]], [8.0, -64 * np.log(256)], rtol=1e-6)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from vae_jax.numerics import LOG_2PI, log1mexp
-from vae_jax.support import Levels
+from vae_jax.support import Levels, Real
 
 
 @struct.dataclass
@@ -66,9 +66,7 @@ class NormalMixtures:
     locs: jax.Array
     log_scales: jax.Array
 
-    @property
-    def support(self):
-        return "real"
+    support = Real()
 
     def sample(self, key):
         return _sample(self, key, jax.random.normal)
