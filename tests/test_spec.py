@@ -81,7 +81,7 @@ def test_the_path_of_a_config_is_put_in_front_of_what_a_function_says_of_its_arg
 
 
 def test_other_errors_pass_as_they_are():
-    with pytest.raises(ValueError, match="^no option$"), under("config"):
+    with pytest.raises(ValueError, match=r"^no option$"), under("config"):
         raise ValueError("no option")
 
 
