@@ -8,6 +8,7 @@ import scipy.special
 import scipy.stats
 
 from vae_jax.distributions import DiscretizedLogisticMixture, NormalMixtures
+from vae_jax.support import Levels
 
 LEVELS = np.arange(256)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from vae_jax.distributions import Bernoulli, Mixture, Normal, Sequential, is_discrete
+from vae_jax.distributions import Bernoulli, Mixture, Normal, Sequential, has_discrete_part
 from vae_jax.distributions.sequential import parts_at_mean
 
 # z_1 [2] = A + σ_1 ε,  z_2 [1] = B z_1 + c + σ_2 ε,  z_3 [2] = C z_1 + D z_2 + σ_3 ε.
@@ -90,7 +90,7 @@ def test_parts_may_be_over_anything():
         return Mixture(jnp.zeros(2), Normal(before[0][None] + jnp.array([[0.0], [3.0]]), jnp.zeros((2, 1))))
 
     given = Sequential(Bernoulli(jnp.array([0.3])), conditionals=(mixture,))
-    assert given.support == ("binary", "real") and is_discrete(given) and not is_discrete(chain())
+    assert given.support == ("binary", "real") and has_discrete_part(given) and not has_discrete_part(chain())
     assert [type(part) for part in parts_at_mean(given)] == [Bernoulli, Mixture]
     z, log_prob = given.sample_and_log_prob(jax.random.key(0))
     expected = given.first.log_prob(z[0]) + mixture(None, None, z[:1]).log_prob(z[1])
