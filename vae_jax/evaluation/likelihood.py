@@ -233,7 +233,7 @@ def _is_over_reals(model, params, data):
 
 
 def _in_float64(model, params, data):
-    """Return `_exact` with parameters and data in float64, on the CPU if possible: not all accelerators have float64."""
+    """Return `_exact` with parameters and data in float64, on the CPU if possible: an accelerator may lack it."""
     double = lambda a: np.asarray(a, np.float64 if np.issubdtype(np.asarray(a).dtype, np.floating) else None)  # noqa: E731
     try:
         device = jax.local_devices(backend="cpu")[0]
