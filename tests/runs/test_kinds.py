@@ -74,7 +74,7 @@ def test_the_bound_is_that_in_closed_form(runs):
     exact = exact_bound({"scale": params["scale"], "shift": np.reshape(params["shift"], (4, -1))}, x)
     spread = report.measure(experiment, params, test, num_samples=50).terms["se"]
     error = np.sqrt(np.sum(np.square(spread))) / len(x)
-    assert abs(results["bound_only"]["test/log_prob"] - (exact.mean() - 64 * math.log(17))) < 5 * error < 20
+    assert abs(results["bound_only"]["test/log_prob"] - (exact.mean() - 64 * math.log(17))) < 5 * error < 60
 
 
 def test_the_players_have_optimisers_of_their_own(runs):
@@ -117,6 +117,7 @@ def test_outliers_are_scored_by_the_bound(runs):
     assert found["log_prob"] == "bound, mean of 4 estimates" and "surprise" in found["scores"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["bound_only", "sample_only"])
 def test_a_sweep_of_them(family, tmp_path):
     config = config_of(family)
