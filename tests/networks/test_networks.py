@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vae_jax import networks
-from vae_jax.networks import conv
+from vae_jax.networks import autoregressive, conv
 from vae_jax.networks.mlp import split
 from vae_jax.networks.network import compute_in
 from vae_jax.networks.resnet import ResidualBlock
@@ -87,6 +87,26 @@ def test_bfloat16_stays_inside_a_network(name, shape, outputs):
     for given, exact in both(variables, x, context):
         assert given.dtype == jnp.float32 and given.shape == exact.shape
         assert np.linalg.norm(given - exact) < 0.03 * np.linalg.norm(exact)
+
+
+AUTOREGRESSIVE = {
+    "gated_pixel_cnn": (networks.gated_pixel_cnn(((4, 4, 1),), (3, 3), shortcuts=True), (4, 4, 1)),
+    "wavenet": (networks.wavenet(((8,),), width=3, skip=4, dilations=(1, 2)), (8,)),
+    "made": (autoregressive.made(((6,),)), (6,)),
+    "nade": (autoregressive.nade(((6,),)), (6,)),
+}
+
+
+@pytest.mark.parametrize("name", AUTOREGRESSIVE)
+def test_all_products_of_autoregressive_networks_are_in_bfloat16(name):
+    network, shape = AUTOREGRESSIVE[name]
+    inputs = jnp.zeros(shape), jnp.ones(3)
+    variables = jax.eval_shape(network.init, jax.random.key(0), *inputs)
+    half = compute_in("bfloat16", network)
+    jaxpr = jax.make_jaxpr(half.apply)(variables, *inputs)
+    products = [line for line in str(jaxpr).splitlines() if "dot_general" in line or "conv_general" in line]
+    assert products and all("bf16[" in line.split("=")[0] for line in products)
+    assert all(a.dtype == jnp.float32 for a in jax.eval_shape(half.apply, variables, *inputs))
 
 
 def test_a_fresh_residual_block_is_the_identity():

@@ -124,7 +124,8 @@ def hierarchical_vae(
             encoder=variables(key_encoders, encoders, q_order, encoder_input, seen, 0),
             decoder=variables(key_decoders, decoders, downwards, decoder_input, c, 1),
             prior=prior.init(jax.random.fold_in(key, 2), batch),
-            **objective.init(jax.random.fold_in(key, 3), {"x": x, "z": tuple(map(jnp.zeros, latent_dims))}),
+            # All levels as one vector: an equation with a network of z is one of a single code, and its loss refuses z.
+            **objective.init(jax.random.fold_in(key, 3), {"x": x, "z": jnp.zeros(sum(latent_dims))}),
         )
 
     latent = Latent(prior_of, encode, decode)

@@ -79,7 +79,8 @@ class GatedPixelCNN(nn.Module):
         self.last = nn.Dense(sum(image_channels(self.outputs)), kernel_init=init)
 
     def __call__(self, x, context=None):
-        no_rows, no_pixels = self.start(*x.shape)
+        dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.float32  # bits may be integers
+        no_rows, no_pixels = jax.tree.map(lambda a: a.astype(dtype), self.start(*x.shape))
         context = part_of(at_size(context, x.shape))
         from_above, _ = self.rows(jnp.pad(with_ones(x[:-1]), ((1, 0), (0, 0), (0, 0))), no_rows, context)
         left = jnp.pad(with_ones(x[:, :-1]), ((0, 0), (1, 0), (0, 0)))
