@@ -26,8 +26,8 @@ import scipy.stats
 from vae_jax.core import Latent
 from vae_jax.distributions import MultivariateNormal, Normal
 
-# Tests compile much and compute little. Without the backend's optimisations and its newer emitters of fusions, a program
-# compiles in a fraction of the time.
+# Tests compile much and compute little. Without the backend's optimisations and its newer emitters of fusions, a
+# program compiles in a fraction of the time.
 QUICKLY = {
     "xla_backend_optimization_level": 0,
     "xla_cpu_use_fusion_emitters": "false",

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax.distributions import Sentence
+from vae_jax.conditionals import chains
 from vae_jax.networks import language
 from vae_jax.tasks import decode
 
@@ -21,7 +21,7 @@ def sentence(z):
     shapes = jax.eval_shape(NETWORK.init, jax.random.key(0), jnp.zeros(T, jnp.int32), jnp.zeros(1))
     rng = np.random.default_rng(1)
     variables = jax.tree.map(lambda a: jnp.asarray(rng.normal(scale=0.8, size=a.shape), a.dtype), shapes)
-    return Sentence.of(NETWORK, variables, z, T, V)
+    return chains.sentence(NETWORK, T, V)(variables, z)
 
 
 @pytest.fixture(scope="module")
