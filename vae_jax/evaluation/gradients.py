@@ -71,8 +71,8 @@ def variance_along(learner, losses, batches, key, batch, *, steps, num_draws, pa
 
     Args:
       learner: trains on `batches(step)`.
-      losses: {name: `Model.loss`} of models that differ only in their objective. The parameters must hold whatever any
-        of these objectives learns.
+      losses: {name: `Model.loss`} of models that differ only in their objective. The parameters must hold all that
+        these objectives learn.
       batches: step -> batch.
       key: the randomness.
       batch: where the variance is measured.

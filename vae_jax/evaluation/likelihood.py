@@ -1,4 +1,8 @@
-"""Log-likelihood of a data set: exact, or by bounds; and the terms of the bounds."""
+"""Log-likelihood of a data set: exact, or by bounds; and the terms of the bounds.
+
+Arguments of all functions: `model`, a `core.Model`; `params`, its parameters; `key`, the randomness; `data`, a batch
+{"x": [N, ...]} of any size, and "context" for a conditional model.
+"""
 
 import functools
 import math
@@ -64,7 +68,7 @@ def of_levels(terms, offset):
 
 
 def elbo_terms(model, params, key, data) -> dict:
-    """Return the terms of the plain ELBO of every example, whatever the training objective: {"bound": [N], "rate": [N],
+    """Return the terms of the plain ELBO of every example, for any training objective: {"bound": [N], "rate": [N],
     "distortion": [N]}, from ELBO_SAMPLES draws, the rate in closed form if there is one.
     """
     at_once = SAMPLES_AT_ONCE // ELBO_SAMPLES
@@ -256,8 +260,8 @@ def _exact(log_prob, mesh, params, data):
 def summary_of(log_prob, *, event_size=None, num_tokens=None) -> dict:
     """Return the mean of log p(x) [N], nats an example, its standard error over examples, and bits/dim of `event_size`.
 
-    For text, whose N sentences have `num_tokens` predicted tokens (ends included), return instead of bits/dim the
-    perplexity exp(-Σ log p(x) / num_tokens) and the same as bits a token.
+    Text has instead of bits/dim the perplexity exp(-Σ log p(x) / num_tokens), and the same as bits a token. Its N
+    sentences have `num_tokens` predicted tokens, ends included.
     """
     log_prob = np.asarray(log_prob, np.float64)
     summary = {

@@ -62,17 +62,13 @@ def beta_tcvae(latent, params, key, batch, *, beta, num_data, alpha=1.0, gamma=1
     `evaluation.latents` measures both on all data.
 
     Args:
-      latent: a `core.Latent`; q(z|x) must be a diagonal Gaussian, and p(z) must factorise.
-      params: its parameters.
-      key: the randomness of z.
-      batch: {"x": [B, ...]}, and "context".
       beta: β.
       num_data: N, the number of training examples, at least B.
       alpha: α.
       gamma: γ.
       sampling: "stratified" or "weighted", above.
 
-    Raises `BadOption` for another `sampling`, for N < B, and for another kind of posterior or prior.
+    Raises `BadOption` for another `sampling`, for N < B, and unless q(z|x) is a diagonal Gaussian and p(z) factorises.
     """
     codes = _encode("beta_tcvae", latent, params, key, batch, by_dimension=True, independent=True)
     log_weights = _log_weights(len(codes.z), num_data, sampling)
@@ -98,12 +94,10 @@ def factor_vae(latent, params, key, batch, *, gamma, discriminator):
     other's gradient.
 
     Args:
-      latent: a `core.Latent`; p(z) must factorise.
-      params: its parameters.
-      key: the randomness of z and of the permutations.
-      batch: {"x": [B, ...]}, and "context".
       gamma: γ.
       discriminator: the function above.
+
+    Raises `BadOption` unless p(z) factorises.
     """
     codes = _encode("factor_vae", latent, params, key, batch, independent=True)
     size, dim = codes.z.shape
@@ -129,15 +123,11 @@ def dip_vae(latent, params, key, batch, *, kind, lambda_od, lambda_d):
     E_q[z|x] for `kind` "I", and that of z for "II", which adds the mean of Var_q[z|x].
 
     Args:
-      latent: a `core.Latent`; q(z|x) must be a diagonal Gaussian.
-      params: its parameters.
-      key: the randomness of z.
-      batch: {"x": [B, ...]}, and "context".
       kind: "I" or "II".
       lambda_od: λ_od.
       lambda_d: λ_d.
 
-    Raises `BadOption` for another kind.
+    Raises `BadOption` for another kind, and unless q(z|x) is a diagonal Gaussian and p(z) factorises.
     """
     codes = _encode("dip_vae", latent, params, key, batch, by_dimension=True, independent=True)
     centred = codes.q.loc - jnp.mean(codes.q.loc, axis=0, keepdims=True)
@@ -160,10 +150,6 @@ def info_vae(latent, params, key, batch, *, alpha, lambda_mmd, kernel="rbf", sca
     except the weights of a mixture, for which there is none.
 
     Args:
-      latent: a `core.Latent`.
-      params: its parameters.
-      key: the randomness of z and of the draws of p(z).
-      batch: {"x": [B, ...]}, and "context".
       alpha: α.
       lambda_mmd: λ.
       kernel: "rbf" or "inverse_multiquadric" (`squared_mmd`).
@@ -189,10 +175,6 @@ def wae(latent, params, key, batch, *, lambda_mmd, kernel="inverse_multiquadric"
     kernels are summed over the scales of the authors' code. The rate costs nothing, so `bound`, the ELBO, may be poor.
 
     Args:
-      latent: a `core.Latent`.
-      params: its parameters.
-      key: the randomness of z and of the draws of p(z).
-      batch: {"x": [B, ...]}, and "context".
       lambda_mmd: λ.
       kernel: "rbf" or "inverse_multiquadric" (`squared_mmd`).
       scales: of the kernels that are summed.

@@ -19,7 +19,7 @@ class OwnNetwork(NamedTuple):
 
 
 class Declaration(NamedTuple):
-    """What `equation` declares."""
+    """The properties of an equation that `equation` declares."""
 
     of_batch: bool
     networks: dict[str, OwnNetwork]

@@ -58,11 +58,6 @@ def nvil(
     its direction in the mean, but NOT its length relative to that of θ, which is not divided.
 
     Args:
-      latent: a `core.Latent`.
-      params: its parameters.
-      key: the randomness of z.
-      x: one example.
-      context: its context, or None.
       baseline: x -> (C(x),).
       running_mean: c.
       running_variance: v, or None for no normalisation.
@@ -155,11 +150,6 @@ def gumbel_softmax(latent, params, key, x, context=None, *, temperature, hard=Fa
     less at a lower `temperature` > 0, where the variance is larger. Value and terms are always those of the bits.
 
     Args:
-      latent: a `core.Latent`.
-      params: its parameters.
-      key: the randomness of z.
-      x: one example.
-      context: its context, or None.
       temperature: of the relaxation.
       hard: True to put the bits themselves into p(x|z) and to differentiate as if they were soft (straight-through).
         That is biased for φ at any temperature, but not for θ.

@@ -1,4 +1,4 @@
-"""From an equation to the function that training maximises: over a batch, at a step, with what the equation learns."""
+"""The function that training maximises, made of an equation: over a batch, at a step, with what the equation learns."""
 
 import functools
 import inspect
