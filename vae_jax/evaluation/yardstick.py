@@ -89,7 +89,9 @@ def summary(measured: Measured, *, num_samples, num_examples, **units) -> dict:
     terms = {name: float(np.mean(values, dtype=np.float64)) for name, values in measured.terms.items()}
     result = {"kind": measured.kind}
     if "ess" in terms:
-        result |= {name: terms[name] for name in ("elbo", "rate", "distortion")} | {"effective_samples": terms["ess"]}
+        result |= {name: terms[name] for name in ("elbo", "rate", "distortion")} | {
+            "effective_samples": float(np.mean(measured.terms["ess"]))
+        }
     elif "mse" in terms:
         result |= {name: terms[name] for name in ("distortion", "mse")}
     if is_sampled(measured):
