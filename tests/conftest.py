@@ -7,7 +7,7 @@ import shutil
 import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Many tests start the launchers as processes of their own, which compile the same programs: once is enough.
+# Many tests start the launchers as separate processes, which compile the same programs: once is enough.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ.get("VAE_JAX_TESTS_COMPILED") or tempfile.mkdtemp()
 os.environ["VAE_JAX_TESTS_COMPILED"] = os.environ["JAX_COMPILATION_CACHE_DIR"]  # of all workers of pytest-xdist
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
@@ -26,8 +26,8 @@ import scipy.stats
 from vae_jax.core import Latent
 from vae_jax.distributions import MultivariateNormal, Normal
 
-# Tests compile much and compute little: without the backend's optimisations and its newer emitters of fusions a program
-# is compiled in a fraction of the time.
+# Tests compile much and compute little. Without the backend's optimisations and its newer emitters of fusions, a
+# program compiles in a fraction of the time.
 QUICKLY = {
     "xla_backend_optimization_level": 0,
     "xla_cpu_use_fusion_emitters": "false",
@@ -36,7 +36,7 @@ QUICKLY = {
 
 
 def known(flag):
-    """XLA ends the process over a flag that it does not know (any more)."""
+    """Return True if XLA knows the flag: one that it does not know ends the process."""
     for library in Path(jaxlib.__file__).parent.glob("libjax_common.*"):
         with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             if content.find(flag.encode()) >= 0:
@@ -44,22 +44,22 @@ def known(flag):
     return False
 
 
-# For the processes that tests start, which have one device and not eight.
+# For the processes that tests start, which have one device instead of eight.
 os.environ["VAE_JAX_TESTS_XLA_FLAGS"] = " ".join(f"--{flag}={value}" for flag, value in QUICKLY.items() if known(flag))
-own = [os.environ["VAE_JAX_TESTS_XLA_FLAGS"], "--xla_force_host_platform_device_count=8"]
-os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *own])  # read when a device is first asked for
+flags = [os.environ["VAE_JAX_TESTS_XLA_FLAGS"], "--xla_force_host_platform_device_count=8"]
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *flags])  # read when a device is first asked for
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 
 
 def pytest_unconfigure(config):
-    if not hasattr(config, "workerinput"):  # the process that has begun the tests
+    if not hasattr(config, "workerinput"):  # the process that started the tests
         shutil.rmtree(os.environ["VAE_JAX_TESTS_COMPILED"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
 def assert_mean():
-    """The mean of independent draws [N] is the expected one: |z| < 5."""
+    """A check that the mean of independent draws [N] is the expected one: |z| < 5."""
 
     def check(draws, expected):
         draws = np.asarray(draws, np.float64)
@@ -73,7 +73,7 @@ def assert_mean():
 
 @pytest.fixture(scope="session")
 def all_sentences():
-    """(length, vocabulary_size) -> all rows there are: those with an end, and those that are full before one came."""
+    """(length, vocabulary_size) -> all possible rows: those with an end, and full ones without."""
 
     def rows(length, vocabulary_size):
         words = range(2, vocabulary_size)

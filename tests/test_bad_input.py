@@ -654,7 +654,7 @@ def test_a_schedule_of_the_objective_out_of_range_is_refused(schedule, words, re
         (
             "bernoulli_mixture_digits",
             {"model.num_components": 500},
-            "config.model.num_components = 500 exceeds the 399",
+            "config.model.num_components must be at most the 399",
         ),
         (
             "lagging_encoder_digits",

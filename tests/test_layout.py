@@ -58,25 +58,20 @@ SPEAK_OF_A_CONFIG = """
 """.split()
 # files whose docstrings are still to be rewritten; this list only gets shorter
 UNCLEAR = """
-    bijectors/autoregressive.py bijectors/chain.py bijectors/coupling.py bijectors/permutation.py
-    bijectors/planar.py bijectors/sylvester.py conditionals/codes.py conditionals/conditional.py
-    conditionals/deterministic.py conditionals/flows.py conditionals/gaussian.py conditionals/priors.py core.py
-    data/audio.py data/contexts.py data/fingerprint.py data/pipeline.py data/prepare.py data/reading.py
-    data/synthetic.py data/text.py data/transforms.py distributions/autoregressive.py
-    distributions/deterministic.py distributions/kl.py distributions/mixture.py distributions/ngram.py
-    distributions/normal.py distributions/pixels.py distributions/relaxed.py distributions/reshaped.py
-    distributions/sentence.py distributions/sequential.py distributions/spherical.py distributions/tree.py
-    evaluation/annealed.py evaluation/gaps.py evaluation/gradients.py evaluation/latents.py
-    evaluation/likelihood.py evaluation/probes.py evaluation/yardstick.py inference/annealed.py inference/em.py
-    inference/grid.py inference/local.py inference/psis.py models/chow_liu.py models/factor_analysis.py
-    models/linear_predictor.py models/mixture.py models/multivariate_normal.py models/ngram.py
-    networks/autoregressive.py networks/gated.py networks/mlp.py networks/pixel_cnn.py networks/recurrent.py
-    networks/resnet.py networks/tied.py networks/tokens.py networks/transformer.py networks/wavenet.py numerics.py
-    objectives/__init__.py objectives/bounds.py objectives/corruptions.py objectives/disentangling.py
-    objectives/estimators.py objectives/schedules.py plotting/__init__.py plotting/curves.py plotting/images.py
-    plotting/inference.py plotting/latents.py plotting/sound.py runs/report.py spec.py tasks/__init__.py
-    tasks/cluster.py tasks/decode.py tasks/generate.py tasks/inpaint.py tasks/interpolate.py tasks/manifold.py
-    tasks/outliers.py tasks/reconstruct.py training/alternating.py training/em.py training/whole_data.py
+    conditionals/codes.py conditionals/conditional.py conditionals/deterministic.py conditionals/flows.py
+    conditionals/gaussian.py conditionals/priors.py core.py data/audio.py data/contexts.py data/fingerprint.py
+    data/pipeline.py data/prepare.py data/reading.py data/synthetic.py data/text.py data/transforms.py
+    distributions/autoregressive.py distributions/deterministic.py distributions/kl.py distributions/mixture.py
+    distributions/ngram.py distributions/normal.py distributions/pixels.py distributions/relaxed.py
+    distributions/reshaped.py distributions/sentence.py distributions/sequential.py distributions/spherical.py
+    distributions/tree.py evaluation/annealed.py evaluation/gaps.py evaluation/gradients.py evaluation/latents.py
+    evaluation/likelihood.py evaluation/probes.py evaluation/yardstick.py models/chow_liu.py
+    models/factor_analysis.py models/linear_predictor.py models/mixture.py models/multivariate_normal.py
+    models/ngram.py networks/autoregressive.py networks/gated.py networks/mlp.py networks/pixel_cnn.py
+    networks/recurrent.py networks/resnet.py networks/tied.py networks/tokens.py networks/transformer.py
+    networks/wavenet.py numerics.py objectives/__init__.py objectives/bounds.py objectives/corruptions.py
+    objectives/disentangling.py objectives/estimators.py objectives/schedules.py runs/report.py spec.py
+    training/alternating.py training/em.py training/whole_data.py
 """.split()
 
 

@@ -30,10 +30,10 @@ class Context(NamedTuple):
 
 
 class Conditional(NamedTuple):
-    """p(y | given, context): a network and the distribution that its outputs parametrise."""
+    """p(y | x, context): a network and the distribution that its outputs parametrise."""
 
-    init: Callable  # (key, given, context) -> params
-    distribution: Callable  # (params, given, context, dropout_key=None) -> a distribution over y
+    init: Callable  # (key, x, context) -> params
+    distribution: Callable  # (params, x, context, dropout_key=None) -> a distribution over y
     abstract: Any  # the same distribution with shapes in place of arrays
 
 

@@ -39,7 +39,7 @@ def numbers(*, above=None, at_least=None, below=None, at_most=None, **options):
             raise BadOption(f"{name} must be one finite number{bounds.more()}, got {shown(value)}")
         bounds.check(name, value)
         if isinstance(value, int) and abs(value) > INT_MAX:  # which an array could not hold
-            raise BadOption(f"{name} must be written as 1.0e12 is, with a point, beyond {INT_MAX}, got {shown(value)}")
+            raise BadOption(f"{name}: beyond {INT_MAX} write a number with a point, such as 1.0e12, got {shown(value)}")
 
 
 def integers(*, at_least=1, at_most=INT_MAX, **options):
@@ -65,7 +65,7 @@ def sizes(*, at_least_one=False, at_most=INT_MAX, **options):
 
 
 def schedules(**options):
-    """Raise `BadOption` unless every option is a function of the step that gives one number of at least 0."""
+    """Raise `BadOption` unless every option is a function of the step that returns one number of at least 0."""
     for name, schedule in options.items():
         try:
             values = probe(schedule)
@@ -76,13 +76,15 @@ def schedules(**options):
 
 
 def probe(schedule) -> list:
-    """Pairs (step, value) of a schedule, from step 0 to the last that there can be; none where its numbers are traced,
-    as in a sweep. Raises `TypeError` where it is no function of the step that gives one number.
+    """Return pairs (step, value) of a schedule, from step 0 to the last possible one.
+
+    The list is empty if the numbers are traced, as in a sweep. Raises `TypeError` if the schedule is no function of the
+    step that returns one number.
     """
     with jax.ensure_compile_time_eval():  # also while a model is traced
         values = jax.vmap(schedule)(PROBED)  # operation by operation: each is compiled once for all schedules
     if jnp.shape(values) != PROBED.shape:
-        raise TypeError(f"it must give one number at every step, and gives {jax.tree.map(jnp.shape, values)}")
+        raise TypeError(f"it must return one number at every step, got {jax.tree.map(jnp.shape, values)}")
     if isinstance(values, jax.core.Tracer):
         return []
     return list(zip(PROBED.tolist(), np.asarray(values).tolist(), strict=True))
@@ -141,7 +143,7 @@ def _short(bound):
 
 
 def shown(value) -> str:
-    """`value` as part of an error, which is one line."""
+    """Return `value` as text for an error, which is one line."""
     if isinstance(value, int) and value.bit_length() > 128:  # Python refuses to print very long numbers
         return f"a number of {value.bit_length()} bits"
     text = " ".join(repr(value).split())
@@ -149,7 +151,7 @@ def shown(value) -> str:
 
 
 def first_line(error) -> str:
-    """The type of an exception and the first line of its message, for the error of a user."""
+    """Return the type of an exception and the first line of its message, for the error that a user sees."""
     text = str(error).strip().partition("\n")[0].rstrip(":;, ")[:300]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
@@ -224,23 +226,23 @@ def build(namespace, spec: dict[str, Any], *args, where: str, **given):
 
 
 def with_defaults(options, **defaults):
-    """`options` and what they leave out; as they are where they are no dict, which `check_options` refuses."""
+    """Return `options` with `defaults` for missing keys; unchanged if it is no dict, which `check_options` refuses."""
     return {**defaults, **options} if isinstance(options, Mapping) else options
 
 
 def name_of(spec):
-    """The name in what `build` takes; None where it has none."""
+    """Return the name in a dict for `build`; None if there is none."""
     return spec.get("name") if isinstance(spec, Mapping) else None
 
 
 def public_functions(module) -> list[str]:
-    """The functions and classes a module defines or re-exports under a public name."""
+    """Return the names of the public functions and classes of a module."""
     listed = getattr(module, "__all__", None)
     return sorted(listed or [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")])
 
 
 def nearest(word: str, allowed) -> str:
-    """The part of an error that helps: "; did you mean ...?" and what is allowed."""
+    """Return the end of an error message: "; did you mean ...?" and the allowed words."""
     close = difflib.get_close_matches(word, allowed, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return f"{hint} (allowed: {', '.join(sorted(allowed)) or 'none'})"

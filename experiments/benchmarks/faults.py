@@ -146,9 +146,9 @@ class Launched:
     def message(self) -> str:
         """The line that a user reads last."""
         lines = [line for line in self.words().splitlines() if line.strip() and not re.search(r"\d+%\|", line)]
-        said = [line for line in lines if line.startswith(("error:", "SIG"))]
-        said = said[-1] if said else (lines[-1] if lines else "")
-        return re.sub(r"/\S*/", ".../", said).replace("|", "/")[:160]
+        ends = [line for line in lines if line.startswith(("error:", "SIG"))]
+        last = ends[-1] if ends else (lines[-1] if lines else "")
+        return re.sub(r"/\S*/", ".../", last).replace("|", "/")[:160]
 
 
 def saved(workdir) -> list:

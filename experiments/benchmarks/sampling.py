@@ -17,7 +17,6 @@ pixel of all draws together is enough work. For a single draw it is far less: th
 and to start them takes most of the time.
 """
 
-import importlib
 import statistics
 import time
 from typing import NamedTuple
@@ -30,6 +29,7 @@ from absl import app, flags
 from vae_jax import models
 from vae_jax.core import Event
 from vae_jax.distributions import RasterScan, Sentence, Series
+from vae_jax.runs import configs
 from vae_jax.runs.launching import launched, parse_flags
 from vae_jax.support import Levels, Tokens
 
@@ -53,8 +53,7 @@ def densities(config, event_shape, vocabulary_size=0):
 
     Raises `ValueError` if no draw is cached, and for a vocabulary without text or text without a vocabulary.
     """
-    name, _, argument = config.partition(":")
-    built = importlib.import_module(f"vae_jax.configs.{name}").get_config(argument).to_dict()
+    built = configs.find(config).to_dict()
     if (built["data"]["transform"] == "tokens") != bool(vocabulary_size):
         raise ValueError(f"{config}: --vocabulary={vocabulary_size}; text needs the number of words, other data 0")
     support = Tokens(vocabulary_size) if vocabulary_size else Levels(256)

@@ -72,7 +72,6 @@ def main(argv):
     steps = STEPS.value or (10_000 if JOB.value == "small" else 1_000)
     if WORKER.value:
         members, devices = map(int, WORKER.value.split(","))
-        jax.config.update("jax_num_cpu_devices", devices)
         print(json.dumps(work(JOB.value, members, devices, steps)))
         return
     cores = os.cpu_count()
@@ -82,7 +81,8 @@ def main(argv):
         for members, devices in cases:
             command = [sys.executable, "-m", "experiments.benchmarks.sweep", f"--worker={members},{devices}"]
             command += [f"--job={JOB.value}", f"--steps={steps}", f"--chunk={CHUNK.value}"]
-            done = subprocess.run(command, capture_output=True, text=True)
+            devices_flag = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
+            done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"XLA_FLAGS": devices_flag})
             if done.returncode:
                 raise ValueError(done.stderr.strip()[-400:])
             measured[members, devices].append(json.loads(done.stdout.strip().splitlines()[-1]))

@@ -17,8 +17,8 @@ if they were normal, and KL of the best Gaussian from N(0, I), `evaluation.probe
     regularised        13.16 nats   0.064       0.81            1.77        0.59 nats
     `vae_digits`       15.80 nats   0.077       0.81            2.27        0.40 nats
 
-None is normal (p < 1e-4 for all), the VAE's means no more than the others; what the VAE and RAE have is the right
-scale. The probes differ by no more than their noise, but for the contractive one perhaps.
+None is normal (p < 1e-4 for all), the VAE's means no more than the others; VAE and RAE only have the right scale. The
+probes do not differ by more than their noise, except perhaps the contractive one.
 """
 
 from ml_collections import ConfigDict
@@ -45,16 +45,16 @@ def get_config(arg: str = "") -> ConfigDict:
 
 
 def of_kind(config: ConfigDict, arg: str) -> ConfigDict:
-    """The auto-encoder of the kind `arg` (KIND, or KIND,smoke) with the networks of `config`, that of a VAE.
+    """Turn `config`, that of a VAE, into that of an auto-encoder of the kind `arg` (KIND, or KIND,smoke).
 
     Raises `ValueError` for an unknown kind.
     """
     kind, small = vae_digits.chosen(arg, KINDS, "bottleneck")
     config.family = "autoencoder"
-    kept = ("latent_dim", "encoder", "decoder", "likelihood", "compute_dtype")
+    shared = ("latent_dim", "encoder", "decoder", "likelihood", "compute_dtype")
     config.model = ConfigDict(
         {
-            **{part: config.model[part] for part in kept},
+            **{part: config.model[part] for part in shared},
             "code": {"name": "linear"},  # a function of vae_jax.distributions.deterministic
             "corruption": {"name": "none"},  # a function of vae_jax.objectives.corruptions
             "penalties": {},  # functions of vae_jax.objectives.penalties, each with its weight

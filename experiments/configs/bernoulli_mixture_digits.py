@@ -1,7 +1,7 @@
 """Mixture of Bernoullis on scikit-learn's digits, 8x8, dynamically binarised, by expectation maximisation.
 
-Pixels are drawn anew at every visit, so that EM climbs a little noisily; on one fixed draw, as that of
-`bernoulli_mixture_mnist`, the penalised likelihood never falls. The same family as in arXiv:1502.03509's comparison.
+Pixels are drawn at every visit, so EM climbs with a little noise. On one fixed draw, as in `bernoulli_mixture_mnist`,
+the penalised likelihood never falls. The family is that of the comparison in arXiv:1502.03509.
 
 python -m experiments.train --config=experiments/configs/bernoulli_mixture_digits.py
 
@@ -32,13 +32,13 @@ def get_config(arg: str = "") -> ConfigDict:
 
 
 def train_for(config: ConfigDict, passes: int, batches: int) -> None:
-    """So many passes, one M step each, over training data of so many batches."""
+    """Train for `passes` over training data of so many `batches`, with one M step for each pass."""
     config.train.update({"num_steps": passes * batches, "log_every": batches, "eval_every": batches})
     config.train.checkpoint_every = 10 * batches
 
 
 def smoke(config: ConfigDict) -> ConfigDict:
-    """The same experiment, small enough for a test."""
+    """Return the same experiment, small enough for a test."""
     config.model.num_components = 4
     config.train.update({"num_steps": 20, "log_every": 5, "eval_every": 10, "checkpoint_every": 10})
     config.eval.update({"num_samples": 10, "num_test": 32})

@@ -10,8 +10,8 @@ K = 1000 and 300 test images, the last two columns on the 1197 training images:
     this          -23.24 ± 0.21   -23.96   4.63         4.12                 0.35              4.46   0.14
     weighted      -23.78 ± 0.20   -24.32   2.14         2.03                 0.01              2.11   0.02
 
-"weighted" turns four of the eight dimensions off. The codes of 300 images hardly overlap: their total correlation is
-too large, and compares at equal numbers of examples alone.
+"weighted" turns four of the eight dimensions off. The codes of 300 images hardly overlap. Their total correlation is
+therefore too large, and can only be compared at equal numbers of examples.
 """
 
 from ml_collections import ConfigDict

@@ -1,4 +1,4 @@
-"""One table: what each idea is worth on dynamically binarised MNIST when all are given fifteen minutes of one core.
+"""A comparison of ideas on dynamically binarised MNIST, each with fifteen minutes of one core.
 
 python -m experiments.train --config=experiments/configs/budget_mnist.py:NAME --config.data.path=DIR
 
@@ -28,7 +28,7 @@ from ml_collections import ConfigDict
 
 from vae_jax.configs import flow_prior_mnist, iwae_mnist_1layer, vae_digits, vae_mnist, vamp_mnist
 
-# As many as one core of the table's machine takes in 900 s of its time.
+# The steps that one core of the table's machine does in 900 s of CPU time.
 NUM_STEPS = {
     "iwae_1": 550_000,
     "iwae_5": 300_000,

@@ -1,4 +1,4 @@
-"""The best tree over the pixels of scikit-learn's digits, binarised anew in each of 20 passes of counting.
+"""The best tree over the pixels of scikit-learn's digits, binarised again in each of 20 passes of counting.
 
 doi:10.1109/TIT.1968.1054142.  python -m experiments.train --config=experiments/configs/chow_liu_digits.py
 

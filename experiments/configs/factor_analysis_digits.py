@@ -21,7 +21,7 @@ def get_config(arg: str = "") -> ConfigDict:
         {
             "latent_dim": 16,
             "noise": "diagonal",  # or "isotropic": probabilistic PCA
-            "fit": "em",  # with the learner "em", or "closed_form" with "counting" (isotropic noise alone)
+            "fit": "em",  # with the learner "em", or "closed_form" with "counting" (only isotropic noise)
             "min_variance": 1e-4,  # of a pixel; that of the dequantisation of one that never changes is 3e-4
         }
     )

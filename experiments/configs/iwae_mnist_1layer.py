@@ -29,7 +29,7 @@ def get_config(arg: str = "") -> ConfigDict:
 
 
 def train_as_published(config: ConfigDict) -> None:
-    """Batches, optimiser and the eight stages."""
+    """Set batches, optimiser and the eight stages."""
     config.data.batch_size = 20
     config.optimizer.update({"b1": 0.99, "b2": 0.999, "eps": 1e-4, "average_decay": 0.0})
     ends = [(3**stage - 1) // 2 * STEPS_PER_PASS for stage in range(1, NUM_STAGES + 1)]

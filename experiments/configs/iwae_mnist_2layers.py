@@ -24,7 +24,7 @@ def get_config(arg: str = "") -> ConfigDict:
         {
             "levels": {"z1": below, "z2": above},  # z1 next to x
             "inference": "bottom_up",  # q(z1|x) q(z2|z1), or "top_down": q(z2|x) q(z1|x, z2)
-            "skip": False,  # whether x sees z2 too
+            "skip": False,  # True: x sees z2 as well
             "prior": model.prior,  # of z2
             "posterior": model.posterior,
             "conditional": {"name": "normal"},  # p(z1|z2)

@@ -3,10 +3,10 @@
 doi:10.1080/01621459.1989.10478852.
 python -m experiments.train --config=experiments/configs/linear_predictor_audio.py --config.data.path=FILE
 
-The levels are dequantised: its bits a sample bound those of the levels. `data.batch_size` must divide the training
-windows, all of which EM wants in a pass; `train.num_steps` counts batches.
+The levels are dequantised: the bits per sample bound those of the levels. `data.batch_size` must divide the number of
+training windows, since EM needs all of them in a pass; `train.num_steps` counts batches.
 
-Result (seed 0): at most 5.678 bits a sample of the recording in README's table, 73 test windows, with
+Result (seed 0): at most 5.678 bits a sample of the recording in RESULTS.md, 73 test windows, with
 --config.data.audio.length=8000 --config.data.batch_size=25 --config.train.num_steps=530, ten passes in two minutes of
 CPU time.
 """

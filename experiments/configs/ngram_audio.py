@@ -3,7 +3,7 @@
 doi:10.1006/csla.1999.0128.
 python -m experiments.train --config=experiments/configs/ngram_audio.py --config.data.path=FILE
 
-Result: 4.912 bits a sample of the recording in README's table, 73 test windows, with --config.data.audio.length=8000.
+Result: 4.912 bits a sample of the recording in RESULTS.md, 73 test windows, with --config.data.audio.length=8000.
 """
 
 from ml_collections import ConfigDict

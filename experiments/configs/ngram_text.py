@@ -29,7 +29,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.model = ConfigDict({"order": 5, "discounts": "modified"})  # or "absolute"
     config.data.update(DATA)
     config.learner = ConfigDict({"name": "whole_data"})
-    del config.optimizer, config.start_from  # nothing moves
+    del config.optimizer, config.start_from  # it has neither
     config.train.update({"num_steps": 1, "log_every": 1, "eval_every": 1, "checkpoint_every": 1})
     if vae_digits.is_smoke(arg):
         config.model.order = 3

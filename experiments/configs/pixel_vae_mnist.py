@@ -5,8 +5,8 @@ Protocol as `vae_mnist`.
 python -m experiments.train --config=experiments/configs/pixel_vae_mnist.py --config.data.path=DIR
 
 Result (seed 0): IW-100 log p(x) -87.36 ± 0.22 nats, 10,000 test images, 37 effective samples; ELBO -88.09, of which
-3.64 are rate, 3 of 32 units active. The code says which digit and how it leans; two layers see few pixels, and many a
-stroke of the draws does not meet the next. 4,000 steps, five passes, and the bound in 26 minutes of CPU time.
+3.64 are rate, 3 of 32 units active. The code holds the digit and its slant; two layers see few pixels, and many strokes
+of the draws do not meet. 4,000 steps, five passes, and the bound in 26 minutes of CPU time.
 """
 
 from ml_collections import ConfigDict

@@ -6,11 +6,11 @@ python -m experiments.train --config=experiments/configs/wavenet_audio.py --conf
 Without a path the data are sung vowels; FILE is a sound file, a folder of them or an .npz of windows. With classes,
 --config.data.context.name=label is a model of each.
 
-Result of the softmax (seed 0): 4.056 bits a sample of the recording in README's table, 73 test windows, with
+Result of the softmax (seed 0): 4.056 bits a sample of the recording in RESULTS.md, 73 test windows, with
 --config.data.audio.length=8000 --config.data.batch_size=2 --config.train.num_steps=3200
 --config.optimizer.schedule.decay_steps=3200, in 34 minutes of CPU time (counted triples of levels have 4.912); of the
 logistics 4.336, in 28 minutes. Of 32 test words of a second in two voices and three languages, 584 to learn from, 1,000
-steps have 3.789 ± 0.144 bits, and told which (label `voice`) 3.809: so short a training has no use for it.
+steps have 3.789 ± 0.144 bits, and with the voice as context (label `voice`) 3.809: so short a training does not use it.
 """
 
 from ml_collections import ConfigDict

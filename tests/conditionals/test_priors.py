@@ -11,11 +11,13 @@ import scipy.integrate
 import scipy.stats
 from toys import kind
 
-from vae_jax import models, priors
+from vae_jax import models
+from vae_jax.conditionals import priors
 from vae_jax.core import Latent
 from vae_jax.distributions import Bernoulli, Mixture, Normal, UniformSphere
 from vae_jax.distributions.support import real_coordinates
 from vae_jax.objectives.bounds import elbo_sampled_kl
+from vae_jax.support import Binary, Levels, Real
 
 BATCH = {"x": jnp.asarray(np.random.default_rng(0).integers(2, size=(6, 3)), jnp.float32)}
 GAIN = jnp.array([[0.7, -0.3, 0.2], [0.1, 0.5, -0.9]])
@@ -31,7 +33,7 @@ def noise(seed, tree):
     return jax.tree.map(lambda a: jnp.asarray(rng.normal(scale=0.4, size=a.shape), jnp.float32), tree)
 
 
-def start(name, dim=2, support="binary", **options):
+def start(name, dim=2, support=Binary(), **options):  # noqa: B008
     prior = getattr(priors, name)((dim,), support, **options)
     return prior, jax.jit(prior.init)(jax.random.key(0), BATCH)
 
@@ -72,7 +74,7 @@ def test_vamp_is_the_average_of_posteriors():
 
 def test_vamp_begins_at_the_mean_of_the_batch():
     params = start("vamp", num_components=3, noise=0.0)[1]
-    to_data, _ = real_coordinates("binary")
+    to_data, _ = real_coordinates(Binary())
     inputs, mean = to_data(params["pseudo_inputs"]), BATCH["x"].mean(axis=0)
     np.testing.assert_allclose(inputs, np.tile(np.clip(mean, 0.01, 0.99), (3, 1)), rtol=1e-5)
     moved = start("vamp", num_components=500, noise=0.5)[1]["pseudo_inputs"] - params["pseudo_inputs"][:1]
@@ -89,7 +91,7 @@ def test_the_gradient_of_vamp_reaches_pseudo_inputs_and_encoder():
         assert np.isfinite(leaf).all() and np.abs(leaf).max() > 1e-4
 
 
-@pytest.mark.parametrize("support, top", [("binary", 1.0), ("integers below 256", 255.0), ("real", None)])
+@pytest.mark.parametrize("support, top", [(Binary(), 1.0), (Levels(256), 255.0), (Real(), None)])
 def test_pseudo_inputs_stay_in_the_range_of_the_data(support, top):
     to_data, to_real = real_coordinates(support)
     u = jnp.array([-1e4, -3.0, 0.0, 2.0, 1e4])
@@ -174,7 +176,7 @@ def test_pixel_cnn_is_a_density_of_codes_laid_out_as_an_image():
     ones = np.asarray(probabilities @ states)
     independent = np.prod(np.where(states, ones, 1 - ones), axis=1)
     assert np.abs(probabilities - independent).max() > 1e-3  # the bits do depend on one another
-    with pytest.raises(ValueError, match=r"shape must be \(h, w, d\), in all 8 bits, got \(2, 2, 3\)"):
+    with pytest.raises(ValueError, match=r"shape must be \(h, w, d\) with h w d = 8, .* got \(2, 2, 3\)"):
         start("pixel_cnn", 8, shape=(2, 2, 3))
 
 
@@ -242,12 +244,15 @@ def test_the_model_hands_its_own_encoder_to_vamp():
         ({"name": "vampp"}, "model.prior.name: unknown value 'vampp'; did you mean 'vamp'"),
         ({"name": "vamp", "components": 3}, "model.prior: unknown key 'components'; did you mean 'num_comp"),
         ({"name": "vamp", "num_components": 0}, "num_components must be at least 1, got 0"),
-        ({"name": "vamp", "num_components": 3, "support": "real"}, "model.prior: unknown key 'support'"),
+        ({"name": "vamp", "num_components": 3, "support": Real()}, "model.prior: unknown key 'support'"),
         (
             {"name": "flow", "num_flows": 0},
             "num_flows must be at least 1, got 0",
         ),
-        ({"name": "bernoulli"}, r"model.prior: a Bernoulli is over binary, the posterior, a Normal, over real"),
+        (
+            {"name": "bernoulli"},
+            r"model.prior: it is over values that are binary, and the posterior, a Normal, is over real",
+        ),
     ],
 )
 def test_a_mistake_is_named(prior, words):

@@ -7,6 +7,7 @@ import scipy.integrate
 import scipy.stats
 
 from vae_jax.distributions import Bernoulli, Mixture, Normal
+from vae_jax.support import Binary
 
 WEIGHTS = np.array([0.2, 0.5, 0.3])
 LOCS, SCALES = np.array([[-3.0, 1.0], [0.5, -2.0], [2.0, 2.0]]), np.array([[0.5, 1.0], [1.5, 0.3], [0.7, 0.7]])

@@ -31,8 +31,10 @@ from vae_jax.distributions import (
     UniformSphere,
     VonMisesFisher,
 )
-from vae_jax.distributions.sentence import Levels
+from vae_jax.distributions.sentence import LevelSeries
+from vae_jax.distributions.support import supports
 from vae_jax.models.ngram import levels, modified
+from vae_jax.support import Binary, Support
 
 RNG = np.random.default_rng(0)
 D, V = 4, 3
@@ -69,22 +71,22 @@ def flow(bijector):
 def scan():
     pixel = lambda params, kept, left, i, j, given: (kept, Bernoulli(params[i, j]))  # noqa: E731
     cached = distributions.Cached(lambda p: (jnp.zeros(()),) * 2, lambda p, kept, above, i: (kept, above), pixel)
-    return RasterScan(reals(2, 2, 1), bits, cached, (2, 2, 1), "binary")
+    return RasterScan(reals(2, 2, 1), bits, cached, (2, 2, 1), Binary())
 
 
 def series():
     step = lambda params, kept, previous, t: (kept, Bernoulli(params[t]))  # noqa: E731
-    return Series(reals(D), bits, lambda params: jnp.zeros(()), step, (D,), "binary")
+    return Series(reals(D), bits, lambda params: jnp.zeros(()), step, (D,), Binary())
 
 
 EXAMPLES = {  # one of each, all its arrays NumPy's
-    "Autoregressive": Autoregressive(reals(D), bits, (D,), "binary"),
+    "Autoregressive": Autoregressive(reals(D), bits, (D,), Binary()),
     "BackedOff": BackedOff(GRAMS, np.array([2, 3], np.int32), 5),
     "Bernoulli": Bernoulli(reals(D)),
     "Categorical": Categorical(reals(D, V)),
     "Deterministic": Deterministic(reals(D)),
     "DiscretizedLogisticMixture": DiscretizedLogisticMixture(reals(D, 2), reals(D, 2), reals(D, 2), 8),
-    "Levels": Levels(words(), 3),
+    "LevelSeries": LevelSeries(words(), 3),
     "LowRankNormal": LowRankNormal(reals(D), reals(D), reals(D, 2)),
     "Mixture": Mixture(reals(V), Normal(reals(V, D), reals(V, D))),
     "Mixture of mixtures": Mixture(reals(2), Mixture(reals(2, V), Normal(reals(2, V, D), reals(2, V, D)))),
@@ -121,12 +123,12 @@ def test_every_distribution_and_every_bijector_has_an_example():
         "check_support",
         "draw",
         "has_closed_form",
-        "is_discrete",
+        "has_discrete_part",
         "is_standard_normal",
         "kl_divergence",
         "kl_per_dim",
     }
-    functions |= {"num_levels", "relax"}
+    functions.add("relax")
     missing = set(distributions.__all__) - functions - {name.partition(",")[0] for name in EXAMPLES}
     parts = jax.tree.leaves(list(EXAMPLES.values()), is_leaf=lambda d: hasattr(d, "forward_and_log_det"))
     used = {type(part).__name__ for part in parts} | {"Chain", "Flip", "Permutation"}
@@ -152,6 +154,11 @@ def test_numpy_parameters_beside_traced_values(name):
             assert jax.tree.map(lambda s: (s.shape, s.dtype), shapes) == jax.tree.map(
                 lambda s: (s.shape, s.dtype), other
             ), method
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_distribution_says_over_what_it_is(name):
+    assert all(isinstance(support, Support) for support in supports(EXAMPLES[name]))
 
 
 @pytest.mark.parametrize("name", ["Tree", "BackedOff", "VonMisesFisher", "Transformed, Sylvester"])

@@ -9,7 +9,7 @@ import pytest
 
 from vae_jax.data import text
 from vae_jax.distributions import Categorical, Sentence, check_support, sentence
-from vae_jax.distributions.sentence import before, predicted
+from vae_jax.distributions.sentence import predicted, words_before
 
 TABLE = np.array([[0.0, 0.1, 0.6, 0.3], [0.0, 0.0, 0.5, 0.5], [0.0, 0.5, 0.2, 0.3], [0.0, 0.3, 0.3, 0.4]])
 
@@ -19,7 +19,7 @@ def chain(length):
     log_p = jnp.log(jnp.asarray(TABLE, jnp.float32))
     return Sentence(
         log_p,
-        lambda log_p, x: log_p[before(x), x],
+        lambda log_p, x: log_p[words_before(x), x],
         lambda log_p: (),
         lambda log_p, carry, previous: (carry, Categorical(log_p[previous])),
         length,
@@ -73,5 +73,5 @@ def test_its_ends_are_those_of_the_data():
 
 def test_its_support_is_the_vocabulary():
     check_support(chain(3), np.array([[2, 1, 0]]))
-    with pytest.raises(ValueError, match=r"a Sentence likelihood is a density of integers below 4"):
+    with pytest.raises(ValueError, match=r"a Sentence likelihood is a density of tokens below 4"):
         check_support(chain(3), np.array([[4, 1, 0]]))

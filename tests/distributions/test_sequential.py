@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from vae_jax.distributions import Bernoulli, Mixture, Normal, Sequential, is_discrete
+from vae_jax.distributions import Bernoulli, Mixture, Normal, Sequential, has_discrete_part
 from vae_jax.distributions.sequential import parts_at_mean
+from vae_jax.support import Binary, Real
 
 # z_1 [2] = A + σ_1 ε,  z_2 [1] = B z_1 + c + σ_2 ε,  z_3 [2] = C z_1 + D z_2 + σ_3 ε.
 A, B, C, D = np.array([0.5, -1.0]), np.array([[0.8, -0.6]]), np.array([[0.3, 0.2], [0.0, -0.7]]), np.array([1.2, 0.4])
@@ -90,7 +91,7 @@ def test_parts_may_be_over_anything():
         return Mixture(jnp.zeros(2), Normal(before[0][None] + jnp.array([[0.0], [3.0]]), jnp.zeros((2, 1))))
 
     given = Sequential(Bernoulli(jnp.array([0.3])), conditionals=(mixture,))
-    assert given.support == ("binary", "real") and is_discrete(given) and not is_discrete(chain())
+    assert given.support == (Binary(), Real()) and has_discrete_part(given) and not has_discrete_part(chain())
     assert [type(part) for part in parts_at_mean(given)] == [Bernoulli, Mixture]
     z, log_prob = given.sample_and_log_prob(jax.random.key(0))
     expected = given.first.log_prob(z[0]) + mixture(None, None, z[:1]).log_prob(z[1])

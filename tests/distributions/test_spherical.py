@@ -11,6 +11,7 @@ import scipy.special
 import scipy.stats
 
 from vae_jax.distributions import Mixture, Normal, UniformSphere, VonMisesFisher, kl_divergence
+from vae_jax.support import Sphere
 
 DIMS = (2, 3, 10, 100)
 CONCENTRATIONS = np.array([0.0, 1e-2, 0.3, 1.0, 5.0, 50.0, 1e3, 1e4])

@@ -9,11 +9,13 @@ from vae_jax.distributions import (
     Categorical,
     DiscretizedLogisticMixture,
     Normal,
+    Sequential,
     UniformSphere,
     check_support,
-    is_discrete,
+    has_discrete_part,
 )
 from vae_jax.distributions.support import real_coordinates
+from vae_jax.support import Sphere, Tokens
 
 BITS, SOFTMAX = Bernoulli(jnp.zeros(3)), Categorical(jnp.zeros((3, 17)))
 SPHERE = UniformSphere(3)
@@ -55,12 +57,19 @@ def test_data_outside(distribution, x, words):
 
 
 def test_only_countable_sets_are_discrete():
-    assert is_discrete(BITS) and is_discrete(SOFTMAX) and not is_discrete(GAUSSIAN) and not is_discrete(SPHERE)
+    assert [has_discrete_part(d) for d in (BITS, SOFTMAX, GAUSSIAN, SPHERE)] == [True, True, False, False]
+    chain = lambda second: Sequential(GAUSSIAN, conditionals=(lambda params, given, before: second,))  # noqa: E731
+    assert has_discrete_part(chain(BITS)) and not has_discrete_part(chain(SPHERE))
     levels = [distribution.support.num_levels for distribution in (BITS, SOFTMAX, GAUSSIAN, SPHERE)]
     assert levels == [2, SOFTMAX.logits.shape[-1], None, None]
 
 
 def test_vectors_of_any_length_are_directions():
-    to_data, to_real = real_coordinates("sphere")
+    to_data, to_real = real_coordinates(Sphere())
     np.testing.assert_allclose(to_data(jnp.array([[0.0, 3.0, -4.0]])), [[0.0, 0.6, -0.8]])
     np.testing.assert_array_equal(to_real(jnp.array([0.0, 1.0])), [0.0, 1.0])
+
+
+def test_words_have_no_real_coordinates():
+    with pytest.raises(ValueError, match="values that are 'tokens below 7' have no real coordinates"):
+        real_coordinates(Tokens(7))

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax import posteriors
 from vae_jax.conditionals import heads
 from vae_jax.conditionals.conditional import zeros
 
@@ -23,7 +22,7 @@ SCALES = {"inverse_autoregressive_flow": 0.6}  # of the random outputs, 1.2 of t
 
 def head_and_outputs(name):
     """A head and random arrays for it, its own weights among them."""
-    head, rng = getattr(posteriors, name)((2,), **FLOWS[name]), np.random.default_rng(1)
+    head, rng = getattr(heads, name)((2,), **FLOWS[name]), np.random.default_rng(1)
     scale = SCALES.get(name, 1.2)
     return head, jax.tree.map(lambda a: jnp.asarray(rng.normal(scale=scale, size=a.shape), jnp.float32), zeros(head))
 
@@ -101,7 +100,7 @@ def test_the_gradient_passes_through_the_draw(name):
 
 @pytest.mark.parametrize("name", ["coupling_flow", "von_mises_fisher"])
 def test_one_dimension_is_refused(name):
-    with pytest.raises(ValueError, match=f"{name}: at least two dimensions are needed, got 1"):
+    with pytest.raises(ValueError, match=f"^name: '{name}' needs at least 2 dimensions, got 1"):
         getattr(heads, name)((1,))
 
 

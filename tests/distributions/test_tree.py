@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from vae_jax.distributions import Reshaped, Tree
+from vae_jax.support import Binary
 
 DIM = 9
 IMAGES = jnp.asarray(list(itertools.product([0.0, 1.0], repeat=DIM)))

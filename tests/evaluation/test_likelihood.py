@@ -12,6 +12,7 @@ from vae_jax.core import Model, by_loss, per_example, tractable
 from vae_jax.distributions import LowRankNormal
 from vae_jax.evaluation import likelihood
 from vae_jax.objectives import beta_tcvae, elbo
+from vae_jax.objectives import objective as objective_of
 from vae_jax.training import sharding
 
 SIZE = 12
@@ -111,9 +112,8 @@ def test_terms_are_the_models_own_in_a_batch_of_any_size(linear_gaussian, model,
 def test_terms_of_a_loss_that_couples_examples_are_the_elbos(linear_gaussian):
     """Of one example alone: the same wherever it stands, over eight devices, and within a vmap over members."""
     latent, params, key = linear_gaussian.mean_field, linear_gaussian.wrong, jax.random.key(0)
-    equation = functools.partial(beta_tcvae, latent, beta=4.0, num_data=100)
-    loss = lambda params, key, batch, step: equation(params, key, batch)  # noqa: E731
-    coupled = Model(init=None, loss=loss, judge=None, latent=latent)
+    objective = objective_of.of(beta_tcvae, beta=4.0, num_data=100)
+    coupled = objective_of.model(None, lambda dropout_key: latent, objective)
     data = {"x": linear_gaussian.data(SIZE)}
     given = likelihood.judged(coupled, params, key, data)
     assert set(given) == {"bound", "rate", "distortion"}
@@ -162,30 +162,6 @@ def test_what_cannot_be_estimated_is_refused(linear_gaussian, model, data):
         estimate(model._replace(latent=None), linear_gaussian.exact, data, 10)
     with pytest.raises(ValueError, match="num_samples must be at least 1, got 0"):
         estimate(model, linear_gaussian.exact, data, 0)
-
-
-def test_summary_gives_means_errors_and_bits():
-    log_prob = np.array([-784 * np.log(256), -784 * np.log(256) + 2], np.float32)
-    terms = {name: np.full(2, value) for name, value in (("bound", -5.0), ("rate", 2.0), ("distortion", 3.0))}
-    given = likelihood.summary(
-        terms, {"log_prob": log_prob, "ess": np.array([3.0, 5.0])}, event_size=784, num_samples=10
-    )
-    np.testing.assert_allclose(given["bits_per_dim"], 8.0 - 1 / (784 * np.log(2)), rtol=1e-6)
-    np.testing.assert_allclose(given["log_prob_se"], 1.0, rtol=1e-3)  # deviation √2 over √2
-    assert (given["elbo"], given["rate"], given["distortion"], given["effective_samples"]) == (-5.0, 2.0, 3.0, 4.0)
-    assert (given["num_samples"], given["num_examples"]) == (10, 2)
-
-
-def test_summary_turns_a_density_into_the_mass_of_levels():
-    """A uniform density on [0, 1]^D bounds the mass of 256 levels by 8 bits each."""
-    offset = 64 * np.log(256)
-    terms = likelihood.of_levels({name: np.zeros(1) for name in ("bound", "rate", "distortion")}, offset)
-    estimate = likelihood.of_levels({"log_prob": np.zeros(1), "ess": np.ones(1)}, offset)
-    given = likelihood.summary(terms, estimate, event_size=64, num_samples=1)
-    np.testing.assert_allclose(given["bits_per_dim"], 8.0)
-    np.testing.assert_allclose([given["log_prob"], given["elbo"], given["distortion"]], [-offset, -offset, offset])
-    assert given["rate"] == 0.0 and given["effective_samples"] == 1.0
-    assert np.isnan(given["log_prob_se"])
 
 
 def test_text_has_a_perplexity_by_predicted_token_in_place_of_bits_per_dim():

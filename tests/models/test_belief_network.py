@@ -106,5 +106,5 @@ def test_an_unknown_network_is_named():
 
 
 def test_another_length_is_refused():
-    with pytest.raises(ValueError, match=r"NADE: 5 inputs, but outputs of the shapes \(\(6,\),\): each must"):
+    with pytest.raises(ValueError, match=r"NADE: 5 inputs, but outputs of shapes \(\(6,\),\): each must begin with 5"):
         nade(((6,),)).init(jax.random.key(0), jnp.ones(5))

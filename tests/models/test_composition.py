@@ -1,4 +1,7 @@
-"""Every posterior with every prior under every bound: either it trains, or the config is refused with the remedy."""
+"""Every posterior with every prior under every bound: either it trains, or the config is refused with the remedy.
+
+A prior and a posterior over different values are refused when the model is built, all else when its loss is traced.
+"""
 
 import functools
 import itertools
@@ -10,6 +13,7 @@ import pytest
 from toys import kind
 
 from vae_jax import models
+from vae_jax.spec import BadOption
 
 OBJECTIVES = {
     **{name: {} for name in ("elbo", "elbo_sampled_kl", "iwae", "stratified_elbo", "miwae", "piwae")},
@@ -21,7 +25,7 @@ OBJECTIVES = {
     "nvil": {"baseline": {"name": "mlp", "hidden": (3,)}, "running_mean": 0.9, "running_variance": 0.9},
     "renyi": {"alpha": 0.5},
 }
-COUPLED = {  # one sample an example
+OF_BATCH = {  # equations of a whole batch, with one sample for each example
     "beta_tcvae": {"beta": 2.0, "num_data": 100},
     "factor_vae": {"gamma": 2.0, "discriminator": {"name": "mlp", "hidden": (3,)}},
     "dip_vae": {"kind": "I", "lambda_od": 1.0, "lambda_d": 1.0},
@@ -49,6 +53,7 @@ PRIORS = {
     "autoregressive": {"hidden": (3,)},
     "uniform_sphere": {},
 }
+LEARNING = ("factor_vae", "nvil")  # equations with a network
 BY_SCORE = ("nvil", "rloo", "score_function", "vimco")
 # Of every pair of posterior and prior one objective is traced, not the same of each, and of two pairs all. With
 # `-m every` all combinations that hold one of these, the plainest of their kinds, are traced: so every pair of
@@ -66,33 +71,33 @@ def build(posterior, prior, objective, num_classes=0):
         "posterior": {"name": posterior, **POSTERIORS[posterior]},
         "prior": {"name": prior, **PRIORS[prior]},
         "likelihood": {"name": "bernoulli"},
-        "objective": {"name": objective} | (COUPLED.get(objective) or {"num_samples": 2, **OBJECTIVES[objective]}),
+        "objective": {"name": objective} | (OF_BATCH.get(objective) or {"num_samples": 2, **OBJECTIVES[objective]}),
     }
     return models.from_config("vae", config, **kind((5,), num_classes))
 
 
 def refusal(posterior, prior, objective):
-    """What the error must say; None for what must train."""
+    """Return what the error must say, None if the combination must train."""
     bits = posterior == "bernoulli"
     # A VampPrior is over whatever its posterior is over.
     if prior != "vamp" and SUPPORTS.get(posterior) != SUPPORTS.get(prior):
-        return r"model\.prior: a \w+ is over"
+        return r"^model\.prior: it is over values that are \w+, and the posterior, a \w+, is over \w+; use '\w+'"
     by_score = objective in BY_SCORE
     if bits and not by_score and objective != "gumbel_softmax":
-        return "no gradient passes through draws of binary"
+        return "no gradient passes through draws of binary; use 'rloo', 'vimco' or 'gumbel_softmax'"
     if objective == "gumbel_softmax" and not bits:
-        return "needs no relaxation; use 'elbo"
+        return "its draws need no relaxation; use 'elbo"
     if posterior == "normal_mixture" and not by_score and objective != "stratified_elbo":
         return "no gradient passes through the choice of a component; use 'stratified_elbo'"
     closed = objective in ("elbo", "capacity", "free_bits", "gumbel_softmax")
     if closed and ("flow" in posterior or prior not in ("standard", "bernoulli", "uniform_sphere")):
         return "no closed-form KL; use 'rloo' or 'vimco'" if bits else "no closed-form KL; use 'elbo_sampled_kl'"
     if objective == "free_bits" and posterior != "normal":
-        return "whose KL does not split by dimension; use 'elbo'"
+        return "the KL does not split by dimension; use 'elbo'"
     if objective in ("beta_tcvae", "dip_vae") and posterior != "normal":
-        return "does not split by dimension; use 'info_vae', or the posterior 'normal'"
+        return "it does not split by dimension; use 'info_vae', or the posterior 'normal'"
     if objective in ("beta_tcvae", "dip_vae", "factor_vae") and prior != "standard":
-        return "dimensions are not independent; use 'info_vae', or the prior 'standard'"
+        return "its dimensions are not independent; use 'info_vae', or the prior 'standard'"
     return None
 
 
@@ -117,7 +122,7 @@ def build_hierarchy(inference, head, prior, objective):
         "conditional": head,
         "prior": {"name": prior, **PRIORS[prior]},
         "likelihood": {"name": "bernoulli"},
-        "objective": {"name": objective} | (COUPLED.get(objective) or {"num_samples": 2, **OBJECTIVES[objective]}),
+        "objective": {"name": objective} | (OF_BATCH.get(objective) or {"num_samples": 2, **OBJECTIVES[objective]}),
     }
     return models.from_config("hierarchical_vae", config, **kind((5,)))
 
@@ -128,24 +133,24 @@ def refusal_of_hierarchy(head, objective):
     if head == "bernoulli" and objective != "gumbel_softmax":
         return "no gradient passes through draws of binary; use 'rloo' or 'vimco'"
     if objective == "gumbel_softmax" and head != "bernoulli":
-        return "needs no relaxation; use 'elbo_sampled_kl'"
+        return "its draws need no relaxation; use 'elbo_sampled_kl'"
     if head == "normal_mixture":
         return "no gradient passes through the choice of a component; use 'rloo'"
     if objective in ("elbo", "capacity", "free_bits", "gumbel_softmax"):
         return f"no closed-form KL; use '{'rloo' if head == 'bernoulli' else 'elbo_sampled_kl'}'"
-    return "an equation of a single code; use 'elbo_sampled_kl'" if objective in COUPLED else None
+    return "it is an equation of a single code; use 'elbo_sampled_kl'" if objective in OF_BATCH else None
 
 
 def step(model):
-    """Parameters, then the loss, its terms and its gradient by them."""
+    """Return the parameters, then the loss, its terms, the next state and the gradient."""
 
     def run(key, batch):
         key_init, key_loss = jax.random.split(key)
         params = model.init(key_init, batch)
 
         def mean_loss(params):
-            loss, terms = model.loss(params, key_loss, batch, 0)
-            return jnp.mean(loss), terms
+            loss, aux = model.loss(params, key_loss, batch, 0)
+            return jnp.mean(loss), aux
 
         return params, jax.value_and_grad(mean_loss, has_aux=True)(params)
 
@@ -153,7 +158,7 @@ def step(model):
 
 
 PAIRS = list(itertools.product(POSTERIORS, PRIORS))
-ALL = (*OBJECTIVES, *COUPLED)
+ALL = (*OBJECTIVES, *OF_BATCH)
 
 
 def objectives_of(posterior, prior):
@@ -190,20 +195,33 @@ def test_a_hierarchy_trains_or_says_why_not(inference, head, prior, most):
         trains_or_refuses(build_it, refusal_of_hierarchy(head, objective), prior, objective)
 
 
+@functools.cache
+def shapes(build_it, *parts):
+    """Return the parameters as shapes; they depend on the objective only if it learns something."""
+    return jax.eval_shape(build_it(*parts).init, jax.random.key(0), BATCH)
+
+
 def trains_or_refuses(build_it, words, prior, objective, traced=True):
     """Shapes and types of a whole step; nothing is compiled."""
-    if words:
-        with pytest.raises(ValueError, match=words):
+    if words and words.startswith("^model"):
+        with pytest.raises(BadOption, match=words):
             build_it()
         return
     model = build_it()
+    if words:
+        params = shapes(build_it.func, *build_it.args[:-1], objective if objective in LEARNING else "rloo")
+        with pytest.raises(BadOption, match=rf"^objective\.name: '{objective}' cannot be used with a \w+ .*: {words}"):
+            jax.eval_shape(model.loss, params, jax.random.key(0), BATCH, 0)
+        return
     if not traced:
         return
-    params, ((loss, terms), gradient) = jax.eval_shape(step(model), jax.random.key(0), BATCH)
-    assert loss.shape == () and all(term.shape == (4,) for term in terms.values())
+    params, ((loss, aux), gradient) = jax.eval_shape(step(model), jax.random.key(0), BATCH)
+    assert loss.shape == () and all(term.shape == (4,) for term in aux.terms.values())
+    assert jax.tree.structure(aux.state) == jax.tree.structure(params.get("state"))
     assert jax.tree.structure(gradient) == jax.tree.structure(params)
     assert ("prior" in params) == (prior not in ("standard", "uniform_sphere"))
-    assert ("objective" in params) == (objective in ("factor_vae", "nvil"))
+    assert ("objective" in params) == (objective in LEARNING)
+    assert ("state" in params) == (objective == "nvil")
 
 
 QUICK = [
@@ -228,8 +246,8 @@ OTHERS = [
 )
 def test_a_step_is_finite_and_reaches_every_parameter(posterior, prior, objective):
     model = build(posterior, prior, objective)
-    params, ((loss, terms), gradient) = jax.jit(step(model))(jax.random.key(0), BATCH)
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((params, loss, terms)))
+    params, ((loss, aux), gradient) = jax.jit(step(model))(jax.random.key(0), BATCH)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((params, loss, aux)))
     for path, leaf in jax.tree.leaves_with_path(gradient):
         assert np.isfinite(leaf).all(), path
         # The hidden layers of conditioners wait for the zero of their last layer to move.
@@ -246,5 +264,5 @@ def test_a_conditional_vamp_is_a_prior_of_each_class():
     x = jax.eval_shape(lambda key, c: model.sample(params, key, c), jax.random.key(1), jnp.asarray(2))
     loss, _ = jax.eval_shape(lambda key: model.loss(params, key, batch, 0), jax.random.key(1))
     assert x.shape == (5,) and loss.shape == (4,)
-    with pytest.raises(ValueError, match="conditional on 3 classes: a context is needed"):
+    with pytest.raises(ValueError, match=r"conditional on a context of shape \(\): a context is needed"):
         model.sample(params, jax.random.key(1))

@@ -123,7 +123,7 @@ def test_pixels_that_never_change_keep_the_least_variance(noise, fit):
     [
         ({"noise": "full"}, "^noise: unknown value 'full' \\(allowed: diagonal, isotropic"),
         ({"fit": "svd"}, "^fit: unknown value 'svd' \\(allowed: closed_form, em"),
-        ({"noise": "diagonal"}, "'closed_form' wants noise 'isotropic', got 'diagonal'; use 'em'"),
+        ({"noise": "diagonal"}, "'closed_form' requires noise 'isotropic', got 'diagonal'; use 'em'"),
         ({"latent_dim": 9}, "latent_dim must be between 1 and 8, got 9"),
         ({"min_variance": 0.0}, "min_variance must be above 0, got 0"),
     ],

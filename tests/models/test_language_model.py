@@ -36,8 +36,9 @@ ALL = np.array(list(sentences()), np.int32)
 
 
 def build(network, length=T, vocabulary_size=V):
-    given = {"event_shape": (length,), "num_classes": 0, "vocabulary_size": vocabulary_size}
-    return models.from_config("language_model", {"network": network}, **given)
+    return models.from_config(
+        "language_model", {"network": network}, **kind((length,), vocabulary_size=vocabulary_size)
+    )
 
 
 @functools.cache
@@ -139,10 +140,11 @@ def test_what_stands_before():
 
 
 def test_text_and_images_are_not_confused():
-    with pytest.raises(ValueError, match=r"'language_model' is a model of text, and config\.data is a set of images"):
+    with pytest.raises(
+        ValueError, match=r"^family: 'language_model' is a model of text, and the data are images; use another family"
+    ):
         models.from_config("language_model", {"network": NETWORKS["lstm"]}, **kind((8, 8, 1)))
-    with pytest.raises(ValueError, match=r"'naive_bayes' is a model of images, and config\.data is a set of text"):
-        given = {"event_shape": (4,), "num_classes": 0, "vocabulary_size": 5}
-        models.from_config("naive_bayes", {"smoothing": 1.0}, **given)
+    with pytest.raises(ValueError, match=r"^family: 'naive_bayes' is a model of images, and the data are text"):
+        models.from_config("naive_bayes", {"smoothing": 1.0}, **kind((4,), vocabulary_size=5))
     with pytest.raises(ValueError, match=r"model\.network\.name: unknown value 'lst'; did you mean 'lstm'"):
         build({"name": "lst"})

@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
+from toys import kind
 
 from vae_jax import models
 from vae_jax.models.mixture import bernoulli, gaussian, heirs, k_means_plus_plus, mixture
@@ -307,15 +308,18 @@ def test_k_means_plus_plus_draws_by_squared_distance():
         ({"components": {"name": "bernoulli", "smoothing": 0.0}}, "smoothing must be above 0, got 0"),
         ({"components": {"name": "gaussian", "covariance": "diag", "floor": 1.0}}, "unknown value 'diag'"),
         ({"components": {"name": "gaussian", "covariance": "full", "floor": 0.0}}, "floor must be above 0, got 0"),
-        ({"num_components": 99}, "num_components = 99 exceeds the 50 examples of the first batch"),
-        ({"num_classes": 10}, "a mixture has no context"),
+        (
+            {"num_components": 99},
+            "num_components must be at most the 50 examples of the first batch, .* got 99; raise batch_size",
+        ),
+        ({"num_classes": 10}, "family: 'mixture' takes no context"),
     ],
 )
 def test_a_mistake_is_named(change, message):
     config = {"num_components": 3, "components": {"name": "bernoulli", "smoothing": 1.0}, **PLAIN} | change
-    given = {"event_shape": (8, 8, 1), "num_classes": config.pop("num_classes", 0)}
+    data = kind((8, 8, 1), config.pop("num_classes", 0))
     with pytest.raises(ValueError, match=message):
-        models.from_config("mixture", config, **given).init(jax.random.key(0), {"x": BITS[:50]})
+        models.from_config("mixture", config, **data).init(jax.random.key(0), {"x": BITS[:50]})
 
 
 def in_float64(params, x):

@@ -142,9 +142,12 @@ def test_it_begins_as_the_uniform_distribution():
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"likelihood": {"name": "normal_mixture"}}, "'normal_mixture' is not one of independent pixels"),
+        (
+            {"likelihood": {"name": "normal_mixture"}},
+            "model.likelihood: 'normal_mixture' does not model independent pixels",
+        ),
         ({"network": {"channel": (3,)}}, r"model\.network: unknown key 'channel'; did you mean 'channels'"),
-        ({"network": {"kernel": 4}}, "kernel must be odd, as wide to the left as to the right, got 4"),
+        ({"network": {"kernel": 4}}, "kernel must be odd, got 4"),
         ({"network": {"dropout": 1.0}}, "dropout must be at least 0 and below 1, got 1.0"),
     ],
 )

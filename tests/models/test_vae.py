@@ -8,15 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from toys import kind
-from vae_jax.objectives.running import RunningMean
 
 from vae_jax import models, objectives
-from vae_jax.conditionals import heads
+from vae_jax.conditionals import conditional, heads
 from vae_jax.conditionals.conditional import abstract
+from vae_jax.core import Event
 from vae_jax.distributions import Normal, has_closed_form
 from vae_jax.models.vae import vae
 from vae_jax.networks.network import COMPUTE_DTYPES, Network, compute_in
 from vae_jax.objectives import elbo
+from vae_jax.objectives.bounds import plain_elbo
+from vae_jax.support import Levels, Real
 
 SHAPE, SIZE, LATENT = (4, 4, 1), 5, 2
 CONFIG = {
@@ -27,7 +29,7 @@ CONFIG = {
     "likelihood": {"name": "bernoulli"},
     "objective": {"name": "elbo"},
 }
-COUPLED = {
+OF_BATCH = {
     "beta_tcvae": {"beta": 2.0, "num_data": 100},
     "factor_vae": {"gamma": 2.0, "discriminator": {"name": "mlp", "hidden": (4,)}},
     "dip_vae": {"kind": "II", "lambda_od": 1.0, "lambda_d": 1.0},
@@ -35,7 +37,7 @@ COUPLED = {
     "wae": {"lambda_mmd": 2.0},
 }
 OPTIONS = {  # of each objective for a Gaussian posterior, as small as they go
-    **{name: {"num_samples": 2} for name in objectives.__all__ if name not in ("gumbel_softmax", *COUPLED)},
+    **{name: {"num_samples": 2} for name in objectives.__all__ if name not in ("gumbel_softmax", *OF_BATCH)},
     "capacity": {"num_samples": 2, "gamma": 1.0, "nats": 1.0},
     "ciwae": {"num_samples": 2, "elbo_weight": 0.5},
     "free_bits": {"num_samples": 2, "free_nats": 0.1},
@@ -46,8 +48,8 @@ OPTIONS = {  # of each objective for a Gaussian posterior, as small as they go
 }
 
 
-def build(num_classes=0, **changes):
-    return models.from_config("vae", {**CONFIG, **changes}, **kind(SHAPE, num_classes))
+def build(num_classes=0, support=None, **changes):
+    return models.from_config("vae", {**CONFIG, **changes}, **kind(SHAPE, num_classes, support=support))
 
 
 def a_batch(seed=0, conditional=False):
@@ -65,8 +67,8 @@ def fitted(request):
 
 def test_loss_and_terms_are_per_example_and_agree(fitted):
     model, params, batch = fitted
-    loss, terms = model.loss(params, jax.random.key(1), batch, 0)
-    assert loss.shape == (SIZE,) and set(terms) == {"bound", "rate", "distortion"}
+    loss, (terms, state) = model.loss(params, jax.random.key(1), batch, 0)
+    assert state is None and loss.shape == (SIZE,) and set(terms) == {"bound", "rate", "distortion"}
     assert all(term.shape == (SIZE,) for term in terms.values())
     np.testing.assert_allclose(loss, -terms["bound"], rtol=1e-6)
     np.testing.assert_allclose(loss, terms["rate"] + terms["distortion"], rtol=1e-5)
@@ -146,7 +148,7 @@ def test_a_conditional_model_uses_its_context_and_wants_one():
     for function in (encode, decode):
         given = np.asarray(jax.vmap(function)(jnp.arange(3)))
         assert np.abs(given[0] - given[1]).max() > 1e-3 and np.abs(given[1] - given[2]).max() > 1e-3
-    words = "conditional on 3 classes: a context is needed"
+    words = r"conditional on a context of shape \(\): a context is needed"
     with pytest.raises(ValueError, match=words):
         model.init(jax.random.key(0), a_batch())
     with pytest.raises(ValueError, match=words):
@@ -155,27 +157,61 @@ def test_a_conditional_model_uses_its_context_and_wants_one():
         model.sample(params, jax.random.key(0))
 
 
+def test_an_unconditional_model_refuses_a_context():
+    model, batch = build(), a_batch(conditional=True)
+    x, c = batch["x"][0], batch["context"][0]
+    params = jax.eval_shape(model.init, jax.random.key(0), a_batch())
+    for function in (
+        lambda params, key: model.init(key, batch),
+        lambda params, key: model.loss(params, key, batch, 0),
+        lambda params, key: model.judge(params, key, x, c),
+        lambda params, key: model.sample(params, key, c),
+        lambda params, key: model.bound(params, key, x, c),
+    ):
+        with pytest.raises(ValueError, match="this model takes no context, and one was given; leave it out"):
+            jax.eval_shape(function, params, jax.random.key(0))
+
+
 def test_a_schedule_moves_with_the_step():
     annealed = build(objective={"name": "elbo", "beta": {"name": "linear", "steps": 10, "start": 0.0, "end": 2.0}})
     batch = a_batch()
     params, annealed_loss = jax.jit(annealed.init)(jax.random.key(0), batch), jax.jit(annealed.loss)
     for step, beta in ((0, 0.0), (5, 1.0), (50, 2.0)):
-        loss, terms = annealed_loss(params, jax.random.key(1), batch, jnp.int32(step))
+        loss, (terms, _) = annealed_loss(params, jax.random.key(1), batch, jnp.int32(step))
         np.testing.assert_allclose(loss, terms["distortion"] + beta * terms["rate"], rtol=1e-5)
 
 
 def test_every_objective_for_gaussians_is_tested_here():
     of_bits = {"gumbel_softmax"}  # `test_estimators.py`
-    assert {*OPTIONS, *COUPLED, *of_bits} == set(objectives.__all__)
+    assert {*OPTIONS, *OF_BATCH, *of_bits} == set(objectives.__all__)
 
 
-@pytest.mark.parametrize("objective", [*OPTIONS, *COUPLED])
+@pytest.mark.parametrize("objective", [*OPTIONS, *OF_BATCH])
 def test_every_objective_trains(objective):
-    model, batch = build(objective={"name": objective} | {**OPTIONS, **COUPLED}[objective]), a_batch()
-    assert model.coupled == (objective in COUPLED)
+    model, batch = build(objective={"name": objective} | {**OPTIONS, **OF_BATCH}[objective]), a_batch()
     params = jax.jit(model.init)(jax.random.key(0), batch)
     loss, gradient = jax.jit(jax.value_and_grad(lambda p: model.loss(p, jax.random.key(1), batch, 0)[0].sum()))(params)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((loss, gradient)))
+
+
+@pytest.mark.parametrize("objective", ["beta_tcvae", "wae", "nvil", "iwae"])
+def test_an_example_is_judged_alone(objective):
+    """By the ELBO, if the equation is one of a whole batch; by the terms of the loss otherwise."""
+    model, batch = build(objective={"name": objective} | {**OPTIONS, **OF_BATCH}[objective]), a_batch()
+    params = jax.jit(model.init)(jax.random.key(0), batch)
+    one, key = jax.tree.map(lambda a: a[:1], batch), lambda: jax.random.key(1)
+
+    @jax.jit
+    def terms(params, x):
+        if objective in OF_BATCH:
+            expected = plain_elbo(model.latent, params, key(), x[0], num_samples=1)[1]
+        else:
+            expected = jax.tree.map(lambda a: a[0], model.loss(params, key(), {"x": x}, 0)[1].terms)
+        return model.judge(params, key(), x[0], None), expected
+
+    judged, expected = terms(params, one["x"])
+    assert set(judged) >= {"bound", "rate", "distortion"} and "running_mean" not in judged
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), judged, expected)
 
 
 # --------------------------------------------------------------------------------------------------------- precision
@@ -194,7 +230,8 @@ def far_outputs(shapes, size=60):
 
 RICH = ("multivariate_normal", "low_rank_normal", "normal_mixture", "planar_flow", "coupling_flow")
 OF_CODES = ("low_rank_normal", "planar_flow", "coupling_flow", "sylvester_flow", "von_mises_fisher")
-LIKELIHOODS = [name for name in heads.__all__ if name not in OF_CODES]
+WITH_NETWORKS = ("inverse_autoregressive_flow", "pixel_cnn")
+LIKELIHOODS = [name for name in heads.__all__ if name not in (*OF_CODES, *WITH_NETWORKS)]
 ALL_PAIRS = [("normal", likelihood) for likelihood in LIKELIHOODS] + [(posterior, "bernoulli") for posterior in RICH]
 SLOW = ("normal", "discretized_logistic_mixture")
 PAIRS = [pytest.param(*pair, marks=pytest.mark.slow if pair == SLOW else pytest.mark.every) for pair in ALL_PAIRS]
@@ -207,14 +244,16 @@ def test_no_output_of_a_network_breaks_an_objective(posterior, likelihood):
     q, p = getattr(heads, posterior)((latent_dim,)), getattr(heads, likelihood)((3,))
     far = {"encoder": list(far_outputs(q.shapes)), "decoder": list(far_outputs(p.shapes))}
     closed = has_closed_form(abstract(q), Normal.standard((latent_dim,)))
-    outputs = Network(None, lambda raws, x, context: tuple(raw + jnp.mean(x) for raw in raws))
+    outputs = Network(None, lambda raws, x, context, dropout_key=None: tuple(raw + jnp.mean(x) for raw in raws))
+    event = Event((3,), abstract(p).support)
 
     @jax.vmap  # and no jit: the operations of one pair are compiled for the next
     def evaluate(raws, keys, x):
         def values(raws, dtype, keys):
             network = compute_in(dtype, outputs)
-            latent = vae(network, network, latent_dim=latent_dim, posterior=q, likelihood=p).latent
-            options = {**OPTIONS, "nvil": {"baseline": lambda x: x[:1], "running_mean": RunningMean(-1e4, 0.9)}}
+            parts = (conditional(network, q), conditional(network, p))
+            latent = vae(*parts, event=event, latent_dim=latent_dim).latent
+            options = {**OPTIONS, "nvil": {"baseline": lambda x: x[:1], "running_mean": -1e4}}
             equations = [functools.partial(getattr(objectives, name), **options[name]) for name in names]
             given = [equation(latent, raws, key, x) for equation, key in zip(equations, keys, strict=True)]
             return sum(value for value, _ in given), given
@@ -265,10 +304,10 @@ def test_the_likelihood_sees_all_of_x():
     assert len(np.unique(log_p)) == 56
 
 
-def test_heads_standardise_what_the_encoder_sees():
+def test_the_encoder_sees_levels_on_the_scale_of_its_network():
     """Levels 0..255 and the same image in [-1, 1] give one posterior."""
-    model = build(likelihood={"name": "discretized_logistic"})
-    plain = build(likelihood={"name": "normal"})
+    model = build(likelihood={"name": "discretized_logistic"}, support=Levels(256))
+    plain = build(likelihood={"name": "normal"}, support=Real())
     batch = {"x": jnp.asarray(np.random.default_rng(0).integers(256, size=(SIZE, *SHAPE)), jnp.float32)}
     params = jax.jit(model.init)(jax.random.key(0), batch)
     q = model.latent.posterior(params, batch["x"][0])
@@ -285,8 +324,8 @@ def test_heads_standardise_what_the_encoder_sees():
         ("latent_dim", 0, r"model.latent_dim must be at least 1, got 0"),
         ("latent_dim", -2, r"got -2"),
         ("latent_dim", 2.5, r"got 2.5"),
-        ("latnt_dim", 2, r"config.model: unknown key 'latnt_dim'; did you mean 'latent_dim'"),
-        ("event_shape", (3,), r"config.model: unknown key 'event_shape'"),
+        ("latnt_dim", 2, r"^model: unknown key 'latnt_dim'; did you mean 'latent_dim'"),
+        ("event_shape", (3,), r"^model: unknown key 'event_shape'"),
         ("encoder.hiden", (3,), r"model.encoder: unknown key 'hiden'; did you mean 'hidden'"),
         ("encoder.name", "mpl", r"model.encoder.name: unknown value 'mpl'; did you mean 'mlp'"),
         ("encoder.outputs", ((2,),), r"model.encoder: unknown key 'outputs'"),
@@ -297,7 +336,11 @@ def test_heads_standardise_what_the_encoder_sees():
         ("posterior.scale", 1.0, r"model.posterior: unknown key 'scale'"),
         ("likelihood.name", "bernouli", r"model.likelihood.name: .*did you mean 'bernoulli'"),
         ("likelihood.num_levels", 3, r"model.likelihood: unknown key 'num_levels'"),
-        ("compute_dtype", "float16", r"model.compute_dtype: unknown value 'float16' .*float32, bfloat16"),
+        (
+            "compute_dtype",
+            "float16",
+            r"model.compute_dtype: unknown value 'float16'; did you mean 'bfloat16'\? \(allowed: bfloat16, float32\)",
+        ),
         ("objective.name", "ebo", r"model.objective.name: unknown value 'ebo'; did you mean 'elbo'"),
         ("objective.bta", 2.0, r"model.objective: unknown key 'bta'; did you mean 'beta'"),
         ("objective.beta", {"name": "liner"}, r"model.objective.beta.name: .*did you mean 'linear'"),
@@ -320,7 +363,7 @@ def test_a_wrong_key_is_named(path, value, words):
 @pytest.mark.parametrize("key", CONFIG)
 def test_a_missing_key_is_named(key):
     config = {k: v for k, v in CONFIG.items() if k != key}
-    with pytest.raises(ValueError, match=f"config.model: missing key '{key}'"):
+    with pytest.raises(ValueError, match=f"^model: missing key '{key}'"):
         models.from_config("vae", config, **kind(SHAPE))
 
 

@@ -10,6 +10,7 @@ import pytest
 from toys import kind
 
 from vae_jax import models
+from vae_jax.support import Levels
 from vae_jax.training import em
 
 V, T = 3, 5
@@ -129,9 +130,9 @@ def test_em_never_lowers_the_likelihood_and_finds_both_scales():
 
 def test_ngrams_of_levels_are_those_of_words():
     levels = {"order": 3, "discounts": "modified", "num_levels": V}
-    model = models.from_config("ngram", levels, **kind((T,)))
+    model = models.from_config("ngram", levels, **kind((T,), support=Levels(V)))
     words = {"order": 3, "discounts": "modified"}
-    of_words = models.from_config("ngram", words, **kind((T,), 0, vocabulary_size=V) + 2)
+    of_words = models.from_config("ngram", words, **kind((T,), vocabulary_size=V + 2))
     x = np.asarray(ALL, np.uint8)[np.random.default_rng(0).integers(len(ALL), size=80)]
     params = jax.tree.map(jnp.asarray, model.fit(x))
     jax.tree.map(np.testing.assert_array_equal, params, jax.tree.map(jnp.asarray, of_words.fit(x.astype(np.int32) + 2)))
@@ -147,18 +148,33 @@ def test_ngrams_of_levels_are_those_of_words():
 @pytest.mark.parametrize(
     ("family", "config", "shape", "message"),
     [
-        ("wavenet", {"network": NETWORK, "likelihood": HEADS["softmax"]}, (3, 3, 1), "is of series"),
+        (
+            "wavenet",
+            {"network": NETWORK, "likelihood": HEADS["softmax"]},
+            (3, 3, 1),
+            "^model: the family 'wavenet' models series",
+        ),
         (
             "wavenet",
             {"network": NETWORK, "likelihood": {"name": "multivariate_normal"}},
             (4,),
-            "of independent",
+            "model.likelihood: 'multivariate_normal' does not model independent pixels",
         ),
         ("linear_predictor", {"order": 0, "num_scales": 1, "floor": 1e-6}, (4,), "order must be at least 1, got 0"),
         ("linear_predictor", {"order": 1, "num_scales": 1, "floor": 0.0}, (4,), "floor must be above 0"),
-        ("linear_predictor", {"order": 1, "num_scales": 1, "floor": 1e-6}, (2, 2, 1), "is of series"),
-        ("ngram", {"order": 2, "discounts": "modified"}, (4,), "num_levels=0 and data of shape"),
-        ("ngram", {"order": 2, "discounts": "modified", "num_levels": 3}, (2, 2, 1), "is of text, or with"),
+        ("linear_predictor", {"order": 1, "num_scales": 1, "floor": 1e-6}, (2, 2, 1), "^model: the family .* series"),
+        (
+            "ngram",
+            {"order": 2, "discounts": "modified"},
+            (4,),
+            "model.num_levels must be 0 for text, .* got 0 and data",
+        ),
+        (
+            "ngram",
+            {"order": 2, "discounts": "modified", "num_levels": 3},
+            (2, 2, 1),
+            "num_levels must be .* got 3 and data of shape",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(family, config, shape, message):

@@ -175,3 +175,18 @@ def test_kernels_that_reach_unevenly_are_refused(size, stride):
 def test_images_that_the_stride_does_not_divide_are_refused():
     with pytest.raises(ValueError, match=r"image 9x10 \(padded\) is not divisible by stride 2"):
         conv.convolve(jnp.zeros((7, 8, 1)), jnp.zeros((4, 4, 1, 1)), 2)
+
+
+def test_a_context_is_appended_at_every_pixel():
+    """A vector as it is; an image of another size by the nearest of its pixels."""
+    x, vector, image = array(0, 4, 6, 1), array(1, 3), array(2, 2, 3, 2)
+    same = array(3, 4, 6, 2)
+    assert conv.with_context(x, None) is x
+    for context, planes in (
+        (vector, np.tile(vector, (4, 6, 1))),
+        (same, same),
+        (image, np.repeat(np.repeat(image, 2, axis=0), 2, axis=1)),
+        (jnp.repeat(jnp.repeat(same, 3, axis=0), 3, axis=1), same),
+    ):
+        np.testing.assert_array_equal(conv.with_context(x, context), np.concatenate([x, planes], axis=-1))
+    assert conv.at_size(vector, (4, 6, 1)) is vector and conv.at_size(same, (4, 6, 1)) is same

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax.networks.pixel_cnn import GatedPixelCNN
+from vae_jax.networks import gated_pixel_cnn
 
 HEIGHT, WIDTH = 4, 5
 
@@ -17,7 +17,7 @@ def jacobian(num_channels, num_layers, kernel, dilations=(), shortcuts=False):
     """|∂ outputs / ∂ x| [pixel, pixel], the largest over channels, at weights of which none is zero."""
     outputs = ((HEIGHT, WIDTH, num_channels), (HEIGHT, WIDTH, num_channels, 2))
     options = {"first_kernel": 3, "dilations": dilations, "shortcuts": shortcuts, "hidden": (16,)}
-    network = GatedPixelCNN(outputs, (8,) * num_layers, kernel, **options)
+    network = gated_pixel_cnn(outputs, (8,) * num_layers, kernel, **options)
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(HEIGHT, WIDTH, num_channels)), jnp.float32)
     shapes = jax.eval_shape(network.init, jax.random.key(0), x)

@@ -10,15 +10,18 @@ import numpy as np
 import pytest
 
 from vae_jax.data import text
-from vae_jax.networks import language, tokens
+from vae_jax.networks import language, readers, tokens
 from vae_jax.networks.recurrent import LSTMLayer
 
 V, T = 7, 5
-NETWORKS = {
-    "lstm": language.lstm(V, T, width=6, num_layers=2),
-    "transformer": language.transformer(V, T, width=8, num_layers=2, num_heads=2),
-}
+OPTIONS = {"lstm": {"width": 6, "num_layers": 2}, "transformer": {"width": 8, "num_layers": 2, "num_heads": 2}}
+NETWORKS = {name: getattr(language, name)(V, T, **options) for name, options in OPTIONS.items()}
 BEFORE = jnp.array([0, 3, 6, 2, 5])  # every token once
+
+
+def reader(name, outputs, **options):
+    sizes = {"vocabulary_size": V, "length": T}
+    return getattr(readers, name)(outputs, **sizes, **{**OPTIONS[name], **options})
 
 
 @functools.cache
@@ -50,8 +53,8 @@ def test_place_by_place_is_all_at_once(name):
 
     @jax.jit
     def both(variables, context):
-        step = lambda carry, word: network.apply(variables, carry, word, context, method="step")  # noqa: E731
-        _, one_by_one = jax.lax.scan(step, network.apply(variables, context, method="start"), BEFORE)
+        step = lambda carry, word: network.step(variables, carry, word, context)  # noqa: E731
+        _, one_by_one = jax.lax.scan(step, network.start(variables, context), BEFORE)
         return one_by_one, network.apply(variables, BEFORE, context)
 
     one_by_one, at_once = both(variables, context)
@@ -61,8 +64,8 @@ def test_place_by_place_is_all_at_once(name):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_sentence_is_read_up_to_its_end_and_no_further(name):
-    network, x = NETWORKS[name], jnp.array([[3, 6, 1, 2, 5], [3, 6, 4, 2, 5]])  # the second is full before an end
-    encoder = tokens.AtEnd(((2,), ()), network)
+    x = jnp.array([[3, 6, 1, 2, 5], [3, 6, 4, 2, 5]])  # the second is full before an end
+    encoder = reader(name, ((2,), ()))
     shapes = jax.eval_shape(encoder.init, jax.random.key(0), x[0])
     rng = np.random.default_rng(0)
     variables = jax.tree.map(lambda a: jnp.asarray(rng.normal(scale=0.5, size=a.shape), a.dtype), shapes)
@@ -75,25 +78,26 @@ def test_a_sentence_is_read_up_to_its_end_and_no_further(name):
 
 
 def test_what_reads_has_no_parameters_for_what_it_would_predict():
-    encoder = tokens.AtEnd(((2,),), NETWORKS["lstm"])
+    encoder = reader("lstm", ((2,),))
     params = jax.eval_shape(encoder.init, jax.random.key(0), BEFORE)["params"]
     assert set(params["network"]["tokens"]) == {"embedding"} and params["DenseHead_0"]["Dense_0"]["kernel"].shape == (
         6,
         2,
     )
-    with pytest.raises(ValueError, match=r"config\.model\.encoder\.tied"):
-        tokens.AtEnd(((2,),), language.lstm(V, T, tied=True)).init(jax.random.key(0), BEFORE)
+    with pytest.raises(ValueError, match=r"^tied must be False for an encoder, which returns no logits, got True"):
+        reader("lstm", ((2,),), tied=True)
 
 
 def test_a_dropped_word_is_read_as_unknown_and_the_beginning_is_never_dropped(assert_mean):
     plain, variables, context = randomized("lstm")
-    network, before = plain.clone(word_dropout=0.4), jnp.array([0, 3, 6, 4, 5])
+    network, before = language.lstm(V, T, **OPTIONS["lstm"], word_dropout=0.4), jnp.array([0, 3, 6, 4, 5])
+    assert network.drops and not plain.drops
     masks = np.array(list(itertools.product([False, True], repeat=T - 1)))
     rows = jnp.asarray(np.where(np.pad(masks, ((0, 0), (1, 0))), text.UNK, before))
 
     @jax.jit
     def logits(variables, keys):
-        dropping = lambda key: network.apply(variables, before, context, dropping=True, rngs={"dropout": key})  # noqa: E731
+        dropping = lambda key: network.apply(variables, before, context, dropout_key=key)  # noqa: E731
         whole = jax.vmap(lambda row: network.apply(variables, row, context))(rows)
         return jax.vmap(dropping)(keys)[:, :, 1:], whole[:, :, 1:]
 
@@ -136,7 +140,7 @@ def test_tied_logits_are_products_with_the_tokens_vectors():
 
 
 def test_heads_that_do_not_divide_the_width_are_refused():
-    with pytest.raises(ValueError, match="num_heads 3 does not divide width 8"):
+    with pytest.raises(ValueError, match="num_heads must divide width = 8, got 3"):
         language.transformer(V, T, width=8, num_heads=3).init(jax.random.key(0), BEFORE)
 
 

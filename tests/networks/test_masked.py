@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax.networks.masked import MADE
+from vae_jax.networks.autoregressive import made
 
 DIM = 6
 
@@ -15,7 +15,7 @@ DIM = 6
 @functools.cache
 def jacobians(hidden, event=(), context=False):
     """Of smooth units, no weight zero: the two outputs by the input and, of a conditional network, by the context."""
-    network = MADE(((DIM,), (DIM, 3)), hidden, "tanh")
+    network = made(((DIM,), (DIM, 3)), hidden, "tanh")
     rng = np.random.default_rng(0)
     x, c = jnp.asarray(rng.normal(size=(DIM, *event)), jnp.float32), jnp.ones(2) if context else None
     shapes = jax.eval_shape(network.init, jax.random.key(0), x, c)
@@ -41,19 +41,20 @@ def test_no_input_but_the_last_goes_unseen_however_narrow_the_network():
 
 
 def test_one_dimension_sees_the_context_alone():
-    network, x, context = MADE(((1,),), (3,), "tanh"), jnp.ones(1), jnp.ones(2)
-    apply = lambda x, context: network.init_with_output(jax.random.key(0), x, context)[0][0]  # noqa: E731
+    network, x, context = made(((1,),), (3,), "tanh"), jnp.ones(1), jnp.ones(2)
+    apply = lambda x, context: network.apply(network.init(jax.random.key(0), x, context), x, context)[0]  # noqa: E731
     by_x, by_context = jax.jit(jax.jacobian(apply, (0, 1)))(x, context)
     assert np.all(by_x == 0.0) and np.all(by_context != 0.0)
     assert jax.eval_shape(apply, x, None).shape == (1,)
 
 
 def test_outputs_begin_at_zero_where_asked():
-    network = MADE(((DIM,),), zero_output=True)
-    (output,), _ = jax.jit(network.init_with_output)(jax.random.key(0), jnp.arange(1.0, DIM + 1), jnp.ones(2))
+    network = made(((DIM,),), zero_output=True)
+    inputs = jnp.arange(1.0, DIM + 1), jnp.ones(2)
+    (output,) = jax.jit(lambda *inputs: network.apply(network.init(jax.random.key(0), *inputs), *inputs))(*inputs)
     assert np.all(output == 0.0)
 
 
 def test_another_length_is_refused():
-    with pytest.raises(ValueError, match=r"MADE: 5 inputs, but outputs of the shapes \(\(6,\),\): each must"):
-        MADE(((DIM,),)).init(jax.random.key(0), jnp.ones(5))
+    with pytest.raises(ValueError, match=r"MADE: 5 inputs, but outputs of shapes \(\(6,\),\): each must begin with 5"):
+        made(((DIM,),)).init(jax.random.key(0), jnp.ones(5))

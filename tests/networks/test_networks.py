@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vae_jax import networks
-from vae_jax.networks import conv
+from vae_jax.networks import autoregressive, conv
 from vae_jax.networks.mlp import split
 from vae_jax.networks.network import compute_in
 from vae_jax.networks.resnet import ResidualBlock
@@ -89,6 +89,26 @@ def test_bfloat16_stays_inside_a_network(name, shape, outputs):
         assert np.linalg.norm(given - exact) < 0.03 * np.linalg.norm(exact)
 
 
+AUTOREGRESSIVE = {
+    "gated_pixel_cnn": (networks.gated_pixel_cnn(((4, 4, 1),), (3, 3), shortcuts=True), (4, 4, 1)),
+    "wavenet": (networks.wavenet(((8,),), width=3, skip=4, dilations=(1, 2)), (8,)),
+    "made": (autoregressive.made(((6,),)), (6,)),
+    "nade": (autoregressive.nade(((6,),)), (6,)),
+}
+
+
+@pytest.mark.parametrize("name", AUTOREGRESSIVE)
+def test_all_products_of_autoregressive_networks_are_in_bfloat16(name):
+    network, shape = AUTOREGRESSIVE[name]
+    inputs = jnp.zeros(shape), jnp.ones(3)
+    variables = jax.eval_shape(network.init, jax.random.key(0), *inputs)
+    half = compute_in("bfloat16", network)
+    jaxpr = jax.make_jaxpr(half.apply)(variables, *inputs)
+    products = [line for line in str(jaxpr).splitlines() if "dot_general" in line or "conv_general" in line]
+    assert products and all("bf16[" in line.split("=")[0] for line in products)
+    assert all(a.dtype == jnp.float32 for a in jax.eval_shape(half.apply, variables, *inputs))
+
+
 def test_a_fresh_residual_block_is_the_identity():
     x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 4, 3)), jnp.float32)
     block = ResidualBlock("elu")
@@ -112,7 +132,7 @@ def test_decoders_refuse_what_does_not_halve(name):
 @pytest.mark.parametrize("name", ["conv_decoder", "resnet_decoder"])
 @pytest.mark.parametrize("outputs", [((8, 8),), ((8, 8, 1), (4, 4, 1))])
 def test_decoders_refuse_what_is_no_image(name, outputs):
-    with pytest.raises(ValueError, match="is for images of one size"):
+    with pytest.raises(ValueError, match=r"requires images of one size, got outputs .*; use 'mlp'"):
         jax.eval_shape(build(name, outputs).init, jax.random.key(0), jnp.zeros(5))
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toys import watched
 
 from vae_jax import objectives
 from vae_jax.core import Latent
@@ -21,9 +22,12 @@ from vae_jax.objectives.bounds import (
     log_weight,
     miwae,
     piwae,
+    plain_elbo,
+    plain_iwae,
     renyi,
     stratified_elbo,
 )
+from vae_jax.spec import BadOption
 
 SIZE, DRAWS = 4, 2000
 
@@ -153,19 +157,10 @@ CAPACITY, FREE = functools.partial(capacity, gamma=1.0, nats=1.0), functools.par
 
 @pytest.mark.parametrize("equation", [elbo, elbo_sampled_kl, iwae, log_weight, *NEW, CAPACITY, FREE])
 def test_context_reaches_every_distribution(linear_gaussian, equation):
-    seen = []
-
-    def spy(name, function):
-        def watched(params, *args):
-            seen.append((name, args[-1]))
-            return function(params, *args)
-
-        return watched
-
-    latent = Latent(*(spy(name, function) for name, function in linear_gaussian.mean_field._asdict().items()))
+    latent, calls = watched(linear_gaussian.mean_field)
     run = lambda key, x: equation(latent, linear_gaussian.exact, key, x, "the context")  # noqa: E731
     jax.eval_shape(run, jax.random.key(0), jnp.zeros(3))
-    assert set(seen) == {(name, "the context") for name in ("prior", "posterior", "likelihood")}
+    assert set(calls) == {(name, "the context") for name in ("prior", "posterior", "likelihood")}
 
 
 # ---------------------------------------------------------------------------------------------- bounds beside the two
@@ -175,6 +170,13 @@ def same_samples(linear_gaussian, x, equation, **options):
     """Estimates [N, DRAWS] and terms for the same keys, hence the same samples, whatever the equation."""
     given = draw(equation, linear_gaussian.latent, linear_gaussian.wrong, x, **options)
     return jax.tree.map(functools.partial(np.asarray, dtype=np.float64), given)
+
+
+def test_the_bounds_of_evaluation_are_those_of_training(linear_gaussian, x):
+    """Value, terms and draws; with a KL in closed form and without."""
+    for plain, equation in ((plain_elbo, elbo), (plain_iwae, iwae)):
+        pair = (same_samples(linear_gaussian, x, function, num_samples=8) for function in (plain, equation))
+        jax.tree.map(np.testing.assert_array_equal, *pair)
 
 
 def test_renyi_falls_from_iwae_to_the_elbo_and_on(linear_gaussian, x):
@@ -265,9 +267,10 @@ def test_capacity_is_the_distance_from_the_nats_asked_for(linear_gaussian, x):
 
 @pytest.mark.parametrize("equation", [miwae, piwae])
 def test_groups_are_refused_without_samples(linear_gaussian, equation):
-    with pytest.raises(ValueError, match="num_samples must be at least 1, got -2, and so must num_outer, got -2"):
-        options = {"num_samples": -2, "num_outer": -2}
-        equation(linear_gaussian.latent, linear_gaussian.wrong, jax.random.key(0), jnp.zeros(3), **options)
+    place = (linear_gaussian.latent, linear_gaussian.wrong, jax.random.key(0), jnp.zeros(3))
+    for name in ("num_samples", "num_outer"):
+        with pytest.raises(BadOption, match=f"^{name} must be at least 1, got -2"):
+            equation(*place, **{"num_samples": 2, "num_outer": 2, name: -2})
 
 
 @pytest.mark.parametrize("equation", [elbo, elbo_sampled_kl, iwae, stratified_elbo])
@@ -323,7 +326,8 @@ def of_a_mixture():
             step = 1e-5 * np.eye(2)[i]
             up, down = ({**params, name: value + s * step} for s in (1, -1))
             exact[name][i] = (elbo_by_quadrature(**up, x=x) - elbo_by_quadrature(**down, x=x)) / 2e-5
-    return draws(stratified_elbo), draws(elbo_sampled_kl), elbo_by_quadrature(**params, x=x), exact
+    plain = functools.partial(plain_elbo, num_samples=1)
+    return draws(stratified_elbo), draws(plain), elbo_by_quadrature(**params, x=x), exact
 
 
 def test_the_stratified_bound_is_the_elbo_of_a_mixture(of_a_mixture, assert_mean):
@@ -345,6 +349,14 @@ def test_the_pathwise_gradient_of_the_weights_is_not(of_a_mixture):
     logits = np.asarray(gradient["logits"], np.float64)
     z = (logits.mean(axis=0) - exact["logits"]) / (logits.std(axis=0) / np.sqrt(len(logits)))
     assert np.all(np.abs(z) > 20)
+
+
+@pytest.mark.parametrize("equation", [elbo_sampled_kl, iwae, *NEW])
+def test_a_mixture_is_refused_where_its_weights_would_not_learn(equation):
+    params = jax.tree.map(jnp.asarray, {"logits": LOGITS, "locs": LOCS, "scales": SCALES})
+    words = r"^name: '\w+' cannot be used with a Mixture posterior: no gradient .*; use 'stratified_elbo'"
+    with pytest.raises(BadOption, match=words):
+        equation(on_a_line(), params, jax.random.key(0), jnp.zeros(1))
 
 
 def test_without_a_mixture_the_stratified_bound_is_the_sampled_one(linear_gaussian, x):

@@ -11,6 +11,7 @@ import pytest
 import scipy.integrate
 import scipy.stats
 from jax.tree_util import Partial
+from toys import watched
 
 from vae_jax import networks, objectives
 from vae_jax.core import Latent, per_example
@@ -392,19 +393,12 @@ def test_eight_devices_see_one_batch():
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_context_reaches_every_distribution(name):
-    seen = []
-
-    def spy(part, function):
-        def watched(params, *args):
-            seen.append((part, args[-1].shape))
-            return function(params, *args)
-
-        return watched
-
-    spied = Latent(*(spy(part, function) for part, function in TABLE._asdict().items()))
+    latent, calls = watched(TABLE)
     batch = {**BATCH, "context": jnp.zeros((SIZE, 3))}
-    jax.eval_shape(lambda key: apply(name, PARAMS, key, batch, latent=spied), jax.random.key(0))
-    assert set(seen) == {(part, (3,)) for part in ("prior", "posterior", "likelihood")}
+    jax.eval_shape(lambda key: apply(name, PARAMS, key, batch, latent=latent), jax.random.key(0))
+    assert {(part, context.shape) for part, context in calls} == {
+        (part, (3,)) for part in ("prior", "posterior", "likelihood")
+    }
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vae_jax.conditionals.deterministic import k_sparse
 from vae_jax.core import Latent
-from vae_jax.distributions import Normal
-from vae_jax.distributions.deterministic import Deterministic, k_sparse
+from vae_jax.distributions import Deterministic, Normal
 from vae_jax.objectives import corruptions, penalties
 
 RNG = np.random.default_rng(0)
@@ -40,7 +40,7 @@ def by_differences(function, at, step=1e-5):
 
 
 def test_the_contractive_penalty_is_the_jacobian_of_the_encoder():
-    given = penalties.contractive()(LATENT, PARAMS, X[0])
+    given = penalties.contractive().value(LATENT, PARAMS, X[0])
     np.testing.assert_allclose(given, np.sum(by_differences(codes, X[0]) ** 2), rtol=1e-5)
     z, weight = codes(X[0]), np.asarray(PARAMS["encoder"], np.float64)
     closed = np.sum((z * (1 - z)) ** 2 * np.sum(weight**2, axis=1))  # of one layer of sigmoids
@@ -52,34 +52,42 @@ def test_its_gradient_is_that_of_the_closed_form():
         z = jax.nn.sigmoid(params["encoder"] @ X[0])
         return jnp.sum(jnp.square(z * (1 - z)) * jnp.sum(jnp.square(params["encoder"]), axis=1))
 
-    given = jax.grad(lambda params: penalties.contractive()(LATENT, params, X[0]))(PARAMS)
+    given = jax.grad(lambda params: penalties.contractive().value(LATENT, params, X[0]))(PARAMS)
     np.testing.assert_allclose(given["encoder"], jax.grad(closed)(PARAMS)["encoder"], rtol=1e-4, atol=1e-6)
 
 
 def test_the_gradient_penalty_is_the_jacobian_of_the_decoder():
     kernel, bias = (np.asarray(PARAMS["decoder"][name], np.float64) for name in ("kernel", "bias"))
     expected = np.sum(by_differences(lambda z: np.tanh(kernel @ z + bias), codes(X[0])) ** 2)
-    np.testing.assert_allclose(penalties.gradient_penalty()(LATENT, PARAMS, X[0]), expected, rtol=1e-5)
+    np.testing.assert_allclose(penalties.gradient_penalty().value(LATENT, PARAMS, X[0]), expected, rtol=1e-5)
 
 
 def test_norms_and_decay():
     z = codes(X[0])
-    np.testing.assert_allclose(penalties.l1()(LATENT, PARAMS, X[0]), np.abs(z).sum(), rtol=1e-5)
-    np.testing.assert_allclose(penalties.l2()(LATENT, PARAMS, X[0]), 0.5 * np.sum(z**2), rtol=1e-5)
+    np.testing.assert_allclose(penalties.l1().value(LATENT, PARAMS, X[0]), np.abs(z).sum(), rtol=1e-5)
+    np.testing.assert_allclose(penalties.l2().value(LATENT, PARAMS, X[0]), 0.5 * np.sum(z**2), rtol=1e-5)
     expected = np.sum(np.square(PARAMS["decoder"]["kernel"])) + np.sum(np.arange(5) ** 2)
-    np.testing.assert_allclose(penalties.weight_decay()(LATENT, PARAMS, X[0]), expected, rtol=1e-5)
+    np.testing.assert_allclose(penalties.weight_decay().value(LATENT, PARAMS, X[0]), expected, rtol=1e-5)
 
 
 def test_a_target_activation_is_a_divergence_from_the_mean_over_the_batch():
     mean = codes(X).mean(0)
     expected = np.sum(0.2 * np.log(0.2 / mean) + 0.8 * np.log(0.8 / (1 - mean)))
-    given = penalties.target_activation(activation=0.2)(LATENT, PARAMS, {"x": X})
+    given = penalties.target_activation(activation=0.2).value(LATENT, PARAMS, {"x": X})
     np.testing.assert_allclose(given, expected, rtol=1e-5)
     far = {"encoder": 1e4 * PARAMS["encoder"]}
-    value, slope = jax.value_and_grad(lambda p: penalties.target_activation(activation=0.2)(LATENT, p, {"x": X}))(far)
+    value, slope = jax.value_and_grad(lambda p: penalties.target_activation(activation=0.2).value(LATENT, p, {"x": X}))(
+        far
+    )
     assert np.isfinite(value) and np.isfinite(slope["encoder"]).all()
     with pytest.raises(ValueError, match=r"activation must be above 0 and below 1, got 1"):
         penalties.target_activation(activation=1)
+
+
+def test_only_a_target_activation_is_of_a_whole_batch():
+    options = {"target_activation": {"activation": 0.2}}
+    made = {name: getattr(penalties, name)(**options.get(name, {})) for name in penalties.__all__}
+    assert [name for name, penalty in made.items() if penalty.of_batch] == ["target_activation"]
 
 
 def test_k_sparse_keeps_the_largest_and_their_gradient():

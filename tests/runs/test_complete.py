@@ -108,7 +108,7 @@ def test_a_checkpoint_knows_its_config(copy, images):
 
 
 def test_a_run_does_not_start_from_itself(tmp_path):
-    with pytest.raises(ValueError, match="is the workdir of this very run"):
+    with pytest.raises(ValueError, match="is the workdir of this run"):
         train.complete(config(start_from=str(tmp_path / "w"), learner__only=("encoder",)), tmp_path / "w")
     assert not (tmp_path / "w").exists()
 

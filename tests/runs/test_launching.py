@@ -46,7 +46,7 @@ def launch(body, *arguments, **options):
             jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes.\na page"),
             "out of memory (JaxR",
         ),
-        (jax.errors.JaxRuntimeError("INTERNAL: x\na page"), "JaxRuntimeError: INTERNAL: x (a fault"),
+        (jax.errors.JaxRuntimeError("INTERNAL: x\na page"), "JaxRuntimeError: INTERNAL: x (an error in"),
         (
             ValueError("Failed loading config file c\n  Attempted:\n   [Errno 2] No such file: 'a'"),
             "--config: [Errno 2]",
@@ -69,7 +69,7 @@ def test_every_error_is_one_line(error, line):
             "error: d",
         ),
     ],
-    ids=["a fault", "memory", "a library's thread that stays"],
+    ids=["an error", "memory", "a library's thread that stays"],
 )
 def test_a_failure_is_one_line_and_leaves_within_seconds(body, code, line):
     done = launch(body)

@@ -80,17 +80,17 @@ def test_a_mixture_may_have_more_components_than_there_are_validation_images():
     config["model"]["num_components"] = 350
     assert build.build(config).stream.batch_size == 399
     config["model"]["num_components"] = 400
-    with pytest.raises(ValueError, match="num_components = 400 exceeds the 399 examples of the first batch"):
+    with pytest.raises(ValueError, match="num_components must be at most the 399 examples of the first batch"):
         build.build(config)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"learner": {"name": "gradient"}}, "'gradient': 'ngram' is fitted by 'whole_data'"),
+        ({"learner": {"name": "gradient"}}, "'ngram' needs 'whole_data', got 'gradient'"),
         ({"family": "chow_liu", "model": {"smoothing": 1.0}}, "'chow_liu' is a model of images"),
         ({"data": {"tokens": {"lvl": "word"}}}, r"config\.data\.tokens: unknown key 'lvl'; did you mean 'level'"),
-        ({"data": {"name": "digits"}}, r"config\.data\.tokens is of text alone; digits was given"),
+        ({"data": {"name": "digits"}}, r"config\.data\.tokens must be empty for digits"),
     ],
 )
 def test_a_mistake_with_text_gets_one_clear_error_and_leaves_no_folder(change, message, tmp_path):

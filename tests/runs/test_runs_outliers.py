@@ -105,7 +105,7 @@ def test_what_independent_pixels_find_of_a_class_left_out(tmp_path):
         assert found["scores"][name]["outliers"] == pytest.approx(others.mean(), rel=1e-5), name
     assert found["log_prob"] == "exact" and len({row["auroc"] for row in found["scores"].values()}) == 3
     assert f"| −log p(x) (exact) | {inside.mean():.2f} | {outside.mean():.2f} |" in done.stdout
-    assert "No distortion: the distortion wants codes" in done.stdout
+    assert "No distortion: the distortion requires codes" in done.stdout
     assert (tmp_path / "figures" / "outliers.png").exists()
 
 
@@ -150,7 +150,7 @@ def test_runs_that_cannot_be_asked_are_refused(tmp_path):
         measure(tmp_path, "digits")
     config["data"]["context"] = {"name": "label"}
     begun(tmp_path, config)
-    with pytest.raises(ValueError, match="no score of x alone: this model is conditional on 10 classes"):
+    with pytest.raises(ValueError, match="no score of x: this model is conditional on 10 classes"):
         measure(tmp_path, "digits")
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax.distributions import Sentence
+from vae_jax.conditionals import chains
 from vae_jax.networks import language
 from vae_jax.tasks import decode
 
@@ -17,11 +17,11 @@ Z = jnp.linspace(-2.0, 2.0, 12)[:, None]  # contexts: as many sentences' distrib
 
 
 def sentence(z):
-    """That of a network whose parameters are none of them zero."""
+    """The distribution of a network whose parameters are all different from zero."""
     shapes = jax.eval_shape(NETWORK.init, jax.random.key(0), jnp.zeros(T, jnp.int32), jnp.zeros(1))
     rng = np.random.default_rng(1)
     variables = jax.tree.map(lambda a: jnp.asarray(rng.normal(scale=0.8, size=a.shape), a.dtype), shapes)
-    return Sentence.of(NETWORK, variables, z, T, V)
+    return chains.sentence(NETWORK, T, V)(variables, z)
 
 
 @pytest.fixture(scope="module")
@@ -86,5 +86,5 @@ def test_what_cannot_be_decoded_is_refused():
         with pytest.raises(ValueError, match=f"temperature must be positive, got {temperature}"):
             decode.sampled(None, jax.random.key(0), temperature=temperature)
     for width, power in ((0, 0.0), (2, -0.5)):
-        with pytest.raises(ValueError, match=f"width >= 1 and length_power >= 0, got {width} and {power}"):
+        with pytest.raises(ValueError, match=f"at least 1 and length_power at least 0, got {width} and {power}"):
             decode.beam(None, width=width, length_power=power)

@@ -7,6 +7,7 @@ import pytest
 
 from vae_jax.core import tractable
 from vae_jax.distributions import Autoregressive, Bernoulli, Normal, Reshaped
+from vae_jax.support import Binary
 from vae_jax.tasks import inpaint
 
 
@@ -16,7 +17,7 @@ def copies(params, x):
 
 
 def test_the_rest_follows_what_is_given():
-    model = tractable(None, lambda params, context=None: Reshaped(Autoregressive(None, copies, (6,), "binary"), (2, 3)))
+    model = tractable(None, lambda params, context=None: Reshaped(Autoregressive(None, copies, (6,), Binary()), (2, 3)))
     x, keys = jnp.array([[0.0, 1.0, 0.0], [1.0, 0.0, jnp.nan]]), jax.random.split(jax.random.key(0), 200)
     draw = jax.jit(jax.vmap(lambda key, n: inpaint.complete(model, None, key, x, num_given=n), in_axes=(0, None)))
     for num_given in (2, 3, 5):
@@ -30,5 +31,5 @@ def test_the_rest_follows_what_is_given():
 def test_what_has_no_order_is_refused():
     model = tractable(None, lambda params, context=None: Normal.standard((3,)))
     for other in (model, model._replace(density=None)):
-        with pytest.raises(ValueError, match="wants a model that draws pixel after pixel"):
+        with pytest.raises(ValueError, match="requires a model that draws pixel by pixel"):
             inpaint.complete(other, None, jax.random.key(0), jnp.zeros(3), num_given=1)

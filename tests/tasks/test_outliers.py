@@ -110,7 +110,7 @@ def test_a_simple_image_is_no_inlier_for_being_simple():
 def test_what_cannot_be_scored_is_said(linear_gaussian, data):
     without = as_model(linear_gaussian.latent._replace(prior=None))
     for score in (outliers.surprise, outliers.negative_elbo):
-        with pytest.raises(ValueError, match="no `latent` with a prior"):
+        with pytest.raises(ValueError, match="requires `latent` with a prior"):
             score(without, linear_gaussian.exact, jax.random.key(0), data["x"][0], num_samples=1)
     with pytest.raises(ValueError, match="has no `latent`"):
         outliers.distortion(as_model(None), None, None, data["x"][0])

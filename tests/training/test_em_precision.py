@@ -9,6 +9,7 @@ import pytest
 from toys import kind
 
 from vae_jax import models
+from vae_jax.support import Real, Unit
 from vae_jax.training import em
 
 PLACES = [(1.0, 0.0), (1.0, 1e4), (1e4, 0.0), (1e4, 1e4), (0.01, 1.0)]
@@ -49,7 +50,7 @@ FAMILIES = {
 @functools.cache
 def learner_of(name):
     family, options, _ = FAMILIES[name]
-    model = models.from_config(family, options, **kind((DIM,)))
+    model = models.from_config(family, options, **kind((DIM,), support=Real()))
     learner = em.em(model, batches_per_pass=BATCHES)
 
     @jax.jit
@@ -97,7 +98,7 @@ def test_a_mixture_is_an_exact_step_of_float64(scale, offset):
 
 @pytest.mark.parametrize(("scale", "offset"), PLACES)
 def test_counting_finds_the_covariance_of_float64(scale, offset):
-    model = models.from_config("multivariate_normal", {"shrinkage": 0.0}, **kind((DIM,)))
+    model = models.from_config("multivariate_normal", {"shrinkage": 0.0}, **kind((DIM,), support=Real()))
     x = np.asarray(scale * CLOUDS + offset, np.float32)
     x = x[np.argsort(x[:, 0])]  # the first batch is like no other
     learner = em.counting(model)
@@ -114,7 +115,9 @@ def test_counting_finds_the_covariance_of_float64(scale, offset):
 @pytest.mark.parametrize(("scale", "offset"), PLACES)
 def test_prediction_is_the_least_squares_of_float64(scale, offset):
     """Of smooth series, whose errors are small beside them. Where there is an offset the first samples are outliers."""
-    model = models.from_config("linear_predictor", {"order": 2, "num_scales": 1, "floor": 1e-12}, **kind((40,)))
+    model = models.from_config(
+        "linear_predictor", {"order": 2, "num_scales": 1, "floor": 1e-12}, **kind((40,), support=Unit())
+    )
     rng = np.random.default_rng(3)
     time, speed, phase = np.arange(40), rng.uniform(0.1, 0.2, (60, 1)), rng.uniform(0, 6, (60, 1))
     x = np.asarray(scale * (np.sin(speed * time + phase) + 0.01 * rng.normal(size=(60, 40))) + offset, np.float32)
@@ -151,7 +154,7 @@ def test_em_never_falls_on_smooth_sound_of_16_bits(gain, offset):
     sound = 0.5 + np.sum(loudness * np.sin(speed * time + phase), axis=1)
     x = ((np.floor(65536 * (gain * sound + offset)) + rng.uniform(size=sound.shape)) / 65536).astype(np.float32)
     options = {"order": 16, "num_scales": 3, "floor": 1e-11}
-    model = models.from_config("linear_predictor", options, **kind((400,)))
+    model = models.from_config("linear_predictor", options, **kind((400,), support=Unit()))
     learner = em.em(model, batches_per_pass=1)
     run = jax.jit(lambda x: jax.lax.scan(learner.step, learner.init(jax.random.key(0), {"x": x[0]}), {"x": x}))
     bounds = np.asarray(run(jnp.broadcast_to(jnp.asarray(x)[None], (12, 40, 400)))[1]["bound"], np.float64)

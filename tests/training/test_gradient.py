@@ -3,9 +3,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from vae_jax.objectives.running import RunningMean
+import scipy.stats
+from toy_models import bound_only, codebook, exact_bound, gan, noise_schedule
 
-from vae_jax.core import RUNNING, Model, by_loss
+from vae_jax.core import Aux, Model, by_loss
+from vae_jax.spec import BadOption
 from vae_jax.training import gradient
 
 
@@ -14,7 +16,7 @@ def quadratic(scale=1.0):
 
     def loss(params, key, batch, step):
         value = 0.5 * scale * jnp.sum(jnp.square(params["theta"][None] - batch["x"]), axis=-1)
-        return value, {"bound": -value}
+        return value, Aux({"bound": -value})
 
     return Model(init=lambda key, batch: {"theta": jnp.zeros(2)}, loss=loss, judge=by_loss(loss))
 
@@ -83,8 +85,8 @@ def slopes(skip_above, norms):
     """The states after every step of sgd on a loss whose gradient's norm is `norms` [T], as arrays [T]."""
     model = Model(
         init=lambda key, batch: {"theta": jnp.zeros(())},
-        loss=lambda params, key, batch, step: (params["theta"] * batch["x"], {}),
-        sample=None,
+        loss=lambda params, key, batch, step: (params["theta"] * batch["x"], Aux({})),
+        judge=None,
     )
     sgd = gradient.gradient(model, gradient.optimizer(name="sgd", learning_rate=1.0), skip_above=skip_above)
 
@@ -128,26 +130,36 @@ def test_a_run_without_the_option_carries_nothing_for_it():
 
 @pytest.mark.parametrize("skip_above", [1.0, 0.5, -3.0, float("nan")])
 def test_a_threshold_that_would_not_recover_is_refused(skip_above):
-    with pytest.raises(ValueError, match=f"config.optimizer.skip_above must be .* got {skip_above}"):
+    with pytest.raises(ValueError, match=f"^skip_above must be .* got {skip_above}"):
         learner(skip_above=skip_above)
 
 
-# ------------------------------------------------------------------------------------------------ running statistics
+# -------------------------------------------------------------------------------------- a state that no optimiser sees
 
 
-def watching(decay=0.9, value=lambda batch: batch["x"][:, 0]):
-    """`quadratic`, and a running mean of `value` beside a scale that is learned."""
+def following(value=lambda batch: batch["x"][:, 0]):
+    """`quadratic` with a second part that is learned, and a running mean of `value` as its state: m ← 0.9 m + 0.1 v."""
+    plain = with_scale()
+
+    def loss(params, key, batch, step):
+        loss, aux = plain.loss(params, key, batch, step)
+        mean = 0.9 * params["state"]["mean"] + 0.1 * jnp.mean(value(batch))
+        return loss, aux._replace(state={"mean": mean})
+
+    return plain._replace(
+        init=lambda key, batch: plain.init(key, batch) | {"state": {"mean": jnp.zeros(())}}, loss=loss
+    )
+
+
+def with_scale():
+    """`quadratic`, and ½ (scale - 1)² of a part of its own."""
     plain = quadratic()
 
     def loss(params, key, batch, step):
-        own = params["objective"]
-        rise = jax.vmap(RunningMean(own[RUNNING]["mean"], decay).follow)(value(batch))
-        loss, terms = plain.loss(params, key, batch, step)
-        return loss + 0.5 * jnp.square(own["scale"] - 1.0) - rise, terms
+        value, aux = plain.loss(params, key, batch, step)
+        return value + 0.5 * jnp.square(params["objective"]["scale"] - 1.0), aux
 
-    def init(key, batch):
-        return {"theta": jnp.zeros(2), "objective": {"scale": jnp.zeros(()), RUNNING: {"mean": jnp.zeros(())}}}
-
+    init = lambda key, batch: {**plain.init(key, batch), "objective": {"scale": jnp.zeros(())}}  # noqa: E731
     return Model(init, loss, by_loss(loss))
 
 
@@ -156,51 +168,185 @@ def watching(decay=0.9, value=lambda batch: batch["x"][:, 0]):
     [("sgd", {}), ("adamw", {"clip_norm": 1e-3, "schedule": {"name": "constant_schedule", "value": 0.5}})],
 )
 def test_a_running_mean_is_the_exponential_average_whatever_the_optimiser(name, options):
+    """A skipped step leaves it, and the average of the parameters does not average it."""
     optimizer = gradient.optimizer(name=name, learning_rate=0.1, **options)
-    learner = gradient.gradient(watching(), optimizer, skip_above=2.0, average_decay=0.5)
+    learner = gradient.gradient(following(), optimizer, skip_above=2.0, average_decay=0.5)
     batches = 1e3 * np.random.default_rng(0).normal(1.0, 1.0, size=(150, 4, 2)).astype(np.float32)
 
     def body(state, x):
         state, metrics = learner.step(state, {"x": x})
-        return state, (state.params["objective"][RUNNING]["mean"], metrics["skipped"])
+        return state, (state.params["state"]["mean"], metrics["skipped"])
 
     start = learner.init(jax.random.key(0), {"x": batches[0]})
-    _, (means, skipped) = jax.jit(lambda s, x: jax.lax.scan(body, s, x))(start, jnp.asarray(batches))
+    end, (means, skipped) = jax.jit(lambda s, x: jax.lax.scan(body, s, x))(start, jnp.asarray(batches))
     expected, m = [], 0.0
     for x, skip in zip(batches, np.asarray(skipped), strict=True):
         m = m if skip else 0.9 * m + 0.1 * x[:, 0].mean(dtype=np.float64)
         expected.append(m)
     np.testing.assert_allclose(means, expected, rtol=1e-5)
+    assert 0 < skipped.sum() < 50 and set(end.average) == {"theta", "objective"}
+    assert learner.params(end)["state"]["mean"] == means[-1]
 
 
-def test_the_optimiser_and_the_norm_do_not_know_of_a_running_mean():
+def test_the_optimiser_and_the_norm_do_not_know_of_a_state():
     """The same loss without it takes the same steps, with the same norm and the same state of the optimiser."""
-
-    def init(key, batch):
-        return {"theta": jnp.zeros(2), "objective": {"scale": jnp.zeros(())}}
-
-    def loss(params, key, batch, step):
-        plain, terms = quadratic().loss(params, key, batch, step)
-        return plain + 0.5 * jnp.square(params["objective"]["scale"] - 1.0), terms
 
     def fit(model):
         adam = gradient.gradient(model, gradient.optimizer(name="adam", learning_rate=0.1, clip_norm=0.5))
         start = adam.init(jax.random.key(0), batch_of(1e3))
         return jax.jit(lambda s: jax.lax.scan(lambda s, _: adam.step(s, batch_of(1e3)), s, length=3))(start)
 
-    (given, metrics), (plain, expected) = fit(watching()), fit(Model(init, loss, by_loss(loss)))
+    (followed, metrics), (plain, expected) = fit(following()), fit(with_scale())
     np.testing.assert_array_equal(metrics["grad_norm"], expected["grad_norm"])
-    jax.tree.map(np.testing.assert_array_equal, given.opt_state, plain.opt_state)
-    assert given.params["objective"].pop(RUNNING)["mean"] > 200.0
-    jax.tree.map(np.testing.assert_array_equal, given.params, plain.params)
+    jax.tree.map(np.testing.assert_array_equal, followed.opt_state, plain.opt_state)
+    assert followed.params.pop("state")["mean"] > 200.0
+    jax.tree.map(np.testing.assert_array_equal, followed.params, plain.params)
 
 
-def test_a_running_mean_of_what_is_not_finite_skips_the_step():
-    learner = gradient.gradient(watching(value=lambda batch: jnp.full(4, jnp.nan)), optax.sgd(0.1))
+def test_a_state_that_is_not_finite_skips_the_step():
+    learner = gradient.gradient(following(value=lambda batch: jnp.full(4, jnp.nan)), optax.sgd(0.1))
     before = learner.init(jax.random.key(0), batch_of(1.0))
     after, metrics = jax.jit(learner.step)(before, batch_of(1.0))
     jax.tree.map(np.testing.assert_array_equal, before.params, after.params)
     assert metrics["skipped"] == 1.0
+
+
+def test_a_codebook_is_the_exponential_average_of_what_is_nearest():
+    """Against NumPy; a skipped step leaves it as it was; the three centres are those of the data."""
+    rng = np.random.default_rng(0)
+    centres = np.array([[-5.0, 0.0], [0.0, 5.0], [5.0, 0.0]])
+    x = centres[np.arange(60 * 30) % 3] + 0.1 * rng.normal(size=(60 * 30, 2))
+    batches = x.reshape(60, 30, 2).astype(np.float32)
+    batches[40] = np.nan
+    learner = gradient.gradient(codebook(decay=0.8), optax.sgd(0.1))
+
+    def body(state, x):
+        state, metrics = learner.step(state, {"x": x})
+        return state, (state.params["state"], metrics["skipped"])
+
+    start = learner.init(jax.random.key(0), {"x": batches[0]})
+    end, (states, skipped) = jax.jit(lambda s, x: jax.lax.scan(body, s, x))(start, jnp.asarray(batches))
+    np.testing.assert_array_equal(np.flatnonzero(skipped), [40])
+    count, total = np.ones(3), batches[0, :3].astype(np.float64)
+    for step, x in enumerate(batches.astype(np.float64)):
+        if step != 40:
+            distance = np.sum(np.square(x[:, None] - (total / count[:, None])[None]), axis=-1)
+            chosen = np.eye(3)[distance.argmin(axis=1)]
+            count, total = 0.8 * count + 0.2 * chosen.sum(axis=0), 0.8 * total + 0.2 * chosen.T @ x
+        np.testing.assert_allclose(states["count"][step], count, rtol=1e-5)
+        np.testing.assert_allclose(states["total"][step], total, rtol=1e-4, atol=1e-4)
+    jax.tree.map(lambda a: np.testing.assert_array_equal(a[40], a[39]), states)
+    np.testing.assert_allclose(total / count[:, None], centres, atol=0.1)
+    np.testing.assert_allclose(end.params["decoder"], 0.0, atol=0.1)
+
+
+# ------------------------------------------------------------------------------------------- an optimiser for each part
+
+
+def test_each_part_has_an_optimiser_of_its_own():
+    """Gradients of -1 for θ and the scale: sgd at two rates, and the momentum of the one part is not the other's."""
+    optimizer = gradient.by_part(default=optax.sgd(0.1), objective=optax.sgd(0.5, momentum=0.9))
+    learner = gradient.gradient(with_scale(), optimizer)
+    state = learner.init(jax.random.key(0), batch_of(1.0))
+    theta, scale, velocity = 0.0, 0.0, 0.0
+    for _ in range(3):
+        state, _ = jax.jit(learner.step)(state, batch_of(1.0))
+        theta, velocity = theta - 0.1 * (theta - 1.0), 0.9 * velocity + (scale - 1.0)
+        scale -= 0.5 * velocity
+    np.testing.assert_allclose(state.params["theta"], theta, rtol=1e-6)
+    np.testing.assert_allclose(state.params["objective"]["scale"], scale, rtol=1e-6)
+
+
+def test_a_state_belongs_to_no_part():
+    """Not to the default either; the others move as they would without it."""
+    optimizer = gradient.by_part(default=optax.adam(0.1), objective=optax.sgd(0.5))
+    learner = gradient.gradient(following(), optimizer)
+    state, _ = jax.jit(learner.step)(learner.init(jax.random.key(0), batch_of(2.0)), batch_of(2.0))
+    np.testing.assert_allclose(state.params["theta"], 0.1, rtol=1e-5)
+    np.testing.assert_allclose(state.params["objective"]["scale"], 0.5, rtol=1e-6)
+    np.testing.assert_allclose(state.params["state"]["mean"], 0.2, rtol=1e-6)
+
+
+def test_an_optimiser_of_an_unknown_part_is_refused():
+    learner = gradient.gradient(with_scale(), gradient.by_part(default=optax.sgd(0.1), objectiv=optax.sgd(0.1)))
+    with pytest.raises(BadOption, match="the model has no part 'objectiv'; did you mean 'objective'"):
+        learner.init(jax.random.key(0), batch_of(1.0))
+
+
+def test_two_players_learn_a_normal():
+    """Mean and deviation of each dimension, from averaged parameters, within 0.05 of the data's. That is twice the
+    largest error of ten keys.
+    """
+    loc, scale = jnp.array([1.0, -0.5]), jnp.array([0.5, 1.5])
+    players = {"critic": optax.adam(0.05, b1=0.5), "generator": optax.adam(0.01, b1=0.5)}
+    learner = gradient.gradient(gan(), gradient.by_part(default=optax.sgd(0.0), **players), average_decay=0.99)
+
+    @jax.jit
+    def fit(key):
+        def body(state, key):
+            return learner.step(state, {"x": loc[None] + scale[None] * jax.random.normal(key, (128, 2))})
+
+        key_init, key_data = jax.random.split(key)
+        start = learner.init(key_init, {"x": jnp.zeros((128, 2))})
+        return jax.lax.scan(body, start, jax.random.split(key_data, 1000))
+
+    state, metrics = fit(jax.random.key(0))
+    assert not metrics["skipped"].any()
+    generator = learner.params(state)["generator"]
+    np.testing.assert_allclose(generator["loc"], loc, atol=0.05)
+    np.testing.assert_allclose(jnp.exp(generator["log_scale"]), scale, atol=0.05)
+    np.testing.assert_allclose(metrics["critic"][-100:].mean(), 2 * np.log(2), atol=0.02)  # it cannot tell them apart
+
+
+def test_neither_player_descends_the_loss_of_the_other():
+    """Against the gradient of each loss by its player."""
+    model, key = gan(), jax.random.key(0)
+    params = {
+        "generator": {"loc": jnp.array([0.3, -0.2]), "log_scale": jnp.array([0.1, -0.4])},
+        "critic": {"linear": jnp.array([0.5, -1.0]), "square": jnp.array([-0.3, 0.2]), "bias": jnp.float32(0.1)},
+    }
+    batch = {"x": jnp.asarray(np.random.default_rng(0).normal(size=(8, 2)), jnp.float32)}
+
+    def mean(player):
+        def value(params):
+            loss, aux = model.loss(params, jax.random.clone(key), batch, 0)
+            return jnp.mean(aux.terms[player] if player else loss)
+
+        return jax.grad(value)(params)
+
+    both, critic, generator = mean(None), mean("critic"), mean("generator")
+    jax.tree.map(np.testing.assert_array_equal, both, {"critic": critic["critic"], "generator": generator["generator"]})
+    for leaf in jax.tree.leaves((critic["generator"], generator["critic"])):
+        assert np.all(leaf == 0.0)
+    assert all(np.all(leaf != 0.0) for leaf in jax.tree.leaves(both))
+
+
+# -------------------------------------------------------------------------------------------- a bound and nothing else
+
+
+def test_a_model_with_a_bound_only_descends_to_the_law_of_its_data():
+    """Data N(m, diag s²): the best affine denoisers are known, and their bound is nearly the data's own log p(x)."""
+    loc, scale = np.array([0.5, -1.0]), np.array([0.8, 0.8])
+    rng = np.random.default_rng(0)
+    x = (loc + scale * rng.normal(size=(2048, 2))).astype(np.float32)
+    model = bound_only(num_steps=64)
+    learner = gradient.gradient(model, gradient.optimizer(name="adam", learning_rate=0.03), average_decay=0.99)
+
+    @jax.jit
+    def fit(key):
+        start = learner.init(key, {"x": x[:256]})
+        return learner.params(jax.lax.scan(lambda s, x: learner.step(s, {"x": x}), start, batches)[0])
+
+    batches = jnp.asarray(np.concatenate([x[rng.permutation(2048)].reshape(8, 256, 2) for _ in range(100)]))
+    params = fit(jax.random.key(0))
+    alpha, sigma = noise_schedule(64)
+    best = (alpha * scale[0] ** 2 / (alpha**2 * scale[0] ** 2 + sigma**2))[1:]
+    shift = (1 - best * alpha[1:])[:, None] * loc
+    optimal = exact_bound({"scale": best, "shift": shift}, x).mean()
+    reached = exact_bound(params, x).mean()
+    log_prob = scipy.stats.norm(loc, scale).logpdf(x).sum(axis=1).mean()
+    assert optimal - 0.03 < reached < optimal + 5e-3
+    assert log_prob - 0.25 < reached < log_prob
 
 
 # -------------------------------------------------------------------------------------------------------------------
@@ -223,7 +369,7 @@ def test_the_average_follows_the_parameters_and_is_what_is_evaluated():
     [
         ({"name": "adamm"}, "no optimiser of optax"),
         ({"name": "adam", "beta1": 0.9}, "unknown key 'beta1'; did you mean 'b1'"),
-        ({"schedule": {"name": "cosine"}}, "config.optimizer.schedule.name: unknown value 'cosine'"),
+        ({"schedule": {"name": "cosine"}}, "schedule.name: unknown value 'cosine'"),
     ],
 )
 def test_a_mistake_in_the_optimiser_is_named(options, message):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from vae_jax.core import Model, by_loss
+from vae_jax.core import Aux, Model, by_loss
 from vae_jax.data import pipeline, transforms
 from vae_jax.data.values import Split
 from vae_jax.evaluation.devices import mesh_of, over_devices
@@ -27,7 +27,7 @@ def model():
         x = batch["x"].reshape(len(batch["x"]), -1)
         back = jnp.tanh(x @ params["matrix"]) @ params["matrix"].T + params["offset"][None]
         value = jnp.sum(jnp.square(back - x), axis=-1)
-        return value, {"bound": -value}
+        return value, Aux({"bound": -value})
 
     return Model(init=init, loss=loss, judge=by_loss(loss))
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax.core import Model, by_loss
+from vae_jax.core import Aux, Model, by_loss
 from vae_jax.data import pipeline, transforms
 from vae_jax.data.values import Split
 from vae_jax.runs import writers
@@ -24,7 +24,7 @@ def model():
         noise = jax.random.normal(key, params["theta"].shape)
         value = jnp.sum(jnp.square(params["theta"][None] - batch["x"].reshape(len(batch["x"]), -1)), axis=-1)
         value = value + 0.1 * jnp.sum(noise * params["theta"])
-        return value, {"bound": -value}
+        return value, Aux({"bound": -value})
 
     def init(key, batch):
         return {"theta": jax.random.normal(key, (batch["x"][0].size,))}

@@ -1,7 +1,7 @@
-"""Bijectors are values: frozen pytrees with `forward_and_log_det(x)` and `inverse_and_log_det(y)`, one vector each.
+"""Bijectors are values: frozen pytrees with `forward_and_log_det(x)` and `inverse_and_log_det(y)`, for one vector.
 
-Either gives (the image, log |det of its Jacobian|), the log-determinant in nats; that of the inverse is minus that of
-the forward map at the same pair.
+Each of the two returns the mapped vector and log |det J| of the Jacobian J of this map, in nats. At the same pair
+(x, y), the log-determinant of the inverse is minus that of the forward map.
 """
 
 from vae_jax.bijectors.autoregressive import InverseAutoregressive

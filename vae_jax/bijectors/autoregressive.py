@@ -1,4 +1,4 @@
-"""Every dimension shifted and scaled by those before it."""
+"""The inverse autoregressive flow: each dimension is shifted and scaled by functions of the earlier ones."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,11 +13,17 @@ from vae_jax.numerics import soft_clip
 
 @struct.dataclass
 class InverseAutoregressive:
-    """y_d = x_d exp(s_d(x_<d, h)) + t_d(x_<d, h);  log |det| = Σ s_d: the step of IAF, arXiv:1606.04934 sec. 3.
+    """One step of the inverse autoregressive flow (IAF), arXiv:1606.04934 sec. 3.
 
-    `conditioner(params, x, h)` gives (t, raw s) [D] each, the d-th of them functions of x_1, ..., x_{d-1} and of the
-    `context` h. s is the raw one softly clipped to (-2, 2); the paper's numerically stable step has the scale σ(s) and
-    the shift (1 - σ(s)) t. Forward is one call, the inverse D of them.
+        y_d = x_d exp(s_d(x_<d, h)) + t_d(x_<d, h),     log |det| = Σ_d s_d
+
+    The forward map needs one call of the conditioner, the inverse D calls. The paper's numerically stable step has
+    the scale σ(s) and the shift (1 - σ(s)) t; here s is softly clipped to (-2, 2).
+
+    Attributes:
+      params: the parameters of the conditioner.
+      context: h, anything that the conditioner takes.
+      conditioner: (params, x, h) -> t [D] and unclipped s [D], whose entries d depend on x_1, ..., x_{d-1} and h.
     """
 
     params: Any
@@ -29,7 +35,7 @@ class InverseAutoregressive:
         return x * jnp.exp(log_scale) + shift, jnp.sum(log_scale)
 
     def inverse_and_log_det(self, y):
-        """x_d = (y_d - t_d) exp(-s_d), d = 1, ..., D: when its turn comes, all that it hangs on is known."""
+        """Solve x_d = (y_d - t_d) exp(-s_d) for d = 1, ..., D in this order: t_d and s_d depend on earlier x only."""
 
         def solve(d, x):
             shift, log_scale = self._shift_and_log_scale(x)

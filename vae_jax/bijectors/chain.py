@@ -1,4 +1,4 @@
-"""Composition: the log-determinants of the parts add."""
+"""The composition of bijectors, whose log-determinants add."""
 
 import jax.numpy as jnp
 from flax import struct
@@ -6,7 +6,10 @@ from flax import struct
 
 @struct.dataclass
 class Chain:
-    """f_K ∘ ... ∘ f_1, the first of `bijectors` first;  log |det| = Σ_k log |det ∂f_k|.  arXiv:1505.05770 eq. (7)."""
+    """The composition f_K ∘ ... ∘ f_1, where f_1 is the first of `bijectors`, arXiv:1505.05770 eq. (7).
+
+    log |det| = Σ_k log |det ∂f_k|
+    """
 
     bijectors: tuple
 

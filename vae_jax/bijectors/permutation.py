@@ -1,4 +1,4 @@
-"""Reorderings of a vector: volume is kept, log |det| = 0."""
+"""Permutations of a vector, which preserve volume: log |det| = 0."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ from flax import struct
 
 @struct.dataclass
 class Permutation:
-    """y_i = x_{order[i]};  `order` [D] holds 0..D-1, each once."""
+    """The map y_i = x_{order[i]}, where `order` [D] is a permutation of 0, ..., D - 1."""
 
     order: jax.Array
 
@@ -20,7 +20,7 @@ class Permutation:
 
 @struct.dataclass
 class Flip:
-    """y = (x_D, ..., x_1): between couplings, so that each half is changed in its turn."""
+    """The map y = (x_D, ..., x_1). Between couplings, it exchanges the half that is changed."""
 
     def forward_and_log_det(self, x):
         return x[::-1], jnp.zeros(())

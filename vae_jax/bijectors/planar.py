@@ -1,20 +1,27 @@
-"""The planar flow: a ridge across the space."""
+"""The planar flow, which moves every point along one direction by a tanh of one projection."""
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-FLOOR = 1e-3  # the least slope along û: no ridge folds the space so tightly that float32 loses it
-BISECTIONS = 30  # of a bracket whose width is twice the ridge's height
+FLOOR = 1e-3  # the smallest slope along û: with a smaller one, float32 could not represent the inverse
+BISECTIONS = 30  # halvings of a bracket that is twice as wide as |w·û|
 
 
 @struct.dataclass
 class Planar:
-    """y = x + û tanh(w·x + b);  |det| = 1 + w·û tanh'(w·x + b).  arXiv:1505.05770 eq. (10) to (12).
+    """One step of the planar flow, arXiv:1505.05770 eq. (10) to (12).
 
-    û = u + (m(w·u) - w·u) w / |w|² keeps w·û > -1, without which the map folds (app. A.1). The paper's
-    m(a) = -1 + log(1 + eᵃ) has no limit as w -> 0; here m(a) = a for a > 0 and c (e^{a/c} - 1) below, c = 1 - 10⁻³,
-    which has: at u = 0 or w = 0 the map is the identity, up to a shift.
+        y = x + û tanh(w·x + b),     |det| = 1 + w·û tanh'(w·x + b)
+
+    û = u + (m(w·u) - w·u) w / |w|² ensures w·û > -1, without which the map is not invertible (app. A.1). The paper's
+    m(a) = -1 + log(1 + eᵃ) has no limit as w -> 0. Here m(a) = a for a > 0, and c (e^{a/c} - 1) with c = 1 - 10⁻³
+    otherwise. At u = 0 or w = 0 this map is the identity, up to a shift.
+
+    Attributes:
+      u: a vector [D].
+      w: a vector [D].
+      b: a scalar.
     """
 
     u: jax.Array
@@ -27,13 +34,13 @@ class Planar:
         return x + u * height, ridge_log_det(slope, height)
 
     def inverse_and_log_det(self, y):
-        """x = y - û tanh(a), where a = w·x + b solves a + w·û tanh(a) = w·y + b: one scalar equation, monotone in a."""
+        """Compute x = y - û tanh(a), where a = w·x + b solves the scalar equation a + w·û tanh(a) = w·y + b."""
         u, slope = self._ridge()
         height = jnp.tanh(ridge_root(slope, self.w @ y + self.b))
         return y - u * height, -ridge_log_det(slope, height)
 
     def _ridge(self):
-        """û and w·û."""
+        """Return û and w·û."""
         inner, square = self.w @ self.u, self.w @ self.w
         below = jnp.where(inner > 0, 0.0, inner)  # the branch that is not taken must not overflow in the gradient
         slope = jnp.where(inner > 0, inner, (1.0 - FLOOR) * jnp.expm1(below / (1.0 - FLOOR)))
@@ -41,14 +48,14 @@ class Planar:
 
 
 def ridge_log_det(slope, height):
-    """log (1 + slope tanh'), where tanh = `height`."""
+    """Return log (1 + slope tanh'(a)), nats, where `height` = tanh(a)."""
     return jnp.log1p(slope * (1.0 - jnp.square(height)))
 
 
 def ridge_root(slope, target):
-    """a of a + slope tanh(a) = target, slope > -1, scalars: where it crossed the ridge.
+    """Return the root a of a + slope tanh(a) = target, for scalars with slope > -1.
 
-    Bisection finds a; one step of Newton from there, with gradients, makes them those of the implicit function.
+    Bisection finds a. One step of Newton's method then gives it the gradients of the implicit function.
     """
     a = _bisect(*jax.lax.stop_gradient((slope, target)))
     height = jnp.tanh(a)
@@ -56,7 +63,7 @@ def ridge_root(slope, target):
 
 
 def _bisect(slope, target):
-    """That root, which lies within |slope| of the target."""
+    """Return this root without gradients; it lies within |slope| of the target."""
 
     def halve(_, bracket):
         low, high = bracket

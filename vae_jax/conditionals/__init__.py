@@ -1,4 +1,4 @@
-"""Conditional distributions p(y | given, context): heads, priors, and chains of networks."""
+"""Conditional distributions p(y | x, context): heads, priors, and chains of networks."""
 
 from vae_jax.conditionals.conditional import Head, conditional
 

@@ -1,4 +1,4 @@
-"""Chains of networks: p(y) as a product of conditionals, each from a network that sees what stands before it."""
+"""Chains of networks: p(y) as a product of conditionals, each from a network that sees what comes before it."""
 
 import functools
 import types
@@ -12,6 +12,7 @@ from vae_jax.core import Conditional
 from vae_jax.distributions import Autoregressive, Bernoulli, Cached, Categorical, RasterScan, Sentence, Series
 from vae_jax.distributions.sentence import words_before
 from vae_jax.networks import gated_pixel_cnn
+from vae_jax.networks.conv import at_size
 from vae_jax.networks.network import compute_in
 from vae_jax.spec import BadOption, build, flags, integers
 from vae_jax.support import Binary, standardize
@@ -35,10 +36,10 @@ def pixel_cnn(
     hidden=(64,),
     compute_dtype="float32",
 ) -> Head:
-    """PixelVAE, arXiv:1611.05013 eq. (3): p(x|z) = Π_i p(x_i | x_<i, f(z)), pixels row by row, from a gated PixelCNN.
+    """Return p(x|z) = Π_i p(x_i | x_<i, f(z)), row by row, from a gated PixelCNN: PixelVAE, arXiv:1611.05013 eq. (3).
 
-    A decoder returns f(z): a map [H, W, `features`], of which the gates at a pixel see its place, or, without
-    `spatial`, a vector that all gates see. All outputs begin at zero. A draw is one pass over the image.
+    A decoder returns f(z): a map [H, W, `features`], or a vector if `spatial` is False. The gates at a pixel see the
+    map at that pixel, or the whole vector. All outputs are zero at initialisation. A draw is one pass over the image.
 
     Args:
       event_shape: [H, W, C].
@@ -49,9 +50,9 @@ def pixel_cnn(
       first_kernel: size of the first convolution.
       kernel: size of the others.
       hidden: widths of the layers from the last convolution to the outputs.
-      compute_dtype: "float32" or "bfloat16", in which the network computes.
+      compute_dtype: the precision of the network, "float32" or "bfloat16".
 
-    Raises `BadOption` for a pixel whose head is not one of independent pixels, and for fewer than one feature.
+    Raises `BadOption` if the head of a pixel does not model independent pixels, and for fewer than one feature.
     """
     if len(event_shape) != 3:
         raise BadOption(f"name: 'pixel_cnn' models images [H, W, C], and the data have shape {tuple(event_shape)}")
@@ -86,17 +87,17 @@ def per_pixel(spec, event_shape, *, where) -> Head:
     try:
         build(SIMPLE, spec, (*event_shape, 1), where=where)
         joint = any(shape[: len(event_shape)] != event_shape for shape in head.shapes)
-    except BadOption:  # a head of vectors only
+    except BadOption:  # a head for vectors only
         joint = True
     if joint:
         raise BadOption(
             f"{where}: {spec['name']!r} does not model independent pixels, whose parameters belong to one pixel each; "
-            "take bernoulli, categorical, discretized_logistic_mixture, normal ..."
+            "use 'bernoulli', 'categorical', 'discretized_logistic_mixture' or 'normal'"
         )
     return head
 
 
-# Compilers compare these functions as values: the same network and head must give the same functions. Hence `cache`.
+# jax.jit compares static functions by identity. The cache returns the same functions for the same network and head.
 
 
 @functools.cache
@@ -141,7 +142,8 @@ def raster_scan(network, head, event_shape):
     """Return (variables, context, dropout_key=None) -> `RasterScan` over [H, W, C], from a causal network.
 
     At each pixel the network (`networks.gated_pixel_cnn`) returns the parameters of `head`, computed from earlier
-    pixels and the context. With a `dropout_key` log_prob is that of the network with dropout; draws never drop.
+    pixels and the context. A context is a vector or an image of any size. With a `dropout_key`, log_prob uses dropout;
+    draws never do.
     """
     support, event_shape = abstract(head).support, tuple(event_shape)
     scaled = functools.partial(standardize, support)
@@ -160,6 +162,7 @@ def raster_scan(network, head, event_shape):
     cached = Cached(start, row, pixel)
 
     def distribution(variables, context, dropout_key=None):
+        context = at_size(context, event_shape)  # once for all rows and pixels of a draw
         params = {"variables": variables, "context": context, "dropout_key": dropout_key}
         return RasterScan(params, _conditionals(network, head), cached, event_shape, support)
 
@@ -170,8 +173,8 @@ def raster_scan(network, head, event_shape):
 def sentence(network, length, vocabulary_size):
     """Return (variables, context, dropout_key=None) -> `Sentence` of at most `length` words.
 
-    The network (`networks.language`) returns the logits [T, V] of all places from the words before each and the
-    context. With a `dropout_key` log_prob is that of the network with dropout; draws never drop.
+    The network (`networks.language`) returns the logits [T, V]. Those at a place are computed from the words before it
+    and the context. With a `dropout_key`, log_prob uses dropout; draws never do.
     """
 
     def conditionals(params, x):
@@ -196,7 +199,7 @@ def sentence(network, length, vocabulary_size):
 
 
 def sentence_conditional(network, length, vocabulary_size) -> Conditional:
-    """Return p(x|z) over sentences: `sentence` with z in the place of the context."""
+    """Return p(x|z) over sentences: `sentence` whose context is z."""
     chain = sentence(network, length, vocabulary_size)
 
     def init(key, z, context=None):

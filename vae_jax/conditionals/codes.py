@@ -1,4 +1,4 @@
-"""Heads of bits and of deterministic codes."""
+"""Heads for bits."""
 
 import jax.numpy as jnp
 
@@ -10,15 +10,15 @@ __all__ = ["bernoulli", "relaxed_bernoulli"]
 
 
 def bernoulli(event_shape) -> Head:
-    """Binary pixels: the decoder gives the log-odds of each being 1."""
+    """Return independent bits: the network returns the log-odds of 1 for each."""
     return Head((event_shape,), Bernoulli)
 
 
 def relaxed_bernoulli(event_shape, *, temperature=2 / 3) -> Head:
-    """A Concrete posterior, arXiv:1611.00712: z is the logit of a relaxed bit, σ(z) its value in (0, 1). A decoder that
-    is to see bits applies σ itself; 2/3 is that paper's choice for binary posteriors.
+    """Return a Concrete posterior, arXiv:1611.00712: z is the logit of a relaxed bit, σ(z) its value in (0, 1).
 
-    Raises `ValueError` for a temperature that is not positive.
+    A decoder that must see bits applies σ to z. The default 2/3 is the paper's temperature for binary posteriors.
+    Raises `BadOption` for a temperature that is not positive.
     """
     numbers(temperature=temperature, above=0)
     return Head((event_shape,), lambda logits: RelaxedBernoulli(logits, jnp.float32(temperature)))

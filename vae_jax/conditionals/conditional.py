@@ -1,4 +1,4 @@
-"""p(y | given, context): a network, and the head that turns its outputs into a distribution."""
+"""Conditional distributions p(y | x, context): a network, and a head that turns its outputs into a distribution."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,43 +15,42 @@ LOG_SCALE_LIMIT = 8.0
 class Head(NamedTuple):
     """A family of distributions, and the arrays that parametrise one of them.
 
-    Raw log-scales pass through a soft clip to (-8, 8), so scales lie between e⁻⁸ = 0.0003 and e⁸ = 3000. No raw output,
-    however large, gives an infinite density: at outputs up to 1e4 in size every log-density and its gradient is finite
-    in float32.
+    Raw log-scales pass through a soft clip to (-8, 8), so scales lie between e⁻⁸ = 0.0003 and e⁸ = 3000. Every
+    log-density and its gradient is finite in float32 for raw outputs between -1e4 and 1e4.
     """
 
     shapes: tuple  # of the arrays that a network must return
     distribution: Callable  # (*arrays) -> distribution; with `init`, the weights are the last argument
-    init: Callable | None = None  # key -> weights of the distribution itself, the same for every input
+    init: Callable | None = None  # key -> weights of the distribution, shared by all inputs
 
 
 def abstract(head: Head):
-    """Return the head's distribution with shapes in place of arrays: its kind and its support, before any number."""
+    """Return the head's distribution with shapes in place of arrays: its type and its support are known already."""
     return jax.eval_shape(lambda: head.distribution(*zeros(head)))
 
 
 def zeros(head: Head):
-    """Return zeros in the place of all that `head.distribution` takes."""
+    """Return zeros for all arguments of `head.distribution`."""
     weights = () if head.init is None else (head.init(jax.random.key(0)),)
     return (*map(jnp.zeros, head.shapes), *jax.tree.map(jnp.zeros_like, weights))
 
 
 def conditional(network, head: Head) -> Conditional:
-    """Return p(y | given, context) whose parameters are the outputs of `network(given, context)`.
+    """Return p(y | x, context) whose parameters are the outputs of `network(x, context)`.
 
-    A head with weights of its own keeps them beside the network's: params are {"network": ..., "weights": ...}.
+    If the head has weights, params are {"network": ..., "weights": ...}; otherwise they are the network's variables.
     """
 
-    def init(key, given, context=None):
-        variables = network.init(key, given, context)
+    def init(key, x, context=None):
+        variables = network.init(key, x, context)
         if head.init is None:
             return variables
         return {"network": variables, "weights": head.init(jax.random.fold_in(key, 1))}
 
-    def distribution(params, given, context=None, dropout_key=None):
+    def distribution(params, x, context=None, dropout_key=None):
         if head.init is None:
-            return head.distribution(*network.apply(params, given, context, dropout_key=dropout_key))
-        outputs = network.apply(params["network"], given, context, dropout_key=dropout_key)
+            return head.distribution(*network.apply(params, x, context, dropout_key=dropout_key))
+        outputs = network.apply(params["network"], x, context, dropout_key=dropout_key)
         return head.distribution(*outputs, params["weights"])
 
     return Conditional(init, distribution, abstract(head))
@@ -60,7 +59,7 @@ def conditional(network, head: Head) -> Conditional:
 def vector_length(name, event_shape, at_least=1):
     """Return D for an event of shape [D]. Raises `BadOption` for another shape, and for D below `at_least`."""
     if len(event_shape) != 1:
-        raise BadOption(f"name: {name!r} is over vectors, got an event of shape {tuple(event_shape)}")
+        raise BadOption(f"name: {name!r} is a distribution over vectors, got an event of shape {tuple(event_shape)}")
     if event_shape[0] < at_least:
         raise BadOption(f"name: {name!r} needs at least {at_least} dimensions, got {event_shape[0]}")
     return event_shape[0]

@@ -1,4 +1,4 @@
-"""Heads of deterministic codes, z = f(x), for auto-encoders."""
+"""Heads for deterministic codes, z = f(x), of auto-encoders."""
 
 import jax
 import jax.numpy as jnp
@@ -11,20 +11,20 @@ __all__ = ["k_sparse", "linear", "sigmoid"]
 
 
 def linear(event_shape) -> Head:
-    """z = the encoder's output."""
+    """Return z = a, the output of the encoder."""
     return Head((event_shape,), Deterministic)
 
 
 def sigmoid(event_shape) -> Head:
-    """z = σ(the encoder's output), in (0, 1): activations, which can be rare (`penalties.target_activation`)."""
+    """Return z = σ(a) in (0, 1), a the output of the encoder: the codes that `penalties.target_activation` needs."""
     return Head((event_shape,), lambda a: Deterministic(jax.nn.sigmoid(a)))
 
 
 def k_sparse(event_shape, *, num_active) -> Head:
-    """z = a where a is among the `num_active` largest of the encoder's outputs, else 0.  arXiv:1312.5663.
+    """Return z = a where a is among the `num_active` largest outputs of the encoder, else 0.  arXiv:1312.5663.
 
-    The paper keeps more of them when it encodes than when it trains; here they are the same.
-    Raises `ValueError` unless 1 ≤ num_active ≤ D.
+    The paper uses more active units for encoding than for training; here the number is the same.
+    Raises `BadOption` unless 1 ≤ num_active ≤ D.
     """
     (dim,) = event_shape
     integers(num_active=num_active, at_most=dim)

@@ -1,4 +1,4 @@
-"""Heads whose distribution is a normal carried through a normalising flow."""
+"""Heads whose distribution is a diagonal normal transformed by a normalising flow."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,10 @@ __all__ = ["coupling_flow", "inverse_autoregressive_flow", "planar_flow", "sylve
 
 
 def planar_flow(event_shape, *, num_flows=4) -> Head:
-    """The diagonal normal bent by `num_flows` planar maps, each with u, w, b of its own.  arXiv:1505.05770 sec. 4."""
+    """Return the diagonal normal through `num_flows` planar maps.  arXiv:1505.05770 sec. 4.
+
+    The network returns u, w and b of each.
+    """
     dim = vector_length("planar_flow", event_shape)
     integers(num_flows=num_flows, at_most=MANY)
 
@@ -27,9 +30,10 @@ def planar_flow(event_shape, *, num_flows=4) -> Head:
 
 
 def sylvester_flow(event_shape, *, num_flows=4, num_reflections=4) -> Head:
-    """The diagonal normal through `num_flows` Sylvester flows, arXiv:1803.05649, all of whose matrices are put out: a
-    [D, D] one holds both triangles. Between them the order of the dimensions is reversed: with `num_reflections` = 0
-    this is the paper's triangular kind, with more its Householder kind.
+    """Return the diagonal normal through `num_flows` Sylvester flows.  arXiv:1803.05649.
+
+    The network returns all matrices; one [D, D] array holds both triangles. The order of the dimensions is reversed
+    after each flow. With `num_reflections` = 0 this is the paper's triangular version, else its Householder version.
     """
     dim = vector_length("sylvester_flow", event_shape)
     integers(num_flows=num_flows, at_most=MANY)
@@ -47,16 +51,16 @@ def sylvester_flow(event_shape, *, num_flows=4, num_reflections=4) -> Head:
 
 
 def coupling_flow(event_shape, *, num_flows=4, hidden=8) -> Head:
-    """The diagonal normal through `num_flows` affine couplings, arXiv:1605.08803, halves taking turns; the weights of
-    each conditioner, one layer of `hidden` units, are put out too, softly clipped.
+    """Return the diagonal normal through `num_flows` affine couplings of alternating halves.  arXiv:1605.08803.
 
-    Raises `ValueError` for fewer than two dimensions, which have no halves.
+    Each conditioner is one layer of `hidden` units. The network also returns its weights, which are softly clipped.
+    Raises `BadOption` for fewer than two dimensions, which have no halves.
     """
     dim = vector_length("coupling_flow", event_shape, at_least=2)
     integers(num_flows=num_flows, at_most=MANY)
     integers(hidden=hidden)
-    given, changed = dim // 2, dim - dim // 2
-    weights = ((hidden, given), (hidden,), (2, changed, hidden), (2, changed))
+    fixed, changed = dim // 2, dim - dim // 2
+    weights = ((hidden, fixed), (hidden,), (2, changed, hidden), (2, changed))
 
     def distribution(loc, raw, *weights):
         weights = [soft_clip(w, LOG_SCALE_LIMIT) for w in weights]
@@ -68,12 +72,18 @@ def coupling_flow(event_shape, *, num_flows=4, hidden=8) -> Head:
 
 
 def inverse_autoregressive_flow(event_shape, *, num_flows=4, hidden=(64,), context_dim=16, activation="relu") -> Head:
-    """The diagonal normal through `num_flows` inverse autoregressive flows, arXiv:1606.04934, the order reversed
-    between them. Each has a MADE of its own, the same for every x, of which it sees `context_dim` numbers that the
-    encoder puts out.
+    """Return the diagonal normal through `num_flows` inverse autoregressive flows.  arXiv:1606.04934.
 
-    The last layers begin at zero, so that q(z|x) begins as the normal. A draw with its density takes one pass of each
-    MADE, log q at a given z takes D.
+    The order of the dimensions is reversed after each flow. Each flow has a MADE whose weights are shared by all x. It
+    sees x only through `context_dim` numbers that the encoder returns. The last layers are zero at initialisation:
+    q(z|x) begins as the normal. A draw with its density takes one pass of each MADE; log q at any other z takes D.
+
+    Args:
+      event_shape: [D].
+      num_flows: the number of flows.
+      hidden: widths of the hidden layers of each MADE.
+      context_dim: how many numbers the encoder returns for the flows.
+      activation: the activation of the MADEs.
     """
     dim = vector_length("inverse_autoregressive_flow", event_shape)
     integers(num_flows=num_flows, at_most=MANY)
@@ -87,7 +97,7 @@ def inverse_autoregressive_flow(event_shape, *, num_flows=4, hidden=(64,), conte
     def distribution(loc, raw, context, weights):
         context = soft_clip(context, LOG_SCALE_LIMIT)
         each = [jax.tree.map(lambda a, k=k: a[k], weights) for k in range(num_flows)]
-        parts = [part for own in each for part in (InverseAutoregressive(own, context, network.apply), Flip())]
+        parts = [part for w in each for part in (InverseAutoregressive(w, context, network.apply), Flip())]
         return Transformed(Normal(loc, soft_clip(raw, LOG_SCALE_LIMIT)), Chain(tuple(parts)))
 
     return Head((event_shape, event_shape, (context_dim,)), distribution, init=init)

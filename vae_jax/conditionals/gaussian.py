@@ -1,4 +1,4 @@
-"""Heads over the reals and over the sphere."""
+"""Heads for real numbers and for the unit sphere."""
 
 import math
 
@@ -21,25 +21,24 @@ __all__ = [
 
 
 def normal(event_shape) -> Head:
-    """A mean and a log-scale for every dimension: the diagonal posterior, or pixels of tunable deviation."""
+    """Return a diagonal normal: the network returns a mean and a log-scale for every dimension."""
     return Head((event_shape, event_shape), lambda loc, raw: Normal(loc, soft_clip(raw, LOG_SCALE_LIMIT)))
 
 
 def normal_fixed_scale(event_shape, *, scale=0.1) -> Head:
-    """Pixels of one fixed deviation: -log p(x|z) is the squared error over 2 scale², plus a constant.
+    """Return a normal of fixed scale: -log p(x|z) is the squared error over 2 scale², plus a constant.
 
-    Raises `ValueError` for a scale outside [e⁻⁸, e⁸], the range of the learned ones.
+    Raises `BadOption` for a scale outside [e⁻⁸, e⁸], the range of learned scales.
     """
     numbers(scale=scale, at_least=math.exp(-LOG_SCALE_LIMIT), at_most=math.exp(LOG_SCALE_LIMIT))
     return Head((event_shape,), lambda loc: Normal(loc, jnp.full_like(loc, jnp.log(scale))))
 
 
 def multivariate_normal(event_shape) -> Head:
-    """A full covariance L Lᵀ by its Cholesky factor L = diag(s) (I + N): log s on the diagonal of the raw matrix, the
-    strictly lower N below it, both softly clipped.
+    """Return a normal with the full covariance L Lᵀ, by its Cholesky factor L = diag(s) (I + N).
 
-    As a posterior it is finite in any dimension. L⁻¹ grows like 9^(D-1): as a likelihood of data at any distance
-    it is finite up to D = 8.
+    The diagonal of the raw matrix is log s, the part below it is N; both are softly clipped. As a posterior it is
+    finite in any dimension. L⁻¹ grows like 9^(D-1): as a likelihood of arbitrary data it is finite up to D = 8.
     """
     dim = vector_length("multivariate_normal", event_shape)
 
@@ -52,7 +51,7 @@ def multivariate_normal(event_shape) -> Head:
 
 
 def low_rank_normal(event_shape, *, rank=2) -> Head:
-    """Covariance diag(s) (I + G Gᵀ) diag(s), G [D, rank] softly clipped: between the diagonal and the full one."""
+    """Return a normal with covariance diag(s) (I + G Gᵀ) diag(s), where G [D, rank] is softly clipped."""
     dim = vector_length("low_rank_normal", event_shape)
     integers(rank=rank)
 
@@ -64,9 +63,9 @@ def low_rank_normal(event_shape, *, rank=2) -> Head:
 
 
 def normal_mixture(event_shape, *, num_components=3) -> Head:
-    """Σ_k π_k N(μ_k, diag(s_k²)), weights, means and log-scales all given: a posterior that need not be unimodal.
+    """Return Σ_k π_k N(μ_k, diag(s_k²)); the network returns weights, means and log-scales.
 
-    As a posterior it is trained by `objectives.stratified_elbo`.
+    As a posterior it can have several modes, and is trained by `objectives.stratified_elbo`.
     """
     integers(num_components=num_components)
     shape = (num_components, *event_shape)
@@ -75,18 +74,18 @@ def normal_mixture(event_shape, *, num_components=3) -> Head:
 
 
 def von_mises_fisher(event_shape) -> Head:
-    """A direction and a concentration on the unit sphere S^{D-1} in R^D, D = `latent_dim`: the hyperspherical
-    posterior, arXiv:1804.00891, for the prior `uniform_sphere`. κ = (D - 1) eʳ, r the raw output, softly clipped: the
-    unit in which it counts, where the paper has 1 + softplus(r).
+    """Return a von Mises-Fisher distribution on the unit sphere S^{D-1} in R^D, from a direction and a concentration.
 
-    Raises `ValueError` for fewer than two dimensions.
+    This is the hyperspherical posterior of arXiv:1804.00891, for the prior `uniform_sphere`. The concentration is
+    κ = (D - 1) eʳ, where r is the raw output, softly clipped; the paper has 1 + softplus(r).
+    Raises `BadOption` for fewer than two dimensions.
     """
     dim = vector_length("von_mises_fisher", event_shape, at_least=2)
 
     def distribution(loc, raw):
         square = jnp.sum(jnp.square(loc))
-        somewhere = jnp.zeros(dim).at[0].set(1.0)  # for the zero vector, which has no direction
-        direction = jnp.where(square > 1e-12, loc * jax.lax.rsqrt(jnp.maximum(square, 1e-12)), somewhere)
+        first_axis = jnp.zeros(dim).at[0].set(1.0)  # in place of the zero vector, which has no direction
+        direction = jnp.where(square > 1e-12, loc * jax.lax.rsqrt(jnp.maximum(square, 1e-12)), first_axis)
         return VonMisesFisher(direction, (dim - 1.0) * jnp.exp(soft_clip(raw, LOG_SCALE_LIMIT)))
 
     return Head((event_shape, ()), distribution)

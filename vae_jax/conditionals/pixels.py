@@ -1,4 +1,4 @@
-"""Heads of images and series whose pixels, or samples, are levels."""
+"""Heads for images and series whose values are levels 0, ..., V - 1."""
 
 import jax.numpy as jnp
 
@@ -11,13 +11,13 @@ __all__ = ["categorical", "discretized_logistic", "discretized_logistic_mixture"
 
 
 def categorical(event_shape, *, num_levels=256) -> Head:
-    """A softmax over the levels of every pixel: the most flexible, and blind to the order of the levels."""
+    """Return a softmax over the levels of every pixel: it is the most flexible head, and ignores their order."""
     integers(num_levels=num_levels, at_least=2)
     return Head(((*event_shape, num_levels),), Categorical)
 
 
 def discretized_logistic_mixture(event_shape, *, num_components=5, num_levels=256) -> Head:
-    """The levels of a pixel as a mixture of logistics whose mass is gathered in `num_levels` bins."""
+    """Return a mixture of logistics for every pixel, integrated over `num_levels` bins.  arXiv:1701.05517 sec. 2.1."""
     integers(num_components=num_components)
     integers(num_levels=num_levels, at_least=2)
     shape = (*event_shape, num_components)
@@ -29,7 +29,7 @@ def discretized_logistic_mixture(event_shape, *, num_components=5, num_levels=25
 
 
 def discretized_logistic(event_shape, *, num_levels=256) -> Head:
-    """The levels of a pixel, one logistic each: a bell of tunable width over them."""
+    """Return one logistic for every pixel, integrated over `num_levels` bins."""
     integers(num_levels=num_levels, at_least=2)
     shape = (*event_shape, 1)
 

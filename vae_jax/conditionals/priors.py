@@ -1,7 +1,7 @@
-"""Priors p(z): what there is to learn about one, and the distribution.
+"""Priors p(z): their parameters, and the distribution.
 
-Each is `name(event_shape, data_support, **options) -> Prior`, where `event_shape` is the shape of z, and `data_support`
-the values of the data (only `vamp` needs them).
+Each is `name(event_shape, data_support, **options) -> Prior`. `event_shape` is the shape of z; `data_support` is the
+support of x, which only `vamp` needs.
 """
 
 import math
@@ -33,19 +33,19 @@ from vae_jax.support import Binary, Real, Sphere, Support
 __all__ = ["autoregressive", "bernoulli", "flow", "mixture", "pixel_cnn", "standard", "uniform_sphere", "vamp"]
 
 
-STANDARD = {"name": "standard"}  # N(0, I), where a config names no prior
+STANDARD = {"name": "standard"}  # N(0, I), the default of all families
 
 
 class Prior(NamedTuple):
-    """p(z), learned or fixed."""
+    """A prior p(z), learned or fixed."""
 
-    init: Callable  # (key, batch) -> params, None if there is nothing to learn
+    init: Callable  # (key, batch) -> params; None if nothing is learned
     distribution: Callable  # (params, posterior_of) -> p(z); `posterior_of` is x -> q(z|x)
-    support: Support | None  # the values of z; None: those of the posterior
+    support: Support | None  # the values of z; None if they are those of the posterior
 
 
 def check_support(prior: Prior, posterior):
-    """Raise `BadOption` if p(z) and q(z|x) are over different values. `posterior` is q(z|x), or shapes of it."""
+    """Raise `BadOption` if p(z) and q(z|x) have different supports. `posterior` is q(z|x), with arrays or shapes."""
     for part in parts_at_mean(posterior):
         if prior.support not in (None, part.support):
             use = {Real(): "standard", Binary(): "bernoulli", Sphere(): "uniform_sphere"}.get(part.support, "vamp")
@@ -56,17 +56,26 @@ def check_support(prior: Prior, posterior):
 
 
 def standard(event_shape, data_support=None) -> Prior:
-    """N(0, I): nothing to learn, and a closed-form KL from every Gaussian posterior."""
+    """Return N(0, I): it has no parameters, and a closed-form KL from every Gaussian posterior."""
     return Prior(_nothing, lambda params, posterior_of: Normal.standard(event_shape), Real())
 
 
 def uniform_sphere(event_shape, data_support=None) -> Prior:
-    """The uniform law on the unit sphere S^{D-1}: nothing to learn, and a closed-form KL from a von Mises-Fisher."""
+    """Return the uniform distribution on the unit sphere S^{D-1}: the closed-form prior for `von_mises_fisher`."""
     return Prior(_nothing, lambda params, posterior_of: UniformSphere(event_shape[0]), Sphere())
 
 
 def mixture(event_shape, data_support=None, *, num_components=10, spread=1.0) -> Prior:
-    """Σ_k π_k N(μ_k, diag(s_k²)), all of it learned; π begins uniform, μ_k as a draw of N(0, spread² I), s_k at 1."""
+    """Return Σ_k π_k N(μ_k, diag(s_k²)), all of it learned.
+
+    At initialisation π is uniform, μ_k is a draw from N(0, spread² I), and s_k = 1.
+
+    Args:
+      event_shape: [D].
+      data_support: not used.
+      num_components: K.
+      spread: the standard deviation of the first means.
+    """
     numbers(spread=spread, at_least=0)
     head = gaussian.normal_mixture(event_shape, num_components=num_components)
     logits_shape, locs_shape, scales_shape = head.shapes
@@ -82,11 +91,17 @@ def mixture(event_shape, data_support=None, *, num_components=10, spread=1.0) ->
 
 
 def vamp(event_shape, data_support=None, *, num_components=500, noise=0.1) -> Prior:
-    """p(z) = 1/K Σ_k q(z|u_k), K = `num_components` learned pseudo-inputs u_k: the VampPrior, arXiv:1705.07120.
+    """Return p(z) = 1/K Σ_k q(z|u_k), K = `num_components` learned pseudo-inputs u_k: the VampPrior, arXiv:1705.07120.
 
-    u_k is the image of a real array in the range of the data, by a logistic where that is bounded (the paper clips),
-    and begins at the mean of the first batch, moved by `noise` ε_k in those real coordinates. One pass of the encoder
-    over the K of them a step; in a model conditional on c it is p(z|c), and that is a pass for every example.
+    u_k is a learned real array, mapped into the range of the data: by a logistic if it is bounded (the paper clips).
+    At initialisation it is the mean of the first batch plus `noise` ε_k, in real coordinates. Each step encodes the K
+    pseudo-inputs once. In a model conditional on c the prior is p(z|c), and they are encoded for every example.
+
+    Args:
+      event_shape: [D].
+      data_support: the support of x.
+      num_components: K.
+      noise: the standard deviation of the first pseudo-inputs about the mean.
     """
     integers(num_components=num_components)
     numbers(noise=noise, at_least=0)
@@ -104,21 +119,29 @@ def vamp(event_shape, data_support=None, *, num_components=500, noise=0.1) -> Pr
 
 
 def flow(event_shape, data_support=None, *, num_flows=8, hidden=(64,), activation="relu") -> Prior:
-    """N(0, I) through `num_flows` affine couplings, halves taking turns: RealNVP, arXiv:1605.08803, as a prior.
+    """Return N(0, I) through `num_flows` affine couplings of alternating halves: RealNVP, arXiv:1605.08803, as a prior.
 
-    The conditioners' last layers begin at zero, so that p(z) begins as N(0, I). Raises `ValueError` for fewer than two
-    dimensions, which have no halves.
+    The last layers of the conditioners are zero at initialisation: p(z) begins as N(0, I).
+
+    Args:
+      event_shape: [D].
+      data_support: not used.
+      num_flows: the number of couplings.
+      hidden: widths of the hidden layers of each conditioner.
+      activation: the activation of the conditioners.
+
+    Raises `BadOption` for fewer than two dimensions, which have no halves.
     """
     (dim,) = event_shape
     if dim < 2:
         raise BadOption(f"name: 'flow' needs at least two dimensions, which have halves, got {dim}")
     integers(num_flows=num_flows, at_most=MANY)
-    given, changed = dim // 2, dim - dim // 2
+    fixed, changed = dim // 2, dim - dim // 2
     conditioner = networks.mlp(((changed,), (changed,)), hidden, activation, zero_output=True)
 
     def init(key, batch):
         keys = jax.random.split(key, num_flows)
-        return {"couplings": jax.vmap(lambda k: conditioner.init(k, jnp.zeros(given)))(keys)}
+        return {"couplings": jax.vmap(lambda k: conditioner.init(k, jnp.zeros(fixed)))(keys)}
 
     def distribution(params, posterior_of):
         each = [jax.tree.map(lambda a, k=k: a[k], params["couplings"]) for k in range(num_flows)]
@@ -129,7 +152,7 @@ def flow(event_shape, data_support=None, *, num_flows=8, hidden=(64,), activatio
 
 
 def bernoulli(event_shape, data_support=None, *, learned=True) -> Prior:
-    """Independent bits, for a posterior over bits: log-odds learned from 0, or 0 and fixed."""
+    """Return independent bits, for a posterior over bits. Their log-odds are learned, or fixed at 0."""
     flags(learned=learned)
 
     def distribution(params, posterior_of):
@@ -141,10 +164,15 @@ def bernoulli(event_shape, data_support=None, *, learned=True) -> Prior:
 
 
 def autoregressive(event_shape, data_support=None, *, hidden=(64,), activation="relu") -> Prior:
-    """p(z) = Π_d p(z_d | z_1, ..., z_{d-1}) over bits, all log-odds from one MADE, arXiv:1502.03509, with the hidden
-    layers `hidden`: for a posterior over bits, which may then depend on one another.
+    """Return p(z) = Π_d p(z_d | z_1, ..., z_{d-1}) over dependent bits, from one MADE.  arXiv:1502.03509.
 
-    The last layer begins at zero, so that p(z) begins as the uniform one. A draw takes a pass for every bit.
+    The last layer is zero at initialisation: p(z) begins uniform. A draw takes one pass for every bit.
+
+    Args:
+      event_shape: [D].
+      data_support: not used.
+      hidden: widths of the hidden layers of the MADE.
+      activation: its activation.
     """
     network = made((event_shape,), hidden, activation, zero_output=True)
     conditionals = lambda params, z: Bernoulli(*network.apply(params, z))  # noqa: E731
@@ -158,15 +186,27 @@ def autoregressive(event_shape, data_support=None, *, hidden=(64,), activation="
 def pixel_cnn(
     event_shape, data_support=None, *, shape, channels=(16, 16), first_kernel=3, kernel=3, hidden=(32,)
 ) -> Prior:
-    """p(z) = Π_i p(z_i | z_<i) over bits laid out as an image of `shape` [h, w, d], place by place, from one gated
-    PixelCNN (`networks.pixel_cnn`), the d bits of a place independent given those before: for a posterior over bits,
-    which may then depend on their neighbours. The prior of arXiv:1711.00937 sec. 3.3, there over categories.
+    """Return p(z) = Π_i p(z_i | z_<i) over bits that form an image of `shape` [h, w, d], from one gated PixelCNN.
 
-    It begins as the uniform one. Raises `ValueError` where `shape` does not hold as many bits as z has.
+    The d bits of a place are independent, given the places before it. The prior of arXiv:1711.00937 sec. 3.3 is one
+    over categories. Here it is uniform at initialisation.
+
+    Args:
+      event_shape: [h w d].
+      data_support: not used.
+      shape: (h, w, d).
+      channels: widths of the layers of the network, as in `networks.gated_pixel_cnn`.
+      first_kernel: size of the first convolution.
+      kernel: size of the others.
+      hidden: widths of the layers from the last convolution to the outputs.
+
+    Raises `BadOption` if `shape` does not have as many bits as z.
     """
     sizes(shape=shape)
     if len(shape) != 3 or math.prod(shape) != event_shape[0]:
-        raise BadOption(f"shape must be (h, w, d), in all {event_shape[0]} bits, got {tuple(shape)}")
+        raise BadOption(
+            f"shape must be (h, w, d) with h w d = {event_shape[0]}, the number of bits, got {tuple(shape)}"
+        )
     head = codes.bernoulli(tuple(shape))
     network = networks.gated_pixel_cnn(head.shapes, channels, kernel, first_kernel, hidden, zero_output=True)
     image = raster_scan(network, head, tuple(shape))

@@ -1,7 +1,7 @@
 """Distributions are values: frozen pytrees with `sample(key)`, `log_prob(x)` (a scalar, nats) and `mean()`.
 
-A reparameterised one may have `sample_and_log_prob(key)` too, which is exact where log_prob(sample(key)) would round.
-`support` says over what: a value of `vae_jax.support`; of a chain, a tuple.
+A reparameterised one may also have `sample_and_log_prob(key)`, which is exact where log_prob(sample(key)) would round.
+`support` is the set of values, a value of `vae_jax.support`; for a chain it is a tuple of them.
 """
 
 from vae_jax.distributions.autoregressive import Autoregressive, Cached, RasterScan, Series

@@ -1,4 +1,4 @@
-"""Vectors drawn one dimension after the other, series one sample and images one pixel after the other."""
+"""Vectors drawn one dimension after the other, series one sample, and images one pixel after the other."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,8 +16,8 @@ from vae_jax.support import Support
 class Autoregressive:
     """p(x) = Π_d p(x_d | x_1, ..., x_{d-1}), x of the shape `event_shape`, D its first axis.  arXiv:1502.03509 eq. (4).
 
-    `conditionals(params, x)` is a distribution of independent dimensions, whose arrays lead with D, the d-th p(x_d |
-    x_<d): its parameters must not depend on x_d or what is behind it. A density is one call of it, a draw D.
+    `conditionals(params, x)` is a distribution of independent dimensions whose arrays lead with D; the d-th is p(x_d |
+    x_<d). Its parameters must not depend on x_d or on later dimensions. A density takes one call of it, a draw takes D.
     """
 
     params: Any
@@ -29,10 +29,13 @@ class Autoregressive:
         return self.complete(key, jnp.zeros(self.event_shape), 0)
 
     def complete(self, key, x, num_given):
-        """A draw of p(x | its first `num_given` dimensions), these as they are in x; the others may be anything."""
+        """Draw from p(x | its first `num_given` dimensions).
+
+        These are taken from x. The other entries of x are not used and may have any value.
+        """
         params = as_jax(self.params)
         dimension = jnp.arange(len(x)).reshape(-1, *[1] * (x.ndim - 1))
-        x = jnp.where(dimension < num_given, x, 0.0)  # zeros times what is not a number would not be zero
+        x = jnp.where(dimension < num_given, x, 0.0)  # a weight of zero times NaN would be NaN
 
         def draw(d, x):
             conditional = jax.tree.map(lambda a: a[d], as_jax(self.conditionals(params, x)))
@@ -44,17 +47,17 @@ class Autoregressive:
         return self.conditionals(self.params, x).log_prob(x)
 
     def mean(self):
-        """No closed form: the average of 128 draws of one fixed key."""
+        """Return the average of 128 draws of one fixed key: there is no closed form."""
         return mean_of_draws(self)
 
 
 @struct.dataclass
 class Series:
-    """p(x) = Π_t p(x_t | x_<t), x [T]: an `Autoregressive` that keeps what it has seen.
+    """p(x) = Π_t p(x_t | x_<t), x [T]: an `Autoregressive` that keeps a cache of earlier samples.
 
-    `conditionals(params, x)` is the distribution of all samples, its arrays [T, ...]: a density is one call. A draw is
-    one scan over `step(params, kept, x_{t-1}, t)` -> kept, p(x_t | x_<t), from what is kept at first, `start(params)`;
-    what stands before x_0 is of any value: it must not count.
+    `conditionals(params, x)` is the distribution of all samples, its arrays [T, ...]: a density takes one call. A draw
+    is one scan over `step(params, cache, x_{t-1}, t)` -> cache, p(x_t | x_<t), from the cache `start(params)`. x_{-1}
+    has any value, so that p(x_0) must not depend on it.
     """
 
     params: Any
@@ -68,48 +71,49 @@ class Series:
         return self.complete(key, jnp.zeros(self.event_shape), 0)
 
     def complete(self, key, x, num_given):
-        """A draw of p(x | its first `num_given` samples), these as they are in x; the same as that of `uncached`."""
+        """Draw from p(x | its first `num_given` samples), taken from x; the same draw as that of `uncached`."""
         params = as_jax(self.params)
 
         def draw(state, item):
-            (kept, previous), (t, x) = state, item
-            kept, conditional = self.step(params, kept, previous, t)
+            (cache, previous), (t, x) = state, item
+            cache, conditional = self.step(params, cache, previous, t)
             drawn = conditional.sample(jax.random.fold_in(key, t)).astype(x.dtype)
             x = jnp.where(t < num_given, x, drawn)
-            return (kept, x), x
+            return (cache, x), x
 
         begin = (self.start(params), jnp.zeros((), x.dtype))
         return jax.lax.scan(draw, begin, (jnp.arange(len(x)), x))[1]
 
     def uncached(self):
-        """The same distribution, whose draws call the whole network for every sample."""
+        """Return the same distribution without a cache: its draws call the whole network for every sample."""
         return Autoregressive(self.params, self.conditionals, self.event_shape, self.support)
 
     def log_prob(self, x):
         return self.conditionals(self.params, x).log_prob(x)
 
     def mean(self):
-        """No closed form: the average of 128 draws of one fixed key."""
+        """Return the average of 128 draws of one fixed key: there is no closed form."""
         return mean_of_draws(self)
 
 
 class Cached(NamedTuple):
-    """The conditionals of an image one row and one pixel at a time, from what is kept of those before.
+    """The conditionals of an image one row and one pixel at a time, from a cache of earlier rows and pixels.
 
-    The row above row 0 and the pixel on the left of column 0 are of any value: they must not count.
+    The row above row 0 and the pixel on the left of column 0 have any value, so that nothing may depend on them.
     """
 
-    start: Callable  # (params) -> what is kept of rows before the first, what of pixels before a row's first
-    row: Callable  # (params, kept, row i - 1 [W, C], i) -> kept, what the pixels of row i are given [W, ...]
-    pixel: Callable  # (params, kept, pixel i, j - 1 [C], i, j, given [...]) -> kept, p(pixel i, j | those before) [C]
+    start: Callable  # (params) -> cache of rows before the first row, cache of pixels before the first pixel of a row
+    row: Callable  # (params, cache, row i - 1 [W, C], i) -> cache, features of the pixels of row i [W, ...]
+    pixel: Callable  # (params, cache, pixel i, j - 1 [C], i, j, features [...]) -> cache, p(pixel i, j | earlier) [C]
 
 
 @struct.dataclass
 class RasterScan:
-    """p(x) = Π_i p(x_i | x_<i), x [H, W, C], pixels row by row; the channels of one are independent given those before.
+    """p(x) = Π_i p(x_i | x_<i), x [H, W, C], pixels row by row.
 
-    `conditionals(params, x)` is the distribution of all pixels, its arrays [H, W, C, ...]: a density is one call. Nor
-    does a draw cost much more: what `cached` keeps of rows and pixels is never computed again.
+    The channels of a pixel are independent given earlier pixels.
+    `conditionals(params, x)` is the distribution of all pixels, its arrays [H, W, C, ...]: a density takes one call. A
+    draw costs about as much, since `cached` computes nothing twice.
     """
 
     params: Any
@@ -122,34 +126,34 @@ class RasterScan:
         return self.complete(key, jnp.zeros(self.event_shape), 0)
 
     def complete(self, key, x, num_given):
-        """A draw of p(x | its first `num_given` pixels), these as they are in x; the same as that of `uncached`."""
+        """Draw from p(x | its first `num_given` pixels), taken from x; the same draw as that of `uncached`."""
         height, width, channels = self.event_shape
         params = as_jax(self.params)
         no_rows, no_pixels = self.cached.start(params)
 
         def draw_row(carry, row):
-            kept, above = carry
+            rows, above = carry
             i, x = row
-            kept, given = self.cached.row(params, kept, above, i)
+            rows, features = self.cached.row(params, rows, above, i)
 
             def draw_pixel(carry, pixel):
-                kept, left = carry
-                j, x, given = pixel
-                kept, conditional = self.cached.pixel(params, kept, left, i, j, given)
+                pixels, left = carry
+                j, x, features = pixel
+                pixels, conditional = self.cached.pixel(params, pixels, left, i, j, features)
                 t = i * width + j
                 drawn = conditional.sample(jax.random.fold_in(key, t)).astype(x.dtype)
                 x = jnp.where(t < num_given, x, drawn)
-                return (kept, x), x
+                return (pixels, x), x
 
             start = (no_pixels, jnp.zeros(channels, x.dtype))
-            x = jax.lax.scan(draw_pixel, start, (jnp.arange(width), x, given))[1]
-            return (kept, x), x
+            x = jax.lax.scan(draw_pixel, start, (jnp.arange(width), x, features))[1]
+            return (rows, x), x
 
         start = (no_rows, jnp.zeros((width, channels), x.dtype))
         return jax.lax.scan(draw_row, start, (jnp.arange(height), x))[1]
 
     def uncached(self):
-        """The same distribution over [H W, C], whose draws call the whole network for every pixel."""
+        """Return the same distribution over [H W, C] without a cache: draws call the whole network for each pixel."""
 
         def conditionals(params, x):
             distribution = self.conditionals(params, x.reshape(self.event_shape))
@@ -162,5 +166,5 @@ class RasterScan:
         return self.conditionals(self.params, x).log_prob(x)
 
     def mean(self):
-        """No closed form: the average of 128 draws of one fixed key."""
+        """Return the average of 128 draws of one fixed key: there is no closed form."""
         return mean_of_draws(self)

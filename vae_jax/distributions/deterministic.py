@@ -10,7 +10,7 @@ from vae_jax.support import Real
 class Deterministic:
     """δ(z - loc): every draw is `loc`, and so is the mean.
 
-    What asks for draws or means of q(z|x) takes it as any other; what asks for its density is told that there is none.
+    It serves where draws or means of q(z|x) are needed. It has no density.
     """
 
     loc: jax.Array
@@ -21,7 +21,7 @@ class Deterministic:
         return self.loc
 
     def log_prob(self, x):
-        """Raises `TypeError`: with respect to volume a point has no density, and a KL to it is infinite."""
+        """Raise `TypeError`: a point has no density with respect to volume, and a KL to it is infinite."""
         raise TypeError(
             "a point mass has no density: bounds, rates and information of a deterministic code do not exist"
         )

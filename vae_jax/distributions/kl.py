@@ -9,7 +9,10 @@ from vae_jax.distributions.spherical import UniformSphere, VonMisesFisher
 
 
 def kl_normal_normal_per_dim(q: Normal, p: Normal):
-    """KL of each dimension: log(s_p/s_q) + (s_q² + (μ_q - μ_p)²) / 2 s_p² - ½.  arXiv:1312.6114 app. B, p general."""
+    """Return the KL of each dimension: log(s_p/s_q) + (s_q² + (μ_q - μ_p)²) / 2 s_p² - ½.
+
+    arXiv:1312.6114 app. B, for a general p.
+    """
     ratio = q.log_scale - p.log_scale
     shift = (q.loc - p.loc) * jnp.exp(-p.log_scale)
     return 0.5 * (jnp.exp(2.0 * ratio) - 1.0 + jnp.square(shift)) - ratio
@@ -20,7 +23,7 @@ def _kl_normal(q, p):
 
 
 def _kl_multivariate(q, p):
-    """½ (tr Σ_p⁻¹Σ_q + |L_p⁻¹(μ_q - μ_p)|² - D) + log |L_p| - log |L_q|."""
+    """Return ½ (tr Σ_p⁻¹Σ_q + |L_p⁻¹(μ_q - μ_p)|² - D) + log |L_p| - log |L_q|."""
     solve = lambda b: jax.scipy.linalg.solve_triangular(p.scale_tril, b, lower=True)  # noqa: E731
     log_det = lambda scale_tril: jnp.sum(jnp.log(jnp.diagonal(scale_tril)))  # noqa: E731
     trace = jnp.sum(jnp.square(solve(q.scale_tril)))
@@ -29,7 +32,7 @@ def _kl_multivariate(q, p):
 
 
 def _kl_low_rank(q, p):
-    """The diagonal rule, with the factor's rows added to the trace and the determinant lemma's log |M| taken off."""
+    """Return the diagonal rule plus the factor's rows in the trace, minus the log |M| of the determinant lemma."""
     rows = jnp.sum(jnp.square(q.factor * jnp.exp(-p.log_scale)[:, None]))
     _, tril = q.whitened()
     return _kl_normal(Normal(q.loc, q.log_scale), p) + 0.5 * rows - jnp.sum(jnp.log(jnp.diagonal(tril)))
@@ -43,7 +46,7 @@ def _as_multivariate(d):
 
 
 def _kl_bernoulli_per_dim(q, p):
-    """σ(l_q) (l_q - l_p) - softplus(l_q) + softplus(l_p): finite at any logit."""
+    """Return σ(l_q) (l_q - l_p) - softplus(l_q) + softplus(l_p), which is finite at any logit."""
     softplus = jax.nn.softplus
     return jax.nn.sigmoid(q.logits) * (q.logits - p.logits) - softplus(q.logits) + softplus(p.logits)
 
@@ -62,18 +65,22 @@ def _kl_categorical(q, p):
 
 
 def _kl_to_uniform_sphere(q, p):
-    """-κ E[1 - μ·x] - log ∫ e^{κ(μ·x - 1)} dx + log area.  arXiv:1804.00891 app. B, without a Bessel function."""
+    """Return -κ E[1 - μ·x] - log ∫ e^{κ(μ·x - 1)} dx + log area.
+
+    arXiv:1804.00891 app. B, without a Bessel function.
+    """
     return -q.concentration * q.mean_drop() - q.log_normalizer() - p.log_prob(q.direction)
 
 
 def has_closed_form(q, p) -> bool:
+    """Return True if `kl_divergence` knows a closed form of KL(q || p)."""
     return _rule(q, p) is not None
 
 
 def kl_divergence(q, p):
-    """KL(q || p) = E_q[log q - log p] in closed form, nats, summed over the event.
+    """Return KL(q || p) = E_q[log q - log p] in closed form, nats, summed over the event.
 
-    Raises `TypeError` where no closed form is known: estimate it from samples instead (`objectives.elbo_sampled_kl`).
+    Raises `TypeError` if no closed form is known: estimate it from samples then (`objectives.elbo_sampled_kl`).
     """
     rule = _rule(q, p)
     if rule is None:
@@ -94,9 +101,11 @@ def _rule(q, p):
 
 
 def kl_per_dim(q, p):
-    """The KL of every dimension of a factorised pair, of the shape of the event (of categories: without V), in nats.
+    """Return the KL of every dimension of a factorised pair, in nats.
 
-    Raises `TypeError` where q and p do not factorise alike.
+    It has the shape of the event; for categories, without V.
+
+    Raises `TypeError` if q and p do not factorise alike.
     """
     rules = {
         Normal: kl_normal_normal_per_dim,

@@ -1,4 +1,4 @@
-"""Mixtures of any one kind of distribution."""
+"""Mixtures of distributions of one kind."""
 
 from typing import Any
 
@@ -11,8 +11,8 @@ from flax import struct
 class Mixture:
     """p(x) = Σ_k π_k p_k(x),  π = softmax(logits) [K];  `components` is a distribution whose arrays lead with K.
 
-    A draw has the gradient of its component's parameters and none of the logits, which only choose: a pathwise
-    gradient of an expectation under a mixture is biased. `objectives.stratified_elbo` sums the choice out.
+    A draw has the gradient of its component's parameters, but not of the logits, which only choose. A pathwise gradient
+    of an expectation under a mixture is therefore biased; `objectives.stratified_elbo` sums over the choice instead.
     """
 
     logits: jax.Array
@@ -28,19 +28,19 @@ class Mixture:
         return jax.tree.map(lambda a: jnp.take(a, choice, axis=0), self.components).sample(key_component)
 
     def log_prob(self, x):
-        """log Σ_k π_k p_k(x), in nats."""
+        """Return log Σ_k π_k p_k(x), in nats."""
         return jax.nn.logsumexp(self.log_joint(x))
 
     def log_joint(self, x):
-        """log π_k p_k(x) [K], nats: less log p(x), the log-responsibilities log p(k|x)."""
+        """Return log π_k p_k(x) [K], nats. Minus log p(x) it is log p(k|x), the log-responsibilities."""
         log_probs = jax.vmap(lambda component: component.log_prob(x))(self.components)
         return self.log_weights() + log_probs
 
     def log_weights(self):
-        """log π [K]."""
+        """Return log π [K]."""
         return jax.nn.log_softmax(self.logits)
 
     def mean(self):
-        """Σ_k π_k E_k[x]."""
+        """Return Σ_k π_k E_k[x]."""
         means = jax.vmap(lambda component: component.mean())(self.components)
         return jnp.tensordot(jnp.exp(self.log_weights()), means, axes=1)

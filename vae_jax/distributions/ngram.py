@@ -1,26 +1,27 @@
-"""The next word from counts: orders interpolated, over a trie that lies in sorted arrays."""
+"""The next word from counts: interpolated orders, over a trie in sorted arrays."""
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from vae_jax.numerics import as_jax
-from vae_jax.support import Levels
+from vae_jax.support import Tokens
 
 
 @struct.dataclass
 class BackedOff:
-    """p(w | h) = p_n(w | h), where with h' the history h less its oldest word
+    """p(w | h) = p_n(w | h), an interpolation of orders; h' is the history h without its oldest word:
 
-    p_k(w | h) = weight(hw) + backoff(h) p_{k-1}(w | h'),        p_0(w) = 1 / (V - 1), of <pad> 0.
+    p_k(w | h) = weight(hw) + backoff(h) p_{k-1}(w | h'),        p_0(w) = 1 / (V - 1), and p_0(<pad>) = 0.
 
-    Of a history that nothing was seen behind, weight = 0 and backoff = 1; else backoff(h) = 1 - Σ_w weight(hw).
+    For a history that never occurred with a next word, weight = 0 and backoff = 1; else backoff(h) = 1 - Σ_w
+    weight(hw).
 
-    `levels[k]` are the (k+1)-grams, sorted: those that begin with the k-gram `i` have the places first[i] to
-    first[i+1] - 1, in `word` [N + 1] the last word of each in rising order (and a larger number behind them all), in
-    `weight` [N + 1] its weight, in `cumulative` [N + 1] the running sum of these, which begins anew in each first[i];
-    `backoff` is of the k-grams. A k-gram is known by its place in level k - 1; that of no words is 0. `history` [n - 1]
-    ends with the last word.
+    `levels[k]` are the (k+1)-grams, sorted. Those that begin with the k-gram `i` have the places first[i] to first[i+1]
+    - 1. `word` [N + 1] holds the last word of each in rising order, and a larger number at the end. `weight` [N + 1]
+    holds their weights, and `cumulative` [N + 1] the running sum of these, which starts again at each first[i].
+    `backoff` belongs to the k-grams. A k-gram is identified by its place in level k - 1; the empty one has place 0.
+    `history` [n - 1] ends with the last word.
     """
 
     levels: tuple
@@ -29,20 +30,22 @@ class BackedOff:
 
     @property
     def support(self):
-        return Levels(self.vocabulary_size)
+        return Tokens(self.vocabulary_size)
 
     def log_prob(self, w):
         levels = as_jax(self.levels)
         grams = self._grams(levels, jnp.append(self.history, w))
         p = jnp.where(w == 0, 0.0, 1.0 / (self.vocabulary_size - 1))
         for k, level in enumerate(levels):
-            (node, seen), (place, found) = ([a[i] for a in grams[k + j]] for i, j in ((-2, 0), (-1, 1)))
-            p = jnp.where(found, level["weight"][place], 0.0) + jnp.where(seen, level["backoff"][node], 1.0) * p
+            (node, seen), (place, there) = ([a[i] for a in grams[k + j]] for i, j in ((-2, 0), (-1, 1)))
+            p = jnp.where(there, level["weight"][place], 0.0) + jnp.where(seen, level["backoff"][node], 1.0) * p
         return jnp.log(p)
 
     def sample(self, key):
-        """Exact: p is a mixture over orders. From the highest on, an order answers with probability 1 - backoff(h), by
-        the inverse of its cumulative weights; where none does, all words but <pad> are alike.
+        """Draw a word exactly: p is a mixture over orders.
+
+        From the highest order on, an order answers with probability 1 - backoff(h), by the inverse of its cumulative
+        weights. If none does, all words except <pad> are equally likely.
         """
         levels = as_jax(self.levels)
         grams = self._grams(levels, jnp.asarray(self.history))
@@ -52,33 +55,34 @@ class BackedOff:
             low, high = level["first"][node], level["first"][node + 1]
             chosen, u = jax.random.uniform(jax.random.fold_in(key, k + 1), (2,))
             total = level["cumulative"][high - 1]
-            place = _bisect(level["cumulative"], low, high, (1.0 - u) * total)  # 1 - u > 0: never a word of no weight
+            place = _bisect(level["cumulative"], low, high, (1.0 - u) * total)  # 1 - u > 0: never a word without weight
             answers = seen & (chosen >= level["backoff"][node]) & ~answered
             word = jnp.where(answers, level["word"][place], word)
             answered |= answers
         return word
 
     def _grams(self, levels, words):
-        """For k = 0, 1, ..., of all k-grams of `words`, from the first to the last, the place in level k - 1 and
-        whether it is there.
-        """
+        """Return for k = 0, 1, ... the place in level k - 1 of every k-gram of `words`, and if it is there."""
         grams = [(jnp.zeros(len(words) + 1, jnp.int32), jnp.ones(len(words) + 1, bool))]
         for k, level in enumerate(levels[: len(words)]):
             node, seen = (a[:-1] for a in grams[k])
-            place, found = jax.vmap(_child, (None, 0, 0))(level, node, words[k:])
-            grams.append((jnp.where(seen & found, place, 0), seen & found))
+            place, there = jax.vmap(_child, (None, 0, 0))(level, node, words[k:])
+            grams.append((jnp.where(seen & there, place, 0), seen & there))
         return grams
 
 
 def _child(level, node, word):
-    """The place of `word` among those that follow `node`, and whether it is there."""
+    """Return the place of `word` among those that follow `node`, and if it is there."""
     high = level["first"][node + 1]
     place = _bisect(level["word"], level["first"][node], high, word)
     return place, (place < high) & (level["word"][place] == word)
 
 
 def _bisect(values, low, high, x):
-    """The first place in low, ..., high - 1 whose value is at least x, or `high`; `values` rise from low to high."""
+    """Return the first place in low, ..., high - 1 whose value is at least x, or `high`.
+
+    `values` rise from low to high.
+    """
 
     def halve(_, bounds):
         low, high = bounds

@@ -1,4 +1,4 @@
-"""Gaussians."""
+"""Gaussians: diagonal, low-rank, and with a full covariance."""
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ class Normal:
         return self.sample_and_log_prob(key)[0]
 
     def sample_and_log_prob(self, key):
-        """A draw x and log p(x) from its noise ε itself: nothing is lost by x - loc where loc is far from 0."""
+        """Return a draw x, and log p(x) from its noise ε: x - loc would lose digits if loc is far from 0."""
         epsilon = jax.random.normal(key, jnp.shape(self.loc))
         return self.loc + jnp.exp(self.log_scale) * epsilon, self._log_prob(epsilon)
 
@@ -46,8 +46,8 @@ class Normal:
 class LowRankNormal:
     """N(x; loc, diag(s²) + F Fᵀ), s = exp(log_scale) [D], `factor` F [D, R]: R directions beyond the diagonal.
 
-    With A = diag(s)⁻¹ F and M = I + AᵀA [R, R], |Σ| = |M| Π s² and Σ⁻¹ is Woodbury's: O(D R²) for O(D³). float32
-    wants AᵀA well below 10⁷, so F is best given in units of s, as `heads.low_rank_normal` does.
+    With A = diag(s)⁻¹ F and M = I + AᵀA [R, R], |Σ| = |M| Π s² and Σ⁻¹ is Woodbury's: O(D R²) instead of O(D³). float32
+    requires AᵀA well below 10⁷, so F should be in units of s, as in `heads.low_rank_normal`.
     """
 
     loc: jax.Array
@@ -57,11 +57,11 @@ class LowRankNormal:
     support = Real()
 
     def sample(self, key):
-        """x = loc + s ⊙ ε + F η."""
+        """Return x = loc + s ⊙ ε + F η."""
         return self.sample_and_log_prob(key)[0]
 
     def sample_and_log_prob(self, key):
-        """A draw x and log p(x) from its noises ε, η: the exponent is |ε + Aδ|² + |η - δ|², M δ = η - Aᵀε."""
+        """Return a draw x, and log p(x) from its noises ε, η: the exponent is |ε + Aδ|² + |η - δ|², M δ = η - Aᵀε."""
         key_diagonal, key_factor = jax.random.split(key)
         epsilon = jax.random.normal(key_diagonal, self.loc.shape, self.loc.dtype)
         eta = jax.random.normal(key_factor, self.factor.shape[1:], self.loc.dtype)
@@ -80,7 +80,7 @@ class LowRankNormal:
         return self._log_prob(jnp.sum(jnp.square(e - a @ delta)) + jnp.sum(jnp.square(delta)), tril)
 
     def whitened(self):
-        """A and the Cholesky factor of I + AᵀA."""
+        """Return A and the Cholesky factor of I + AᵀA."""
         a = self.factor * jnp.exp(-self.log_scale)[:, None]
         return a, jnp.linalg.cholesky(jnp.eye(a.shape[1]) + a.T @ a)
 
@@ -94,8 +94,9 @@ class LowRankNormal:
 
 @struct.dataclass
 class MultivariateNormal:
-    """N(x; loc, L Lᵀ) with a full covariance; `scale_tril` is L [D, D], lower triangular, positive diagonal. The
-    event has the shape of `loc`, whose D entries are taken in order.
+    """N(x; loc, L Lᵀ) with a full covariance; `scale_tril` is L [D, D], lower triangular, with a positive diagonal.
+
+    The event has the shape of `loc`, whose D entries are taken in order.
     """
 
     loc: jax.Array
@@ -104,11 +105,11 @@ class MultivariateNormal:
     support = Real()
 
     def sample(self, key):
-        """x = loc + L ε."""
+        """Return x = loc + L ε."""
         return self.sample_and_log_prob(key)[0]
 
     def sample_and_log_prob(self, key):
-        """A draw x and log p(x) from its noise ε itself, without L⁻¹: safe for an L of any condition."""
+        """Return a draw x, and log p(x) from its noise ε without L⁻¹: exact for an L of any condition."""
         epsilon = jax.random.normal(key, (self.loc.size,), self.loc.dtype)
         return self.loc + (self.scale_tril @ epsilon).reshape(self.loc.shape), self._log_prob(epsilon)
 

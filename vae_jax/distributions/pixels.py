@@ -1,22 +1,23 @@
-"""Distributions of a pixel or a sample each: over its levels, in their order, or over the reals."""
+"""Distributions of single pixels or samples: over ordered levels, or over the reals."""
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from vae_jax.numerics import LOG_2PI, log1mexp
-from vae_jax.support import Levels
+from vae_jax.support import Levels, Real
 
 
 @struct.dataclass
 class DiscretizedLogisticMixture:
-    """P(v) = Σ_m π_m [σ((y + ½δ - μ_m)/s_m) - σ((y - ½δ - μ_m)/s_m)], y = -1 + δv; the first and the last bin take
-    the tails.  arXiv:1701.05517 eq. (2), every subpixel on its own (no coupling of the colour channels).
+    """A mixture of logistics over levels, P(v) = Σ_m π_m [σ((y + ½δ - μ_m)/s_m) - σ((y - ½δ - μ_m)/s_m)], y = -1 + δv.
 
-    `logits`, `locs`, `log_scales`: [*event, M]; x: levels 0..V-1 of shape [*event], V = `num_levels`, δ = 2/(V-1).
-    M = 1 is the discretised logistic.
-    Published code switches to a density times the bin width where a bin's mass underflows, which no longer sums
-    to one; here the mass is taken in log space and needs no switch.
+    arXiv:1701.05517 eq. (2), every subpixel independent (no coupling of the colour channels). The first and the last
+    bin take the tails. `logits`, `locs`, `log_scales`: [*event, M]; x: levels 0..V-1 of shape [*event], V =
+    `num_levels`, δ = 2/(V-1). M = 1 is the discretised logistic.
+
+    Published code switches to a density times the bin width if a bin's mass underflows, and no longer sums to one. Here
+    the mass is taken in log space and needs no switch.
     """
 
     logits: jax.Array
@@ -46,7 +47,7 @@ class DiscretizedLogisticMixture:
         return jnp.sum(jax.nn.logsumexp(jax.nn.log_softmax(self.logits) + log_mass, axis=-1))
 
     def mean(self):
-        """The mean of the mixture before rounding, as a level."""
+        """Return the mean of the mixture before rounding, as a level."""
         y = jnp.sum(jax.nn.softmax(self.logits) * self.locs, axis=-1)
         return self._level(y)
 
@@ -56,19 +57,17 @@ class DiscretizedLogisticMixture:
 
 @struct.dataclass
 class NormalMixtures:
-    """p(x) = Π_d Σ_m π_dm N(x_d; μ_dm, s_dm²): every dimension has a mixture of its own, where the components of a
-    `Mixture` are chosen for all dimensions at once.
+    """p(x) = Π_d Σ_m π_dm N(x_d; μ_dm, s_dm²): every dimension has a mixture of its own.
 
-    `logits`, `locs`, `log_scales`: [*event, M]; x: [*event].
+    In a `Mixture`, by contrast, one choice of the component holds for all dimensions. `logits`, `locs`, `log_scales`:
+    [*event, M]; x: [*event].
     """
 
     logits: jax.Array
     locs: jax.Array
     log_scales: jax.Array
 
-    @property
-    def support(self):
-        return "real"
+    support = Real()
 
     def sample(self, key):
         return _sample(self, key, jax.random.normal)
@@ -77,7 +76,7 @@ class NormalMixtures:
         return jnp.sum(jax.nn.logsumexp(self.log_joint(x), axis=-1))
 
     def log_joint(self, x):
-        """log π_dm N(x_d; μ_dm, s_dm²) [*event, M], nats."""
+        """Return log π_dm N(x_d; μ_dm, s_dm²) [*event, M], nats."""
         z = (x[..., None] - self.locs) * jnp.exp(-self.log_scales)
         return jax.nn.log_softmax(self.logits) - 0.5 * (z * z + LOG_2PI) - self.log_scales
 
@@ -86,7 +85,7 @@ class NormalMixtures:
 
 
 def _sample(mixtures, key, noise):
-    """μ_m + s_m ε of every dimension, m from its logits, ε = noise(key, shape, dtype)."""
+    """Return μ_m + s_m ε of every dimension, m drawn from its logits, ε = noise(key, shape, dtype)."""
     key_mixture, key_noise = jax.random.split(key)
     component = jax.random.categorical(key_mixture, mixtures.logits)[..., None]
     loc, log_scale = (jnp.take_along_axis(a, component, -1)[..., 0] for a in (mixtures.locs, mixtures.log_scales))

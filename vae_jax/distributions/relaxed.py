@@ -1,9 +1,9 @@
 """Continuous relaxations of coin flips and categories: the Concrete distribution, arXiv:1611.00712, on the log scale.
 
-A relaxed bit σ(y) soon rounds to 0 or 1, where its density is lost. The event is therefore its logit y (of categories,
-the logarithm of the point on the simplex), as arXiv:1611.00712 app. C.3 does; KL terms do not depend on the choice, if
-it is the same for q and p. `soft(y)` is the relaxed draw, `hard(y)` the discrete draw that the same noise gives: that
-of the unrelaxed distribution for the same key.
+A relaxed bit σ(y) often rounds to 0 or 1, where its density is lost. The event is therefore its logit y (for
+categories, the logarithm of the point on the simplex), as in arXiv:1611.00712 app. C.3. KL terms do not depend on this
+choice if it is the same for q and p. `soft(y)` is the relaxed draw. `hard(y)` is the discrete draw for the same noise:
+it equals the draw of the unrelaxed distribution for the same key.
 """
 
 import jax
@@ -39,7 +39,7 @@ class RelaxedBernoulli:
         return jnp.sum(jnp.log(self.temperature) + noise - 2.0 * jax.nn.softplus(noise))
 
     def mean(self):
-        """E[y] = logits / τ, on the scale of the event."""
+        """Return E[y] = logits / τ, on the scale of the event."""
         return self.logits / self.temperature
 
     def soft(self, y):
@@ -80,7 +80,7 @@ class RelaxedOneHot:
 
 
 def relax(distribution, temperature):
-    """The relaxation of a Bernoulli or one-hot distribution at `temperature` > 0; `TypeError` for any other."""
+    """Return the relaxation of a Bernoulli or one-hot distribution at `temperature` > 0; else raise `TypeError`."""
     relaxed = {Bernoulli: RelaxedBernoulli, OneHot: RelaxedOneHot}.get(type(distribution))
     if relaxed is None:
         raise TypeError(f"no relaxation of {type(distribution).__name__} (allowed: Bernoulli, OneHot)")

@@ -1,4 +1,4 @@
-"""Vectors as images, images as vectors."""
+"""Vectors as images, and images as vectors."""
 
 from typing import Any
 
@@ -7,8 +7,9 @@ from flax import struct
 
 @struct.dataclass
 class Reshaped:
-    """A distribution, `base`, over vectors or over events of its own `event_shape`, as one over events of the shape
-    `event_shape`, row by row.
+    """A distribution `base` over vectors, or over events of its own `event_shape`, as one over events of another shape.
+
+    `event_shape` is that shape; entries are taken row by row.
     """
 
     base: Any
@@ -22,7 +23,7 @@ class Reshaped:
         return self.base.sample(key).reshape(self.event_shape)
 
     def complete(self, key, x, num_given):
-        """A draw given its first `num_given` dimensions, where the base has such."""
+        """Draw from p(x | its first `num_given` dimensions), if the base can."""
         return self.base.complete(key, self._of_base(x), num_given).reshape(self.event_shape)
 
     def log_prob(self, x):

@@ -8,21 +8,21 @@ import jax.numpy as jnp
 from flax import struct
 
 from vae_jax.numerics import as_jax
-from vae_jax.support import Levels
+from vae_jax.support import Levels, Tokens
 
-PAD, END = 0, 1  # the ids of `data.text`; PAD is what follows the end, and what stands before the first word
+PAD, END = 0, 1  # the ids of `data.text`; PAD follows the end and precedes the first word
 
 
 @struct.dataclass
 class Sentence:
     """p(w_1, ..., w_L, end) = Π_t p(w_t | w_<t) over the rows x = (w_1, ..., w_L, end, pad, ..., pad), int [T].
 
-    What is behind the end has probability one and is not read: padding changes no likelihood. A row that is full before
-    an end came is an event of its own, so that the masses of all rows sum to one. Ids are names: there is no mean.
+    Everything after the end has probability one and is not read, so that padding changes no likelihood. A row without
+    an end is an event too, so that the masses of all rows sum to one. Ids are names: there is no mean.
 
-    `log_probs(params, x)` are the log p(x_t | x_<t) of all places [T] at once; `start(params)` and `step(params, carry,
-    previous)` -> (carry, p(w_t | w_<t)) go word by word, with `previous` = w_{t-1}, PAD before the first: what is
-    carried (the state of an LSTM, the keys and values of a Transformer) spares a draw the words it has seen. Of a
+    `log_probs(params, x)` returns log p(x_t | x_<t) of all places [T] at once. `start(params)` and `step(params, carry,
+    previous)` -> (carry, p(w_t | w_<t)) go word by word, with `previous` = w_{t-1}, and PAD before the first. The carry
+    (the state of an LSTM, the keys and values of a Transformer) saves a draw from reading earlier words again. For a
     network, `conditionals(params, x)` are the p(w_t | x_<t) of all places.
     """
 
@@ -35,8 +35,9 @@ class Sentence:
     conditionals: Callable | None = struct.field(pytree_node=False, default=None)
 
     def uncached(self):
-        """The same sentence, of which every word is drawn by a pass over the whole row: to test and measure against.
-        Raises `ValueError` where there are no `conditionals`: an n-gram looks its words up and keeps no cache.
+        """Return the same sentence without a cache, for tests: every word is drawn by a pass over the whole row.
+
+        Raises `ValueError` if there are no `conditionals`: an n-gram has no cache.
         """
         if self.conditionals is None:
             raise ValueError("this sentence is of no network: it has no cache to do without")
@@ -53,14 +54,14 @@ class Sentence:
 
     @property
     def support(self):
-        return Levels(self.vocabulary_size)
+        return Tokens(self.vocabulary_size)
 
     def sample(self, key):
-        """The word at t is drawn from the key fold_in(key, t)."""
+        """Draw a row; the word at t uses the key fold_in(key, t)."""
         return self.unfold(lambda conditional, t: conditional.sample(jax.random.fold_in(key, t)))
 
     def unfold(self, choose):
-        """The row of the words `choose(p(w_t | w_<t), t)`, PAD behind the end: one scan over the T places."""
+        """Return the row of the words `choose(p(w_t | w_<t), t)`, with PAD after the end: one scan over T places."""
         params = as_jax(self.params)
 
         def extend(state, t):
@@ -73,15 +74,15 @@ class Sentence:
         return jax.lax.scan(extend, begin, jnp.arange(self.length))[1]
 
     def log_prob(self, x):
-        """Σ_t log p(x_t | x_<t) up to the end, in nats."""
+        """Return Σ_t log p(x_t | x_<t) up to the end, in nats."""
         return jnp.sum(jnp.where(predicted(x), self.log_probs(as_jax(self.params), jnp.asarray(x)), 0.0))
 
 
 @struct.dataclass
 class LevelSeries:
-    """A `Sentence` of T words as a series of T levels, int or float [T]: level v is word v + 2, behind PAD and END.
+    """A `Sentence` of T words as a series of T levels, int or float [T]: level v is word v + 2, after PAD and END.
 
-    An end is no level: what `base` gives to it is lost (and a draw that has come to one is zeros from there on).
+    An end is not a level: the mass that `base` gives to it is lost, and a draw is zero after an end.
     """
 
     base: Sentence
@@ -103,11 +104,11 @@ class LevelSeries:
 
 
 def predicted(x):
-    """Which places of a row [T] have no end before them."""
+    """Return which places of a row [T] have no end before them."""
     ends = jnp.cumsum(x == END)
     return ends - (x == END) == 0
 
 
 def words_before(x):
-    """w_{t-1} at every place t of a row [T]: PAD, w_1, ..., w_{T-1}."""
+    """Return w_{t-1} at every place t of a row [T]: PAD, w_1, ..., w_{T-1}."""
     return jnp.concatenate([jnp.full_like(x[:1], PAD), x[:-1]])

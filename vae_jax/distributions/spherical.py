@@ -1,4 +1,4 @@
-"""Distributions on the unit sphere S^{D-1} = {x in R^D: |x| = 1}, densities by its surface measure."""
+"""Distributions on the unit sphere S^{D-1} = {x in R^D: |x| = 1}; densities are with respect to its surface measure."""
 
 import math
 
@@ -10,13 +10,13 @@ from flax import struct
 from vae_jax.support import Sphere
 
 _NODES, _WEIGHTS = (a.astype(np.float32) for a in np.polynomial.legendre.leggauss(4))
-_EDGES = np.linspace(-4.0, 4.0, 65, dtype=np.float32)  # of the cells of the latitude's coordinate s
-_HALVES = 24  # of a cell
+_EDGES = np.linspace(-4.0, 4.0, 65, dtype=np.float32)  # the ends of the cells of the latitude's coordinate s
+_HALVES = 24  # bisections of a cell
 
 
 @struct.dataclass
 class UniformSphere:
-    """p(x) = Γ(D/2) / (2 π^{D/2}), `dim` = D."""
+    """The uniform distribution p(x) = Γ(D/2) / (2 π^{D/2}), `dim` = D."""
 
     dim: int = struct.field(pytree_node=False)
 
@@ -34,13 +34,13 @@ class UniformSphere:
 
 @struct.dataclass
 class VonMisesFisher:
-    """p(x) ∝ exp(κ μ·x), μ = `direction` [D], a unit vector, κ = `concentration` ≥ 0; D ≥ 2.  arXiv:1804.00891.
+    """The density p(x) ∝ exp(κ μ·x), μ = `direction` [D], |μ| = 1, κ = `concentration` ≥ 0; D ≥ 2.  arXiv:1804.00891.
 
-    The latitude t = μ·x has the density ∝ (1 - t²)^{(D-3)/2} e^{κt}. In y = artanh t that is sech^m(y) e^{κ tanh y},
-    m = D - 1: one bell, at t* = 2κ / (m + √(m² + 4κ²)), of about the deviation σ = (m (1 + t*²))^{-1/2} whatever κ is,
-    with tails no heavier than e^{-m|y|}. With y = artanh t* + σ sinh s, s in [-4, 4] holds all but 10⁻⁸ of it, and a
-    Gauss rule of four nodes in each of 64 cells gives the integral that Bessel functions are written for, its
-    derivative and the quantiles, to float32's precision for D up to some hundreds and any κ up to 10⁵.
+    The latitude t = μ·x has the density ∝ (1 - t²)^{(D-3)/2} e^{κt}. In y = artanh t that is sech^m(y) e^{κ tanh y}, m
+    = D - 1. It has one mode, at t* = 2κ / (m + √(m² + 4κ²)), a deviation of about σ = (m (1 + t*²))^{-1/2} for any κ,
+    and tails no heavier than e^{-m|y|}. With y = artanh t* + σ sinh s, all but 10⁻⁸ of it lies in s in [-4, 4]. A Gauss
+    rule of four nodes in each of 64 cells gives the integral usually written by Bessel functions, its derivative and
+    the quantiles. They are precise to float32 for D up to some hundreds and κ up to 10⁵.
     """
 
     direction: jax.Array
@@ -52,14 +52,15 @@ class VonMisesFisher:
         return self.sample_and_log_prob(key)[0]
 
     def sample_and_log_prob(self, key):
-        """A draw x and log p(x), reparameterised: t from its quantile, the rest uniform, a reflection to μ.
+        """Return a draw x and log p(x), reparameterised: t from its quantile, the rest uniform, then a reflection to μ.
 
-        No draw is rejected: the paper's rejection loop wants a gradient of its own (its app. D), this is a function.
+        No draw is rejected. The rejection loop of the paper needs a gradient of its own (app. D); this is a plain
+        function.
         """
         key_latitude, key_around = jax.random.split(key)
         _, drop, radius = self._at(self._quantile(jax.random.uniform(key_latitude)))
         around = radius * _unit(jax.random.normal(key_around, (self.direction.size - 1,)))
-        # From the pole, of ±e_1, that is further from μ: the reflection is smooth there.
+        # Reflect from the pole, +e_1 or -e_1, that is farther from μ: the reflection is smooth there.
         direction = jnp.asarray(self.direction)
         pole = jnp.where(direction[0] > 0, -1.0, 1.0)
         point = jnp.concatenate([(pole * (1.0 - drop))[None], around])
@@ -68,21 +69,21 @@ class VonMisesFisher:
         return x, -self.concentration * drop - self.log_normalizer()
 
     def log_prob(self, x):
-        """-κ |x - μ|² / 2 - log ∫ exp(κ (μ·x - 1)) dx: nothing is lost where κ is large."""
+        """Return -κ |x - μ|² / 2 - log ∫ exp(κ (μ·x - 1)) dx, which loses no digits if κ is large."""
         return -0.5 * self.concentration * jnp.sum(jnp.square(x - self.direction)) - self.log_normalizer()
 
     def log_normalizer(self):
-        """log ∫ exp(κ (μ·x - 1)) dx."""
+        """Return log ∫ exp(κ (μ·x - 1)) dx."""
         return log_area(self.direction.size - 1) + self.log_latitudes()
 
     def log_latitudes(self):
-        """log ∫ (1 - t²)^{(D-3)/2} e^{κ(t-1)} dt over [-1, 1]."""
+        """Return log ∫ (1 - t²)^{(D-3)/2} e^{κ(t-1)} dt over [-1, 1]."""
         m = self.direction.size - 1
         t, rest = self._mode()
         return m * (0.5 * jnp.log(rest) - t / (1.0 + t)) + jnp.log(jnp.sum(self._masses()))
 
     def mean_drop(self):
-        """E[1 - μ·x] = 1 - A(κ), A the ratio of Bessel functions I_{D/2}(κ) / I_{D/2-1}(κ)."""
+        """Return E[1 - μ·x] = 1 - A(κ), A the ratio of Bessel functions I_{D/2}(κ) / I_{D/2-1}(κ)."""
         s, weights = _rule(_EDGES[:-1], _EDGES[1:])
         log_f, drop, _ = self._at(s)
         mass = jnp.exp(log_f) * weights
@@ -92,32 +93,36 @@ class VonMisesFisher:
         return (1.0 - self.mean_drop()) * self.direction
 
     def _mode(self):
-        """t* and 1 - t*²."""
+        """Return t* and 1 - t*²."""
         m = self.direction.size - 1.0
         scale = m + jnp.sqrt(m**2 + 4.0 * jnp.square(self.concentration))
         return 2.0 * self.concentration / scale, 2.0 * m / scale
 
     def _at(self, s):
-        """At the coordinate s: the log of the latitude's density, relative to that of y at the mode, 1 - t, √(1 - t²).
+        """Return at the coordinate s: the latitude's log-density relative to that of y at the mode; 1 - t; √(1 - t²).
 
-        All by the addition theorems from the mode, with c = cosh(y) / cosh(y*), so that no large numbers cancel.
+        All follow from the mode by addition theorems, with c = cosh(y) / cosh(y*), so that no large numbers cancel.
         """
         m = self.direction.size - 1.0
         t, rest = self._mode()
-        sigma = jax.lax.stop_gradient(1.0 / jnp.sqrt(m * (1.0 + t**2)))  # of a coordinate: any will do
+        sigma = jax.lax.stop_gradient(
+            1.0 / jnp.sqrt(m * (1.0 + t**2))
+        )  # it only scales a coordinate, so that it needs no gradient
         step = sigma * jnp.sinh(s)
         c = 0.5 * ((1.0 + t) * jnp.exp(step) + rest / (1.0 + t) * jnp.exp(-step))
         log_f = m * (t * jnp.sinh(step) / c - jnp.log(c)) + jnp.log(sigma * jnp.cosh(s))
         return log_f, rest / (1.0 + t) * jnp.exp(-step) / c, jnp.sqrt(rest) / c
 
     def _masses(self):
-        """The integral of that density over every cell [64]."""
+        """Return the integral of the latitude's density over every cell [64]."""
         s, weights = _rule(_EDGES[:-1], _EDGES[1:])
         return jnp.sum(jnp.exp(self._at(s)[0]) * weights, axis=-1)
 
     def _quantile(self, u):
-        """s below which the mass u lies. One step of Newton, with gradients, from the place where a search without
-        them has ended makes them those of the implicit function, ds = -dF / p(s).
+        """Return the s below which the mass u lies.
+
+        A search without gradients is followed by one step of Newton with gradients. They are then those of the implicit
+        function, ds = -dF / p(s).
         """
         s, cell = jax.lax.stop_gradient(self)._search(u)
         masses = self._masses()
@@ -125,7 +130,7 @@ class VonMisesFisher:
         return s - self._excess(masses, cell, s, u) / jnp.maximum(density, 1e-6)
 
     def _search(self, u):
-        """That s by bisection of its cell, and the cell."""
+        """Return that s, by bisection of its cell, and the cell."""
         masses = self._masses()
         sums = jnp.cumsum(masses)
         cell = jnp.sum(sums[:-1] < u * sums[-1])
@@ -141,14 +146,14 @@ class VonMisesFisher:
         return 0.5 * (low + high), cell
 
     def _excess(self, masses, cell, s, u):
-        """(F(s) - u) Σ masses for s in `cell`."""
+        """Return (F(s) - u) Σ masses for s in `cell`."""
         nodes, weights = _rule(jnp.asarray(_EDGES)[cell], s)
         below = jnp.sum(jnp.where(jnp.arange(masses.size) < cell, masses, 0.0))
         return below + jnp.exp(self._at(nodes)[0]) @ weights - u * jnp.sum(masses)
 
 
 def log_area(dim):
-    """log of the area of S^{D-1}, 2 π^{D/2} / Γ(D/2), D = `dim`."""
+    """Return the logarithm of the area of S^{D-1}, 2 π^{D/2} / Γ(D/2), D = `dim`."""
     return math.log(2.0) + 0.5 * dim * math.log(math.pi) - math.lgamma(0.5 * dim)
 
 
@@ -157,6 +162,6 @@ def _unit(x):
 
 
 def _rule(left, right):
-    """Nodes [..., 4] and weights [..., 4] of the Gauss rule on every [left, right]."""
+    """Return nodes [..., 4] and weights [..., 4] of the Gauss rule on every [left, right]."""
     half = 0.5 * (right - left)
     return left[..., None] + half[..., None] * (1.0 + _NODES), half[..., None] * _WEIGHTS

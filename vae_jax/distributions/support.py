@@ -1,4 +1,4 @@
-"""Check that data lie where a density is a density."""
+"""Checks that data lie in the support of a density."""
 
 import jax
 import jax.numpy as jnp
@@ -7,12 +7,12 @@ import numpy as np
 from vae_jax.spec import shown
 from vae_jax.support import Binary, Levels, Real, Sphere, Tokens, Unit, is_discrete
 
-REPEATED = 0.1  # share of values that occur more than once, from which data are said to lie on a grid
-SAMPLE = 50_000  # values: float32 draws of a continuous density hardly ever meet among so many
+REPEATED = 0.1  # share of values that occur more than once; data with a larger share lie on a grid
+SAMPLE = 50_000  # values; among so many, float32 draws of a continuous density hardly ever coincide
 
 
 def check_support(distribution, x):
-    """Raise `ValueError` if `x` (one event or a batch) holds values on which `distribution` is not a density."""
+    """Raise `ValueError` if `x` (one event or a batch) holds values outside the support of `distribution`."""
     support, x = distribution.support, np.asarray(x)
     low, high = float(np.min(x)), float(np.max(x))
     likelihood, span = f"a {type(distribution).__name__} likelihood", f"the data range over [{low:g}, {high:g}]"
@@ -36,8 +36,8 @@ def check_support(distribution, x):
 def check_continuous(distribution, x):
     """Raise `ValueError` if `x` (a batch) lies on a grid of points and `distribution` is a density over the reals.
 
-    Such a density can grow without bound at the points, so its value has no meaning: log p(x) of binary pixels under a
-    narrow normal is as large as one likes. The test is how many values occur more than once.
+    Such a density can grow without bound at the points, so its value has no meaning. For example, log p(x) of binary
+    pixels under a narrow normal can be arbitrarily large. The test is the share of values that occur more than once.
     """
     values = np.asarray(x).ravel()
     values = values[np.linspace(0, len(values) - 1, min(SAMPLE, len(values))).astype(int)]
@@ -46,7 +46,7 @@ def check_continuous(distribution, x):
     if repeated > REPEATED:
         raise ValueError(
             f"a {type(distribution).__name__} likelihood is a density over the reals, and {repeated:.0%} of the values "
-            f"occur more than once ({len(distinct)} distinct ones): on a grid of points a density has no limit. Set "
+            f"occur more than once ({len(distinct)} distinct ones): on a grid of points a density is unbounded. Set "
             "transform='dequantize' (stored integers), or choose a likelihood of levels "
             "(discretized_logistic_mixture, categorical, bernoulli)"
         )
@@ -65,8 +65,9 @@ def has_discrete_part(distribution) -> bool:
 def real_coordinates(support):
     """Return (u -> x, x -> u), which map real arrays u to values x in the range of `support`, and back.
 
-    A bounded range is reached by a logistic function; a sphere by normalising. On the way back, values within a
-    hundredth of an end are moved away from it, so that every u is finite and can learn. Raises `ValueError` for tokens.
+    A bounded range is reached by a logistic function, a sphere by normalising. On the way back, values within a
+    hundredth of an end are moved away from it, so that every u is finite and can learn. Raises `ValueError` for tokens
+    and counts.
     """
     if support == Real():
         return (lambda u: u), (lambda x: x)

@@ -1,4 +1,4 @@
-"""A distribution carried through a bijector."""
+"""A distribution transformed by a bijector."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ MEAN_DRAWS = 128
 
 @struct.dataclass
 class Transformed:
-    """The law of y = f(z), z ~ base:  log p(y) = log p(z) - log |det ∂f/∂z|.  arXiv:1505.05770 eq. (5)."""
+    """The distribution of y = f(z), z ~ base:  log p(y) = log p(z) - log |det ∂f/∂z|.  arXiv:1505.05770 eq. (5)."""
 
     base: Any
     bijector: Any
@@ -24,7 +24,7 @@ class Transformed:
         return self.sample_and_log_prob(key)[0]
 
     def sample_and_log_prob(self, key):
-        """A draw and its density from the draw of the base: no inverse is needed, and none rounds."""
+        """Return a draw and its density from the draw of the base: no inverse is needed, and none rounds."""
         z, log_prob = self.base.sample_and_log_prob(key)
         y, log_det = self.bijector.forward_and_log_det(z)
         return y, log_prob - log_det
@@ -34,10 +34,13 @@ class Transformed:
         return self.base.log_prob(z) + log_det
 
     def mean(self):
-        """E[y] has no closed form: the average of 128 draws of one fixed key, off by a tenth of the deviation of y."""
+        """Return the average of 128 draws of one fixed key, since E[y] has no closed form.
+
+        Its standard error is a tenth of the deviation of y.
+        """
         return mean_of_draws(self)
 
 
 def mean_of_draws(distribution):
-    """The average of 128 draws of one fixed key."""
+    """Return the average of 128 draws of one fixed key."""
     return jnp.mean(jax.vmap(distribution.sample)(jax.random.split(jax.random.key(0), MEAN_DRAWS)), axis=0)

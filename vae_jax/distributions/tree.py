@@ -1,4 +1,4 @@
-"""Bits each of which depends on one other."""
+"""Bits, each of which depends on one other bit."""
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +11,10 @@ from vae_jax.support import Binary
 
 @struct.dataclass
 class Tree:
-    """p(x) = p(x_r) Π_{d ≠ r} p(x_d | x_{parent(d)}) over x in {0, 1}^D, a Bayes net whose graph is a tree of root r.
+    """p(x) = p(x_r) Π_{d ≠ r} p(x_d | x_{parent(d)}) over x in {0, 1}^D, a Bayes net whose graph is a tree with root r.
 
-    `order` [D] lists every dimension after its parent, the root first; `parent` [D], the root's is itself. `logits`
-    [D, 2] are the log-odds of x_d = 1 where the parent is 0 and where it is 1: of the root, twice the same.
+    `order` [D] lists every dimension after its parent, the root first. `parent` [D] of the root is the root itself.
+    `logits` [D, 2] are the log-odds of x_d = 1 if the parent is 0, and if it is 1; for the root both are equal.
     """
 
     order: jax.Array
@@ -24,7 +24,7 @@ class Tree:
     support = Binary()
 
     def sample(self, key):
-        """Ancestral: x_d = [ε_d < logit], ε_d logistic noise, along `order`."""
+        """Draw by ancestral sampling along `order`: x_d = [ε_d < logit], ε_d logistic noise."""
         order, parent, logits = as_jax((self.order, self.parent, self.logits))
         epsilon = jax.random.logistic(key, parent.shape, logits.dtype)
 
@@ -35,12 +35,12 @@ class Tree:
         return jax.lax.scan(draw, jnp.zeros_like(epsilon), order)[0]
 
     def log_prob(self, x):
-        """Σ_d log p(x_d | x_{parent(d)}), in nats."""
+        """Return Σ_d log p(x_d | x_{parent(d)}), in nats."""
         logits = jnp.where(jnp.asarray(x)[self.parent] > 0.5, self.logits[:, 1], self.logits[:, 0])
         return Bernoulli(logits).log_prob(x)
 
     def mean(self):
-        """p(x_d = 1), exact: p_d = (1 - p_parent) σ(l_d0) + p_parent σ(l_d1) along `order`."""
+        """Return p(x_d = 1), exact: p_d = (1 - p_parent) σ(l_d0) + p_parent σ(l_d1) along `order`."""
         order, parent = as_jax((self.order, self.parent))
         bright = jax.nn.sigmoid(self.logits)
 

@@ -1,1 +1,1 @@
-"""How good a fitted model is, in nats. Asks a model for what it can do by its fields, never by its class."""
+"""The quality of a fitted model, in nats. It asks for the fields that a model fills, never for its class."""

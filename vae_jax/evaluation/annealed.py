@@ -1,4 +1,4 @@
-"""log p(x) of many images by annealed importance sampling: closer than importance weights, and dearer."""
+"""log p(x) of many images by annealed importance sampling (AIS): closer than importance weights, and more expensive."""
 
 import functools
 from typing import NamedTuple
@@ -10,29 +10,42 @@ import numpy as np
 from vae_jax.evaluation.devices import mesh_of, over_devices
 from vae_jax.inference import annealed
 
-CHAINS_AT_ONCE = 2000  # over images
-TUNED_ON = 16
+CHAINS_AT_ONCE = 2000  # of all images together
+TUNED_ON = 16  # images
 
 
 class _Path(NamedTuple):
-    """What a compiled program of AIS is specialised to: keyword arguments of `inference.annealed`."""
+    """The keyword arguments of `inference.annealed` for which a program is compiled."""
 
     num_chains: int
     num_leapfrog: int
     initial: str
 
     def at_once(self, size):
-        """How many of `size` images run side by side."""
+        """Return how many of `size` images run side by side."""
         return max(1, min(size, CHAINS_AT_ONCE // self.num_chains))
 
 
 def log_likelihood(
     model, params, key, data, *, num_temperatures, num_chains, num_leapfrog, step_size, steepness=4.0, initial="prior"
 ) -> dict:
-    """AIS of every example, all temperatures and all examples one compiled program: {"log_prob": [N], a lower bound in
-    the mean, nats; "ess": [N], of the chains; "acceptance": [N], mean over temperatures}.
+    """Return AIS of every example: {"log_prob": [N], "ess": [N], "acceptance": [N]}.
 
-    The step sizes are tuned, from `step_size`, by a run of their own for every image; example i uses fold_in(key, i).
+    `log_prob` is a lower bound in the mean, in nats; `ess` is that of the chains; `acceptance` is the mean over
+    temperatures. All temperatures and all examples are one compiled program. For every image a separate run tunes the
+    step sizes, starting from `step_size`. Example i uses fold_in(key, i).
+
+    Args:
+      model: a `core.Model` with a `latent`.
+      params: its parameters.
+      key: the randomness.
+      data: {"x": [N, ...]}, and "context".
+      num_temperatures: the number of steps from the start to the posterior.
+      num_chains: chains for each image.
+      num_leapfrog: leapfrog steps at each temperature.
+      step_size: the start of the tuning.
+      steepness: of the temperatures (`inference.annealed.temperatures`).
+      initial: "prior" or "posterior", where the chains start.
     """
     betas = annealed.temperatures(num_temperatures, steepness=steepness)
     path = _Path(num_chains, num_leapfrog, initial)
@@ -71,11 +84,22 @@ def simulated(
     steepness=4.0,
     initial="prior",
 ) -> dict:
-    """Bidirectional Monte Carlo on images drawn from the model, one for each key [N] of `key`: {"x": [N, ...], "lower":
-    [N], "upper": [N]}, nats: in the mean, log p(x) lies between them.
+    """Run bidirectional Monte Carlo on images drawn from the model: {"x": [N, ...], "lower": [N], "upper": [N]}, nats.
 
-    `contexts` [N] are classes, None for a model without. The step size of every temperature is the median over
-    TUNED_ON images of their own, which are drawn from the model, too.
+    In the mean, log p(x) lies between the two. The step size of each temperature is the median over TUNED_ON further
+    images that are drawn from the model too.
+
+    Args:
+      model: a `core.Model` with a `latent`.
+      params: its parameters.
+      keys: [N], one key for each image.
+      contexts: [N, ...], or None for a model without.
+      num_temperatures: the number of steps from the start to the posterior.
+      num_chains: chains for each image.
+      num_leapfrog: leapfrog steps at each temperature.
+      step_size: the start of the tuning.
+      steepness: of the temperatures (`inference.annealed.temperatures`).
+      initial: "prior" or "posterior", where the chains start.
     """
     betas = annealed.temperatures(num_temperatures, steepness=steepness)
     path = _Path(num_chains, num_leapfrog, initial)

@@ -1,4 +1,4 @@
-"""The examples of a data set, cut over the devices that the parameters live on."""
+"""Evaluation over the devices on which the parameters lie: each computes a part of the examples."""
 
 import jax
 import jax.numpy as jnp
@@ -7,20 +7,22 @@ from jax.sharding import PartitionSpec as P
 
 
 def mesh_of(params):
-    """The mesh on which training has laid `params` out, where its axis `data` has several devices; else None."""
+    """Return the mesh on which training has placed `params` if its axis `data` has several devices, else None."""
     sharding = getattr(jax.tree.leaves(params)[0], "sharding", None)
     several = isinstance(sharding, NamedSharding) and sharding.mesh.shape.get("data", 1) > 1
     return sharding.mesh if several else None
 
 
 def over_devices(function, mesh, params, examples):
-    """`function(params, examples)` -> arrays [N, ...] for `examples` of arrays [N, ...], each device of the axis `data`
-    of `mesh` computing its part; without a mesh, one call. Every process gets the whole result.
+    """Return `function(params, examples)`, arrays [N, ...], for `examples` of arrays [N, ...].
+
+    Each device of the axis `data` of `mesh` computes its part. Without a mesh it is one call. Every process gets the
+    whole result.
     """
     if mesh is None:
         return function(params, examples)
     size = len(jax.tree.leaves(examples)[0])
-    missing = -size % mesh.shape["data"]  # filled with the last example, dropped again
+    missing = -size % mesh.shape["data"]  # filled with copies of the last example, which are dropped at the end
     index = jnp.minimum(jnp.arange(size + missing), size - 1)
 
     def part(params, examples):

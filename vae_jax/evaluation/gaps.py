@@ -1,4 +1,4 @@
-"""Where log p(x) - ELBO is lost, and whether the posterior has collapsed."""
+"""The two parts of log p(x) - ELBO, and a report on posterior collapse."""
 
 import functools
 import math
@@ -12,20 +12,30 @@ from vae_jax.evaluation import latents
 from vae_jax.inference import local
 
 AT_ONCE = 20  # examples fitted side by side
-BOUND_SAMPLES = 500  # draws an example for either ELBO, the same noise for both
-INACTIVE = 0.01  # nats of information below which a code says nothing
-UNFILLED = 0.3  # nats: codes that fill the fraction f of the prior evenly have KL(q(z) || p(z)) = -log f
+BOUND_SAMPLES = 500  # draws for each example and ELBO; the noise of both ELBOs is the same
+INACTIVE = 0.01  # nats of information; a code with less carries none
+UNFILLED = 0.3  # nats; codes that evenly fill a fraction f of the prior have KL(q(z) || p(z)) = -log f
 
 
 def inference_gaps(model, params, key, data, log_prob, *, optimizer, num_steps, num_samples) -> dict:
-    """log p(x) - ELBO of every example in two parts [N], nats, arXiv:1801.03558 table 1:
+    """Return the two parts of log p(x) - ELBO of every example, [N] each, nats.  arXiv:1801.03558 table 1.
 
-        approximation = log p(x) - ELBO(q*)      what the family of Gaussians cannot express
-        amortisation  = ELBO(q*) - ELBO(q_φ)     what the encoder misses of the best in the family
+        approximation = log p(x) - ELBO(q*)      the loss by the family of Gaussians
+        amortisation  = ELBO(q*) - ELBO(q_φ)     the loss by the encoder
 
-    with q* fitted to each example by `inference.local.fit`, from q_φ on. `log_prob` [N] is the exact evidence, by
-    `inference.grid`, or an estimate, by `evaluation.annealed` or importance weights: the approximation gap is
-    then too small by the estimate's own. Returns `elbo`, `local_elbo`, `approximation`, `amortisation`.
+    q* is fitted to each example by `inference.local.fit`, starting from q_φ. Returns {"elbo", "local_elbo",
+    "approximation", "amortisation"}.
+
+    Args:
+      model: a `core.Model` with a `latent` whose posterior is a diagonal Gaussian.
+      params: its parameters.
+      key: the randomness.
+      data: {"x": [N, ...]}, and "context".
+      log_prob: [N], the exact evidence (`inference.grid`), or an estimate (`evaluation.annealed`, importance weights).
+        An estimate that is too small makes the approximation gap too small by as much.
+      optimizer: of Optax, for q*.
+      num_steps: its steps.
+      num_samples: draws of z at each step.
     """
     bounds = _gaps(model.latent, optimizer, num_steps, num_samples, params, key, data)
     encoder, best = (np.asarray(bound, np.float64) for bound in bounds)
@@ -42,8 +52,8 @@ def _gaps(latent, optimizer, num_steps, num_samples, params, key, data):
     def one(item):
         index, example = item
         options = {"optimizer": optimizer, "num_steps": num_steps, "num_samples": num_samples}
-        own = (jax.random.fold_in(key, index), example["x"], example.get("context"))
-        return local.improvement(latent, params, *own, **options, bound_samples=BOUND_SAMPLES)
+        case = (jax.random.fold_in(key, index), example["x"], example.get("context"))
+        return local.improvement(latent, params, *case, **options, bound_samples=BOUND_SAMPLES)
 
     return jax.lax.map(one, (jnp.arange(len(data["x"])), data), batch_size=AT_ONCE)
 
@@ -56,27 +66,33 @@ class Collapse(NamedTuple):
     rate_per_dimension: np.ndarray  # [D]  mean KL(q(z_d|x) || p(z_d))
     mutual_information: float  # an estimate of I_q(x; z) that is at most log N
     aggregate_kl: float  # rate - mutual_information: KL(q(z) || p(z)) is at most this
-    least_aggregate_kl: float | None  # KL(q(z) || p(z)) is at least this; None if nobody has looked
+    least_aggregate_kl: float | None  # KL(q(z) || p(z)) is at least this; None if it was not computed
     verdict: str
 
 
 def collapse(model, params, key, data) -> Collapse:
-    """Does the code say anything about x, and do codes of data look like draws of the prior?
+    """Report whether the code carries information about x, and whether codes of data look like draws of the prior.
 
     The mean rate splits as KL(q(z|x) || p(z)) = I_q(x; z) + KL(q(z) || p(z)) (Hoffman and Johnson 2016). N examples
     cannot show more than log N nats of I, so rate - I bounds the KL only from above; `latents.least_aggregate_kl`
-    bounds it from below. Diagonal Gaussians only, else `TypeError`. `verdict` says it in words, with the numbers.
+    bounds it from below. `verdict` is a sentence with the numbers. Diagonal Gaussians only; else raises `TypeError`.
+
+    Args:
+      model: a `core.Model` with a `latent`.
+      params: its parameters.
+      key: the randomness of the draws.
+      data: {"x": [N, ...]}, and "context".
     """
     q, prior = latents.posteriors(model, params, data), latents.prior_of(model, params, data)
     rates, information = latents.rate_per_dimension(model, params, data), latents.mutual_information(q, key)
-    key_least = jax.random.fold_in(key, len(data["x"]))  # no key of an example: those are the splits 0 .. N-1
+    key_least = jax.random.fold_in(key, len(data["x"]))  # differs from the keys of the examples, the splits 0 .. N-1
     least = latents.least_aggregate_kl(q, prior, key_least)
     active = latents.active_units(q.mean())
     return diagnose(rates, information, active, num_examples=len(data["x"]), least_aggregate_kl=least)
 
 
 def diagnose(rates, information, active_units, *, num_examples, least_aggregate_kl=None) -> Collapse:
-    """The report on numbers that are known: `rates` [D], nats, and the `information` of `num_examples` codes."""
+    """Return the report on known numbers: `rates` [D], nats, and the `information` of `num_examples` codes."""
     rates, information = np.asarray(rates, np.float64), max(0.0, float(information))
     most = float(rates.sum()) - information
     report = Collapse(int(active_units), len(rates), rates, information, most, least_aggregate_kl, "")

@@ -1,4 +1,4 @@
-"""Bias and variance of an estimator of the gradient, by drawing it many times at one place."""
+"""Bias and variance of a gradient estimator, from many draws at one place."""
 
 import functools
 import math
@@ -12,16 +12,26 @@ DRAWS_AT_ONCE, BATCHES_AT_ONCE = 1000, 10
 
 
 class Moments(NamedTuple):
-    """Of independent draws of a gradient: trees like the parameters'."""
+    """Mean and variance of independent draws of a gradient: trees like the parameters."""
 
     mean: Any
-    variance: Any  # of one draw; that of `mean` is smaller by num_draws
+    variance: Any  # of one draw; `mean` has this variance divided by num_draws
     num_draws: int
 
 
 def gradient_moments(objective, latent, params, key, x, context=None, *, num_draws) -> Moments:
-    """Mean and variance of ∂ objective / ∂ params over `num_draws` keys, for one example; options of the objective by
-    `functools.partial`. Memory does not grow with `num_draws`. Raises `ValueError` below 2 draws.
+    """Return mean and variance of ∂ objective / ∂ params over `num_draws` keys, for one example.
+
+    Memory does not grow with `num_draws`.
+
+    Args:
+      objective: an equation of one example; set its options by `functools.partial`.
+      latent: a `core.Latent`.
+      params: where the gradient is taken.
+      key: the randomness.
+      x: the example.
+      context: its context, or None.
+      num_draws: the number of keys, at least 2; else raises `ValueError`.
     """
     _check_draws(num_draws)
     return Moments(*_moments(objective, latent, num_draws, params, key, x, context), num_draws)
@@ -34,16 +44,16 @@ def _moments(objective, latent, num_draws, params, key, x, context):
 
 
 def _moments_of(gradient, like, key, num_draws, at_once):
-    """Mean and variance of `gradient(key)`, a tree like `like`, over `num_draws` keys, at most `at_once` in memory."""
+    """Return mean and variance of `gradient(key)`, a tree like `like`, over `num_draws` keys, `at_once` in memory."""
     size = math.gcd(num_draws, at_once)
 
     def add(carry, index):
-        """Sums of squares about the mean, merged without cancellation: Chan, Golub and LeVeque (1979)."""
+        """Add sums of squares about the mean without cancellation: Chan, Golub and LeVeque (1979)."""
         mean, squares = carry
         drawn = jax.vmap(gradient)(jax.random.split(jax.random.fold_in(key, index), size))
         shift = jax.tree.map(lambda d, m: jnp.mean(d, axis=0) - m, drawn, mean)
         within = jax.tree.map(lambda d: size * jnp.var(d, axis=0), drawn)
-        fraction = 1.0 / (index + 1.0)  # of this piece in all draws so far
+        fraction = 1.0 / (index + 1.0)  # the share of this piece in all draws so far
         mean = jax.tree.map(lambda m, h: m + fraction * h, mean, shift)
         between = jax.tree.map(lambda h: size * index * fraction * jnp.square(h), shift)
         return (mean, jax.tree.map(lambda *parts: sum(parts), squares, within, between)), None
@@ -54,12 +64,23 @@ def _moments_of(gradient, like, key, num_draws, at_once):
 
 
 def variance_along(learner, losses, batches, key, batch, *, steps, num_draws, part="encoder") -> dict:
-    """{name: [S]}: how the total variance of each gradient changes while a model learns, after `steps` [S] of training.
+    """Return {name: [S]}: the total variance of each gradient after `steps` [S] of training.
 
-    `learner` is trained on `batches(step)`, all in one compiled program. At each of `steps` (rising, from 0 on) the
-    gradient of mean_B loss by params[part], on `batch`, is drawn `num_draws` times for each of `losses`, {name:
-    `Model.loss`} of models that differ in their objective alone, all at the parameters that `learner` evaluates with;
-    what one of them learns for itself must be among these. Raises `ValueError` below 2 draws, and for other steps.
+    At each of `steps` the gradient of mean_B loss by params[part] on `batch` is drawn `num_draws` times for each loss.
+    All losses are taken at the parameters that `learner` evaluates with. Training and draws are one compiled program.
+
+    Args:
+      learner: trains on `batches(step)`.
+      losses: {name: `Model.loss`} of models that differ only in their objective. The parameters must hold all that
+        these objectives learn.
+      batches: step -> batch.
+      key: the randomness.
+      batch: where the variance is measured.
+      steps: whole numbers that rise, the first at least 0.
+      num_draws: draws for each variance, at least 2.
+      part: the part of the parameters.
+
+    Raises `ValueError` below 2 draws, and for steps that do not rise.
     """
     _check_draws(num_draws)
     steps = np.asarray(steps)
@@ -68,7 +89,7 @@ def variance_along(learner, losses, batches, key, batch, *, steps, num_draws, pa
 
     def measure(params, key, step):
         def variance(loss, key):
-            mean_loss = lambda own, key: jnp.mean(loss({**params, part: own}, key, batch, step)[0])  # noqa: E731
+            mean_loss = lambda moved, key: jnp.mean(loss({**params, part: moved}, key, batch, step)[0])  # noqa: E731
             draw = lambda key: jax.grad(mean_loss)(params[part], key)  # noqa: E731
             _, variance = _moments_of(draw, params[part], key, num_draws, BATCHES_AT_ONCE)
             return sum(jnp.sum(v) for v in jax.tree.leaves(variance))
@@ -91,15 +112,15 @@ def variance_along(learner, losses, batches, key, batch, *, steps, num_draws, pa
         start = learner.init(key_init, batches(jnp.int32(0))), jnp.int32(0)
         return jax.lax.scan(until, start, steps)[1]
 
-    given = run(key, jnp.asarray(steps, jnp.int32))
-    return {name: given[name] for name in losses}  # in their order, which a compiled dict has lost
+    variances = run(key, jnp.asarray(steps, jnp.int32))
+    return {name: variances[name] for name in losses}  # in the order of `losses`, which a compiled dict loses
 
 
 def against_exact(moments, exact) -> dict:
-    """{"bias": mean - exact, "z": bias in standard errors of the mean} of every coordinate, as trees of float64.
+    """Return {"bias": mean - exact, "z": bias in standard errors of the mean} of every coordinate, as trees of float64.
 
-    z is infinite where a gradient without variance is wrong. An unbiased estimator has |z| < 5 but for one coordinate
-    in two million; rounding alone exceeds it where the variance is nearly zero.
+    z is infinite if a gradient without variance is wrong. An unbiased estimator has |z| < 5 in all but one coordinate
+    of two million. If the variance is nearly zero, rounding alone exceeds this.
     """
     as64 = lambda tree: jax.tree.map(lambda a: np.asarray(a, np.float64), tree)  # noqa: E731
     bias = jax.tree.map(np.subtract, as64(moments.mean), as64(exact))
@@ -113,15 +134,15 @@ def against_exact(moments, exact) -> dict:
 
 
 def signal_to_noise(moments):
-    """|mean| / standard deviation of one draw, of every coordinate.  arXiv:1802.04537 sec. 3."""
+    """Return |mean| / standard deviation of one draw, for every coordinate.  arXiv:1802.04537 sec. 3."""
     return jax.tree.map(lambda m, v: jnp.abs(m) / jnp.sqrt(v), moments.mean, moments.variance)
 
 
 def total_variance(moments) -> float:
-    """The variance of one draw summed over all coordinates: the expected squared error of an unbiased gradient."""
+    """Return the variance of one draw, summed over coordinates: the expected squared error if it is unbiased."""
     return float(sum(jnp.sum(v) for v in jax.tree.leaves(moments.variance)))
 
 
 def _check_draws(num_draws):
     if num_draws < 2:
-        raise ValueError(f"num_draws must be at least 2, got {num_draws}: a variance is asked for")
+        raise ValueError(f"num_draws must be at least 2, got {num_draws}: one draw has no variance")

@@ -1,4 +1,4 @@
-"""What the latent variables carry."""
+"""Measures of the information in codes."""
 
 import functools
 import math
@@ -13,35 +13,36 @@ from vae_jax.distributions import Normal, Sequential
 from vae_jax.distributions.kl import kl_normal_normal_per_dim
 from vae_jax.objectives.disentangling import log_aggregate
 
-PIECE = 250
-PAIRS_AT_ONCE = 50_000  # of a code and a posterior
-NEAR_LIMIT = 2.0  # nats below log N: there the estimate of the information misses about 0.1 nats
-GROUPS = 20  # of examples, for the jackknife; bins of a histogram
+PIECE = 250  # examples side by side
+PAIRS_AT_ONCE = 50_000  # pairs of a code and a posterior in memory
+NEAR_LIMIT = 2.0  # nats below log N; there the estimate of the information is about 0.1 nats too small
+GROUPS = 20  # groups of examples for the jackknife, and most bins of a histogram
 SHARING = (Sequential, InverseAutoregressive)  # parts of a posterior whose `params`, networks, are the same for every x
 
 
 def posteriors(model, params, data):
-    """q(z|x_n) for every example: a distribution whose arrays have a leading axis N, but for networks that all examples
-    share: where there are such, `jax.vmap` over it wants `in_axes=axes(q)`.
+    """Return q(z|x_n) of every example: a distribution whose arrays have a leading axis N.
+
+    Networks that all examples share have no such axis: `jax.vmap` over the result needs `in_axes=axes(q)`.
     """
-    q = _each(model.latent, _own, params, data)
+    q = _each(model.latent, _without_shared, params, data)
     one = _posterior(model.latent, params, jax.tree.map(lambda a: a[0], data))
     return _map(lambda part, one: part.replace(params=one.params), lambda part, one: part, q, one)
 
 
 def axes(q):
-    """Where the distributions of many examples have their axis N: `in_axes` of `jax.vmap`."""
+    """Return `in_axes` of `jax.vmap` for the distributions of many examples: which arrays have the axis N."""
     everywhere = lambda part: jax.tree.map(lambda _: 0, part)  # noqa: E731
     return _map(lambda part: everywhere(part.replace(params=None)), everywhere, q)
 
 
 def shares_networks(q) -> bool:
-    """Whether a density of one code takes a pass of a network, so that N² of them are dear."""
+    """Return True if a density of one code takes a pass of a network, so that N² of them are expensive."""
     return any(isinstance(part, SHARING) for part in jax.tree.leaves(q, is_leaf=lambda p: isinstance(p, SHARING)))
 
 
 def posterior_means(model, params, data):
-    """The mean of q(z|x) of every example, [N, D]; of a hierarchy a tuple of such, by level (`Sequential.mean`)."""
+    """Return the mean of q(z|x) of every example, [N, D]; for a hierarchy a tuple by level (`Sequential.mean`)."""
     return _each(model.latent, _mean, params, data)
 
 
@@ -54,13 +55,13 @@ def _posterior(latent, params, example):
     return latent.posterior(params, example["x"], example.get("context"))
 
 
-def _own(q):
-    """Without what all examples share: there would be N copies."""
+def _without_shared(q):
+    """Return `q` without the networks that all examples share, so that these are not copied N times."""
     return _map(lambda part: part.replace(params=None), lambda part: part, q)
 
 
 def _map(shared, other, *trees):
-    """`jax.tree.map` of `shared` over the parts that share a network, of `other` over all the other arrays."""
+    """Map `shared` over the parts of the trees that share a network, and `other` over all other arrays."""
     is_shared = lambda part: isinstance(part, SHARING)  # noqa: E731
     choose = lambda part, *rest: (shared if is_shared(part) else other)(part, *rest)  # noqa: E731
     return jax.tree.map(choose, *trees, is_leaf=is_shared)
@@ -71,22 +72,28 @@ def _mean(q):
 
 
 def active_units(means, threshold=0.01):
-    """How many dimensions, of all levels together, have Var_n(E_q[z_d | x_n]) above `threshold`.
+    """Return how many dimensions, of all levels together, have Var_n(E_q[z_d | x_n]) above `threshold`.
 
-    arXiv:1509.00519 sec. 5.2; of the levels of a hierarchy `means` is a tuple.
+    arXiv:1509.00519 sec. 5.2. `means` is an array [N, D], or a tuple of them for the levels of a hierarchy.
     """
     return sum(int(jnp.sum(jnp.var(level, axis=0) > threshold)) for level in jax.tree.leaves(means))
 
 
 def prior_of(model, params, data):
-    """p(z), of the class of the first example where there are classes; `TypeError` for a model that has none."""
+    """Return p(z), for the context of the first example if there is one.
+
+    Raises `TypeError` for a model without a prior.
+    """
     if model.latent.prior is None:
         raise TypeError("without p(z) a code has no rate")
     return model.latent.prior(params, data["context"][0] if "context" in data else None)
 
 
 def rate_per_dimension(model, params, data):
-    """The mean KL(q(z_d|x) || p(z_d)) of each dimension [D], nats; diagonal Gaussians only, else `TypeError`."""
+    """Return the mean KL(q(z_d|x) || p(z_d)) of each dimension [D], nats.
+
+    Raises `TypeError` unless both are diagonal Gaussians.
+    """
     prior = prior_of(model, params, data)
     q = posteriors(model, params, data)
     if not (isinstance(q, Normal) and isinstance(prior, Normal)):
@@ -96,10 +103,10 @@ def rate_per_dimension(model, params, data):
 
 @jax.jit
 def mutual_information(q, key):
-    """I_q(x; z) = E_n E_{q(z|x_n)}[log q(z|x_n) - log (1/N) Σ_m q(z|x_m)], nats, one sample an example.
+    """Return I_q(x; z) = E_n E_{q(z|x_n)}[log q(z|x_n) - log (1/N) Σ_m q(z|x_m)], nats, from one sample an example.
 
-    arXiv:1606.05908's aggregate posterior taken over these N examples. By construction at most log N, which it
-    approaches when the codes of different images do not overlap: then read it as "at least".
+    The aggregate posterior of arXiv:1606.05908, taken over these N examples. It is at most log N, which it approaches
+    when the codes of different images do not overlap: read it as "at least" then.
     """
     size = jax.tree.leaves(q)[0].shape[0]
     where = axes(q)
@@ -122,10 +129,11 @@ def is_capped(information, num_examples) -> bool:
 
 @jax.jit
 def total_correlation(q, key):
-    """KL(q(z) || Π_d q(z_d)) of q(z) = (1/N) Σ_n q(z|x_n), nats, one sample an example.  arXiv:1802.04942 eq. (2).
+    """Return KL(q(z) || Π_d q(z_d)) of q(z) = (1/N) Σ_n q(z|x_n), nats, from one sample an example.
 
-    0 where the dimensions are independent over these N examples. What `mutual_information` misses where it nears log N
-    is counted here: then compare at equal N alone. Diagonal Gaussians only, else `TypeError`.
+    arXiv:1802.04942 eq. (2). It is 0 if the dimensions are independent over these N examples. If `mutual_information`
+    is near log N, this number contains what the other misses: compare only at equal N. Raises `TypeError` unless q is a
+    diagonal Gaussian.
     """
     if not isinstance(q, Normal):
         raise TypeError(f"the total correlation of a {type(q).__name__} does not split by dimension")
@@ -140,16 +148,16 @@ def total_correlation(q, key):
 
 
 def least_aggregate_kl(q, prior, key) -> float:
-    """A lower bound of KL(q(z) || p(z)), nats, q(z) the aggregate of which the N posteriors are a sample.
+    """Return a lower bound of KL(q(z) || p(z)), nats; the N posteriors are a sample of the aggregate q(z).
 
-    The largest of five bounds, each less twice its standard error, and 0. With z in units of the prior:
+    It is the largest of 0 and five bounds, each less twice its standard error. With z in units of the prior:
 
     * KL(N(m, S) || p), m and S the moments of q(z): no density with these moments has a smaller KL from a Gaussian.
     * Σ_d KL(q(z_d) || p(z_d)), and the KL of |z|² from χ², each of bins: a function of z has no larger KL than z.
     * E[Σ_d log q_{-n}(z_d) - log p(z_d)] and E[log q_{-n}(z) - log p(z)], z ~ q(z|x_n) and q_{-n} the aggregate
-      without the n-th posterior: E_q[log g(z) - log p(z)] ≤ KL(q || p) for any density g that has not seen z.
+      without the n-th posterior: E_q[log g(z) - log p(z)] ≤ KL(q || p) for any density g that does not depend on z.
 
-    All but the first take one draw from each posterior. Diagonal Gaussians only, else `TypeError`.
+    All except the first take one draw from each posterior. Raises `TypeError` unless both are diagonal Gaussians.
     """
     if not (isinstance(q, Normal) and isinstance(prior, Normal)):
         raise TypeError(f"a bound of KL(q(z) || p(z)) needs two diagonal Gaussians, not a {type(q).__name__}")
@@ -170,7 +178,7 @@ def least_aggregate_kl(q, prior, key) -> float:
 
 @jax.jit
 def _left_out(q, z):
-    """log q_{-n}(z_n) - log p(z_n) [N], from the marginals and jointly, p = N(0, I)."""
+    """Return log q_{-n}(z_n) - log p(z_n) [N], from the marginals and jointly, p = N(0, I)."""
     size = len(z)
 
     def one(item):
@@ -185,14 +193,15 @@ def _left_out(q, z):
 
 
 def _at_least(values):
-    """Their mean less twice its standard error; -inf where one draw has no density."""
+    """Return the mean of `values` less twice its standard error; -inf if one draw has no density."""
     mean = values.mean()
     return mean - 2.0 * values.std(ddof=1) / math.sqrt(len(values)) if np.isfinite(mean) else -math.inf
 
 
 def _least_of_moments(loc, variance):
-    """½ (tr S + |m|² - D - log |S|) of the aggregate. What N examples add by chance is removed by the jackknife over
-    groups of examples, which also gives the standard error.
+    """Return ½ (tr S + |m|² - D - log |S|) of the aggregate, less twice its standard error.
+
+    The jackknife over groups of examples removes the bias of a finite N, and gives the standard error.
     """
     size, dim = loc.shape
     groups = min(size, GROUPS)
@@ -220,8 +229,10 @@ def _least_of_moments(loc, variance):
 
 
 def _least_of_levels(levels):
-    """Σ_d Σ_b f_db log(B f_db), f_db the share of the `levels` [N, D] of column d in the b-th of B even bins of [0, 1];
-    under p(z) the columns are uniform and independent. Chance adds D (B - 1) / 2N to it.
+    """Return Σ_d Σ_b f_db log(B f_db) without its bias, less twice its standard error.
+
+    f_db is the share of column d of `levels` [N, D] in the b-th of B even bins of [0, 1]. Under p(z) the columns are
+    uniform and independent. Chance adds D (B - 1) / 2N.
     """
     size, dim = levels.shape
     bins = min(GROUPS, max(2, size // 10))

@@ -1,4 +1,8 @@
-"""Log-likelihood of a data set: the bound and its terms, and the importance-weighted estimate of log p(x)."""
+"""Log-likelihood of a data set: exact, or by bounds; and the terms of the bounds.
+
+Arguments of all functions: `model`, a `core.Model`; `params`, its parameters; `key`, the randomness; `data`, a batch
+{"x": [N, ...]} of any size, and "context" for a conditional model.
+"""
 
 import functools
 import math
@@ -14,15 +18,15 @@ from vae_jax.objectives.bounds import log_weight, plain_elbo, reconstruction
 from vae_jax.spec import integers
 from vae_jax.support import Real, Unit
 
-PIECE = 500  # images a compiled call, fewer where an example has more than 800 numbers
+PIECE = 500  # images in a compiled call; fewer if an example has more than 800 numbers
 SAMPLES_AT_ONCE = 2000  # decoder passes held in memory at once
 ELBO_SAMPLES = 20
-CHECKED = 48  # examples, and as many of the lowest log p(x), whose exact log p(x) is computed in float64 too
-FLOAT32_ERROR = 2e-4  # nats: beyond it on one of them, float64 is used for all
+CHECKED = 48  # examples, and as many with the lowest log p(x), that are computed in float64 too
+FLOAT32_ERROR = 2e-4  # nats; if one of these differs by more, float64 is used for all
 
 
 def examples_a_call(data):
-    """How many examples of a batch one compiled call takes: layers of all of them lie in memory together."""
+    """Return how many examples one compiled call takes: layers of all of them lie in memory together."""
     return max(1, min(PIECE, 800 * PIECE // math.prod(data["x"].shape[1:])))
 
 
@@ -64,7 +68,7 @@ def of_levels(terms, offset):
 
 
 def elbo_terms(model, params, key, data) -> dict:
-    """Return the terms of the plain ELBO of every example, whatever the training objective: {"bound": [N], "rate": [N],
+    """Return the terms of the plain ELBO of every example, for any training objective: {"bound": [N], "rate": [N],
     "distortion": [N]}, from ELBO_SAMPLES draws, the rate in closed form if there is one.
     """
     at_once = SAMPLES_AT_ONCE // ELBO_SAMPLES
@@ -111,7 +115,7 @@ def _bounds(num_samples):
 
 
 def _each(terms, model, mesh, params, key, data, at_once):
-    """`terms` of every example, `at_once` of them at a time on every device."""
+    """Return `terms` of every example, computed for `at_once` of them at a time on every device."""
 
     def some(params, examples):
         def one(item):
@@ -127,10 +131,18 @@ _each_compiled = jax.jit(_each, static_argnums=(0, 1, 2, 6))
 
 
 def importance_weighted(latent, params, key, x, context=None, *, num_samples) -> dict:
-    """log p(x) ≥ log (1/K) Σ_k w_k for one image, K = `num_samples`.  arXiv:1509.00519 eq. (8).
+    """Return the importance-weighted bound of one image: log p(x) ≥ log (1/K) Σ_k w_k, K = `num_samples`.
 
-    Weights are summed in chunks by a running log-sum-exp, so memory does not grow with K. Returns nats:
-    `log_prob`, `elbo` (the mean log-weight) and `ess`, the effective sample size (Σ w)² / Σ w² in 1..K.
+    arXiv:1509.00519 eq. (8). Weights are summed in chunks by a running log-sum-exp, so memory does not grow with K.
+    Returns nats: `log_prob`, `elbo` (the mean log-weight); and `ess`, the effective sample size (Σ w)² / Σ w² in 1..K.
+
+    Args:
+      latent: a `core.Latent` with a prior.
+      params: its parameters.
+      key: the randomness.
+      x: the image.
+      context: its context, or None.
+      num_samples: K.
     """
     chunk = _largest_divisor(num_samples, SAMPLES_AT_ONCE)
 
@@ -152,12 +164,18 @@ def importance_weighted(latent, params, key, x, context=None, *, num_samples) ->
 
 
 def log_likelihood(model, params, key, data, *, num_samples, progress=False) -> dict:
-    """`importance_weighted` of every example of `data`: {"log_prob": [N], "elbo": [N], "ess": [N]}.
+    """Return `importance_weighted` of every example of `data`: {"log_prob": [N], "elbo": [N], "ess": [N]}.
 
-    Raises `ValueError` where the model has no `latent`.
+    Args:
+      model: a `core.Model` with a `latent`; else raises `ValueError`.
+      params: its parameters.
+      key: the randomness.
+      data: {"x": [N, ...]}, and "context".
+      num_samples: K.
+      progress: True for a progress bar.
     """
     if model.latent is None:
-        raise ValueError("an importance-weighted bound wants a latent-variable model; this one has no `latent`")
+        raise ValueError("an importance-weighted bound requires a latent-variable model; this one has no `latent`")
     integers(num_samples=num_samples)
     size, mesh = len(data["x"]), mesh_of(params)
     pieces = []
@@ -179,36 +197,36 @@ def _log_likelihood(latent, mesh, params, key, indices, data, num_samples):
             image_key = jax.random.fold_in(key, index)
             return importance_weighted(latent, params, image_key, x, context, num_samples=num_samples)
 
-        # Few samples: many images at once, so that the matrix products stay large; many samples: one image at a time.
-        # A divisor of the piece, since `lax.map` would compile the remainder as a second program.
+        # With few samples, many images run at once, so that matrix products stay large; with many, one at a time.
+        # The number divides the piece, since `lax.map` would compile a remainder as a second program.
         at_once = SAMPLES_AT_ONCE // _largest_divisor(num_samples, SAMPLES_AT_ONCE)
         images = _largest_divisor(len(examples[0]), at_once)
-        # batch_size=1 would add an axis of size one everywhere, at half as much time again.
+        # batch_size=1 would add an axis of size one everywhere, and take 1.5 times as long.
         return jax.lax.map(one, examples, batch_size=images if images > 1 else None)
 
     return over_devices(some, mesh, params, (indices, data["x"], data.get("context")))
 
 
 def exact(model, params, data):
-    """log p(x) of every example [N], nats, of a model that has it: right to 1e-3 nats.
+    """Return log p(x) of every example [N], nats, correct to 1e-3 nats.
 
     A density over the reals with narrow covariances loses digits in float32. Some examples are therefore computed in
-    float64 too, and all are where these differ. Raises `ValueError` for a model without log p(x), and where the fitted
-    density is none: for a singular covariance log p(x) is NaN.
+    float64 too; if these differ, all are. Raises `ValueError` for a model without `log_prob`. Raises it too if log p(x)
+    is NaN: the fitted function is then not a density, as for a singular covariance.
     """
     if model.log_prob is None:
-        raise ValueError("the exact log p(x) needs a tractable model; this one has no `log_prob`")
+        raise ValueError("the exact log p(x) requires a tractable model; this one has no `log_prob`")
     log_prob = np.asarray(_exact(model.log_prob, mesh_of(params), params, data))
     if model.density and _is_over_reals(model, params, data):
         spread = np.linspace(0, len(log_prob) - 1, CHECKED).astype(int)
-        some = np.union1d(spread, np.argsort(log_prob)[:CHECKED])  # and those farthest out, which lose most digits
+        some = np.union1d(spread, np.argsort(log_prob)[:CHECKED])  # the farthest out lose most digits
         apart = np.abs(log_prob[some] - _in_float64(model, params, jax.tree.map(lambda a: a[some], data)))
-        if not np.max(apart) < FLOAT32_ERROR:  # in these words NaN is no agreement
+        if not np.max(apart) < FLOAT32_ERROR:  # so written, NaN counts as a difference
             log_prob = _in_float64(model, params, data)
     if broken := int(np.isnan(log_prob).sum()):
         raise ValueError(
-            f"log p(x) is NaN for {broken} of {len(log_prob)} examples: what was fitted is no density. Where a "
-            "covariance is singular (pixels that never change), raise the model's shrinkage or the variances' floor"
+            f"log p(x) is NaN for {broken} of {len(log_prob)} examples: the fitted function is not a density. "
+            "If a covariance is singular (pixels that never change), raise the shrinkage or the floor of the variances"
         )
     return log_prob
 
@@ -219,11 +237,11 @@ def _is_over_reals(model, params, data):
 
 
 def _in_float64(model, params, data):
-    """`_exact` with parameters and data in float64, on the CPU where JAX has it: not all accelerators have float64."""
+    """Return `_exact` with parameters and data in float64, on the CPU if possible: an accelerator may lack it."""
     double = lambda a: np.asarray(a, np.float64 if np.issubdtype(np.asarray(a).dtype, np.floating) else None)  # noqa: E731
     try:
         device = jax.local_devices(backend="cpu")[0]
-    except RuntimeError:  # JAX_PLATFORMS leaves it out
+    except RuntimeError:  # JAX_PLATFORMS excludes it
         device = None
     with jax.default_device(device), jax.enable_x64(True):
         params, data = jax.tree.map(double, (jax.device_get(params), data))
@@ -240,11 +258,10 @@ def _exact(log_prob, mesh, params, data):
 
 
 def summary_of(log_prob, *, event_size=None, num_tokens=None) -> dict:
-    """The mean of log p(x) [N], nats an example, its standard error over examples, and bits/dim where there is an
-    `event_size`.
+    """Return the mean of log p(x) [N], nats an example, its standard error over examples, and bits/dim of `event_size`.
 
-    Text, whose N sentences have `num_tokens` predicted tokens (ends included), has instead the perplexity
-    exp(-Σ log p(x) / num_tokens), and the same as bits a token.
+    Text has instead of bits/dim the perplexity exp(-Σ log p(x) / num_tokens), and the same as bits a token. Its N
+    sentences have `num_tokens` predicted tokens, ends included.
     """
     log_prob = np.asarray(log_prob, np.float64)
     summary = {

@@ -1,4 +1,4 @@
-"""The one yardstick: what kind of number log p(x) is for a model, and that number for every example of a data set."""
+"""The one yardstick: which kind of number log p(x) is for a model, and that number for every example of a data set."""
 
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ class Measured(NamedTuple):
     kind: str  # "=": exact; "≥ IW-K": importance-weighted bound; "≥": mean bound; "-": there is no number
     log_prob: np.ndarray | None  # [N]; None for "-"
     terms: dict  # {name: [N]}: rate, distortion, ess ...
-    note: str  # what a reader must know, in words
+    note: str  # a sentence for the reader
 
 
 def kind_of(model, num_samples) -> str:
@@ -89,7 +89,9 @@ def summary(measured: Measured, *, num_samples, num_examples, **units) -> dict:
     terms = {name: float(np.mean(values, dtype=np.float64)) for name, values in measured.terms.items()}
     result = {"kind": measured.kind}
     if "ess" in terms:
-        result |= {name: terms[name] for name in ("elbo", "rate", "distortion")} | {"effective_samples": terms["ess"]}
+        result |= {name: terms[name] for name in ("elbo", "rate", "distortion")} | {
+            "effective_samples": float(np.mean(measured.terms["ess"]))
+        }
     elif "mse" in terms:
         result |= {name: terms[name] for name in ("distortion", "mse")}
     if is_sampled(measured):

@@ -1,1 +1,1 @@
-"""Inference beyond the encoder: exact on a grid, variational for each example, annealed importance sampling, PSIS."""
+"""Inference without the encoder: exact on a grid, variational for each example, annealed importance sampling, PSIS."""

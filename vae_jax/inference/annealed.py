@@ -4,10 +4,10 @@ A path of unnormalised densities leads from an initial distribution q(z) to the 
 
     f_β(z) = q(z)^(1-β) p(x, z)^β,     0 = β_0 < β_1 < ... < β_T = 1.
 
-Chains start at z ~ q and follow it by one HMC transition a temperature. Their weights are unbiased, E[w] = p(x), so
-log (1/C) Σ_c w_c is a lower bound of log p(x) in the mean, and a tight one where importance sampling is not. Backwards
-from an exact posterior draw, which data simulated from the model have, E[1/w] = 1 / p(x), and the bound is an upper one
-(arXiv:1511.02543). Memory does not grow with T.
+Chains start at z ~ q and follow the path with one HMC transition for each temperature. Their weights are unbiased,
+E[w] = p(x), so log (1/C) Σ_c w_c is on average a lower bound of log p(x), often far tighter than that of importance
+sampling. Data that are simulated from the model come with an exact draw from the posterior. A chain that runs backwards
+from this draw has E[1/w] = 1 / p(x) and gives an upper bound (arXiv:1511.02543). Memory does not grow with T.
 """
 
 from collections.abc import Callable
@@ -26,8 +26,12 @@ ADAPTATION_RATE = 0.3
 
 
 class Annealed(NamedTuple):
-    """C chains of one example. `log_weights` [C] are unbiased as weights; `acceptance` [T] of HMC, mean over chains;
-    `z` [C, *z] where the chains ended: forwards, approximate draws of p(z|x).
+    """The result of C chains for one example.
+
+    Attributes:
+      log_weights: log w_c [C], nats.
+      acceptance: the acceptance rate of HMC at each temperature [T], averaged over chains.
+      z: the last states of the chains [C, *z]. Those of forward chains are approximate draws from p(z|x).
     """
 
     log_weights: jax.Array
@@ -35,17 +39,20 @@ class Annealed(NamedTuple):
     z: jax.Array
 
     def ess(self):
-        """(Σ w)² / Σ w², in 1..C; log_prob errs by about √(1/ESS - 1/C) nats. 0 where all weights are 0."""
+        """Return the effective sample size (Σ w)² / Σ w², between 1 and C; 0 if all weights are 0.
+
+        The standard error of `log_prob` is about √(1/ESS - 1/C) nats.
+        """
         log_sums = jax.nn.logsumexp(self.log_weights), jax.nn.logsumexp(2.0 * self.log_weights)
         return effective_sample_size(*log_sums, len(self.log_weights))
 
     def log_prob(self):
-        """log (1/C) Σ_c w_c: a stochastic lower bound of log p(x), nats."""
+        """Return log (1/C) Σ_c w_c, nats: on average a lower bound of log p(x)."""
         return log_mean_exp(self.log_weights)
 
 
 class Sandwich(NamedTuple):
-    """One simulated x, and log p(x) between two bounds, nats: E[lower] ≤ log p(x) ≤ E[upper]."""
+    """One simulated x and two bounds of log p(x), nats: E[lower] ≤ log p(x) ≤ E[upper]."""
 
     x: jax.Array
     lower: jax.Array
@@ -55,8 +62,10 @@ class Sandwich(NamedTuple):
 
 
 def temperatures(num_temperatures, *, steepness):
-    """β_0 = 0 .. β_T = 1, T = `num_temperatures`: a sigmoid from -`steepness` to `steepness`, brought to [0, 1], which
-    is dense at both ends, where f_β changes most; 0 is evenly spaced.
+    """Return the temperatures β_0 = 0, ..., β_T = 1 [T + 1], T = `num_temperatures`.
+
+    They follow a sigmoid from -`steepness` to `steepness`, rescaled to [0, 1], and are dense at both ends, where f_β
+    changes most. A steepness of 0 gives even spacing. Raises `ValueError` for less than one temperature.
     """
     if num_temperatures < 1:
         raise ValueError(f"num_temperatures must be at least 1, got {num_temperatures}")
@@ -66,12 +75,24 @@ def temperatures(num_temperatures, *, steepness):
 
 
 def anneal(latent, params, key, x, context=None, *, betas, step_size, num_chains, num_leapfrog, initial="prior"):
-    """AIS of one example, arXiv:physics/9803008: `Annealed`, with
-    log w = Σ_t (β_t - β_{t-1}) [log p(x, z_{t-1}) - log q(z_{t-1})].
+    """Run annealed importance sampling for one example and return `Annealed`, arXiv:physics/9803008.
 
-    `betas` [T+1] from `temperatures`; `step_size` [] or [T], fixed beforehand (`tuned_step_size`): were it adapted to
-    these very chains, the weights would be biased. `initial` is the q of the path, "prior" or "posterior" (the
-    encoder's). Raises `ValueError` for another and where z is not real, `ImportError` without the extra `inference`.
+        log w = Σ_t (β_t - β_{t-1}) [log p(x, z_{t-1}) - log q(z_{t-1})]
+
+    Args:
+      latent: a `core.Latent` with a prior over real vectors.
+      params: its parameters.
+      key: a JAX key.
+      x: one example.
+      context: its context, if the model is conditional.
+      betas: the temperatures [T + 1] (`temperatures`).
+      step_size: that of HMC, [] or [T]. It must be fixed beforehand (`tuned_step_size`): weights of chains that adapt
+        their own step size are biased.
+      num_chains: C.
+      num_leapfrog: the number of leapfrog steps in a transition.
+      initial: the initial distribution q, "prior" or "posterior" (the encoder's q(z|x)).
+
+    Raises `ValueError` for another `initial` and if z is not real, `ImportError` without the extra `inference`.
     """
     options = (betas, step_size, num_chains, num_leapfrog, initial)
     return _forward(latent, params, key, x, context, *options, rate=0.0)[0]
@@ -80,18 +101,23 @@ def anneal(latent, params, key, x, context=None, *, betas, step_size, num_chains
 def tuned_step_size(
     latent, params, key, x, context=None, *, betas, step_size, num_chains, num_leapfrog, initial="prior"
 ):
-    """A step size for every temperature [T], from a run of its own that starts at `step_size` and follows the target
-    acceptance of 0.65: log ε_{t+1} = log ε_t + 0.3 (acceptance_t - 0.65).
+    """Return a step size for every temperature [T], adapted in a separate run that starts at `step_size`.
+
+        log ε_{t+1} = log ε_t + 0.3 (acceptance_t - 0.65)
+
+    Arguments and errors are those of `anneal`.
     """
     options = (betas, step_size, num_chains, num_leapfrog, initial)
     return _forward(latent, params, key, x, context, *options, rate=ADAPTATION_RATE)[1]
 
 
 def sandwich(latent, params, key, context=None, *, betas, step_size, num_chains, num_leapfrog, initial="prior"):
-    """Bidirectional Monte Carlo, arXiv:1511.02543: z ~ p(z), x ~ p(x|z), AIS of x forwards and, from that z, an
-    exact draw of p(z|x), backwards: `Sandwich`.
+    """Bound log p(x) of one simulated x from both sides by bidirectional Monte Carlo, arXiv:1511.02543.
 
-    Its bounds hold for data of the model itself; that they hold for real data as closely is an assumption.
+    After z ~ p(z) and x ~ p(x|z), AIS runs forwards for x, and backwards from this z, which is an exact draw from
+    p(z|x). The bounds hold for data from the model itself. Real data may have a larger gap.
+
+    Arguments and errors are those of `anneal`; returns `Sandwich`.
     """
     key_z, key_x, key_forward, key_backward = jax.random.split(key, 4)
     z = latent.prior(params, context).sample(key_z)
@@ -101,7 +127,7 @@ def sandwich(latent, params, key, context=None, *, betas, step_size, num_chains,
     path = _path(latent, params, x, context, initial, num_leapfrog)
 
     def step(carry, item):
-        """The forward chain's step in the opposite order: first the transition at β_t, then the weight."""
+        """Do the two parts of a forward step in the opposite order: the transition at β_t, then the weight."""
         z, log_w = carry
         index, high, low, size = item
         keys = jax.random.split(jax.random.fold_in(key_backward, index), num_chains)
@@ -117,7 +143,7 @@ def sandwich(latent, params, key, context=None, *, betas, step_size, num_chains,
 
 
 def _forward(latent, params, key, x, context, betas, step_size, num_chains, num_leapfrog, initial, *, rate):
-    """`Annealed` and the step sizes used [T]; with `rate` > 0 they follow the acceptance."""
+    """Return `Annealed` and the step sizes used [T]. With `rate` > 0 these adapt to the acceptance rate."""
     path = _path(latent, params, x, context, initial, num_leapfrog)
     key_start, key_steps = jax.random.split(key)
     z = jax.vmap(path.start.sample)(jax.random.split(key_start, num_chains))
@@ -146,14 +172,15 @@ class _Path(NamedTuple):
 
 def _path(latent, params, x, context, initial, num_leapfrog) -> _Path:
     try:
-        from blackjax.mcmc import hmc  # two seconds of imports: not before it is needed
+        from blackjax.mcmc import hmc  # imported here, since the import takes two seconds
     except ImportError as error:
         raise ImportError("annealed importance sampling needs BlackJAX: pip install 'vae_jax[inference]'") from error
     if initial not in ("prior", "posterior"):
         raise ValueError(f"initial must be 'prior' or 'posterior', got {initial!r}")
     prior = latent.prior(params, context)
     if set(supports(prior)) != {Real()}:
-        raise ValueError(f"Hamiltonian dynamics move z through R^D, a {type(prior).__name__} is over {prior.support}")
+        name = type(prior).__name__
+        raise ValueError(f"Hamiltonian dynamics require real z, but the prior, {name}, has the support {prior.support}")
     q = prior if initial == "prior" else latent.posterior(params, x, context)
     kernel = hmc.build_kernel()
 
@@ -161,8 +188,10 @@ def _path(latent, params, x, context, initial, num_leapfrog) -> _Path:
         return prior.log_prob(z) + latent.likelihood(params, z, context).log_prob(x)
 
     def move(key, z, beta, step_size):
-        """One HMC transition that leaves f_β as it is. Its step size is drawn anew, by a half around the given one: a
-        trajectory of one fixed length may come back to where it began.
+        """Do one HMC transition that leaves f_β invariant.
+
+        The step size is drawn uniformly between 0.5 and 1.5 times the given one, because a trajectory of fixed length
+        may be periodic and return to its beginning.
         """
         key, key_size = jax.random.split(key)
         step_size = step_size * jax.random.uniform(key_size, minval=0.5, maxval=1.5)

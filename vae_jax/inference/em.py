@@ -1,9 +1,10 @@
-"""Expectation maximisation with an exact E step: on a grid, for one or two latent dimensions.
+"""Expectation maximisation with an exact E step on a grid, for one or two latent dimensions.
 
-    E:  q_n(z) = p(z|x_n; θ)             by Bayes' rule, so that the bound touches log p(x_n; θ)
+    E:  q_n(z) = p(z|x_n; θ)             by Bayes' rule, so the bound equals log p(x_n; θ)
     M:  θ ← argmax_θ' Σ_n E_{q_n}[log p(x_n, z; θ')]
 
-The likelihood cannot fall: log p(x; θ') ≥ E_q[log p(x, z; θ') - log q(z)] ≥ the same at θ = log p(x; θ).
+The likelihood cannot decrease: log p(x; θ') ≥ E_q[log p(x, z; θ') - log q(z)] ≥ E_q[log p(x, z; θ) - log q(z)]
+= log p(x; θ).
 """
 
 import jax
@@ -14,9 +15,17 @@ from vae_jax.inference import grid as grids
 
 
 def expected_log_joint(latent, params, exact, x, context=None, *, grid):
-    """Q(θ') = E_{p(z|x; θ)}[log p(x, z; θ')], nats, of one example; `exact` is its `grid.Posterior` under θ.
+    """Return Q(θ') = E_{p(z|x; θ)}[log p(x, z; θ')] of one example, nats.
 
-    At θ' = θ its gradient is that of log p(x; θ) (Fisher's identity): E_{p(z|x)}[∇ log p(z|x)] = 0.
+    At θ' = θ its gradient is that of log p(x; θ), because E_{p(z|x)}[∇ log p(z|x)] = 0 (Fisher's identity).
+
+    Args:
+      latent: a `core.Latent`.
+      params: θ'.
+      exact: the `grid.Posterior` of x under θ.
+      x: the example.
+      context: its context, if the model is conditional.
+      grid: the `grid.Grid` of `exact`.
     """
     prior = latent.prior(params, context)
     mass = jax.lax.stop_gradient(jnp.exp(exact.log_density + grid.log_weight))
@@ -24,10 +33,19 @@ def expected_log_joint(latent, params, exact, x, context=None, *, grid):
 
 
 def step(latent, params, data, *, grid, optimizer, num_steps):
-    """One E step on all of `data`, then an M step of `num_steps` of `optimizer` (Optax), of which the best parameters
-    are kept: a generalised EM step (Neal and Hinton 1998), which never lowers mean_n log p(x_n).
+    """Do one step of generalised EM (Neal and Hinton 1998), which never lowers mean_n log p(x_n).
 
-    Returns the parameters and mean_n log p(x_n) before the step, nats.
+    The M step runs an optimiser and returns the best parameters that it visits.
+
+    Args:
+      latent: a `core.Latent`.
+      params: θ.
+      data: a dict of all examples `x`, and `context` if the model is conditional.
+      grid: the `grid.Grid` of the E step.
+      optimizer: an optimiser of Optax.
+      num_steps: the number of its steps.
+
+    Returns the new parameters, and mean_n log p(x_n) before the step, nats.
     """
     exact = jax.vmap(lambda x, c: grids.posterior(latent, params, x, c, grid=grid))(data["x"], data.get("context"))
 

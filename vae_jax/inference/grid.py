@@ -1,12 +1,11 @@
-"""Bayes' rule by quadrature, for one or two latent dimensions, and by enumeration, for up to 20 bits: the exact
-posterior and the exact evidence.
+"""The exact posterior and evidence, by quadrature for one or two latent dimensions, by enumeration for up to 20 bits.
 
-p(x) = ∫ p(x|z) p(z) dz       p(z|x) = p(x|z) p(z) / p(x)
+    p(x) = ∫ p(x|z) p(z) dz       p(z|x) = p(x|z) p(z) / p(x)
 
-The trapezoid rule on an even grid. For an integrand that vanishes at both ends it converges faster than any power of
-the spacing h: for a Gaussian posterior of deviation s its relative error is 2 exp(-2π² s²/h²), 5e-9 at h = s and 1.4 %
-at h = 2s. So a spacing below the narrowest posterior is as good as exact, and float32 is then what limits log p(x),
-at about 1e-7 of the size of the largest log-density.
+The quadrature is the trapezoid rule on an even grid. If the integrand vanishes at both ends, the rule converges faster
+than any power of the spacing h. For a Gaussian posterior with standard deviation s, its relative error is
+2 exp(-2π² s²/h²): 5e-9 at h = s, 1.4 % at h = 2s. With a spacing below the narrowest posterior the error is negligible.
+The rounding of float32 then limits log p(x), to about 1e-7 of the largest log-density.
 """
 
 from typing import NamedTuple
@@ -19,8 +18,13 @@ AT_ONCE = 4096  # decoder passes held in memory at once
 
 
 class Grid(NamedTuple):
-    """`points` [G, *z] and the logarithm of their quadrature weights [G]; `coarse` [G] are those of every other point,
-    -inf between; `edge` [G] marks the boundary.
+    """Points and quadrature weights.
+
+    Attributes:
+      points: [G, *z].
+      log_weight: the logarithms of the weights [G].
+      coarse: those of the grid of every other point [G]; -inf at the points between.
+      edge: True at the boundary [G].
     """
 
     points: jax.Array
@@ -30,11 +34,11 @@ class Grid(NamedTuple):
 
 
 class Posterior(NamedTuple):
-    """p(z|x) of one x on a grid; densities in nats.
+    """The posterior p(z|x) of one x on a grid, with densities in nats.
 
-    `error` estimates that of `log_prob`: what half as many points would change, which is far more than the error itself
-    once the spacing is that of the posterior (on a grid much coarser it may be small by chance), plus the posterior
-    mass at the grid's boundary, plus rounding.
+    `error` estimates the error of `log_prob`. It is the sum of the change with half as many points, the posterior mass
+    at the boundary, and rounding. The first term far exceeds the true error if the spacing resolves the posterior; on a
+    much coarser grid it may be small by chance.
     """
 
     log_prob: jax.Array  # []      log p(x), the evidence
@@ -46,15 +50,21 @@ class Posterior(NamedTuple):
 
 
 def even(shape, *, low, high, num_points) -> Grid:
-    """`num_points` a dimension, an odd number, evenly spaced from `low` to `high` (in deviations of a standard prior).
+    """Return a grid that is evenly spaced from `low` to `high` in every dimension.
 
-    `shape` is that of z: (), (1,) or (2,). Raises `ValueError` for any other, and for an even number of points.
+    Args:
+      shape: that of z, (), (1,) or (2,).
+      low: the smallest value, in the units of z.
+      high: the largest value.
+      num_points: the number of points in each dimension, an odd number.
+
+    Raises `ValueError` for another shape and for an even number of points.
     """
     if shape not in ((), (1,), (2,)):
-        raise ValueError(f"a grid is for z of shape (), (1,) or (2,), got {shape}: use inference.annealed")
+        raise ValueError(f"a grid requires z of shape (), (1,) or (2,), got {shape}; use inference.annealed")
     if num_points < 3 or num_points % 2 == 0:
         raise ValueError(
-            f"num_points must be odd, as every other point is a grid too, and at least 3, got {num_points}"
+            f"num_points must be odd and at least 3, since every other point forms a grid too; got {num_points}"
         )
     if not low < high:
         raise ValueError(f"low must be below high, got {low} and {high}")
@@ -76,19 +86,19 @@ def even(shape, *, low, high, num_points) -> Grid:
 
 
 def bits(num_bits) -> Grid:
-    """All 2^D vectors of D = `num_bits` bits, each with weight 1: sums instead of integrals, exact but for rounding.
+    """Return all 2^D vectors of D = `num_bits` bits, each with weight 1: sums, which are exact except for rounding.
 
-    Raises `ValueError` for less than one bit, and beyond 20, a million of them.
+    Raises `ValueError` for fewer than 1 or more than 20 bits; 20 bits are a million points.
     """
     if not 1 <= num_bits <= 20:
-        raise ValueError(f"num_bits must be between 1 and 20, got {num_bits}: every one doubles the points")
+        raise ValueError(f"num_bits must be between 1 and 20, got {num_bits}; each bit doubles the number of points")
     points = (np.arange(2**num_bits)[:, None] >> np.arange(num_bits)[::-1]) & 1
     weight = jnp.zeros(len(points))
     return Grid(jnp.asarray(points, jnp.float32), weight, weight, jnp.zeros(len(points), bool))
 
 
 def posterior(latent, params, x, context=None, *, grid) -> Posterior:
-    """Bayes' rule for one example, on `grid`."""
+    """Return the `Posterior` of one example by Bayes' rule on `grid`."""
     prior = latent.prior(params, context)
 
     def log_joint(z):
@@ -113,9 +123,9 @@ def posterior(latent, params, x, context=None, *, grid) -> Posterior:
 
 
 def kl_to_posterior(q, exact: Posterior, *, grid):
-    """KL(q || p(z|x)) = E_q[log q(z) - log p(z|x)], nats, by the same quadrature; so ELBO = log p(x) - KL.
+    """Return KL(q || p(z|x)) = E_q[log q(z) - log p(z|x)], nats, by the same quadrature. ELBO = log p(x) - KL.
 
-    Right where the grid resolves q as well: `grid_mass(q)` is then 1.
+    The result is accurate only if the grid resolves q too, so that `grid_mass(q)` is 1.
     """
     log_q = jax.vmap(q.log_prob)(grid.points)
     mass = jnp.exp(log_q + grid.log_weight)
@@ -123,5 +133,5 @@ def kl_to_posterior(q, exact: Posterior, *, grid):
 
 
 def grid_mass(q, *, grid):
-    """Σ of q over the grid, 1 where the grid resolves and contains it."""
+    """Return the integral of q over the grid: 1 if the grid resolves and contains q."""
     return jnp.exp(jax.nn.logsumexp(jax.vmap(q.log_prob)(grid.points) + grid.log_weight))

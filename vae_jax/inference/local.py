@@ -1,7 +1,7 @@
-"""Variational inference without an encoder: each example has variational parameters of its own.
+"""Variational inference without an encoder: each example has separate variational parameters.
 
-From the prior this is mean-field VI as before amortisation; from the encoder's q(z|x) it is the refinement of
-semi-amortised inference, arXiv:1802.02550.
+Started from the prior, this is mean-field variational inference without amortisation. Started from the encoder's
+q(z|x), it is the refinement of semi-amortised inference, arXiv:1802.02550.
 """
 
 from typing import NamedTuple
@@ -15,19 +15,32 @@ from vae_jax.objectives.bounds import elbo, plain_elbo
 
 
 class Fit(NamedTuple):
-    """The distribution found, and the estimate of the bound before every step [T], nats."""
+    """The fitted distribution, and the estimates of the bound before every step [T], nats."""
 
     q: Normal
     bound: jax.Array
 
 
 def fit(latent, params, key, x, context=None, *, initial, optimizer, num_steps, num_samples, objective=elbo) -> Fit:
-    """argmax over λ = (loc, log_scale) of E_{q_λ(z)}[log p(x, z) - log q_λ(z)], arXiv:1601.00670, for one
-    example: `num_steps` of `optimizer` (Optax), each from `num_samples` reparameterised draws, in one scan.
+    """Maximise the ELBO of one example over a diagonal Gaussian q_λ, λ = (loc, log_scale), arXiv:1601.00670.
 
-    `initial` is "prior", "posterior" (the encoder's q(z|x)) or a diagonal `Normal`. The step size should fall to 0,
-    since the noise of the gradient does not: an `optimizer` with a schedule.
-    Raises `ValueError` where the start is not a `Normal`, whose parameters alone are free of constraints.
+        argmax_λ E_{q_λ(z)}[log p(x, z) - log q_λ(z)]
+
+    The step size of the optimiser should decrease to 0 by a schedule, because the noise of the gradient does not.
+
+    Args:
+      latent: a `core.Latent`.
+      params: its parameters, which stay fixed.
+      key: a JAX key.
+      x: one example.
+      context: its context, if the model is conditional.
+      initial: "prior", "posterior" (the encoder's q(z|x)) or a diagonal `Normal`.
+      optimizer: an optimiser of Optax.
+      num_steps: T, the number of its steps, in one scan.
+      num_samples: the number of reparameterised draws in each step.
+      objective: the equation of `objectives` to maximise.
+
+    Raises `ValueError` if q does not start as a `Normal`. Other parameters may be constrained.
     """
     start = _start(latent, params, x, context, initial)
 
@@ -46,8 +59,22 @@ def fit(latent, params, key, x, context=None, *, initial, optimizer, num_steps, 
 
 
 def improvement(latent, params, key, x, context=None, *, optimizer, num_steps, num_samples, bound_samples):
-    """ELBO(q_φ), ELBO(q*) of one example, nats: the encoder's q(z|x), and the best of its family, fitted from there on
-    (`fit`). Both from `bound_samples` draws of the same noise, so that their difference is less noisy than either.
+    """Return ELBO(q_φ) and ELBO(q*) of one example, nats: of the encoder's q(z|x) and of the best Gaussian.
+
+    `fit` finds q* from q(z|x). Both bounds use the same noise, so their difference is less noisy than either.
+
+    Args:
+      latent: a `core.Latent`.
+      params: its parameters.
+      key: a JAX key.
+      x: one example.
+      context: its context, if the model is conditional.
+      optimizer: an optimiser of Optax.
+      num_steps: the number of its steps.
+      num_samples: the number of draws in each step.
+      bound_samples: the number of draws that estimate each of the two bounds.
+
+    Raises `ValueError` if q(z|x) is not a `Normal`.
     """
     key_fit, key_bound = jax.random.split(key)
     q = latent.posterior(params, x, context)

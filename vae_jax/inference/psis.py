@@ -1,6 +1,6 @@
-"""Pareto-smoothed importance sampling: can these importance weights be trusted?  arXiv:1507.02646.
+"""Pareto-smoothed importance sampling, which tells if importance weights can be trusted, arXiv:1507.02646.
 
-Everything is computed from logarithms, so that weights may differ by thousands of nats without underflow.
+Everything is computed from logarithms, so weights may differ by thousands of nats without underflow.
 """
 
 import math
@@ -11,17 +11,18 @@ import jax.numpy as jnp
 
 from vae_jax.numerics import log1mexp
 
-LEAST_TAIL = 5  # weights: a shorter tail has no shape
+LEAST_TAIL = 5  # weights: the shape of a shorter tail cannot be estimated
 LEAST_WEIGHTS = 25
-FLAT = 1e-4  # |log| below which the exponential member of the family stands for its neighbours
+FLAT = 1e-4  # |s| below this value is replaced by it: the formulas divide by zero at s = 0
 
 
 class Smoothed(NamedTuple):
-    """Log-weights [K] whose largest are replaced by quantiles of the fitted tail, and its shape k̂ [].
+    """Smoothed log-weights [K], whose largest are replaced by quantiles of the fitted tail, and its shape k̂.
 
-    k̂ < 0.5: the weights have a variance, and the estimate its usual error. k̂ < 0.7: still useful, with the smoothing.
-    Above: the estimate is not to be trusted at this K, and q is a poor guess of the posterior. Equal weights have no
-    tail: k̂ = -inf. A few weights that dominate all others leave no tail to fit: k̂ = inf, and nothing is smoothed.
+    If k̂ < 0.5, the weights have a finite variance and the estimate its usual error. If k̂ < 0.7, the estimate is useful
+    after smoothing. Above 0.7 it cannot be trusted at this K, and q is a poor approximation of the posterior. Equal
+    weights have no tail: k̂ = -inf. If a few weights dominate all others, no tail can be fitted: k̂ = inf, and the
+    weights are not smoothed.
     """
 
     log_weights: jax.Array
@@ -29,12 +30,11 @@ class Smoothed(NamedTuple):
 
 
 def smooth(log_weights) -> Smoothed:
-    """Fit a generalised Pareto distribution to the M = ⌈min(K/5, 3 √K)⌉ largest of K weights and put its quantiles
-    (m - ½)/M in their place, none above the largest weight seen.  arXiv:1507.02646.
+    """Fit a generalised Pareto distribution to the M = ⌈min(K/5, 3 √K)⌉ largest of K weights, and smooth them.
 
-    The tail holds only weights above the next largest one, so ties may shorten it; it needs five. A weight of 0,
-    log-weight -inf, stays 0.
-    Raises `ValueError` for fewer than 25 weights.
+    The quantiles (m - ½)/M of the distribution replace the M weights, but never exceed the largest weight,
+    arXiv:1507.02646. The tail has only weights above the next largest one, so ties may shorten it; it needs five. A
+    weight of 0, with the log-weight -inf, stays 0. Raises `ValueError` for fewer than 25 weights.
     """
     size = len(log_weights)
     if size < LEAST_WEIGHTS:
@@ -61,20 +61,22 @@ def smooth(log_weights) -> Smoothed:
 
 
 def fit_tail(excess):
-    """k̂ and σ̂ of a generalised Pareto distribution, (1 + k y/σ)^(-1/k-1)/σ, from its draws y > 0 in increasing order.
+    """Estimate k and σ of a generalised Pareto distribution, (1 + k y/σ)^(-1/k-1)/σ.
 
-    The posterior mean of θ = -k/σ on a grid of profile likelihoods (Zhang and Stephens 2009), with k̂ then drawn
-    towards ½ by a prior worth ten draws, arXiv:1507.02646.
+    `excess` are its draws y > 0 in increasing order. The estimate is the posterior mean of θ = -k/σ on a grid of
+    profile likelihoods (Zhang and Stephens 2009). A prior with the weight of ten draws then moves k̂ towards ½,
+    arXiv:1507.02646.
     """
     shape, log_scale = _fit(jnp.log(excess), len(excess))
     return shape, jnp.exp(log_scale)
 
 
 def _fit(log_excess, count):
-    """k̂ and log σ̂ from the last `count` of the logarithms [M], in increasing order.
+    """Return k̂ and log σ̂ from the last `count` of the logarithms [M], in increasing order.
 
-    With the largest draw y_M, the quartile y*, r = log y_M - log y* and u = y / y_M, the grid of Zhang and Stephens is
-    -θ_j y_M = e^{s_j} - 1, s_j = r + log a_j, a_j = (√(J / (j - ½)) - 1) / 3: nothing overflows, however large r is.
+    Let y_M be the largest draw, y_q the first quartile, r = log y_M - log y_q and u = y / y_M. The grid of Zhang and
+    Stephens is -θ_j y_M = e^{s_j} - 1 with s_j = r + log a_j and a_j = (√(J / (j - ½)) - 1) / 3. In this form nothing
+    overflows for large r.
     """
     size = len(log_excess)
     inside = jnp.arange(size) >= size - count
@@ -86,7 +88,7 @@ def _fit(log_excess, count):
     ratio = -log_u[jnp.clip(size - count + (count + 2) // 4 - 1, 0, size - 1)]
 
     def shape_of(s):
-        """k = mean log(1 - θ y), log |θ y_M| and mean log |θ y / (1 - θ y)| at one s."""
+        """Return k = mean log(1 - θ y), log |θ y_M| and mean log |θ y / (1 - θ y)| at one s."""
         s = jnp.where(jnp.abs(s) < FLAT, FLAT, s)
         above = jnp.maximum(s, FLAT)
         log_b = above + log1mexp(above)
@@ -108,7 +110,7 @@ def _fit(log_excess, count):
 
 
 def _log_quantile(probability, shape):
-    """log (((1 - p)^-k - 1) / k), which is log(-log(1 - p)) at k = 0."""
+    """Return log (((1 - p)^-k - 1) / k), whose limit at k = 0 is log(-log(1 - p))."""
     power = -jnp.log1p(-probability)
     flat = jnp.abs(shape) < 1e-6
     size = jnp.where(flat, 1.0, jnp.abs(shape))

@@ -21,23 +21,23 @@ def from_config(family: str, config: dict, *, event: Event, context: Context | N
       family: a name among `families`.
       config: a dict of options; "model" is its path in errors.
       event: what is modelled.
-      context: what the model is conditional on; None for nothing.
+      context: what the model is conditional on; None for an unconditional model.
 
     Raises `BadOption` for an unknown family or key, with the nearest allowed one, and for a family that does not model
-    this kind of data, or takes no context.
+    this kind of data or takes no context.
     """
     if family not in families():
         raise BadOption(f"family: unknown value {family!r} (allowed: {', '.join(families())})")
     module = importlib.import_module(f"vae_jax.models.{family}")
-    takes = getattr(module, "TAKES", None)  # kinds of values; by default all but words
+    takes = getattr(module, "TAKES", None)  # supports; by default all except tokens
     is_text = isinstance(event.support, Tokens)
     if is_text if takes is None else not isinstance(event.support, takes):
         kind = "text" if takes == (Tokens,) else "images" if takes is None else " or ".join(t.__name__ for t in takes)
         data = "text" if is_text else "images"
-        raise BadOption(f"family: {family!r} is a model of {kind}, and the data are {data}; take another family")
-    given = {"event": event}
+        raise BadOption(f"family: {family!r} is a model of {kind}, and the data are {data}; use another family")
+    arguments = {"event": event}
     if "context" in inspect.signature(module.from_config).parameters:
-        given["context"] = context
+        arguments["context"] = context
     elif context is not None:
         raise BadOption(f"family: {family!r} takes no context; train it without one (data.context.name='none')")
-    return call(module.from_config, config, where="model", **given)
+    return call(module.from_config, config, where="model", **arguments)

@@ -2,11 +2,9 @@
 
 z = f(x) = code(encoder(x))     p(x|z) = likelihood(decoder(z))     loss = -log p(x | f(x̃)) + Σ_j λ_j Ω_j
 
-x̃ is x, or x with noise (`objectives.corruptions`); the Ω_j are `objectives.penalties`. There is no p(z), hence no
-p(x), no bound of it and no draw, until a density is fitted to the codes (`tasks.generate.with_code_density`).
+x̃ is x, or x with noise (`objectives.corruptions`); the Ω_j are `objectives.penalties`. There is no p(z). The model has
+no p(x), no bound and no draws, until a density is fitted to the codes (`tasks.generate.with_code_density`).
 """
-
-from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -19,14 +17,14 @@ from vae_jax.networks.network import compute_in
 from vae_jax.objectives import corruptions
 from vae_jax.objectives import penalties as penalty_functions
 from vae_jax.objectives.bounds import reconstruction
-from vae_jax.spec import BadOption, build, flags, integers, name_of, numbers, shown, under
+from vae_jax.spec import BadOption, build, flags, integers, name_of
 from vae_jax.support import standardize
 
 
 def autoencoder(
     encoder, decoder, *, event, latent_dim, corruption=None, penalties=None, tied=False, context=None
 ) -> Model:
-    """Return an auto-encoder. `distortion` = -log p(x | f(x̃)) is against the clean x; penalties are taken at x̃.
+    """Return an auto-encoder. `distortion` = -log p(x | f(x̃)) compares with the clean x; penalties are computed at x̃.
 
     Args:
       encoder: a `core.Conditional`, x and c -> the code, a `distributions.Deterministic`.
@@ -34,8 +32,8 @@ def autoencoder(
       event: the `core.Event` x.
       latent_dim: D, the size of z.
       corruption: one of `objectives.corruptions`; None for none.
-      penalties: {name: (weight, one of `objectives.penalties`)}, each reported under its name without its weight.
-      tied: the kernels of the decoder, an MLP as the encoder, are the encoder's transposed (`networks.tied`).
+      penalties: {name: (weight, one of `objectives.penalties`)}; the terms of the loss are reported without weights.
+      tied: True if the kernels of the decoder are the transposed ones of the encoder (`networks.tied`); both are MLPs.
       context: the `core.Context` c; None for none.
     """
     corruption, penalties = corruption or corruptions.none(), penalties or {}
@@ -97,22 +95,35 @@ def from_config(
 ) -> Model:
     """Return an auto-encoder from plain dicts: each has the `name` of a network, head or corruption, and its options.
 
-    `penalties` maps names of penalties to their `weight` and options, {"l1": {"weight": 0.1}}, {} for none; `code` is
-    one of `conditionals.deterministic`; the rest is as in `models.vae`. Raises `BadOption` that names the key, also for
-    `target_activation` of codes outside (0, 1), and for `tied` weights of networks other than MLPs, or with
-    `weight_decay`, which would miss the kernels of the decoder.
+    Args:
+      event: the `core.Event` x.
+      context: the `core.Context` c; None for none.
+      latent_dim: D, the size of z.
+      encoder: a network of `networks`, whose outputs parametrise `code`.
+      decoder: a network of `networks`, whose outputs parametrise `likelihood`.
+      code: a head of `conditionals.deterministic`.
+      likelihood: a head of `conditionals.heads` over x.
+      corruption: one of `objectives.corruptions`.
+      penalties: names of `objectives.penalties` with a `weight` and options, {"l1": {"weight": 0.1}}; {} for none.
+      tied: True if the decoder uses the transposed kernels of the encoder.
+      compute_dtype: the precision of the networks, "float32" or "bfloat16".
+
+    Raises `BadOption` that names the key, also for `target_activation` with codes outside (0, 1), for `tied` networks
+    other than MLPs, and for `tied` with `weight_decay`, which would miss the kernels of the decoder.
     """
     integers(latent_dim=latent_dim)
     flags(tied=tied)
-    if not isinstance(penalties, Mapping):
-        raise BadOption(f"penalties must be a dict of dicts, each with a 'weight', got {shown(penalties)}")
+    weighted = penalty_functions.from_config(penalties)
     if "target_activation" in penalties and name_of(code) != "sigmoid":
-        raise BadOption(f"code.name: the penalty 'target_activation' needs codes in (0, 1): 'sigmoid', got {code!r}")
+        raise BadOption(
+            f"code.name: the penalty 'target_activation' requires codes in (0, 1): use 'sigmoid', got {code!r}"
+        )
     if tied and (kinds := {str(name_of(encoder)), str(name_of(decoder))}) != {"mlp"}:
-        raise BadOption(f"tied needs encoder and decoder 'mlp', got {', '.join(sorted(kinds))}")
+        raise BadOption(f"tied requires encoder and decoder 'mlp', got {', '.join(sorted(kinds))}")
     if tied and "weight_decay" in penalties:
         raise BadOption(
-            "tied: 'weight_decay' sums over the decoder's own parameters, and a tied decoder has no kernels"
+            "tied cannot be used with the penalty 'weight_decay', which sums over the decoder's kernels: a tied one "
+            "has none; use one of the two"
         )
 
     def network(spec, outputs, where):
@@ -126,19 +137,7 @@ def from_config(
         event=event,
         latent_dim=latent_dim,
         corruption=build(corruptions, corruption, where="corruption"),
-        penalties={name: _weighted(name, spec) for name, spec in penalties.items()},
+        penalties=weighted,
         tied=tied,
         context=context,
     )
-
-
-def _weighted(name, spec):
-    """Return (weight, penalty) of one entry of `penalties`."""
-    with under(f"penalties.{name}"):
-        if not isinstance(spec, Mapping):
-            raise BadOption(f" must be a dict with a 'weight', got {shown(spec)}")
-        if "weight" not in spec:
-            raise BadOption(": missing key 'weight'")
-        numbers(weight=spec["weight"], at_least=0)
-        options = {key: value for key, value in spec.items() if key != "weight"}
-        return spec["weight"], build(penalty_functions, {"name": name, **options}, where="")

@@ -1,4 +1,4 @@
-"""Fully visible belief networks: the chain rule over binary pixels, every conditional from one network.
+"""Fully visible belief networks: the chain rule over binary pixels, with all conditionals from one network.
 
 p(x|c) = Π_d Bernoulli(x_d; σ(logit_d(x_1, ..., x_{d-1}, c)))        pixels row by row
 """
@@ -20,7 +20,7 @@ def belief_network(network, event, *, context=None) -> Model:
     """Return a belief network, fitted by `gradient`: `network(x, c)` returns the D log-odds, each from earlier pixels.
 
     MADE without hidden layers is the fully visible sigmoid belief network of Neal (1992): a logistic regression for
-    every pixel. A density is one pass, a draw D of them.
+    every pixel. A density takes one pass, a draw takes D.
     """
     size = math.prod(event.shape)
     pixels = vector(network, (size,))
@@ -38,7 +38,7 @@ def belief_network(network, event, *, context=None) -> Model:
 def from_config(*, event, context, network, compute_dtype="float32") -> Model:
     """Return a belief network from a dict: `network` names `made` or `nade` (`networks.autoregressive`).
 
-    All outputs begin at zero unless `zero_output` is False: training begins at D log 2 nats.
+    All outputs are zero at initialisation unless `zero_output` is False: training begins at D log 2 nats.
     """
     outputs = ((math.prod(event.shape),),)
     built = build(autoregressive, with_defaults(network, zero_output=True), outputs, where="network")

@@ -1,4 +1,4 @@
-"""The best tree over binary pixels (Chow and Liu 1968, doi:10.1109/TIT.1968.1054142), by counting.
+"""The most likely tree over binary pixels (Chow and Liu 1968, doi:10.1109/TIT.1968.1054142), by counting.
 
 p(x) = p(x_r) Π_{d ≠ r} p(x_d | x_{parent(d)})
 max over all tables of mean_n log p(x_n) = Σ_{d ≠ r} I(x_d; x_{parent(d)}) - Σ_d H(x_d), of the empirical distribution
@@ -15,13 +15,13 @@ from vae_jax.distributions import Reshaped, Tree
 
 
 def chow_liu(event_shape, *, smoothing) -> Model:
-    """Fitted by `counting` all pairs of pixels; D = the size of the event. Of each pair every value (v, w) is seen
-    a = `smoothing` > 0 times more than it was: p(v, w) = (n_vw + a) / (n + 4a), p(v) = (n_v + 2a) / (n + 4a), which are
-    one another's sums. The tree is a spanning tree of the greatest mutual information, rooted at the first pixel.
+    """Return the tree, fitted by `counting` all pairs of pixels.
 
-    Raises `ValueError` for a smoothing that is not positive: a pair never seen would then be impossible.
+    The tree is a spanning tree of the greatest mutual information, with the first pixel as its root. a = `smoothing` is
+    added to the count of every value (v, w) of a pair: p(v, w) = (n_vw + a) / (n + 4a), and p(v) = Σ_w p(v, w).
+    Raises `BadOption` for a smoothing that is not positive: a pair that was never seen would be impossible.
     """
-    spec.numbers(smoothing=smoothing, above=0)  # or unseen values would have p = 0
+    spec.numbers(smoothing=smoothing, above=0)
     size = math.prod(event_shape)
 
     def init(key, batch):
@@ -39,8 +39,8 @@ def chow_liu(event_shape, *, smoothing) -> Model:
     def maximize(params, sums):
         joint = pairs(sums["both"], sums["count"], smoothing)
         order, parent = maximum_spanning_tree(mutual_information(joint))
-        log_p = jnp.log(joint[:, :, parent, jnp.arange(size)])  # [parent's value, own value, D]
-        root = jnp.diagonal(log_p[:, :, 0])  # of the root and itself
+        log_p = jnp.log(joint[:, :, parent, jnp.arange(size)])  # [value of the parent, value, D]
+        root = jnp.diagonal(log_p[:, :, 0])  # the root is its own parent
         logits = (log_p[:, 1] - log_p[:, 0]).T.at[0].set(root[1] - root[0])
         return {"order": order, "parent": parent, "logits": logits}
 
@@ -48,9 +48,15 @@ def chow_liu(event_shape, *, smoothing) -> Model:
 
 
 def pairs(both, count, smoothing):
-    """p(x_i = v, x_j = w) [2, 2, D, D] from the number n_ij of images where both are 1; on the diagonal, p(x_i = v)."""
-    own = jnp.diagonal(both)
-    first, second = jnp.broadcast_to(own[:, None], both.shape), jnp.broadcast_to(own[None], both.shape)
+    """Return p(x_i = v, x_j = w) [2, 2, D, D]; on the diagonal, p(x_i = v).
+
+    Args:
+      both: the number n_ij [D, D] of images where x_i and x_j are 1.
+      count: the number of images.
+      smoothing: a.
+    """
+    ones = jnp.diagonal(both)
+    first, second = jnp.broadcast_to(ones[:, None], both.shape), jnp.broadcast_to(ones[None], both.shape)
     seen = jnp.stack([jnp.stack([count - first - second + both, second - both]), jnp.stack([first - both, both])])
     extra = jnp.full((2, 2), smoothing)[:, :, None, None]
     same = 2.0 * smoothing * jnp.eye(2)[:, :, None, None]
@@ -59,20 +65,21 @@ def pairs(both, count, smoothing):
 
 
 def mutual_information(joint):
-    """I(x_i; x_j) = Σ_vw p(v, w) log p(v, w) / (p(v) p(w)) [D, D], in nats; on the diagonal, the entropy."""
+    """Return I(x_i; x_j) = Σ_vw p(v, w) log p(v, w) / (p(v) p(w)) [D, D], in nats; on the diagonal, the entropy."""
     first, second = joint.sum(axis=1, keepdims=True), joint.sum(axis=0, keepdims=True)
     ratio = jnp.where(joint > 0, joint, 1.0) / (first * second)
     return jnp.sum(joint * jnp.log(ratio), axis=(0, 1))
 
 
 def maximum_spanning_tree(weights):
-    """Prim's algorithm from node 0: nodes in the order of joining [D], and the parent of each [D], of node 0 itself.
+    """Return the nodes in the order in which they join the tree [D], and the parent of each [D], by Prim's algorithm.
 
-    `weights` [D, D] is symmetric, its diagonal unread. One loop of D - 1 turns, each of O(D).
+    The tree begins at node 0, which is its own parent. `weights` [D, D] is symmetric; its diagonal is not read. The
+    loop has D - 1 steps, each of O(D).
     """
 
     def join(state, _):
-        outside, best, parent = state  # the heaviest edge from every node into the tree, and where that ends
+        outside, best, parent = state  # best: the weight of the heaviest edge from each node to the tree
         node = jnp.argmax(jnp.where(outside, best, -jnp.inf)).astype(jnp.int32)
         outside = outside.at[node].set(False)
         closer = outside & (weights[node] > best)

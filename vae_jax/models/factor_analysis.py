@@ -20,16 +20,21 @@ FITS = ("closed_form", "em")
 
 
 def factor_analysis(event_shape, *, latent_dim, noise, fit, min_variance) -> Model:
-    """`noise` "isotropic" is probabilistic PCA (Tipping and Bishop 1999, doi:10.1111/1467-9868.00196), "diagonal"
-    factor analysis. What the sums are, and so the learner, says `fit`:
+    """Return factor analysis, or with isotropic noise probabilistic PCA.
 
-    "closed_form", for `counting`, isotropic noise alone: W = U (Λ - σ² I)^½ from the R leading eigenvectors and
-    eigenvalues of the data's covariance [D, D], σ² the mean of its other eigenvalues.
-    "em", for `em` (Rubin and Thayer 1982, doi:10.1007/BF02293851): sums of the size of W [D, R], R = `latent_dim`.
+    Args:
+      event_shape: the shape of x, of size D.
+      latent_dim: R, the size of z.
+      noise: "diagonal" for factor analysis, "isotropic" for probabilistic PCA (Tipping and Bishop 1999,
+        doi:10.1111/1467-9868.00196).
+      fit: "closed_form" for the learner `counting`, only with isotropic noise: W = U (Λ - σ² I)^½ from the R leading
+        eigenvectors and eigenvalues of the covariance [D, D] of the data; σ² is the mean of the other eigenvalues.
+        "em" for the learner `em` (Rubin and Thayer 1982, doi:10.1007/BF02293851): sums of the size of W [D, R].
+      min_variance: the lower limit of every ψ_d, above 0: a pixel that never changes would have an infinite density.
+        The M step maximises under this constraint, so the likelihood never falls.
 
-    No ψ_d falls below `min_variance` > 0: a pixel that never changes would have an infinite density. The maximum
-    under this constraint is still what the M step finds, so that the likelihood never falls.
-    Raises `ValueError` for another noise or fit, a pair without a closed form, R outside 1..D-1, no positive variance.
+    Raises `BadOption` for an unknown noise or fit, for "closed_form" with diagonal noise, for R outside 1..D-1, and for
+    a variance that is not positive.
     """
     size = math.prod(event_shape)
     _check(size, latent_dim, noise, fit, min_variance)
@@ -68,15 +73,16 @@ def factor_analysis(event_shape, *, latent_dim, noise, fit, min_variance) -> Mod
 
     def principal(sums):
         shift, covariance = mean_and_covariance(sums)
-        values, vectors = jnp.linalg.eigh(covariance)  # the smallest first
+        values, vectors = jnp.linalg.eigh(covariance)  # in ascending order
         variance = allowed(values[:-latent_dim])
         stretch = jnp.sqrt(jnp.maximum(values[-latent_dim:] - variance[0], 0.0))
         return shift, (vectors[:, -latent_dim:] * stretch[None])[:, ::-1], variance
 
     def regressed(params, sums):
-        """x - μ regressed on z, both less their means: the data's mean maximises over μ whatever W and Ψ are, and the
-        posterior means move with it. W moves by what the present residuals ρ have in common with z, and Ψ is a sum of
-        squares: a difference of E[x²] and what z explains would lose a Ψ that is small beside it.
+        """Regress x - μ on z, both centred: the mean of the data is the best μ for all W and Ψ.
+
+        W moves by the regression of the present residuals ρ on z. Ψ is a sum of squares: the difference of E[x²] and
+        the explained part would lose a small Ψ to rounding.
         """
         _, scale_tril = regression(params)
         within = scale_tril @ scale_tril.T
@@ -95,7 +101,7 @@ def factor_analysis(event_shape, *, latent_dim, noise, fit, min_variance) -> Mod
 
 
 def regression(params):
-    """z given x: G [R, D], and the lower Cholesky factor of M⁻¹ [R, R]: U⁻ᵀ where M = U Uᵀ, U upper triangular."""
+    """Return p(z|x): G [R, D], and the lower Cholesky factor U⁻ᵀ of M⁻¹ [R, R], where M = U Uᵀ."""
     a, tril = LowRankNormal(**params).whitened()
     gain = jax.scipy.linalg.cho_solve((tril, True), a.T * jnp.exp(-params["log_scale"])[None])
     identity = jnp.eye(a.shape[1])
@@ -104,7 +110,7 @@ def regression(params):
 
 
 def expected_moments(params, x):
-    """Σ_n over the rows of x [B, D] of 1, e = x - μ, z = E[z|x], ρ ⊙ ρ, ρ zᵀ and z zᵀ, ρ = e - W z."""
+    """Return the sums over the rows of x [B, D] of 1, e = x - μ, z = E[z|x], ρ ⊙ ρ, ρ zᵀ and z zᵀ, with ρ = e - W z."""
     gain, _ = regression(params)
     e = x - params["loc"][None]
     z = jnp.matmul(e, gain.T, precision="highest")
@@ -123,7 +129,7 @@ def _check(size, latent_dim, noise, fit, min_variance):
     spec.one_of(NOISES, noise=noise)
     spec.one_of(FITS, fit=fit)
     if fit == "closed_form" and noise != "isotropic":
-        raise BadOption("fit: 'closed_form' wants noise 'isotropic', got 'diagonal'; use 'em'")
+        raise BadOption("fit: 'closed_form' requires noise 'isotropic', got 'diagonal'; use 'em'")
     spec.integers(latent_dim=latent_dim, at_most=size - 1)
     spec.numbers(min_variance=min_variance, above=0)
 

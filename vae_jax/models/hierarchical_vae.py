@@ -1,12 +1,12 @@
-"""The VAE with a hierarchy of stochastic layers z = (z_1, ..., z_L), z_1 next to x; c is a context as in `vae`.
+"""The VAE with a hierarchy of stochastic layers z = (z_1, ..., z_L), z_1 next to x; c is an optional context.
 
     p(z|c) = p(z_L) Π_l p(z_l | z_>l, c)      p(x|z, c) = likelihood(decoder_1(z, c))
 
     bottom_up   q(z|x, c) = q(z_1 | x, c) Π_l q(z_l | z_{l-1}, c)       arXiv:1509.00519 sec. 2 (there h_1, h_2)
     top_down    q(z|x, c) = q(z_L | x, c) Π_l q(z_l | x, z_>l, c)       arXiv:1705.07120 sec. 4
 
-encoder_l gives q of z_l. decoder_l sees z_l and gives p of the level below, of x below z_1. z_>l is only z_{l+1}, or
-with `skip` all levels above.
+encoder_l returns q of z_l. decoder_l sees z_l and returns p of the level below, which is x for z_1. z_>l is only
+z_{l+1}, or all levels above with `skip`.
 """
 
 import functools
@@ -49,20 +49,20 @@ def hierarchical_vae(
       event: the `core.Event` x.
       latent_dims: the sizes of z_1, ..., z_L.
       inference: "bottom_up" or "top_down".
-      skip: True if z_>l stands for all levels above, False for the next one only.
+      skip: True if z_>l means all levels above, False if it means only the next one.
       prior: one of `conditionals.priors` for the top level; None for N(0, I).
       objective: an equation of `objectives`, which training maximises.
       context: the `core.Context` c; None for none.
       **options: options of the objective.
 
-    Raises `BadOption` if p and q are over different values, and for a prior made of q(z_L|x) with "bottom_up".
+    Raises `BadOption` if p and q have different supports, and for a prior made of q(z_L|x) with "bottom_up".
     """
     depth, top_down = len(latent_dims), inference == "top_down"
     names = [f"z{level + 1}" for level in range(depth)]
     prior = prior or priors.standard((latent_dims[-1],))
     if prior.support is None and not top_down and depth > 1:
         raise BadOption(
-            f"prior: it is made of q({names[-1]}|x), which inference 'bottom_up' has only as an integral over the "
+            f"prior: it is a mixture of q({names[-1]}|x), which inference 'bottom_up' has only as an integral over the "
             "levels below; use inference 'top_down'"
         )
     priors.check_support(prior, encoders[-1].abstract)
@@ -77,7 +77,7 @@ def hierarchical_vae(
     downwards = range(depth)[::-1]
     q_order = downwards if top_down else range(depth)
 
-    # What a network sees, and its context. `drawn` are the levels drawn so far: the neighbour is the last.
+    # The input of a network, and its context. `drawn` are the levels drawn so far; the last one is the neighbour.
 
     def encoder_input(seen, drawn):
         x, c = seen
@@ -94,7 +94,7 @@ def hierarchical_vae(
 
         return distribution
 
-    # Made once: a chain's functions are part of its type, which must not change from call to call.
+    # Built once: the functions of a chain are part of its pytree structure, which must be the same in every call.
     q_first, *q_later = [part(encoders, encoder_input, level) for level in q_order]
     *p_later, p_of_x = [part(decoders, decoder_input, level) for level in downwards]
 
@@ -124,7 +124,8 @@ def hierarchical_vae(
             encoder=variables(key_encoders, encoders, q_order, encoder_input, seen, 0),
             decoder=variables(key_decoders, decoders, downwards, decoder_input, c, 1),
             prior=prior.init(jax.random.fold_in(key, 2), batch),
-            **objective.init(jax.random.fold_in(key, 3), {"x": x, "z": tuple(map(jnp.zeros, latent_dims))}),
+            # All levels as one vector: an equation with a network of z is one of a single code, and its loss refuses z.
+            **objective.init(jax.random.fold_in(key, 3), {"x": x, "z": jnp.zeros(sum(latent_dims))}),
         )
 
     latent = Latent(prior_of, encode, decode)
@@ -132,7 +133,7 @@ def hierarchical_vae(
 
 
 def _joined(vectors, c):
-    """Return the vectors, the last first, and c as one vector; None if there is nothing."""
+    """Return the vectors, the last one first, and c as one vector; None if all are empty."""
     present = [*vectors[::-1], *([] if c is None else [jnp.ravel(c)])]
     return jnp.concatenate(present) if present else None
 
@@ -151,11 +152,23 @@ def from_config(
     prior=priors.STANDARD,
     compute_dtype="float32",
 ) -> Model:
-    """Return a hierarchy from plain dicts.
+    """Return a hierarchy from plain dicts: each has the `name` of a network, head, prior or objective, and its options.
 
-    `levels` is {"z1": level, ..., "zL": level}, z1 next to x. Each level has `latent_dim`, the network `encoder` of
-    q(z_l|...) and the network `decoder` of p below. `posterior` and `conditional` are the heads of q and of p(z_l|z_>l)
-    at every level, `prior` is that of the top. The rest is as in `models.vae`. Raises `BadOption` that names the key.
+    Args:
+      event: the `core.Event` x.
+      context: the `core.Context` c; None for none.
+      levels: {"z1": level, ..., "zL": level}, z1 next to x. Each level has `latent_dim`, the network `encoder` of
+        q(z_l|...), and the network `decoder` of p of the level below.
+      inference: "bottom_up" or "top_down".
+      skip: True if z_>l means all levels above.
+      posterior: the head of q at every level.
+      conditional: the head of p(z_l|z_>l) at every level.
+      likelihood: a head of `conditionals.heads` over x.
+      objective: an equation of `objectives`, as in `models.vae`.
+      prior: one of `conditionals.priors`, for the top level.
+      compute_dtype: the precision of the networks, "float32" or "bfloat16".
+
+    Raises `BadOption` that names the key.
     """
     spec.one_of(INFERENCE, inference=inference)
     spec.flags(skip=skip)

@@ -1,4 +1,4 @@
-"""Language models: the chain rule over the words of a sentence, every conditional from one network.
+"""Language models: the chain rule over the words of a sentence, with all conditionals from one network.
 
 p(w_1, ..., w_L, end | c) = Π_t Categorical(w_t; logits_t(w_1, ..., w_{t-1}, c))
 """
@@ -16,8 +16,8 @@ TAKES = (Tokens,)
 def language_model(network, event, *, context=None) -> Model:
     """Return a language model, fitted by `gradient`: `network` returns the logits [T, V] (`networks.language`).
 
-    With dropout the loss is that of the network with a new mask for every sentence and step. `log_prob`, which
-    validation and test use, never drops.
+    In training a network with dropout has a new mask for every sentence and step. `log_prob`, which validation and test
+    use, never drops.
     """
     chain = sentence(network, event.shape[0], event.support.num_levels)
 

@@ -1,9 +1,9 @@
-"""Linear prediction of a series: the next sample from the last k, with an error whose scale is one of several.
+"""Linear prediction of a series: the next sample from the last k, with an error that has one of several scales.
 
 p(x_t | x_<t) = Σ_m π_m N(x_t; a_0 + Σ_{i=1}^k a_i x_{t-i}, σ_m²)
 
-Errors of one scale are least squares, with zeros before the beginning (what is drawn need not stay bounded); of
-several, heavy tails, which sound has. EM for mixtures of scales: Lange, Little and Taylor 1989,
+With one scale this is least squares, with zeros before the beginning; draws need not stay bounded. With several, the
+errors have heavy tails, as those of sound have. EM for mixtures of scales: Lange, Little and Taylor 1989,
 doi:10.1080/01621459.1989.10478852.
 """
 
@@ -16,20 +16,27 @@ from vae_jax.distributions import NormalMixtures, Series
 from vae_jax.spec import BadOption
 from vae_jax.support import Real
 
-ROUNDING = 1e-6  # of sums of products in float32, relative
-RESOLVED = 1e-6  # of the largest eigenvalue: smaller ones of a correlation matrix are mostly rounding
+ROUNDING = 1e-6  # relative error of sums of products in float32
+RESOLVED = 1e-6  # eigenvalues of a correlation matrix below this share of the largest are mostly rounding errors
 
 
 def linear_predictor(event_shape, *, order, num_scales, floor=1e-6) -> Model:
-    """Fitted by `em`: k = `order`, M = `num_scales`. Before the beginning all samples are 0.5, the middle of [0, 1].
+    """Return a linear predictor, fitted by `em`; samples before the beginning are 0.5, the middle of [0, 1].
 
-    E: of every sample, whose scale its error has. M: of the moments S_m of (1, x_{t-k}, ..., x_{t-1}, x_t), weighed by
-    it, first a, weighted least squares at the old scales, then σ and π: the likelihood never falls, as in any
-    conditional maximisation, but for rounding. With M = 1 one pass is enough, unless the samples are so alike that
-    float32 needs more: each pass solves for what the one before left. No variance is below `floor`.
-    Params: `weights` [k + 1], a_0 and then the oldest first; `logits`, `log_scales` [M].
-    Raises `ValueError` for an order or a number of scales below 1, an order that is no less than a window, a floor that
-    is not positive, and data that are no series.
+    E step: the probability of each scale, for every sample. M step, from the weighted moments S_m of
+    (1, x_{t-k}, ..., x_{t-1}, x_t): first a by weighted least squares at the old scales, then σ and π. The likelihood
+    never falls, except by rounding, as in any conditional maximisation. With M = 1 one pass is enough, unless samples
+    are nearly collinear: each further pass then reduces the error that float32 leaves.
+    Params: `weights` [k + 1], a_0 first, then the oldest sample's; `logits`, `log_scales` [M].
+
+    Args:
+      event_shape: [T].
+      order: k.
+      num_scales: M.
+      floor: the lower limit of the variances.
+
+    Raises `BadOption` for an order or a number of scales below 1, an order of T or more, a floor that is not positive,
+    and data that are not series.
     """
     spec.integers(order=order, num_scales=num_scales)
     spec.numbers(floor=floor, above=0)
@@ -40,18 +47,18 @@ def linear_predictor(event_shape, *, order, num_scales, floor=1e-6) -> Model:
         raise BadOption(f"order must be below the {length} samples of a window, got {order}")
 
     def init(key, batch):
-        """No prediction, and scales from the whole deviation of the data downwards, each half the one before."""
+        """Return weights of zero. The first scale is the standard deviation of the data, each further one is halved."""
         log_scales = jnp.log(jnp.std(batch["x"]) + 1e-3) - jnp.log(2.0) * jnp.arange(num_scales)
         return {"weights": jnp.zeros(order + 1), "logits": jnp.zeros(num_scales), "log_scales": log_scales}
 
     def regressors(x):
-        """(1, x_{t-k}, ..., x_{t-1}) of every t [T, k + 1], the samples less 0.5."""
+        """Return (1, x_{t-k} - 0.5, ..., x_{t-1} - 0.5) for every t [T, k + 1]."""
         padded = jnp.concatenate([jnp.zeros(order), x - 0.5])
         before = padded[jnp.arange(length)[:, None] + jnp.arange(order)[None]]
         return jnp.concatenate([jnp.ones((length, 1)), before], axis=1)
 
     def errors(params, loc):
-        """p(x_t | x_<t) around the predictions `loc` [...]."""
+        """Return p(x_t | x_<t) for the predictions `loc` [...]."""
         scales = (params["logits"], params["log_scales"])
         logits, log_scales = (jnp.broadcast_to(a, (*loc.shape, num_scales)) for a in scales)
         return NormalMixtures(logits, jnp.broadcast_to(loc[..., None], logits.shape), log_scales)
@@ -62,16 +69,18 @@ def linear_predictor(event_shape, *, order, num_scales, floor=1e-6) -> Model:
     def start(params):
         return jnp.zeros(order)
 
-    def step(params, kept, previous, t):
-        kept = jnp.where(t > 0, jnp.append(kept[1:], previous - 0.5), kept)
-        return kept, errors(params, 0.5 + params["weights"][0] + kept @ params["weights"][1:])
+    def step(params, last, previous, t):
+        last = jnp.where(t > 0, jnp.append(last[1:], previous - 0.5), last)
+        return last, errors(params, 0.5 + params["weights"][0] + last @ params["weights"][1:])
 
     def density(params, context=None):
         return Series(params, conditionals, start, step, (length,), Real())
 
     def expect(params, batch):
-        """{"square": [M, k + 2, k + 2], "count": [M]}, and log p(x) [B]. The rows are (1, x_{t-k}, ..., x_{t-1}, e_t),
-        e_t the error of the present prediction: its square is no difference of large numbers.
+        """Return {"square": [M, k + 2, k + 2], "count": [M]}, and log p(x) [B].
+
+        The squares are of rows (1, x_{t-k}, ..., x_{t-1}, e_t), where e_t is the error of the present prediction: its
+        square loses nothing to rounding, as a difference of large numbers would.
         """
         before = jax.vmap(regressors)(batch["x"]).reshape(-1, order + 1)
         error = (batch["x"].reshape(-1) - 0.5) - jnp.matmul(before, params["weights"], precision="highest")
@@ -86,8 +95,10 @@ def linear_predictor(event_shape, *, order, num_scales, floor=1e-6) -> Model:
         return {"square": jax.lax.map(square, r.T), "count": r.sum(0)}, value.reshape(-1, length).sum(axis=1)
 
     def maximize(params, sums):
-        """The weights move by δ, weighted least squares of the errors on the regressors. Directions in which float32
-        cannot tell the regressors apart stay as they are, and what rounding may hide counts as variance.
+        """Move the weights by δ, the weighted least squares of the errors on the regressors.
+
+        Directions in which float32 cannot tell the regressors apart do not move. An upper limit of the rounding error
+        is added to the variance.
         """
         precisions = jnp.exp(-2.0 * params["log_scales"])
         whole = jnp.tensordot(precisions / jnp.sum(precisions), sums["square"], axes=1)
@@ -108,7 +119,7 @@ def linear_predictor(event_shape, *, order, num_scales, floor=1e-6) -> Model:
             "logits": jnp.log(count / jnp.sum(count)),
             "log_scales": 0.5 * jnp.log(jnp.maximum(variances, floor)),
         }
-        seen = jnp.sum(sums["count"]) > 0  # or every batch of the pass was skipped
+        seen = jnp.sum(sums["count"]) > 0  # False if every batch of the pass was skipped
         return jax.tree.map(lambda new, old: jnp.where(seen, new, old), new, params)
 
     return tractable(init, density, sums=Sums(expect, maximize))

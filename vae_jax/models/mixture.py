@@ -1,13 +1,13 @@
 """Mixtures, p(x) = Σ_k π_k p_k(x), of Gaussians or of Bernoullis, fitted by EM (Dempster, Laird and Rubin 1977).
 
 E:  r_nk = π_k p_k(x_n) / Σ_j π_j p_j(x_n)
-M:  π_k ∝ N_k + c,  N_k = Σ_n r_nk;  each component fits its share of the examples, weighed by r_nk
+M:  π_k ∝ N_k + c,  N_k = Σ_n r_nk;  each component is fitted to all examples, weighted by r_nk
 
-Both are matrix products of a batch, [B, D] by [D, K]; nothing of the size B K D is formed. Arrays lead with K.
+Both are matrix products of a batch, [B, D] by [D, K]; no array has the size B K D. The first axis of parameters is K.
 
-A matrix product expands squares, |x|² - 2 x·m + |m|², and float32 then loses digits where components are narrow and far
-apart. EM therefore bounds the error of the products of every batch; where it is too large, squares of differences
-x - m_k are taken instead, one component at a time. log p(x) is always computed that second way.
+A matrix product expands squares, |x|² - 2 x·m + |m|². float32 then loses digits if components are narrow and far apart.
+EM therefore bounds the error of the products of every batch. If the bound is too large, it computes squares of the
+differences x - m_k instead, one component at a time. log p(x) is always computed in this second way.
 """
 
 import math
@@ -25,33 +25,42 @@ from vae_jax.numerics import LOG_2PI
 from vae_jax.spec import BadOption, build
 
 COVARIANCES = ("spherical", "diagonal", "full", "tied")
-NONE = 1e-6  # examples: a component with fewer has no moments of its own
-ROUNDING = 1.2e-7  # of float32
-LOG_PROB_ERROR = 1e-3  # nats: EM takes log p_k(x) from matrix products where the bound of their error is below
-MOMENT_ERROR = 1e-3  # of a variance, likewise for its sums
+NONE = 1e-6  # a component with fewer examples has no moments
+ROUNDING = 1.2e-7  # relative error of float32
+LOG_PROB_ERROR = 1e-3  # nats: EM uses matrix products for log p_k(x) if the bound of their error is smaller
+MOMENT_ERROR = 1e-3  # the same for sums of squares, as a share of the variance
 
 
 class Components(NamedTuple):
-    """One kind of component, K of them at once; `x` is [B, D], a row an example, and r [B, K]."""
+    """One kind of component, K of them at once. The rows of `x` [B, D] are examples; r is [B, K]."""
 
-    start: Callable  # (centres [K, D], x, r)        -> params, where r says to which centre a row belongs
-    distribution: Callable  # (params)                      -> the components, a distribution whose arrays lead with K
+    start: Callable  # (centres [K, D], x, r)        -> params; r is one-hot, the centre of each row
+    distribution: Callable  # (params)                      -> the components, a distribution of arrays [K, ...]
     log_probs: Callable  # (params, x)                   -> log p_k(x_b) [B, K]
     fast_log_probs: Callable | None  # (params, x)      -> the same by matrix products, and a bound of the error [B, K]
     sums: Callable  # (params, x, r)                -> sums over the batch
-    maximize: Callable  # (params, sums)                -> params, given N [K] as sums["count"]
+    maximize: Callable  # (params, sums)                -> params; sums["count"] is N [K]
     revive: Callable  # (params, owner [K], noise)    -> params: k is a copy of owner[k], moved by noise [K, D]
 
 
 def mixture(event_shape, components, *, num_components, concentration, revive_below) -> Model:
-    """K = `num_components` of `components` (`bernoulli`, `gaussian`). π is the mode under Dirichlet(1 + c), c =
-    `concentration` ≥ 0; 0 is maximum likelihood. From a pass to the next, likelihood times priors never falls, but
-    where a component is revived: one left with less than `revive_below` examples (0: none) becomes a copy of the
-    heaviest, with half its weight; several take the heaviest in turn. Copies would stay alike, so each is moved by
-    noise of a fixed key, half a deviation in the mean or ½ in the logits: this may lower the likelihood.
+    """Return a mixture, fitted by `em`.
 
-    EM starts from k-means++ on the first batch: centres are drawn there, and every example goes to the nearest.
-    Raises `ValueError` for fewer examples in that batch than components, and for numbers out of range.
+    The likelihood times the priors never falls from one pass to the next, except if a component is revived: one with
+    fewer than `revive_below` examples becomes a copy of the heaviest component, and each has half the weight. Several
+    are copies of the heaviest ones in turn. Equal components would stay equal, so each copy is moved by noise of a
+    fixed key: half a standard deviation of the mean, or ½ in the logits. This may lower the likelihood.
+
+    EM starts from k-means++ on the first batch: it draws the centres there, and assigns every example to the nearest.
+
+    Args:
+      event_shape: the shape of x.
+      components: `bernoulli` or `gaussian`.
+      num_components: K.
+      concentration: c ≥ 0; π is the mode under Dirichlet(1 + c). 0 is maximum likelihood.
+      revive_below: a number of examples; 0 revives no component.
+
+    Raises `BadOption` for numbers out of range, and from `init` if the first batch has fewer examples than components.
     """
     spec.integers(num_components=num_components)
     spec.numbers(concentration=concentration, revive_below=revive_below, at_least=0)
@@ -76,12 +85,12 @@ def mixture(event_shape, components, *, num_components, concentration, revive_be
         return jax.nn.log_softmax(params["logits"])[None]
 
     def log_prob(params, x, context=None):
-        """The density's, with one [B, D] array at a time under vmap, not [B, K, D]."""
+        """Return log p(x) as `density` does, but under vmap with arrays [B, D], not [B, K, D]."""
         exact = components.log_probs(params["components"], _rows(x[None]))
         return jax.nn.logsumexp((log_weights(params) + exact)[0])
 
     def joint(params, x):
-        """log π_k p_k(x_b) [B, K], by matrix products where log p(x_b) is then right to LOG_PROB_ERROR for all b."""
+        """Return log π_k p_k(x_b) [B, K], by matrix products if the error of every log p(x_b) is small enough."""
         exact = lambda: log_weights(params) + components.log_probs(params["components"], x)  # noqa: E731
         if components.fast_log_probs is None:
             return exact()
@@ -106,12 +115,12 @@ def mixture(event_shape, components, *, num_components, concentration, revive_be
         if revive_below:
             owner, count = heirs(count, revive_below)
             moved = owner != jnp.arange(num_components)
-            # A key that no compiler knows: it would draw the noise itself, at length.
+            # The key depends on data, so that XLA does not compute the noise while it compiles, which is slow.
             key = jax.random.fold_in(jax.random.key(0), jnp.sum(moved))
             noise = 0.5 * jax.random.normal(key, (num_components, math.prod(event_shape)))
             fitted = components.revive(fitted, owner, jnp.where(moved[:, None], noise, 0.0))
         new = {"logits": _logits(count), "components": fitted}
-        seen = jnp.sum(sums["count"]) > 0  # or every batch of the pass was skipped
+        seen = jnp.sum(sums["count"]) > 0  # False if every batch of the pass was skipped
         return jax.tree.map(lambda new, old: jnp.where(seen, new, old), new, params)
 
     def _logits(count):
@@ -125,8 +134,10 @@ def mixture(event_shape, components, *, num_components, concentration, revive_be
 
 
 def bernoulli(event_shape, *, smoothing) -> Components:
-    """p_k(x) = Π_d Bernoulli(x_d; μ_kd), μ the mode under Beta(1 + a, 1 + a): (Σ_n r_nk x_nd + a) / (N_k + 2a), a =
-    `smoothing`. Raises `ValueError` for one that is not positive: a pixel never seen bright would then be impossible.
+    """Return components p_k(x) = Π_d Bernoulli(x_d; μ_kd) for `mixture`.
+
+    μ_kd = (Σ_n r_nk x_nd + a) / (N_k + 2a) is the mode under Beta(1 + a, 1 + a), a = `smoothing`. Raises `BadOption`
+    for a smoothing that is not positive: a pixel that was never 1 would be impossible.
     """
     spec.numbers(smoothing=smoothing, above=0)
 
@@ -137,12 +148,12 @@ def bernoulli(event_shape, *, smoothing) -> Components:
         return Bernoulli(params["logits"].reshape(-1, *event_shape))
 
     def log_probs(params, x):
-        """Σ_d x_d log σ(l_kd) + (1 - x_d) log σ(-l_kd): no term is positive, so that nothing cancels."""
+        """Return Σ_d x_d log σ(l_kd) + (1 - x_d) log σ(-l_kd): no term is positive, so no digits cancel."""
         bright, dark = -jax.nn.softplus(-params["logits"]), -jax.nn.softplus(params["logits"])
         return _product(x, bright) + _product(1.0 - x, dark)
 
     def fast_log_probs(params, x):
-        """Σ_d x_d l_kd - Σ_d softplus(l_kd)."""
+        """Return Σ_d x_d l_kd - Σ_d softplus(l_kd), and a bound of its error."""
         normalizer = jnp.sum(jax.nn.softplus(params["logits"]), axis=1)[None]
         value = _product(x, params["logits"]) - normalizer
         return value, ROUNDING * (jnp.abs(value) + 2.0 * normalizer)
@@ -152,7 +163,7 @@ def bernoulli(event_shape, *, smoothing) -> Components:
 
     def maximize(params, sums):
         dark = sums["count"][:, None] - sums["bright"]
-        # Rounding may leave a sum of zeros a little below 0.
+        # Rounding can make a sum slightly negative.
         bright, dark = (jnp.log(jnp.maximum(side, 0.0) + smoothing) for side in (sums["bright"], dark))
         return {"logits": bright - dark}
 
@@ -163,13 +174,19 @@ def bernoulli(event_shape, *, smoothing) -> Components:
 
 
 def gaussian(event_shape, *, covariance, floor) -> Components:
-    """p_k(x) = N(x; m_k, Σ_k); `covariance` is "spherical" (σ_k² I), "diagonal", "full" or "tied" (one full for all).
+    """Return components p_k(x) = N(x; m_k, Σ_k) for `mixture`.
 
-    m and Σ are the maximum of the likelihood where no eigenvalue of Σ is below `floor` > 0 (a variance, in units of
-    x²): of the weighted covariance, what is below is raised to it. A component without examples stays as it is.
-    Components start with one covariance, that within the clusters. A `floor` below 10⁻⁶ of the variance of the data
-    makes a pass of EM a few times slower: float32 then needs squares of differences (see above).
-    Raises `ValueError` for another covariance and for a floor that is not positive: a constant pixel has no density.
+    m and Σ maximise the likelihood under the constraint that no eigenvalue of Σ is below `floor`: smaller eigenvalues
+    of the weighted covariance are raised to it. A component without examples does not change. All components start with
+    the covariance within the clusters. A `floor` below 10⁻⁶ of the variance of the data makes a pass of EM a few times
+    slower: float32 then requires squares of differences (see above).
+
+    Args:
+      event_shape: the shape of x.
+      covariance: "spherical" (σ_k² I), "diagonal", "full" or "tied" (one full covariance for all).
+      floor: a variance above 0, in units of x².
+
+    Raises `BadOption` for any other covariance, and for a floor that is not positive: a constant pixel has no density.
     """
     spec.one_of(COVARIANCES, covariance=covariance)
     spec.numbers(floor=floor, above=0)
@@ -196,7 +213,7 @@ def gaussian(event_shape, *, covariance, floor) -> Components:
         return Normal(mean, jnp.broadcast_to(params[name], params["mean"].shape).reshape(mean.shape))
 
     def log_normalizer(params):
-        """½ log |2πΣ_k| [1, K or 1]."""
+        """Return ½ log |2πΣ_k| [1, K or 1]."""
         scale = params[name]
         if name == "scale_tril":
             log_det = jnp.sum(jnp.log(jnp.diagonal(scale, axis1=1, axis2=2)), axis=1)
@@ -205,14 +222,14 @@ def gaussian(event_shape, *, covariance, floor) -> Components:
         return (log_det + 0.5 * size * LOG_2PI)[None]
 
     def log_probs(params, x):
-        """-½ |x - m_k|²_Σ - ½ log |2πΣ_k|, a component at a time: [B, D] is the largest array."""
+        """Return -½ |x - m_k|²_Σ - ½ log |2πΣ_k|, one component at a time: [B, D] is the largest array."""
         scale = jnp.broadcast_to(params[name], (len(params["mean"]), *params[name].shape[1:]))
         whiten = _whiten if name == "scale_tril" else lambda log_scale, y: y * jnp.exp(-log_scale)[None]
         square = lambda part: jnp.sum(jnp.square(whiten(part[1], x - part[0][None])), axis=1)  # noqa: E731
         return -0.5 * jax.lax.map(square, (params["mean"], scale)).T - log_normalizer(params)
 
     def fast_log_probs(params, x):
-        """The same from |x - m|² = |x|² - 2 x·m + |m|² about the average of the components."""
+        """Return the same from |x - m|² = |x|² - 2 x·m + |m|², centred at the mean of the components."""
         y, mean = _about_average(params, x)
         if name == "scale_tril":
             y, mean = (_whiten(params[name][0], rows) for rows in (y, mean))
@@ -225,19 +242,19 @@ def gaussian(event_shape, *, covariance, floor) -> Components:
         return product - 0.5 * positive - log_normalizer(params), ROUNDING * positive
 
     def sums(params, x, r):
-        """Moments about the present means, from which the next are not far: little is lost to rounding."""
+        """Return moments about the present means. The next means are close to them, so rounding errors are small."""
         exact = lambda: _moments(params, x, r, covariance)  # noqa: E731
         if covariance == "full":
             return exact()
         fast, error = _fast_moments(params, x, r, covariance)
-        if covariance == "tied":  # no eigenvalue is above the least square of L's diagonal
+        if covariance == "tied":  # the smallest eigenvalue is at most the smallest squared entry of L's diagonal
             enough = len(x) * jnp.square(jnp.min(jnp.diagonal(params[name][0])))
         else:
             enough = jnp.maximum(fast["second"], jnp.sum(r, axis=0)[:, None] * floor)
         return jax.lax.cond(jnp.all(error <= MOMENT_ERROR * enough), lambda: fast, exact)
 
     def moments(params, sums):
-        """Means, and covariances before the floor."""
+        """Return the means, and the covariances before the floor."""
         count = sums["count"]
         seen = jnp.maximum(count, NONE)
         shift = sums["first"] / seen[:, None]
@@ -267,8 +284,10 @@ def gaussian(event_shape, *, covariance, floor) -> Components:
 
 
 def k_means_plus_plus(key, x, num):
-    """[num, D] rows of `x` [B, D]: the first at random, each further one with a probability ∝ its squared distance to
-    the nearest so far (Arthur and Vassilvitskii 2007). Where no row is left at a distance, rows repeat.
+    """Return `num` rows [num, D] of `x` [B, D] as centres, by k-means++ (Arthur and Vassilvitskii 2007).
+
+    The first is uniform; each further one has a probability ∝ its squared distance to the nearest centre so far. Rows
+    repeat if all are centres.
     """
 
     def pick(distance, i):
@@ -279,8 +298,10 @@ def k_means_plus_plus(key, x, num):
 
 
 def heirs(count, revive_below):
-    """(owner, count): which component each is to be a copy of, itself but for those that are revived, and the examples
-    that it then has. The j-th of those with less than `revive_below` is a copy of the j-th heaviest, in turn.
+    """Return (owner, count): the component that each one becomes a copy of, and the examples that it then has.
+
+    The owner is the component itself unless it is revived. The j-th with fewer than `revive_below` examples is a copy
+    of the j-th heaviest one, in turn.
     """
     size = len(count)
     empty = (count < revive_below) & (jnp.max(count) >= 2.0 * revive_below)
@@ -298,12 +319,12 @@ def _rows(x):
 
 
 def _product(a, b):
-    """[I, J] of a [I, D] and b [J, D]."""
+    """Return a bᵀ [I, J] for a [I, D] and b [J, D]."""
     return jnp.matmul(a, b.T, precision="highest")
 
 
 def _lead(values, like):
-    """[K] as [K, 1, ...]."""
+    """Reshape [K] to [K, 1, ...]."""
     return values.reshape(-1, *[1] * (like.ndim - 1))
 
 
@@ -313,26 +334,28 @@ def _about_average(params, x):
 
 
 def _fast_moments(params, x, r, covariance):
-    """`_moments` by matrix products about the components' average, and a bound of the error of `second`."""
+    """Return `_moments` by matrix products, centred at the mean of all components, and a bound of its error."""
     y, mean = _about_average(params, x)
     count = jnp.sum(r, axis=0)[:, None]
     weighed = _product(r.T, y.T)
     first = weighed - count * mean
     if covariance == "tied":
         cross = _product(mean.T, weighed.T)
-        own, between = _product(y.T, y.T), _product(mean.T, (count * mean).T)
-        error = ROUNDING * (jnp.max(jnp.diagonal(own)) + jnp.max(jnp.diagonal(between)))
-        return {"first": first, "second": (own - cross - cross.T + between)[None]}, error
-    own, between = _product(r.T, (y * y).T), count * mean * mean
-    second, error = own - 2.0 * mean * weighed + between, ROUNDING * (own + between)
+        total, between = _product(y.T, y.T), _product(mean.T, (count * mean).T)
+        error = ROUNDING * (jnp.max(jnp.diagonal(total)) + jnp.max(jnp.diagonal(between)))
+        return {"first": first, "second": (total - cross - cross.T + between)[None]}, error
+    total, between = _product(r.T, (y * y).T), count * mean * mean
+    second, error = total - 2.0 * mean * weighed + between, ROUNDING * (total + between)
     if covariance == "spherical":
         second, error = (jnp.mean(a, axis=1, keepdims=True) for a in (second, error))
     return {"first": first, "second": second}, error
 
 
 def _moments(params, x, r, covariance):
-    """Σ_n r_nk (x_n - m_k) [K, D] as `first`; as `second`, Σ_n r_nk (x_n - m_k)², of the shape of the variances, or
-    Σ_n r_nk (x_n - m_k)(x_n - m_k)ᵀ [K, D, D], for "tied" the sum over k [1, D, D]. A component at a time.
+    """Return the first and second moments about the present means, computed for one component at a time.
+
+    `first` is Σ_n r_nk (x_n - m_k) [K, D]. `second` is Σ_n r_nk (x_n - m_k)², in the shape of the variances, or
+    Σ_n r_nk (x_n - m_k)(x_n - m_k)ᵀ [K, D, D]; for "tied" it is the sum over k [1, D, D].
     """
 
     def one(total, component):
@@ -353,17 +376,17 @@ def _moments(params, x, r, covariance):
 
 
 def _whiten(tril, y):
-    """Rows L⁻¹ y."""
+    """Return L⁻¹ y for every row y."""
     return jax.scipy.linalg.solve_triangular(tril, y.T, lower=True).T
 
 
 def _scale(covariance, floor):
-    """log σ [K, 1 or D] of variances, or L [K, D, D], Σ = L Lᵀ, of covariances, no eigenvalue below `floor`."""
+    """Return log σ [K, 1 or D] of variances, or L [K, D, D], Σ = L Lᵀ, of covariances with eigenvalues ≥ `floor`."""
     if covariance.ndim == 2:
         return 0.5 * jnp.log(jnp.maximum(covariance, floor))
     values, vectors = jnp.linalg.eigh(covariance)
     root = vectors * jnp.sqrt(jnp.maximum(values, floor))[:, None]
-    # Σ = root rootᵀ and rootᵀ = QR give L = Rᵀ: no square root of a difference, as in Cholesky's, can fail.
+    # Σ = root rootᵀ and rootᵀ = QR give L = Rᵀ. Unlike Cholesky's method, this takes no root of a difference.
     tril = jnp.swapaxes(jnp.linalg.qr(jnp.swapaxes(root, 1, 2), mode="r"), 1, 2)
     return tril * jnp.sign(jnp.diagonal(tril, axis1=1, axis2=2))[:, None]
 

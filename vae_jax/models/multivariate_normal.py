@@ -15,13 +15,14 @@ from vae_jax.numerics import mean_and_covariance, moments
 
 
 def multivariate_normal(event_shape, *, shrinkage) -> Model:
-    """Fitted by `counting`; D = the size of the event. λ = `shrinkage` in [0, 1] draws the covariance S of maximum
-    likelihood towards a ball of the same trace (Ledoit and Wolf 2004, doi:10.1016/S0047-259X(03)00096-4).
+    """Return a Gaussian over events of size D, fitted by `counting`.
 
-    A multiple of the identity, not S's diagonal, which is 0 where a pixel never changes. 0 is maximum likelihood: with
-    such pixels, or with fewer than D + 1 examples, S is singular and the density NaN.
+    λ = `shrinkage` in [0, 1] moves the covariance S of maximum likelihood towards a multiple of the identity with the
+    same trace (Ledoit and Wolf 2004, doi:10.1016/S0047-259X(03)00096-4). The diagonal of S would not do as a target: it
+    is 0 for a pixel that never changes. λ = 0 is maximum likelihood: with such pixels, or with fewer than D + 1
+    examples, S is singular and the density is NaN.
     Params: μ [D] as `loc`, A [D, D] as `scale_tril`, the Cholesky factor of Σ.
-    Raises `ValueError` for a shrinkage outside [0, 1].
+    Raises `BadOption` for a shrinkage outside [0, 1].
     """
     spec.numbers(shrinkage=shrinkage, at_least=0, at_most=1)
     size = math.prod(event_shape)

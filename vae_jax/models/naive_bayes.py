@@ -1,4 +1,4 @@
-"""Pixels that are independent coin flips, and naive Bayes, where the flips' biases depend on the class c.
+"""Independent binary pixels, and naive Bayes, where their probabilities depend on the class c.
 
 p(x) = Π_d Bernoulli(x_d; μ_d)          p(x, c) = π_c Π_d Bernoulli(x_d; μ_cd)
 """
@@ -12,14 +12,20 @@ from vae_jax.distributions import Bernoulli, Mixture
 
 
 def naive_bayes(event_shape, *, num_classes=0, smoothing=1.0, given_class=True) -> Model:
-    """Fitted by `counting`: μ_cd = (n_cd + a) / (n_c + 2a), π_c = (n_c + a) / (n + a C), a = `smoothing` > 0 (Laplace).
+    """Return naive Bayes, fitted by `counting`: μ_cd = (n_cd + a) / (n_c + 2a), π_c = (n_c + a) / (n + a C).
 
-    Without classes C = 1. A context is the class, p(x|c); without one classes are summed out, p(x) = Σ_c π_c p(x|c),
-    and so they are with one unless `given_class`: it then says to which class an example counts, and no more. As a
-    classifier, p(c|x) ∝ π_c p(x|c), it is `tasks.cluster.label` of that mixture; a class never seen has π_c > 0.
-    Raises `ValueError` for a smoothing that is not positive: a pixel never seen bright would then be impossible.
+    The context is the class c, and the density is p(x|c). Without a context the density is p(x) = Σ_c π_c p(x|c). As a
+    classifier, p(c|x) ∝ π_c p(x|c), use `tasks.cluster.label` of that mixture. A class that was never seen has π_c > 0.
+
+    Args:
+      event_shape: the shape of x.
+      num_classes: C; 0 for one distribution without classes.
+      smoothing: a > 0 (Laplace).
+      given_class: False to use the class only for counting: the density is then p(x) also with a context.
+
+    Raises `BadOption` for a smoothing that is not positive: a pixel that was never 1 would be impossible.
     """
-    spec.numbers(smoothing=smoothing, above=0)  # or unseen values would have p = 0
+    spec.numbers(smoothing=smoothing, above=0)
     spec.flags(given_class=given_class)
     size = max(1, num_classes)
 
@@ -50,6 +56,8 @@ def naive_bayes(event_shape, *, num_classes=0, smoothing=1.0, given_class=True) 
 def from_config(*, event, context, smoothing, given_class=True) -> Model:
     """Return the model from the keys of a config; the learner is `counting`. A context must be a label."""
     if context is not None and context.shape != ():
-        raise spec.BadOption(f": the family 'naive_bayes' takes a label, and the context has shape {context.shape}")
+        raise spec.BadOption(
+            f": the family 'naive_bayes' requires a label as context, got one of shape {context.shape}"
+        )
     num_classes = 0 if context is None else context.support.num_levels
     return naive_bayes(event.shape, num_classes=num_classes, smoothing=smoothing, given_class=given_class)

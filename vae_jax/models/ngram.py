@@ -1,9 +1,11 @@
-"""n-grams with interpolated Kneser-Ney smoothing (Chen and Goodman 1999, doi:10.1006/csla.1999.0128, sec. 3.3, 4.2).
+"""Models of n-grams with interpolated Kneser-Ney smoothing.
 
-p_k(w | h) = [max(c(hw) - D(c(hw)), 0) + Σ_v D(c(hv)) p_{k-1}(w | h')] / Σ_v c(hv)        h' = h less its oldest word
+Chen and Goodman 1999, doi:10.1006/csla.1999.0128, sec. 3.3, 4.2:
 
-c counts what was seen in the highest order; in the others, how many different words were seen in front of hw, but for
-histories that begin with the sentence, which nothing stands in front of: these are counted as they were seen.
+p_k(w | h) = [max(c(hw) - D(c(hw)), 0) + Σ_v D(c(hv)) p_{k-1}(w | h')] / Σ_v c(hv)
+
+h' is h without its oldest word. In the highest order c is the number of occurrences. In lower orders it is the number
+of different words before hw. A history at the beginning of a sentence has none: its occurrences are counted.
 """
 
 import jax
@@ -16,15 +18,21 @@ from vae_jax.distributions import BackedOff, Sentence
 from vae_jax.distributions.sentence import END, PAD, LevelSeries
 
 TAKES = (support.Tokens, support.Levels, support.Binary)
-MOST_WORDS = 1000  # of a gram: each order is counted by itself
-FALLBACK = (0.5, 1.0, 1.5)  # discounts where the data are too few to estimate them
+MOST_WORDS = 1000  # the largest order: each order has its own tables
+FALLBACK = (0.5, 1.0, 1.5)  # discounts if there are too few data to estimate them
 
 
 def ngram(order, event_shape, vocabulary_size, *, discounts="modified") -> Model:
-    """Fitted by `whole_data`: the counts of V^n words are sparse, so they are made of all sentences at once.
+    """Return an n-gram model of sentences, fitted by `whole_data`: its sparse counts are made from all data at once.
 
-    `discounts`: "modified", D(1), D(2) and D(3 or more) of every order; "absolute", one D of every order (Kneser and
-    Ney 1995). Raises `ValueError` for an order below 1 or unknown discounts.
+    Args:
+      order: n.
+      event_shape: [T].
+      vocabulary_size: V.
+      discounts: "modified" for D(1), D(2) and D(3 or more) in every order; "absolute" for one D in every order (Kneser
+        and Ney 1995).
+
+    Raises `BadOption` for an order below 1 or unknown discounts.
     """
     spec.integers(order=order, at_most=MOST_WORDS)
     spec.one_of(DISCOUNTS, discounts=discounts)
@@ -53,21 +61,22 @@ def ngram(order, event_shape, vocabulary_size, *, discounts="modified") -> Model
         return {"levels": levels(x, order=order, discounts=DISCOUNTS[discounts])}
 
     def init(key, batch):
-        """Nothing is counted: all words are alike."""
+        """Return the model without any counts: all words have the same probability."""
         return jax.tree.map(jnp.asarray, fit(np.zeros((0, length), np.int32)))
 
     return tractable(init, density, fit=fit)
 
 
 def levels(x, *, order, discounts):
-    """The arrays of `BackedOff` for orders 1, ..., `order`, from the rows x [N, T] of `Sentence`, in NumPy: one sort an
-    order. `discounts`: counts -> what is taken off each.
+    """Return the arrays of `BackedOff` for orders 1, ..., `order`, from sentences x [N, T], by one sort in each order.
+
+    `discounts` maps counts to what is subtracted from each.
     """
     words = np.concatenate([np.full((len(x), 1), PAD), x], axis=1).astype(np.int64)
     valid = words != PAD
-    valid[:, 0] = True  # where the sentence begins
+    valid[:, 0] = True  # the beginning of the sentence
     size = words.max(initial=PAD) + 1
-    nodes, sizes = [np.zeros_like(words)], [1]  # of each place: the k-gram that ends before it
+    nodes, sizes = [np.zeros_like(words)], [1]  # nodes: for each place the index of the k-gram that ends before it
     grams = []
     for k in range(order):
         row, column = np.nonzero(valid & (np.arange(words.shape[1]) >= k))
@@ -84,18 +93,18 @@ def levels(x, *, order, discounts):
 
 
 def _continued(grams, nodes, k):
-    """What is counted of each (k+1)-gram: above."""
+    """Return the count c of each (k+1)-gram, as defined at the top of this file."""
     unique, (_, column), count = grams[k]
     if k + 1 < len(grams):
         in_front = np.bincount(nodes[k + 1][grams[k + 1][1]], minlength=len(unique))
         count = np.where(column == k, count, in_front)
-    return np.where(column == 0, 0, count)  # the beginning itself is never a next word
+    return np.where(column == 0, 0, count)  # the beginning is never a next word
 
 
 def _level(parent, word, count, num_parents, discounts):
-    kept = count - discounts(count)
+    discounted = count - discounts(count)
     total = np.maximum(np.bincount(parent, count, num_parents), 1)
-    weight = kept / total[parent]
+    weight = discounted / total[parent]
     first = np.searchsorted(parent, np.arange(num_parents + 1))
     running = np.concatenate([[0.0], np.cumsum(weight)])
     cumulative = running[1:] - running[first[parent]]
@@ -109,30 +118,39 @@ def _level(parent, word, count, num_parents, discounts):
 
 
 def modified(count):
-    """D(c) of doi:10.1006/csla.1999.0128 eq. (17): with n_r the grams counted r times and Y = n_1 / (n_1 + 2 n_2),
-    D(r) = r - (r + 1) Y n_{r+1} / n_r for r = 1, 2, 3 or more. `FALLBACK` where an n_r is 0 or a D(r) outside (0, r].
+    """Return the discounts D(c) of modified Kneser-Ney smoothing, doi:10.1006/csla.1999.0128 eq. (17).
+
+    D(r) = r - (r + 1) Y n_{r+1} / n_r for r = 1, 2, 3 or more, Y = n_1 / (n_1 + 2 n_2), where n_r is the number of
+    grams with count r. They are `FALLBACK` if an n_r is 0, or a D(r) is outside (0, r].
     """
     n = np.bincount(np.minimum(count, 5), minlength=6).astype(float)
     if n[1:5].all():
         r = np.arange(1, 4)
-        own = r - (r + 1) * n[1] / (n[1] + 2.0 * n[2]) * n[2:5] / n[1:4]
-    if not n[1:5].all() or np.any(own <= 0) or np.any(own > r):
-        own = FALLBACK
-    return np.array([0.0, *own])[np.minimum(count, 3)]
+        discount = r - (r + 1) * n[1] / (n[1] + 2.0 * n[2]) * n[2:5] / n[1:4]
+    if not n[1:5].all() or np.any(discount <= 0) or np.any(discount > r):
+        discount = FALLBACK
+    return np.array([0.0, *discount])[np.minimum(count, 3)]
 
 
 def absolute(count):
-    """D = n_1 / (n_1 + 2 n_2) of all counts but 0, in (0, 1]; `FALLBACK`'s first where n_1 is 0, to leave mass."""
+    """Return D = n_1 / (n_1 + 2 n_2) in (0, 1] for all counts except 0; `FALLBACK[0]` if n_1 is 0."""
     n = np.bincount(np.minimum(count, 3), minlength=4).astype(float)
-    own = n[1] / (n[1] + 2.0 * n[2]) if n[1] else FALLBACK[0]
-    return np.where(count > 0, own, 0.0)
+    discount = n[1] / (n[1] + 2.0 * n[2]) if n[1] else FALLBACK[0]
+    return np.where(count > 0, discount, 0.0)
 
 
 DISCOUNTS = {"modified": modified, "absolute": absolute}
 
 
 def of_levels(order, event_shape, num_levels, *, discounts="modified") -> Model:
-    """`ngram` of series of levels 0 .. V-1, V = `num_levels`, in place of words: sound, for one (`LevelSeries`)."""
+    """Return `ngram` for series of levels 0, ..., V - 1 such as sound (`LevelSeries`).
+
+    Args:
+      order: n.
+      event_shape: [T].
+      num_levels: V.
+      discounts: as in `ngram`.
+    """
     words = ngram(order, event_shape, num_levels + END + 1, discounts=discounts)
 
     def density(params, context=None):
@@ -147,7 +165,8 @@ def of_levels(order, event_shape, num_levels, *, discounts="modified") -> Model:
 def from_config(*, event, order, discounts, num_levels=0) -> Model:
     """Return the model from the keys of a config; the learner is `whole_data`.
 
-    `num_levels`: the levels of a series, such as sound; 0 for text. Raises `BadOption` if it does not fit the data.
+    `num_levels` is the number of levels of a series such as sound, and 0 for text. Raises `BadOption` if it does not
+    fit the data.
     """
     spec.integers(num_levels=num_levels, at_least=0)
     is_text = isinstance(event.support, support.Tokens)

@@ -1,8 +1,8 @@
-"""PixelCNN: the chain rule over pixels, row by row, every conditional from one convolutional network.
+"""PixelCNN: the chain rule over pixels, row by row, with all conditionals from one convolutional network.
 
 p(x|c) = Π_i p(x_i | x_<i, c)          i = 1, ..., H W in raster order
 
-The gated network of arXiv:1606.05328; the discretised logistics for a pixel of arXiv:1701.05517, among others.
+The network is the gated one of arXiv:1606.05328. Heads include the discretised logistics of arXiv:1701.05517.
 """
 
 import jax.numpy as jnp
@@ -17,9 +17,15 @@ from vae_jax.spec import BadOption, call, with_defaults
 def pixel_cnn(network, event, *, likelihood, context=None) -> Model:
     """Return a PixelCNN, fitted by `gradient`: `network` returns the parameters of `likelihood` at every pixel.
 
-    A density is one pass over the image. A draw computes every row and every pixel of each layer once
-    (`distributions.RasterScan`). The channels of a pixel are independent given the pixels before it. Training drops
-    units at the rate of the network; `log_prob` and `sample` never do.
+    A density takes one pass over the image. A draw computes every row and every pixel of each layer once
+    (`distributions.RasterScan`). The channels of a pixel are independent, given earlier pixels. Training drops units at
+    the rate of the network; `log_prob` and `sample` never do.
+
+    Args:
+      network: built by `networks.gated_pixel_cnn`.
+      event: the `core.Event` x.
+      likelihood: the head of a pixel.
+      context: the `core.Context` c; None for none.
     """
     image = raster_scan(network, likelihood, tuple(event.shape))
 
@@ -44,8 +50,8 @@ def pixel_cnn(network, event, *, likelihood, context=None) -> Model:
 def from_config(*, event, context, network, likelihood, compute_dtype="float32") -> Model:
     """Return a PixelCNN from dicts: `network` has options of `networks.gated_pixel_cnn`, `likelihood` names a head.
 
-    All outputs begin at zero unless `zero_output` is False. Raises `BadOption` for data that are no images, and for a
-    likelihood whose outputs do not belong to one pixel each.
+    All outputs are zero at initialisation unless `zero_output` is False. Raises `BadOption` for data that are not
+    images, and for a likelihood that does not model independent pixels.
     """
     if len(event.shape) != 3:
         raise BadOption(f": the family 'pixel_cnn' models images [H, W, C]; the data have shape {tuple(event.shape)}")

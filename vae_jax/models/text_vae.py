@@ -1,4 +1,4 @@
-"""The sentence VAE, arXiv:1511.06349: a language model whose code carries the content of the whole sentence.
+"""The sentence VAE, arXiv:1511.06349: a language model with a latent code for the whole sentence.
 
 p(z) = prior      q(z|x) = posterior(encoder(w_1, ..., w_L, end))      p(x|z) = Π_t Categorical(w_t; logits_t(w_<t, z))
 """
@@ -23,10 +23,20 @@ TAKES = (Tokens,)
 def text_vae(
     encoder, decoder, *, event, latent_dim, prior=None, objective=objectives.elbo, drops=False, **options
 ) -> Model:
-    """Return a sentence VAE; its arguments are those of `models.vae`, with z in the place of a context of the decoder.
+    """Return a sentence VAE, whose decoder is a language model with the context z.
 
-    `drops`: training drops units or words, by the rates of the networks, with a new mask for every sentence and step.
-    The bound, draws and evaluation never drop. The decoder must learn the words that it cannot see from z.
+    Args:
+      encoder: a `core.Conditional`, x -> q(z|x).
+      decoder: a `core.Conditional`, z -> p(x|z).
+      event: the `core.Event` x.
+      latent_dim: D, the size of z.
+      prior: one of `conditionals.priors`; None for N(0, I).
+      objective: an equation of `objectives`, which training maximises.
+      drops: True if training drops units or words, at the rates of the networks, with a new mask for every sentence and
+        step. A decoder that does not see a word must learn it from z. The bound, draws and evaluation never drop.
+      **options: options of the objective.
+
+    Raises `BadOption` if p(z) and q(z|x) have different supports.
     """
     prior = prior or priors.standard((latent_dim,))
     priors.check_support(prior, encoder.abstract)
@@ -43,16 +53,24 @@ def text_vae(
 
 
 def bag_of_words(x, vocabulary_size):
-    """Return how often each word is in the row x [T], ends included [V]: what a network of the objective sees of x."""
+    """Return the number of each word in x [T], with its end, as [V]: the input of the networks of an objective."""
     return jnp.zeros(vocabulary_size).at[x].add(sentence.predicted(x))
 
 
 def from_config(*, event, latent_dim, encoder, decoder, posterior, objective, prior=priors.STANDARD) -> Model:
     """Return a sentence VAE from plain dicts.
 
-    `encoder` and `decoder` name `lstm` or `transformer` (`networks.language`), with their own options, `dropout` and
-    `word_dropout` among them; the rest is as in `models.vae`. Raises `BadOption` that names the key, and for the prior
-    `vamp`: its pseudo-inputs could not move, as there is nothing between two words.
+    Args:
+      event: the `core.Event` x.
+      latent_dim: D, the size of z.
+      encoder: `lstm` or `transformer` (`networks.readers`), with its options, such as `dropout` and `word_dropout`.
+      decoder: `lstm` or `transformer` (`networks.language`), with its options.
+      posterior: a head of `conditionals.heads` over z.
+      objective: an equation of `objectives`, as in `models.vae`.
+      prior: one of `conditionals.priors`.
+
+    Raises `BadOption` that names the key, and for the prior `vamp`, whose pseudo-inputs need a gradient that words do
+    not have.
     """
     integers(latent_dim=latent_dim)
     if name_of(prior) == "vamp":

@@ -1,8 +1,8 @@
-"""The variational auto-encoder, arXiv:1312.6114; with a class label, conditional on it, arXiv:1406.5298.
+"""The variational auto-encoder, arXiv:1312.6114; with a context, the conditional one, arXiv:1406.5298.
 
 p(z) = prior         q(z|x, c) = posterior(encoder(x, c))       p(x|z, c) = likelihood(decoder(z, c))
 
-With the likelihood `pixel_cnn` it is PixelVAE, arXiv:1611.05013: the chain rule over pixels models what z leaves open.
+With the likelihood `pixel_cnn` it is PixelVAE, arXiv:1611.05013: the chain rule over pixels models the details.
 """
 
 import functools
@@ -31,7 +31,7 @@ def vae(
       context: the `core.Context` c; None for none.
       **options: options of the objective (`objectives.objective.of`).
 
-    Raises `BadOption` if p(z) and q(z|x) are over different values.
+    Raises `BadOption` if p(z) and q(z|x) have different supports.
     """
     prior = prior or priors.standard((latent_dim,))
     priors.check_support(prior, encoder.abstract)
@@ -72,7 +72,7 @@ def from_config(
       objective: an equation of `objectives`. A number among its options may be a schedule, such as
         `{"name": "linear", "steps": 1000}`.
       prior: one of `conditionals.priors`.
-      compute_dtype: "float32" or "bfloat16", in which networks compute; densities and bounds are float32 always.
+      compute_dtype: the precision of the networks, "float32" or "bfloat16"; densities and bounds are always float32.
 
     Raises `BadOption` that names the key.
     """

@@ -1,8 +1,8 @@
-"""WaveNet, arXiv:1609.03499: the chain rule over the samples of a sound, every conditional from one network.
+"""WaveNet, arXiv:1609.03499: the chain rule over the samples of a sound, with all conditionals from one network.
 
 p(x|c) = Π_t p(x_t | x_<t, c)          t = 1, ..., T
 
-The network sees as many samples as its dilations reach back. A class c is global conditioning: one voice, or one word.
+The dilations of the network decide how many earlier samples it sees. The context c is the same for all samples.
 """
 
 import jax.numpy as jnp
@@ -17,8 +17,14 @@ from vae_jax.spec import BadOption, call, with_defaults
 def wavenet(network, event, *, likelihood, context=None) -> Model:
     """Return a WaveNet, fitted by `gradient`: `network` returns the parameters of `likelihood` at every sample.
 
-    A density is one pass over the series. A draw keeps the state of every layer and computes each sample once
+    A density takes one pass over the series. A draw stores the state of every layer and computes each sample once
     (`distributions.Series`).
+
+    Args:
+      network: built by `networks.wavenet`.
+      event: the `core.Event` x.
+      likelihood: the head of a sample.
+      context: the `core.Context` c; None for none.
     """
     sound = series(network, likelihood, tuple(event.shape))
 
@@ -35,8 +41,8 @@ def wavenet(network, event, *, likelihood, context=None) -> Model:
 def from_config(*, event, context, network, likelihood, compute_dtype="float32") -> Model:
     """Return a WaveNet from dicts: `network` has options of `networks.wavenet`, `likelihood` names a head.
 
-    All outputs begin at zero unless `zero_output` is False. Raises `BadOption` for data that are no series, and for a
-    likelihood whose outputs do not belong to one sample each.
+    All outputs are zero at initialisation unless `zero_output` is False. Raises `BadOption` for data that are not
+    series, and for a likelihood that does not model independent samples.
     """
     if len(event.shape) != 1:
         raise BadOption(f": the family 'wavenet' models series [T], such as sound; the data have shape {event.shape}")

@@ -1,4 +1,4 @@
-"""Networks whose outputs for a dimension depend on the dimensions before it alone: of a whole vector in one pass."""
+"""Networks whose outputs for a dimension depend only on earlier dimensions; one pass gives all of them."""
 
 import math
 
@@ -13,18 +13,18 @@ from vae_jax.spec import flags, integers
 
 __all__ = ["made", "nade"]
 
-BLOCK = 7  # dimensions of NADE that are computed at once, of whose matrix product half is masked; measured on CPU
+BLOCK = 7  # dimensions of NADE that are computed at once, half of their product masked; measured on CPU
 
 
 class NADE(nn.Module):
-    """A hidden layer for every dimension, their weights shared, arXiv:1605.02226 sec. 2:
+    """NADE, arXiv:1605.02226 sec. 2: one hidden layer for every dimension, with shared weights.
 
     h_d = act(Σ_{d' < d} W_{d'} x_{d'} + c), outputs_d = V_dᵀ h_d + b_d; x [D], `outputs` [D, ...], h_d [`num_hidden`].
 
-    What reaches h_d is a running sum: one pass costs O(D · num_hidden), where the masks of `MADE` multiply by zeros. It
-    goes along x in blocks, and the gradient makes each anew: of h no more than a block is ever held.
-    A context is added to c. `zero_output`: V starts at zero, and so do all outputs.
-    Raises `ValueError` where x or the outputs do not lead with one and the same D.
+    The input of h_d is a running sum: one pass costs O(D · num_hidden), whereas the masks of `MADE` multiply by zeros.
+    Blocks of x are processed in turn, and the gradient recomputes each of them: memory holds h for one block only.
+    A context is added to c. With `zero_output` V, and thus every output, is zero at initialisation.
+    Raises `ValueError` unless x and all outputs have the same leading dimension D.
     """
 
     outputs: tuple
@@ -42,7 +42,7 @@ class NADE(nn.Module):
     def __call__(self, x, context=None):
         act, dim = activation_function(self.activation), x.size
         if any(shape[0] != dim for shape in self.outputs):
-            raise ValueError(f"NADE: {dim} inputs, but outputs of the shapes {self.outputs}: each must lead with {dim}")
+            raise ValueError(f"NADE: {dim} inputs, but outputs of shapes {self.outputs}: each must begin with {dim}")
         sizes = [math.prod(shape[1:]) for shape in self.outputs]
         init = nn.initializers.lecun_normal()
         kernel = self.param("kernel", init, (dim, self.num_hidden))
@@ -60,9 +60,9 @@ class NADE(nn.Module):
             )
 
         @jax.checkpoint
-        def block(before, own):
-            x, kernel, out_kernel = own
-            # Masked is x, not x ⊙ W: so the examples of a batch share the factor W, and their products are one.
+        def block(before, inputs):
+            x, kernel, out_kernel = inputs
+            # x is masked, not x ⊙ W: all examples of a batch then share the factor W, in one matrix product.
             h = act(before[None] + jnp.matmul(earlier * x[None], kernel, precision="highest"))
             return before + jnp.matmul(x, kernel, precision="highest"), jnp.einsum("dh,dho->do", h, out_kernel)
 

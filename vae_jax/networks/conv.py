@@ -197,11 +197,21 @@ def _block_kernel(kernel, s):
 
 
 def with_context(x, context):
-    """Append a context, a vector [F] for all pixels or a map [H, W, F], to an image [H, W, C]: [H, W, C + F]."""
+    """Append a context, a vector [F] for all pixels or an image [h, w, F], to an image [H, W, C]: [H, W, C + F]."""
     if context is None:
         return x
-    planes = jnp.broadcast_to(context, (*x.shape[:2], context.shape[-1]))
+    planes = jnp.broadcast_to(at_size(context, x.shape), (*x.shape[:2], context.shape[-1]))
     return jnp.concatenate([x, planes], -1)
+
+
+def at_size(context, shape):
+    """Return a context that is an image [h, w, F] at the size of an image of `shape`: each pixel is its nearest one.
+
+    All other contexts are returned as they are.
+    """
+    if context is None or context.ndim != 3 or context.shape[:2] == tuple(shape[:2]):
+        return context
+    return jax.image.resize(context, (*shape[:2], context.shape[-1]), "nearest")
 
 
 def coarse_shape(shape, channels, name="channels"):

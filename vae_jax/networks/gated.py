@@ -6,7 +6,10 @@ import jax.numpy as jnp
 
 
 class Gate(nn.Module):
-    """[..., 2 F] -> tanh(a + V c) ⊙ σ(b + U c) [..., F], c [..., C] of every place or one for all, [1, ..., C]."""
+    """[..., 2 F] -> tanh(a + V c) ⊙ σ(b + U c) [..., F].
+
+    The context c is [..., C], one for every place, or [1, ..., C], the same for all.
+    """
 
     dropout: float = 0.0
 
@@ -20,5 +23,5 @@ class Gate(nn.Module):
 
 
 def with_ones(x):
-    """x [..., C] and a one at every place, by which a layer tells black, or silence, from beyond the border."""
+    """Append a one to x [..., C] at every place: a layer can then tell black, or silence, from padding."""
     return jnp.concatenate([x, jnp.ones_like(x[..., :1])], axis=-1)

@@ -1,9 +1,8 @@
-"""Networks that return the logits of the next token, from the tokens before it and a context, a vector or None.
+"""Networks that return the logits of the next token, from the tokens before it and a context.
 
 `apply(variables, before [T], context)` -> logits [T, V] of all places, where `before` = 0, w_1, ..., w_{T-1}. One place
-at a time: `start(variables, context)` -> carry, `step(variables, carry, previous, context)` -> carry, logits [V].
-All are built with `vocabulary_size` and `length` T, for which a carry may need room. `networks.readers` makes encoders
-of them.
+at a time: `start(variables, context)` -> carry, then `step(variables, carry, previous, context)` -> carry, logits [V].
+They are built with `vocabulary_size` V and the greatest `length` T. `networks.readers` builds encoders from them.
 """
 
 from vae_jax.networks.network import network

@@ -1,4 +1,4 @@
-"""Masked dense networks: what they put out for a dimension depends on the dimensions before it alone."""
+"""Masked dense networks, whose outputs for a dimension depend only on earlier dimensions."""
 
 import math
 
@@ -11,14 +11,14 @@ from vae_jax.spec import INT_MAX, BadOption, flags, sizes
 
 
 class MADE(nn.Module):
-    """An autoregressive network, arXiv:1502.03509 sec. 3: outputs d are functions of x_1, ..., x_{d-1} and the context.
+    """MADE, arXiv:1502.03509 sec. 3: outputs d are functions of x_1, ..., x_{d-1} and the context.
 
-    x [D, ...] and all `outputs` [D, ...] lead with the D dimensions. A hidden unit of degree m sees the first m of
-    them, directly or by way of units of no higher degree, and is seen by the outputs of the dimensions behind them.
-    Degrees are spread evenly over 1, ..., D - 1 (the paper draws them), with a context from 0: such a unit sees that
-    alone. The context reaches every unit. `zero_output`: the last layer starts at zero, and so do all outputs.
+    x is [D, ...] and all `outputs` are [D, ...]. A hidden unit of degree m sees the first m dimensions, directly or
+    through units of the same or a lower degree. The outputs of the dimensions after m see it. Degrees are spread evenly
+    over 1, ..., D - 1 (the paper draws them). With a context they begin at 0: such a unit sees only the context. The
+    context reaches every unit. With `zero_output` the last layer, and thus every output, is zero at initialisation.
 
-    Raises `ValueError` where x or the outputs do not lead with one and the same D.
+    Raises `ValueError` unless x and all outputs have the same leading dimension D.
     """
 
     outputs: tuple
@@ -32,19 +32,19 @@ class MADE(nn.Module):
         activation_function(self.activation)
         widths = (sum(math.prod(shape) for shape in self.outputs), *self.hidden)
         if max(a * b for a, b in zip(widths, (*widths[1:], widths[0]), strict=True)) > INT_MAX:
-            raise BadOption(f"hidden: the masks of {self.hidden} do not fit into memory; take smaller widths")
+            raise BadOption(f"hidden: the masks of {self.hidden} do not fit into memory; use smaller widths")
         super().__post_init__()
 
     @nn.compact
     def __call__(self, x, context=None):
         act, dim = activation_function(self.activation), x.shape[0]
         if any(shape[0] != dim for shape in self.outputs):
-            raise ValueError(f"MADE: {dim} inputs, but outputs of the shapes {self.outputs}: each must lead with {dim}")
+            raise ValueError(f"MADE: {dim} inputs, but outputs of shapes {self.outputs}: each must begin with {dim}")
         h, degrees = x.ravel(), np.repeat(np.arange(1, dim + 1), x.size // dim)
         for width in self.hidden:
-            own = hidden_degrees(dim, width, lowest=1 if context is None else 0)
-            h = act(MaskedDense(degrees[:, None] <= own)(h, context))
-            degrees = own
+            next_degrees = hidden_degrees(dim, width, lowest=1 if context is None else 0)
+            h = act(MaskedDense(degrees[:, None] <= next_degrees)(h, context))
+            degrees = next_degrees
         sizes = [math.prod(shape[1:]) for shape in self.outputs]
         last = np.concatenate([np.repeat(np.arange(1, dim + 1), size) for size in sizes])
         h = MaskedDense(degrees[:, None] < last, self.zero_output)(h, context)
@@ -53,7 +53,7 @@ class MADE(nn.Module):
 
 
 class MaskedDense(nn.Module):
-    """(W ⊙ M)ᵀ h + V c + b, the `mask` M [F, G] given, the context c free to reach all G."""
+    """(W ⊙ M)ᵀ h + V c + b, with the `mask` M [F, G]; the context c reaches all G units."""
 
     mask: np.ndarray
     zero: bool = False
@@ -69,5 +69,5 @@ class MaskedDense(nn.Module):
 
 
 def hidden_degrees(dim, width, lowest):
-    """Degrees [width] spread over `lowest`, ..., dim - 1; the highest is always there, so that no input goes unseen."""
+    """Return degrees [width] spread over `lowest`, ..., dim - 1. The highest is included, so every input is seen."""
     return np.maximum(dim - 1 - np.arange(width) * (dim - lowest) // width, 0)

@@ -1,4 +1,4 @@
-"""Dense networks, and the head that every network ends in."""
+"""Dense networks, and the affine map to all outputs at the end of a network."""
 
 import functools
 import math
@@ -13,8 +13,9 @@ from vae_jax.spec import BadOption, flags, nearest, shown, sizes
 
 
 def activation_function(name: str) -> Callable:
-    """The activation of `jax.nn` called `name`. Raises `BadOption` where there is none that acts on every element by
-    itself and is finite.
+    """Return the activation of `jax.nn` that is called `name`.
+
+    Raises `BadOption` if `jax.nn` has no such function, or one that is not elementwise or not finite.
     """
     if not isinstance(name, str) or not _is_elementwise(name):
         allowed = [name for name in dir(jax.nn) if _is_elementwise(name)]
@@ -24,34 +25,34 @@ def activation_function(name: str) -> Callable:
 
 @functools.cache
 def _is_elementwise(name) -> bool:
-    """Return True if a function of `jax.nn` gives an array what it gives to each of its elements, all finite."""
+    """Return True if a function of `jax.nn` is elementwise and finite."""
     function = getattr(jax.nn, name, None)
     try:
         with jax.ensure_compile_time_eval():  # also while a model is traced
             whole, each = jax.jit(lambda x: (function(x), jax.vmap(function)(x)))(jnp.linspace(-8.0, 8.0, 7))
-    except Exception:  # it needs more than an array, or one with axes
+    except Exception:  # it takes more arguments, or an array with axes
         return False
     same = jnp.shape(whole) == jnp.shape(each) == (7,)
     return bool(same and np.all(np.isfinite(whole)) and np.allclose(whole, each, rtol=1e-4, atol=1e-6))
 
 
 def join(x, context):
-    """x as a vector, with the context appended."""
+    """Return x as a vector, with the context appended."""
     x = jnp.ravel(x)
     return x if context is None else jnp.concatenate([x, jnp.ravel(context)])
 
 
 def split(h, sizes):
-    """The last axis of `h` cut into pieces of the given sizes."""
+    """Cut the last axis of `h` into pieces of these sizes."""
     ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
     return [h[..., end - size : end] for size, end in zip(sizes, ends, strict=True)]
 
 
 class DenseHead(nn.Module):
-    """One affine map to all outputs, cut and shaped: h [F] -> tuple of arrays of the shapes `outputs`."""
+    """One affine map to all outputs: h [F] -> a tuple of arrays of the shapes `outputs`."""
 
     outputs: tuple
-    zero: bool = False  # whether all outputs start at zero
+    zero: bool = False  # True if all outputs are zero at initialisation
 
     @nn.compact
     def __call__(self, h):
@@ -64,9 +65,10 @@ class DenseHead(nn.Module):
 class MLP(nn.Module):
     """Dense layers of the widths `hidden`, for any event shape; an encoder or a decoder.
 
-    `gated`: h = act(A x + a) ⊙ σ(B x + b); with act = identity, arXiv:1612.08083 eq. (1), as arXiv:1705.07120 has it.
-    `branches`: widths of layers that x and the context pass apart before they are joined, as the two-level networks of
-    arXiv:1705.07120 do. `zero_output`: the last layer starts at zero, and so do all outputs.
+    With `gated`, h = act(A x + a) ⊙ σ(B x + b). With the activation "identity" this is arXiv:1612.08083 eq. (1), as in
+    arXiv:1705.07120. `branches` are the widths of layers that process x and the context separately, before they are
+    joined, as in the two-level networks of arXiv:1705.07120. With `zero_output` the last layer is zero at
+    initialisation, and so are all outputs.
     """
 
     outputs: tuple

@@ -1,4 +1,4 @@
-"""The border around Flax: a network is a named tuple of pure functions, whatever library wrote it."""
+"""The border around Flax: a network is a named tuple of pure functions, whichever library it is written in."""
 
 import functools
 import inspect
@@ -14,13 +14,13 @@ COMPUTE_DTYPES = ("float32", "bfloat16")
 
 
 class Network(NamedTuple):
-    """A network for one example. Outputs are a tuple of arrays, or the logits of a language model."""
+    """A network for one example. Its outputs are a tuple of arrays, or the logits of a language model."""
 
     init: Callable  # (key, x, context) -> variables
-    apply: Callable  # (variables, x, context, dropout_key=None) -> outputs; without a key nothing is dropped
+    apply: Callable  # (variables, x, context, dropout_key=None) -> outputs; no dropout without a key
     start: Callable | None = None  # (variables, ...) -> the state before the first place of an autoregressive network
     step: Callable | None = None  # (variables, ...) -> state, outputs of one place
-    row: Callable | None = None  # (variables, ...) -> state, features of the next row; of images only
+    row: Callable | None = None  # (variables, ...) -> state, features of the next row; for images only
     drops: bool = False  # True if a `dropout_key` makes a difference
 
 

@@ -1,39 +1,40 @@
-"""Gated PixelCNN: convolutions that see the pixels before each one, in raster order, and no other.
+"""Gated PixelCNN: convolutions that see only the earlier pixels, in raster order.
 
-The same layers run over a whole image, over one row and over one pixel. What comes before is zeros at the borders of an
-image; of a row or a pixel, it is what was kept of those before it (`distributions.RasterScan`).
+The same layers run over a whole image, over one row and over one pixel. They are preceded by zeros at the border of an
+image, and by the state of the earlier rows or pixels otherwise (`distributions.RasterScan`).
 """
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vae_jax.networks.conv import convolve_inside, image_channels
+from vae_jax.networks.conv import at_size, convolve_inside, image_channels
 from vae_jax.networks.gated import Gate, with_ones
 from vae_jax.networks.mlp import split
 from vae_jax.spec import BadOption, flags, integers, numbers, sizes
 
 
 class GatedPixelCNN(nn.Module):
-    """arXiv:1606.05328 sec. 2.2 and 2.3: `outputs` [H, W, ...] at every pixel from the pixels of x [H, W, C] before it.
+    """Gated PixelCNN, arXiv:1606.05328 sec. 2.2, 2.3: `outputs` [H, W, ...] from the earlier pixels of x [H, W, C].
 
-    Two stacks of gated layers, one of each for every entry of `channels`: v[i, j] sees the rows above i, h[i, j] the
-    pixels left of j as well. With * a convolution of so many rows x columns, n the kernel (`first_kernel`, then
-    `kernel`), c the context, a vector or the pixel's part of a map [H, W, F], gate(a, b) = tanh(a) ⊙ σ(b), and each W
-    and V one of its own,
+    Each entry of `channels` is one layer in each of two stacks: v[i, j] sees the rows above i, h[i, j] also the pixels
+    left of j. Let * be a convolution with a kernel of rows x columns, and n its size (`first_kernel`, then `kernel`).
+    Let c be the context: a vector, or the pixel of an image [h, w, F] that is nearest. With gate(a, b) = tanh(a) ⊙ σ(b)
+    and different weights for each W and V,
 
         a = W * v  (⌈n/2⌉ x n),    v ← gate(a + V c),    h ← h + W gate(W * h + W a + V c)  (1 x ⌈n/2⌉),
 
-    without "h +" where the width changes. v begins as x moved down by a row, h as x moved right by a column, with a
-    plane that is one inside the image: no weight is masked, and no pixel above goes unseen. `dilations`, one for every
-    layer and () for 1, set the rows and columns of a kernel apart: few layers then see far (arXiv:1511.07122). With
-    `shortcuts` the last layers see the first again, as in PixelCNN++ (arXiv:1701.05517 sec. 2.4): with v' or h' what
-    layer L + 1 - l has put out, l > L/2 + 1, the gates of layer l are given W v' or W h' as well. `hidden` are the
-    widths of the layers from h to the outputs; `dropout` leaves gated units out at this rate, where there is a key
-    "dropout".
+    without "h +" where the width changes. v begins as x moved down by one row, h as x moved right by one column; a
+    further plane is one inside the image. No weight is masked, and every pixel above is seen.
 
-    Raises `ValueError` for a kernel of even size, dilations below 1 or not one for every layer, a dropout outside
-    [0, 1), and outputs that are not of an image.
+    `dilations`, one for every layer or () for none, space the rows and columns of a kernel apart: few layers then see
+    far, arXiv:1511.07122. With `shortcuts` the last layers see the first ones, as in PixelCNN++, arXiv:1701.05517 sec.
+    2.4. Let v' and h' be the outputs of layer L + 1 - l: for l > L/2 + 1 the gates of layer l also see W v' or W h'.
+    `hidden` are the widths of the layers from h to the outputs. `dropout` is the rate at which gated units are dropped,
+    if there is a key "dropout".
+
+    Raises `BadOption` for a kernel of even size, for a dropout outside [0, 1), and for outputs that are not images.
+    Dilations must be at least 1, one for every layer.
     """
 
     outputs: tuple
@@ -57,15 +58,15 @@ class GatedPixelCNN(nn.Module):
         flags(shortcuts=self.shortcuts, zero_output=self.zero_output)
         numbers(dropout=self.dropout, at_least=0, below=1)
         image_channels(self.outputs)
-        most = 2 * max(self.outputs[0][:2]) + 1  # what lies further away is never in the image
+        most = 2 * max(self.outputs[0][:2]) + 1  # a larger kernel reaches only beyond the image
         for name in ("first_kernel", "kernel"):
             size = getattr(self, name)
             integers(**{name: size}, at_most=most)
             if size % 2 == 0:
-                raise BadOption(f"{name} must be odd, as wide to the left as to the right, got {size}")
+                raise BadOption(f"{name} must be odd, got {size}")
         if self.dilations and len(self.dilations) != len(self.channels):
             raise BadOption(
-                f"dilations must be one for each of the {len(self.channels)} layers of `channels`, got {self.dilations}"
+                f"dilations must have one entry for each of the {len(self.channels)} `channels`, got {self.dilations}"
             )
         super().__post_init__()
 
@@ -78,42 +79,49 @@ class GatedPixelCNN(nn.Module):
         self.last = nn.Dense(sum(image_channels(self.outputs)), kernel_init=init)
 
     def __call__(self, x, context=None):
-        no_rows, no_pixels = self.start(*x.shape)
-        context = part_of(context)
-        given, _ = self.rows(jnp.pad(with_ones(x[:-1]), ((1, 0), (0, 0), (0, 0))), no_rows, context)
+        dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.float32  # bits may be integers
+        no_rows, no_pixels = jax.tree.map(lambda a: a.astype(dtype), self.start(*x.shape))
+        context = part_of(at_size(context, x.shape))
+        from_above, _ = self.rows(jnp.pad(with_ones(x[:-1]), ((1, 0), (0, 0), (0, 0))), no_rows, context)
         left = jnp.pad(with_ones(x[:, :-1]), ((0, 0), (1, 0), (0, 0)))
-        return self.pixels(left, given, no_pixels, context)[0]
+        return self.pixels(left, from_above, no_pixels, context)[0]
 
-    def row(self, above, kept, i, context=None):
-        """Row i - 1 [W, C], any for i = 0 -> what each layer keeps; what it gives to the pixels of row i [W, ...]."""
-        given, kept = self.rows((with_ones(above) * (i > 0))[None], kept, part_of(context, i))
-        return kept, jax.tree.map(lambda a: a[0], given)
+    def row(self, above, state, i, context=None):
+        """Return the state of each layer, and the features of row i [W, ...] for its pixels.
 
-    def step(self, left, kept, i, j, given, context=None):
-        """Pixel i, j - 1 [C], any for j = 0 -> what each layer keeps; the outputs of pixel i, j."""
-        left, given = jax.tree.map(lambda a: a[None, None], (with_ones(left) * (j > 0), given))
-        outputs, kept = self.pixels(left, given, kept, part_of(context, i, j))
-        return kept, tuple(a[0, 0] for a in outputs)
+        `above` is row i - 1 [W, C], not used at i = 0.
+        """
+        features, state = self.rows((with_ones(above) * (i > 0))[None], state, part_of(context, i))
+        return state, jax.tree.map(lambda a: a[0], features)
+
+    def step(self, left, state, i, j, from_above, context=None):
+        """Return the state of each layer, and the outputs of pixel i, j.
+
+        `left` is pixel i, j - 1 [C], not used at j = 0. `from_above` are the features of `row` at this pixel.
+        """
+        left, from_above = jax.tree.map(lambda a: a[None, None], (with_ones(left) * (j > 0), from_above))
+        outputs, state = self.pixels(left, from_above, state, part_of(context, i, j))
+        return state, tuple(a[0, 0] for a in outputs)
 
     def start(self, height, width, num_channels):
-        """What is kept, by layer, of the rows above an image, and of the pixels on the left of `height` rows: zeros."""
+        """Return zeros in place of the rows above an image, and of the pixels left of `height` rows, for each layer."""
         sizes = list(zip(self.reaches(), (num_channels + 1, *self.channels[:-1]), strict=True))
         return [jnp.zeros((n, width, size)) for n, size in sizes], [jnp.zeros((height, n, size)) for n, size in sizes]
 
-    def rows(self, above, kept, context=None):
-        """[R, W, C + 1] -> what each layer gives to the pixels of the rows below these, and what it keeps."""
+    def rows(self, above, state, context=None):
+        """Return the features that each layer has for the rows below `above` [R, W, C + 1], and its state."""
         v, steps, passed = above, [], []
-        for layer, past in zip(self.down, kept, strict=True):
+        for layer, past in zip(self.down, state, strict=True):
             v, *step = layer(v, past, context, self.early(passed))
             steps.append(step)
             passed.append(v)
         return tuple(map(list, zip(*steps, strict=True)))
 
-    def pixels(self, left, given, kept, context=None):
-        """[R, S, C + 1] -> the outputs of the pixels right of these, and what each layer keeps."""
+    def pixels(self, left, from_above, state, context=None):
+        """Return the outputs of the pixels right of `left` [R, S, C + 1], and the state of each layer."""
         h, now, passed = left, [], []
-        for layer, past, from_above in zip(self.across, kept, given, strict=True):
-            h, past = layer(h, past, from_above, context, self.early(passed))
+        for layer, past, features in zip(self.across, state, from_above, strict=True):
+            h, past = layer(h, past, features, context, self.early(passed))
             now.append(past)
             passed.append(h)
         for dense in self.at_a_pixel:
@@ -123,12 +131,12 @@ class GatedPixelCNN(nn.Module):
         return tuple(piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)), now
 
     def early(self, passed):
-        """Of what the layers have put out so far, what the next one is given by a shortcut; None for none."""
+        """Return the output of an earlier layer that the next layer sees by a shortcut; None if there is none."""
         mirrored = len(self.channels) - 1 - len(passed)
         return passed[mirrored] if self.shortcuts and mirrored < len(passed) - 1 else None
 
     def reaches(self):
-        """How far each layer reaches up, left and (above) right."""
+        """Return how many pixels each layer sees up, left and (above) right."""
         return [side * apart for side, apart in zip(self.sides(), self.apart(), strict=True)]
 
     def sides(self):
@@ -139,8 +147,9 @@ class GatedPixelCNN(nn.Module):
 
 
 class Vertical(nn.Module):
-    """v [R, W, F] and the `side` · `apart` rows before it -> the next v, what it gives to the horizontal stack, what to
-    keep.
+    """A layer of the vertical stack: v [R, W, F] and the `side` · `apart` rows before it -> the next v.
+
+    Also returns the features for the horizontal stack, and the last rows of v, which are the state.
     """
 
     features: int
@@ -160,7 +169,7 @@ class Vertical(nn.Module):
 
 
 class Horizontal(nn.Module):
-    """h [R, S, F] and the `side` · `apart` pixels before each of its rows -> the next h, what to keep."""
+    """A layer of the horizontal stack: h [R, S, F] and the pixels before each of its rows -> the next h and state."""
 
     features: int
     side: int
@@ -177,7 +186,7 @@ class Horizontal(nn.Module):
 
 
 class Windows(nn.Module):
-    """An affine map of every window of `shape` (rows, columns), so many places `apart`, that lies inside."""
+    """An affine map of every window of `shape` (rows, columns) inside the image, its places `apart` pixels apart."""
 
     features: int
     shape: tuple
@@ -191,8 +200,9 @@ class Windows(nn.Module):
 
 
 def part_of(context, *place):
-    """Of a map its row i, or its pixel i, j, or all of it, as a map; of a vector one place, [1, 1, F], which is every
-    pixel's: slices are clamped.
+    """Return row i, pixel i, j, or the whole of an image, as an image; a vector becomes one pixel [1, 1, F].
+
+    Slices are clamped, so that one pixel stands for all.
     """
     if context is None:
         return None

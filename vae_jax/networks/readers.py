@@ -1,4 +1,4 @@
-"""Encoders of sentences: rows of tokens [T] -> arrays of the shapes `outputs`, read at the end of the sentence."""
+"""Encoders of sentences: tokens [T] -> arrays of the shapes `outputs`, from the state at the end of the sentence."""
 
 import functools
 import inspect

@@ -1,4 +1,4 @@
-"""Recurrent networks over tokens, all places in one scan or one place at a time."""
+"""Recurrent networks over tokens, for all places in one scan or for one place at a time."""
 
 import flax.linen as nn
 import jax
@@ -9,9 +9,9 @@ from vae_jax.networks.tokens import OverTokens
 
 
 class LSTMLayer(nn.Module):
-    """i, f, g, o = W x_t + U h_{t-1} + b;  c_t = σ(f) c_{t-1} + σ(i) tanh(g);  h_t = σ(o) tanh(c_t)
+    """An LSTM layer: i, f, g, o = W x_t + U h_{t-1} + b;  c_t = σ(f) c_{t-1} + σ(i) tanh(g);  h_t = σ(o) tanh(c_t).
 
-    x [T, F] -> h [T, `width`], the products with x all at once. The bias of f begins at 1.
+    x [T, F] -> h [T, `width`]. The products with x are one matrix product. The bias of f is 1 at initialisation.
     """
 
     width: int
@@ -33,9 +33,10 @@ class LSTMLayer(nn.Module):
 
 
 class LSTM(OverTokens):
-    """`num_layers` layers of LSTM over the tokens; `dropout` is between them and not within the recurrence,
-    arXiv:1409.2329. A context sets the first states too, c_0 = A context + a and h_0 = tanh(c_0). The state has room
-    for any `length`. Options and errors are those of `OverTokens`.
+    """A stack of `num_layers` LSTM layers over the tokens, for sentences of any length.
+
+    `dropout` acts between the layers, not within the recurrence, arXiv:1409.2329. A context also sets the first states:
+    c_0 = A context + a and h_0 = tanh(c_0). Options and errors are those of `OverTokens`.
     """
 
     width: int = 256

@@ -16,9 +16,10 @@ from vae_jax.spec import MANY, integers, sizes
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(act(conv(act(x)))), the last convolution starting at zero, so that a deep stack starts as the identity.
+    """A residual block, x + conv(act(conv(act(x)))).
 
-    No batch normalisation: it would couple the examples.
+    The last convolution is zero at initialisation: a deep stack begins as the identity. There is no batch
+    normalisation, because it couples the examples of a batch.
     """
 
     activation: str
@@ -31,7 +32,7 @@ class ResidualBlock(nn.Module):
 
 
 class ResNetEncoder(nn.Module):
-    """For each entry of `channels`: halve the image, then `num_blocks` residual blocks; then a dense head."""
+    """An encoder: each entry of `channels` halves the image and adds residual blocks; a dense layer follows."""
 
     outputs: tuple
     channels: tuple = (32, 64)
@@ -56,7 +57,7 @@ class ResNetEncoder(nn.Module):
 
 
 class ResNetDecoder(nn.Module):
-    """The mirror image: dense, then for each entry of `channels` the residual blocks and a doubling of the image."""
+    """The mirror image of `ResNetEncoder`: a dense layer, then blocks and a doubling for each of `channels`."""
 
     outputs: tuple
     channels: tuple = (64, 32)

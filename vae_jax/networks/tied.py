@@ -10,34 +10,35 @@ from vae_jax.spec import BadOption
 
 
 def biases(decoder, encoder):
-    """What a tied decoder has of its own: of its variables, as `MLP.init` gives them, those that are no kernels.
+    """Return the parameters of a tied decoder: the variables of an `MLP` without their kernels.
 
-    Raises `ValueError` where a kernel does not have the shape of the transposed one.
+    Raises `BadOption` if a kernel does not have the shape of the transposed one.
     """
-    theirs, own = ([kernel.shape for kernel in _kernels(variables)] for variables in (encoder, decoder))
-    if own != [shape[::-1] for shape in reversed(theirs)]:
+    of_encoder, of_decoder = ([kernel.shape for kernel in _kernels(variables)] for variables in (encoder, decoder))
+    if of_decoder != [shape[::-1] for shape in reversed(of_encoder)]:
         raise BadOption(
-            f"tied: the decoder's kernels {own} do not have the shapes of the transposed encoder's "
-            f"{theirs}, last first; want hidden widths in reverse order, one output each, neither gates nor classes"
+            f"tied: the decoder's kernels {of_decoder} do not have the shapes of the transposed encoder's "
+            f"{of_encoder}, last first; give hidden widths in reverse order, and use heads of one output, no gates and "
+            "no context"
         )
-    return _map(lambda layer, _: {"bias": layer["bias"]}, decoder, theirs)
+    return _map(lambda layer, _: {"bias": layer["bias"]}, decoder, of_encoder)
 
 
 def transposed(decoder, encoder):
-    """The variables of a decoder from its `biases` and the encoder's variables."""
+    """Return the variables of a decoder from its `biases` and the encoder's variables."""
     kernels = [jnp.transpose(kernel) for kernel in reversed(_kernels(encoder))]
     return _map(lambda layer, kernel: {**layer, "kernel": kernel}, decoder, kernels)
 
 
 def _kernels(variables):
-    """Of an `MLP`, in the order of its layers."""
+    """Return the kernels of an `MLP`, in the order of its layers."""
     layers = variables["params"]
     dense = [layers[f"Dense_{n}"]["kernel"] for n in range(len(layers) - 1)]
     return [*dense, layers["DenseHead_0"]["Dense_0"]["kernel"]]
 
 
 def _map(function, variables, values):
-    """An `MLP`'s variables with `function(layer, value)` for every layer, in order."""
+    """Return the variables of an `MLP` with `function(layer, value)` in place of every layer."""
     layers, (*values, last) = variables["params"], values
     dense = {f"Dense_{n}": function(layers[f"Dense_{n}"], value) for n, value in enumerate(values)}
     return {"params": {**dense, "DenseHead_0": {"Dense_0": function(layers["DenseHead_0"]["Dense_0"], last)}}}

@@ -1,4 +1,4 @@
-"""What networks over tokens share: their ends, and that all places and one at a time are one computation."""
+"""Parts of networks over tokens: embedding and logits, and one computation for all places or for one at a time."""
 
 import flax.linen as nn
 import jax
@@ -11,10 +11,10 @@ PAD, END, UNKNOWN = range(3)  # the ids of `data.text`
 
 
 class Tokens(nn.Module):
-    """Where a network over tokens begins and ends: ids -> vectors [..., `width`], and vectors -> logits [..., V].
+    """The first and last layer of a network over tokens: ids -> vectors [..., `width`], and vectors -> logits [..., V].
 
-    `tied`: the logits are products with the very vectors of the tokens, arXiv:1608.05859. Token 0, <pad>, is never
-    predicted: its logit is -inf; as an input it is the beginning.
+    With `tied` the logits are products with the vectors of the tokens, arXiv:1608.05859. Token 0, <pad>, is never
+    predicted: its logit is -inf. As an input it stands for the beginning of a sentence.
     """
 
     vocabulary_size: int
@@ -26,9 +26,9 @@ class Tokens(nn.Module):
         self.embedding = self.param("embedding", init, (self.vocabulary_size, self.width))
 
     def __call__(self, ids):
-        return jnp.asarray(self.embedding)[ids]  # which may be the host's, and the ids traced
+        return jnp.asarray(self.embedding)[ids]  # the embedding may be a NumPy array, and the ids traced
 
-    @nn.compact  # what reads and predicts nothing has no parameters for it
+    @nn.compact  # an encoder never calls this, and then has no parameters for it
     def logits(self, h):
         bias = self.param("bias", nn.initializers.zeros, (self.vocabulary_size,))
         shape = (self.width, self.vocabulary_size)
@@ -37,12 +37,12 @@ class Tokens(nn.Module):
 
 
 class OverTokens(nn.Module):
-    """Logits of the next token from those before it (`networks.language`), by a subclass's `start(context)` -> carry
-    and `advance(carry, tokens [T], context)` -> carry, h [T, `width`].
+    """A network from the tokens before each place to the logits of the next one (`networks.language`).
 
-    A context is seen at every place. Given a key "dropout", units are left out at the rate `dropout`. Tokens are
-    replaced by <unk> at the rate `word_dropout`, except the beginning, arXiv:1511.06349 sec. 3.1.
-    Raises `ValueError` for sizes below 1 and rates outside [0, 1).
+    Subclasses define `start(context)` -> carry and `advance(carry, tokens [T], context)` -> carry, h [T, `width`].
+    Every place sees the context. With a key "dropout", units are dropped at the rate `dropout`, and tokens are replaced
+    by <unk> at the rate `word_dropout`, except the beginning, arXiv:1511.06349 sec. 3.1.
+    Raises `BadOption` for sizes below 1 and rates outside [0, 1).
     """
 
     vocabulary_size: int
@@ -79,22 +79,22 @@ class OverTokens(nn.Module):
         return carry, self.tokens.logits(h)[0]
 
     def states(self, tokens, context=None):
-        """What is made of the tokens up to every place, [T, `width`]."""
+        """Return h [T, `width`], which at each place depends on the tokens up to it."""
         if self.word_dropout and self.has_rng("dropout"):
             dropped = jax.random.bernoulli(self.make_rng("dropout"), self.word_dropout, tokens.shape)
             tokens = jnp.where(dropped & (tokens != PAD), UNKNOWN, tokens)
         return self.advance(self.start(context), tokens, context)[1]
 
     def with_context(self, h, context):
-        """h [T, F], plus what is made of the context at every place, where there is one."""
+        """Return h [T, F] plus a linear map of the context, the same at every place."""
         return h if context is None else h + self.seen(jnp.ravel(context))[None]
 
 
 class AtEnd(nn.Module):
-    """A row x [T] -> arrays of the shapes `outputs`, from what a network over tokens makes of a sentence at its end.
+    """Tokens x [T] -> arrays of the shapes `outputs`, from the state of a network at the end of the sentence.
 
-    What stands behind the end is not seen there: padding changes nothing. A row without an end is read to its last
-    place. Raises `ValueError` for a network whose logits are tied: it puts out none.
+    Padding after the end has no effect. A row without an end is read to its last place. Raises `BadOption` for a
+    network with tied logits: an encoder returns no logits.
     """
 
     outputs: tuple
@@ -102,7 +102,7 @@ class AtEnd(nn.Module):
 
     def __post_init__(self):
         if self.network.tied:
-            raise BadOption("tied: an encoder returns no logits whose kernel could be tied; set it to False")
+            raise BadOption("tied must be False for an encoder, which returns no logits, got True")
         super().__post_init__()
 
     @property

@@ -1,4 +1,4 @@
-"""Causal Transformers over tokens, all places at once or one place at a time from a cache of keys and values."""
+"""Causal Transformers over tokens, for all places at once or for one at a time with a cache of keys and values."""
 
 import flax.linen as nn
 import jax
@@ -10,10 +10,10 @@ from vae_jax.spec import BadOption, integers
 
 
 class CausalBlock(nn.Module):
-    """h + attention(norm(h)), then h + mlp(norm(h)): pre-norm, arXiv:2002.04745.
+    """A block with pre-norm, arXiv:2002.04745: h + attention(norm(h)), then h + mlp(norm(h)).
 
-    The queries of the places [`place`, `place` + len(h)) attend to the keys and values of all places up to their own:
-    `cache` holds those of all T places, [T, 2, width], and is given back with those of h in it.
+    h are the places `place`, ..., `place` + len(h) - 1. Each query attends to the keys and values of its place and all
+    earlier ones. `cache` [T, 2, width] holds them; it is returned with the keys and values of h filled in.
     """
 
     width: int
@@ -36,10 +36,10 @@ class CausalBlock(nn.Module):
 
 
 class Transformer(OverTokens):
-    """Attention to the tokens before; places are learned vectors. What is carried is the place and every block's keys
-    and values. `dropout` is of the input and of what every block adds. Options and errors are those of `OverTokens`.
+    """A causal Transformer with learned embeddings of the places.
 
-    Raises `ValueError` where `num_heads` does not divide `width`.
+    The carry is the place, and the keys and values of every block. `dropout` acts on the input and on what every block
+    adds. Options and errors are those of `OverTokens`. Raises `BadOption` if `num_heads` does not divide `width`.
     """
 
     num_layers: int = 2
@@ -48,7 +48,7 @@ class Transformer(OverTokens):
     def __post_init__(self):
         integers(num_heads=self.num_heads, width=self.width)
         if self.width % self.num_heads:
-            raise BadOption(f"num_heads {self.num_heads} does not divide width {self.width}")
+            raise BadOption(f"num_heads must divide width = {self.width}, got {self.num_heads}")
         super().__post_init__()
 
     def setup(self):
@@ -64,8 +64,8 @@ class Transformer(OverTokens):
         place, caches = carry
         h = self.tokens(tokens) + jax.lax.dynamic_slice_in_dim(self.places, place, len(tokens))
         h = self.drop(self.with_context(h, context), deterministic=not self.has_rng("dropout"))
-        kept = []
+        caches_after = []
         for block, cache in zip(self.blocks, caches, strict=True):
             h, cache = block(h, cache, place)
-            kept.append(cache)
-        return (place + len(tokens), tuple(kept)), self.norm(h)
+            caches_after.append(cache)
+        return (place + len(tokens), tuple(caches_after)), self.norm(h)

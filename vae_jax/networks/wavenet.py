@@ -1,4 +1,4 @@
-"""WaveNet: causal convolutions whose reach doubles from layer to layer, over a whole series or one sample at a time."""
+"""WaveNet: dilated causal convolutions, over a whole series or for one sample at a time."""
 
 import functools
 
@@ -12,16 +12,17 @@ from vae_jax.spec import MANY, flags, integers, sizes
 
 
 class WaveNet(nn.Module):
-    """arXiv:1609.03499 sec. 2.1 to 2.5: `outputs` [T, ...] at every place t from the samples of x [T] before it.
+    """WaveNet, arXiv:1609.03499 sec. 2.1 to 2.5: `outputs` [T, ...] at every place t from the earlier samples of x [T].
 
-    h begins as an affine map of the last `first_kernel` samples, each with a one that tells silence from what was
-    before the beginning. Then, for every d of `dilations`, with weights of its own, c the context, gate(a, b) =
-    tanh(a) ⊙ σ(b) and s the sum of what the layers say to the outputs,
+    h begins as an affine map of the last `first_kernel` samples. A one beside each sample tells silence from padding.
+    Each entry d of `dilations` is a layer with its own weights. With the context c, gate(a, b) = tanh(a) ⊙ σ(b), and
+    the sum s of the skip connections, it computes
 
         z_t = gate(W h_{t-d} + W' h_t + V c),     h ← h + R z  [T, `width`],     s ← s + S z  [T, `skip`]
 
-    and layers of `hidden` units, with a relu before each, lead from s to the outputs, which see `reach` samples.
-    Raises `ValueError` for sizes and dilations below 1 and for outputs that are not of a series.
+    Layers of `hidden` units, with a relu before each, lead from s to the outputs. An output depends on the last
+    first_kernel + Σ d samples. Raises `BadOption` for sizes and dilations below 1, and `ValueError` for outputs that do
+    not form a series.
     """
 
     outputs: tuple
@@ -40,13 +41,9 @@ class WaveNet(nn.Module):
         flags(zero_output=self.zero_output)
         super().__post_init__()
 
-    @property
-    def reach(self):
-        return self.first_kernel + sum(self.dilations)
-
     def setup(self):
         if any(len(shape) not in (1, 2) or shape[0] != self.outputs[0][0] for shape in self.outputs):
-            raise ValueError(f"WaveNet: outputs of shapes {self.outputs} are not of the samples of one series")
+            raise ValueError(f"WaveNet: outputs must be series [T, ...] of one length, got shapes {self.outputs}")
         self.first = nn.Dense(self.width)
         self.layers = [Residual(self.width, self.skip) for _ in self.dilations]
         self.at_a_sample = [nn.Dense(width) for width in self.hidden]
@@ -59,12 +56,12 @@ class WaveNet(nn.Module):
         return self.through(window, [functools.partial(moved, by=d) for d in self.dilations], context)[0]
 
     def start(self):
-        """What is kept: the last samples, and of every layer what came in at the last d places, a ring."""
+        """Return the state: the last samples, and for every layer a ring buffer of its last d inputs."""
         return jnp.zeros((self.first_kernel, 2)), [jnp.zeros((d, self.width)) for d in self.dilations]
 
-    def step(self, kept, previous, t, context=None):
-        """x_{t-1} [], t -> what is kept, the outputs at t; of t = 0, `previous` may be anything."""
-        samples, rings = kept
+    def step(self, state, previous, t, context=None):
+        """Return the next state and the outputs at t, from `previous` = x_{t-1} [], which is not used at t = 0."""
+        samples, rings = state
         samples = jnp.concatenate([samples[1:], with_ones(previous.reshape(1, 1)) * (t > 0)])
         ago = [lambda h, ring=ring: jax.lax.dynamic_slice_in_dim(ring, t % len(ring), 1) for ring in rings]
         outputs, seen = self.through(samples.reshape(1, -1), ago, context)
@@ -74,12 +71,15 @@ class WaveNet(nn.Module):
         return (samples, rings), tuple(a[0] for a in outputs)
 
     def through(self, window, ago, context):
-        """The outputs at the S places of a window [S, ...], `ago[l](h)` being h at places d_l before, and every h."""
+        """Return the outputs at the S places of a window [S, ...], and the input h of every layer.
+
+        `ago[l](h)` returns the h of d_l places earlier.
+        """
         h, s, seen = self.first(window), 0.0, []
         for layer, earlier in zip(self.layers, ago, strict=True):
             seen.append(h)
-            h, told = layer(h, earlier(h), context)
-            s = s + told
+            h, skip = layer(h, earlier(h), context)
+            s = s + skip
         for dense in (*self.at_a_sample, self.last):
             s = dense(jax.nn.relu(s))
         shapes = [(len(s), *shape[1:]) for shape in self.outputs]
@@ -90,7 +90,7 @@ class WaveNet(nn.Module):
 
 
 class Residual(nn.Module):
-    """h_t and h_{t-d} [S, F] -> the next h, and what is said to the outputs [S, `skip`]."""
+    """A layer: h_t and h_{t-d} [S, F] -> the next h, and the skip connection [S, `skip`]."""
 
     features: int
     skip: int
@@ -103,5 +103,5 @@ class Residual(nn.Module):
 
 
 def moved(h, by):
-    """h [T, F] moved down by so many places, zeros before it."""
+    """Return h [T, F] delayed by `by` places, with zeros before it."""
     return jnp.pad(h, ((by, 0), (0, 0)))[: len(h)]

@@ -1,9 +1,14 @@
-"""Every equation a model can maximise, for one example: `(latent, params, key, x, context) -> value, terms`; those of
-`disentangling`, whose examples are coupled, for a batch: `(latent, params, key, batch) -> value [B], terms`.
+"""Every equation that a model can maximise.
 
-`value` is what is maximised, possibly re-weighted, its gradient that of training (`estimators`); `terms` are never
+An equation of one example is `(latent, params, key, x, context) -> value, terms`. The examples of a batch depend on one
+another in `disentangling`: there it is `(latent, params, key, batch) -> value [B], terms`.
+
+`latent` is a `core.Latent`, `params` are its parameters, `key` is the randomness, and `context` may be None.
+`num_samples` is the number of draws of z, and `beta` weighs the rate. Other options are explained in each equation.
+
+`value` is maximised. It may be re-weighted, and its gradient may be an estimator's (`estimators`). `terms` are never
 re-weighted and always in nats: `bound` (a lower bound of log p(x)), `distortion` = -E_q[log p(x|z)], `rate` =
-KL(q(z|x) || p(z)) or its estimate, and what an equation adds under a name of its own.
+KL(q(z|x) || p(z)) or its estimate, and any further terms that the equation names.
 """
 
 from vae_jax.objectives.bounds import (

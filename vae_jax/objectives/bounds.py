@@ -23,7 +23,8 @@ def elbo(latent, params, key, x, context=None, *, beta=1.0, num_samples=1):
     """
     q, prior = pair(latent, params, x, context)
     check_pathwise("elbo", q)
-    check_closed("elbo", q, prior)
+    if latent.evidence is None:  # otherwise each draw brings its divergence
+        check_closed("elbo", q, prior)
     return closed_elbo(*_log_lik_and_kl(latent, params, key, x, context, num_samples), beta)
 
 
@@ -42,8 +43,10 @@ def plain_elbo(latent, params, key, x, context=None, *, num_samples):
 
     No gradient is needed, so that q may be discrete or a mixture.
     """
-    if has_closed_form(*pair(latent, params, x, context)):
-        return closed_elbo(*_log_lik_and_kl(latent, params, key, x, context, num_samples))
+    if latent.evidence is not None or has_closed_form(*pair(latent, params, x, context)):
+        log_lik, kl = _log_lik_and_kl(latent, params, key, x, context, num_samples)
+        if kl is not None:
+            return closed_elbo(log_lik, kl)
     return sampled_elbo(*_log_terms(latent, params, key, x, context, num_samples))
 
 
@@ -78,7 +81,8 @@ def capacity(latent, params, key, x, context=None, *, gamma, nats, num_samples=1
     """
     q, prior = pair(latent, params, x, context)
     check_pathwise("capacity", q)
-    check_closed("capacity", q, prior)
+    if latent.evidence is None:  # otherwise each draw brings its divergence
+        check_closed("capacity", q, prior)
     value, terms = closed_elbo(*_log_lik_and_kl(latent, params, key, x, context, num_samples), beta=0.0)
     excess = terms["rate"] - nats
     return value - gamma * jnp.abs(excess), {**terms, "excess": excess}
@@ -88,8 +92,8 @@ def capacity(latent, params, key, x, context=None, *, gamma, nats, num_samples=1
 def iwae(latent, params, key, x, context=None, *, num_samples=50):
     """The importance-weighted bound log (1/K) Σ_k w_k,  w_k = p(x, z_k) / q(z_k|x),  K = `num_samples`.
 
-    arXiv:1509.00519 eq. (8). `rate` and `distortion` are those of the ELBO of the same samples: bound ≥ -(rate +
-    distortion).
+    arXiv:1509.00519 eq. (8). `rate` and `distortion` are those of the ELBO of the same samples, so that
+    bound ≥ -(rate + distortion).
     """
     check_pathwise("iwae", latent.posterior(params, x, context))
     return sampled_iwae(*_log_terms(latent, params, key, x, context, num_samples))
@@ -99,8 +103,8 @@ def iwae(latent, params, key, x, context=None, *, num_samples=50):
 def renyi(latent, params, key, x, context=None, *, alpha, num_samples=50):
     """The Rényi bound (1 / (1-α)) log (1/K) Σ_k w_k^(1-α).  arXiv:1602.02311 sec. 4.
 
-    It falls as α grows: α = 0 is IWAE, α → 1 the ELBO, and below 0 it is no lower bound. `bound` is IWAE of the same
-    samples whatever α, `renyi` the value. Raises `BadOption` for α = 1: use `elbo_sampled_kl`.
+    It falls as α grows: α = 0 is IWAE, α → 1 the ELBO. For α < 0 it is not a lower bound. `bound` is IWAE of the same
+    samples for every α, `renyi` is the value. Raises `BadOption` for α = 1: use `elbo_sampled_kl`.
     """
     if isinstance(alpha, (int, float)) and alpha == 1:
         raise BadOption("alpha must differ from 1, got 1; the limit is objective 'elbo_sampled_kl'")
@@ -112,7 +116,7 @@ def renyi(latent, params, key, x, context=None, *, alpha, num_samples=50):
 
 @equation(elbo_weight=number(at_least=0, at_most=1), num_samples=SAMPLES)
 def ciwae(latent, params, key, x, context=None, *, elbo_weight, num_samples=50):
-    """A mean of two bounds, β ELBO + (1-β) IWAE_K of the same samples, β = `elbo_weight` in [0, 1].
+    """The mean of two bounds, β ELBO + (1-β) IWAE_K of the same samples, β = `elbo_weight` in [0, 1].
 
     arXiv:1802.04537 sec. 4. `bound` is IWAE_K.
     """
@@ -136,10 +140,9 @@ def miwae(latent, params, key, x, context=None, *, num_samples=8, num_outer=8):
 
 @equation(num_samples=SAMPLES, num_outer=SAMPLES)
 def piwae(latent, params, key, x, context=None, *, num_samples=8, num_outer=8):
-    """IWAE_MK for p(z) and p(x|z), and for q(z|x) the gradient of MIWAE of the same samples, K = `num_samples`,
-    M = `num_outer`.  arXiv:1802.04537 sec. 4.
+    """IWAE_MK for p(z) and p(x|z), and for q(z|x) the gradient of MIWAE of the same samples.  arXiv:1802.04537 sec. 4.
 
-    Value and `bound` are IWAE_MK's, `miwae` is the bound that q climbs.
+    K = `num_samples`, M = `num_outer`. Value and `bound` are IWAE_MK's; `miwae` is the bound that q climbs.
     """
     stopped = jax.lax.stop_gradient(params)
     q = latent.posterior(params, x, context)
@@ -157,8 +160,9 @@ def piwae(latent, params, key, x, context=None, *, num_samples=8, num_outer=8):
 def stratified_elbo(latent, params, key, x, context=None, *, beta=1.0, num_samples=1):
     """The ELBO of a mixture, Σ_k π_k(x) E_{q_k}[log p(x|z) + β (log p(z) - log q(z|x))], q = Σ_k π_k q_k.
 
-    `num_samples` draws of each component: exact in the weights, so that the gradient reaches them and is unbiased.
-    arXiv:2003.01687, "SELBO". K decoder passes a sample. For a posterior that is no mixture it is `elbo_sampled_kl`.
+    arXiv:2003.01687, "SELBO". `num_samples` draws of each component. The sum over the weights is exact, so that the
+    gradient reaches them and is unbiased. It takes K decoder passes a sample. For a posterior that is not a mixture it
+    is `elbo_sampled_kl`.
     """
     q, prior = pair(latent, params, x, context)
     check_pathwise("stratified_elbo", q, sums_components=True)
@@ -179,7 +183,7 @@ def stratified_elbo(latent, params, key, x, context=None, *, beta=1.0, num_sampl
 
 
 def log_weight(latent, params, key, x, context=None):
-    """log w = log p(x|z) + log p(z) - log q(z|x) of one z ~ q(z|x): a one-sample unbiased estimate of the ELBO."""
+    """Return log w = log p(x|z) + log p(z) - log q(z|x) of one z ~ q(z|x): an unbiased estimate of the ELBO."""
     draw = _evidence(latent, params, x, context)[0](key)
     return draw.log_lik + (draw.log_prior - draw.log_q)
 
@@ -187,7 +191,7 @@ def log_weight(latent, params, key, x, context=None):
 def evidences(latent, params, key, x, context, num_samples) -> Evidence:
     """Return the `Evidence` of K = `num_samples` draws: z, log_lik, log_prior and log_q lead with K; kl is one number.
 
-    The mean over the draws and the sum over the levels of a hierarchy is taken of the closed-form KL.
+    kl is the mean over the draws of the closed-form KL, summed over the levels of a hierarchy; None if there is none.
     """
     of_draw, kl = _evidence(latent, params, x, context)
     draws = jax.vmap(of_draw)(_split(key, num_samples))
@@ -202,13 +206,13 @@ def closed_elbo(log_lik, kl, beta=1.0):
 
 
 def sampled_elbo(log_lik, log_ratio, beta=1.0):
-    """The ELBO and its terms from log p(x|z_k) and log p(z_k) - log q(z_k|x), [K] each."""
+    """Return the ELBO and its terms from log p(x|z_k) and log p(z_k) - log q(z_k|x), [K] each."""
     log_lik, rate = jnp.mean(log_lik), -jnp.mean(log_ratio)
     return log_lik - beta * rate, {"bound": log_lik - rate, "distortion": -log_lik, "rate": rate}
 
 
 def sampled_iwae(log_lik, log_ratio):
-    """IWAE_K and its terms from log p(x|z_k) and log p(z_k) - log q(z_k|x), [K] each."""
+    """Return IWAE_K and its terms from log p(x|z_k) and log p(z_k) - log q(z_k|x), [K] each."""
     bound = log_mean_exp(log_lik + log_ratio)
     return bound, {"bound": bound, "distortion": -jnp.mean(log_lik), "rate": -jnp.mean(log_ratio)}
 

@@ -1,4 +1,4 @@
-"""The declaration of an equation: what its options may be, and what it learns or keeps beside the model."""
+"""The declaration of an equation: the values of its options, and what it learns or averages beside the model."""
 
 import functools
 from collections.abc import Callable
@@ -12,13 +12,15 @@ from vae_jax.support import is_discrete
 
 
 class OwnNetwork(NamedTuple):
-    """A network that an equation learns for itself."""
+    """A network that belongs to an equation and learns with the model."""
 
     input: str  # "x", on the scale that networks see, or "z"
     outputs: tuple  # shapes
 
 
 class Declaration(NamedTuple):
+    """The properties of an equation that `equation` declares."""
+
     of_batch: bool
     networks: dict[str, OwnNetwork]
     means: tuple[str, ...]
@@ -36,9 +38,9 @@ def equation(*, of_batch=False, networks=None, means=(), **options) -> Callable:
     Args:
       of_batch: True for `(latent, params, key, batch) -> value [B], terms`, in which the examples of a batch depend on
         one another; False for `(latent, params, key, x, context) -> value, terms` of one example.
-      networks: {option: `OwnNetwork`}, networks that the equation learns; it is given the function.
-      means: options that are running means. A config gives the decay. The equation is given the present mean, and
-        returns the value to follow as a term of the same name.
+      networks: {option: `OwnNetwork`}, networks that the equation learns. The equation receives the function.
+      means: options that are running means. A config sets the decay. The equation receives the present mean and returns
+        the value to follow as a term of the same name.
       **options: {option: check(name, value)}, the values that an option may take.
     """
 
@@ -46,11 +48,11 @@ def equation(*, of_batch=False, networks=None, means=(), **options) -> Callable:
         declaration = Declaration(of_batch, networks or {}, tuple(means), options)
 
         @functools.wraps(function)
-        def checked(*args, **given):
-            for name, value in given.items():
+        def checked(*args, **values):
+            for name, value in values.items():
                 if name not in declaration.means:
                     declaration.check(name, value)
-            return function(*args, **given)
+            return function(*args, **values)
 
         checked.declaration = declaration
         return checked
@@ -87,7 +89,7 @@ def scales(name, value):
         numbers(**{f"{name}: each entry": scale}, above=0)
 
 
-# ------------------------------------------------------------------- what an equation asks of posterior and prior
+# ------------------------------------------------------------------- what an equation requires of q(z|x) and p(z)
 
 
 def refuse(name, q, why, use, prior=None):

@@ -1,4 +1,4 @@
-"""From an equation to what training maximises: over a batch, at a step, with what the equation learns for itself."""
+"""The function that training maximises, made of an equation: over a batch, at a step, with what the equation learns."""
 
 import functools
 import inspect
@@ -19,25 +19,25 @@ from vae_jax.support import standardize
 class Objective(NamedTuple):
     """An equation with its options, and what it learns: params["objective"], and params["state"] for running means."""
 
-    init: Callable  # (key, {"x": one x, "z": one z}) -> parts of the parameters, {} if there is nothing to learn
+    init: Callable  # (key, {"x": one x, "z": one z}) -> parts of the parameters; {} if the equation learns nothing
     value: Callable  # (latent_of, params, key, batch, step, dropout_key=None) -> what is maximised [B], Aux
-    see: Callable  # x -> what a network of the equation's own sees
+    see: Callable  # x -> the input of the equation's networks
     of_batch: bool  # True if the value of an example depends on the other examples of its batch
 
 
 def of(equation, *, see=lambda x: x, **options) -> Objective:
     """Return the `Objective` that maximises `equation` with `options`.
 
-    A number among the options may be a schedule, step -> number. A `Network` is learned with the model. The equation is
-    given the function it is: a pytree of its parameters, so that `stop_gradient(function)` is the same function, but
-    does not learn from its use. For a running mean the option is the decay d: m ← d m + (1-d) mean_B v, from m = 0.
+    A number among the options may be a schedule, step -> number. A `Network` is learned with the model: the equation
+    receives a function, a pytree of its parameters, so that `stop_gradient(function)` is the same function without
+    learning from its use. For a running mean the option is the decay d: m ← d m + (1-d) mean_B v, from m = 0.
 
     Args:
       equation: a function of this package, declared by `equation.equation`.
-      see: x -> what a network of the equation's own sees.
+      see: x -> the input of the equation's networks.
       **options: the keyword arguments of the equation.
 
-    Raises `BadOption` for a value out of range, of a schedule too.
+    Raises `BadOption` for a value out of range, also of a schedule.
     """
     declared = equation.declaration
     for name, value in options.items():
@@ -84,7 +84,7 @@ def of(equation, *, see=lambda x: x, **options) -> Objective:
 
 
 def _check(declared, name, value):
-    """Raise `BadOption` if an option, or a value of a schedule, is out of range. None stands for no running mean."""
+    """Raise `BadOption` if an option, or a value of a schedule, is out of range. None means no running mean."""
     if name in declared.networks or (value is None and name in declared.means):
         return
     if not callable(value):
@@ -95,15 +95,15 @@ def _check(declared, name, value):
 
 
 def model(init, latent_of, objective, *, drops=False) -> Model:
-    """Return the model whose training maximises `objective`; x is drawn by way of z.
+    """Return the model whose training maximises `objective`; x is drawn through z.
 
     Args:
       init: (key, batch) -> params.
-      latent_of: dropout_key -> the three distributions; without dropout for None.
+      latent_of: dropout_key -> the three distributions; None for no dropout.
       objective: made by `of`.
-      drops: True for dropout in training. The key is new for every example and step, and the same for all its draws of
-        z; an equation of a whole batch has one key a batch. Only `rate` is then reported: the likelihood with dropout
-        gives no bound of this model's log p(x).
+      drops: True for dropout in training. The key is new for every example and step, and the same for all draws of z of
+        an example; an equation of a whole batch has one key for the batch. Only `rate` is then reported: the likelihood
+        with dropout gives no bound of this model's log p(x).
     """
     latent = latent_of(None)
 

@@ -1,6 +1,6 @@
-"""Arrays in, figures out: `images`, `latents`, `curves` and `scores`, in one style, and `save`.
+"""Figures of arrays in one style, and `save`, which writes them.
 
-Every function returns a `matplotlib.figure.Figure` that belongs to no window and to no global state.
+Every plotting function returns a `matplotlib.figure.Figure` that has no window and no global state.
 """
 
 import functools
@@ -16,7 +16,7 @@ from matplotlib.transforms import Bbox
 DPI = 200
 INK, QUIET = "#222222", "#8c8c8c"
 
-# Ten colours told apart by readers with the usual colour-vision deficiencies.  arXiv:2107.02270.
+# Ten colours that readers with common colour-vision deficiencies can distinguish, arXiv:2107.02270.
 PALETTE = (
     *("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"),
     *("#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"),
@@ -55,18 +55,20 @@ STYLE = {
 
 
 def in_style():
-    """The common style on matplotlib's defaults: nothing of a user's settings (TeX, a layout, an origin) is left."""
+    """Return the context of the common style on matplotlib's defaults. It ignores a user's settings, such as TeX."""
     return matplotlib.style.context(["default", STYLE])
 
 
 def plain(text) -> str:
-    """`text` that comes from data or from a user, as a figure shows it: a dollar sign begins no formula."""
+    """Escape the dollar signs of a text from data or from a user, so that none begins a formula."""
     return str(text).replace("$", r"\$")
 
 
 def file_name(name) -> str:
-    """`name`, which comes from data or from a user, as the name of one file: letters, digits and a few signs are kept,
-    any other is an underscore. A name that this changes, or that is long, ends in a digest, so that no two are alike.
+    """Return a valid file name for a name from data or from a user.
+
+    Characters other than letters, digits and a few signs become underscores. A name that is changed or shortened ends
+    in a digest, so that different names stay different.
     """
     safe = "".join(c if c.isalnum() or c in " ,.=+-_()" else "_" for c in str(name)).lstrip(".")
     short = safe.encode()[:150].decode(errors="ignore")
@@ -76,13 +78,13 @@ def file_name(name) -> str:
 
 
 def styled(draw):
-    """Lets `draw(...) -> Figure` draw in the common style, and leaves matplotlib's own settings as they were."""
+    """Decorate `draw(...) -> Figure` to draw in the common style, and to leave matplotlib's settings unchanged."""
 
     @functools.wraps(draw)
     def figure_in_style(*args, **kwargs):
         with in_style():
             figure = draw(*args, **kwargs)
-            figure.draw_without_rendering()  # ticks and layout are made late: make them while the style holds
+            figure.draw_without_rendering()  # ticks and layout are computed late: do it within the style
             figure.set_layout_engine("none")
         return figure
 
@@ -90,10 +92,10 @@ def styled(draw):
 
 
 def save(figure, path):
-    """Writes `figure` as a PNG at 200 dpi, trimmed to its ink: the whole file under its name, or none of it."""
+    """Write `figure` to `path` as a PNG at 200 dpi, trimmed to its content. The file appears complete or not at all."""
     path, buffer, pad = pathlib.Path(path), io.BytesIO(), 0.04
     with in_style():
-        figure.draw_without_rendering()  # the layout moves labels, and the ink is where they end
+        figure.draw_without_rendering()  # the layout moves labels, which the box must contain
         box = figure.get_tightbbox().padded(pad).get_points() * DPI
         box = Bbox(np.stack([np.floor(box[0]), np.ceil(box[1])]) / DPI)  # whole device pixels keep images crisp
         figure.savefig(buffer, format="png", dpi=DPI, bbox_inches=box, metadata={"Software": None})
@@ -107,18 +109,18 @@ def save(figure, path):
 
 
 def shaped(**arrays):
-    """The arrays of `shaped(x=(x, "N H W C"), z=(z, "N 2"))`, once their axes are found to have one size a name.
+    """Return the arrays of `shaped(x=(x, "N H W C"), z=(z, "N 2"))` after a check of their shapes.
 
-    Raises `ValueError` with the shape found and the shape wanted, for an empty array too.
+    Axes of one name must have one size. Raises `ValueError` for another shape and for an empty array.
     """
     sizes, checked = {}, []
     for name, (array, axes) in arrays.items():
         array, axes = np.asarray(array), axes.split()
-        found = dict(zip(axes, array.shape, strict=False))  # a name twice, as in "n n", keeps its last size
-        known = found | sizes | {axis: int(axis) for axis in axes if axis.isdigit()}
+        actual = dict(zip(axes, array.shape, strict=False))  # for a repeated name, as in "n n", the last size
+        known = actual | sizes | {axis: int(axis) for axis in axes if axis.isdigit()}
         if array.size == 0 or array.shape != tuple(known.get(axis) for axis in axes):
             wanted = ", ".join(f"{axis}={sizes[axis]}" if axis in sizes else axis for axis in axes)
-            raise ValueError(f"{name} must have shape [{wanted}], none of it empty; found {list(array.shape)}")
-        sizes |= found
+            raise ValueError(f"{name} must have shape [{wanted}] and not be empty; found {list(array.shape)}")
+        sizes |= actual
         checked.append(array)
     return checked

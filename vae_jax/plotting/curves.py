@@ -1,4 +1,4 @@
-"""What happens while a model is fitted."""
+"""Curves of training: bounds, rates, variances of gradients."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -15,15 +15,17 @@ TITLES = {
 
 @styled
 def training(train, valid=None):
-    """bound = -(distortion + rate), in nats: what is maximised, and the price of the code and of its errors.
+    """Plot the bound and its two terms, bound = -(distortion + rate), in nats.
 
-    `train` and `valid` map "bound", "rate", "distortion" to (steps [N], values [N]); a panel for each that is there,
-    other names ignored. The axes leave out the wild first steps (see `_limits`).
+    `train` and `valid` map "bound", "rate" and "distortion" to (steps [N], values [N]). Each that exists has a panel;
+    other names are ignored. The axes leave out extreme values, such as those of the first steps.
     """
     series = {"train": train, "validation": valid or {}}
     names = [name for name in TITLES if any(name in curves for curves in series.values())]
     if not names:
-        raise ValueError(f"train or valid must have one of {list(TITLES)}; found {[list(c) for c in series.values()]}")
+        raise ValueError(
+            f"train or valid must contain one of {list(TITLES)}; found {[list(c) for c in series.values()]}"
+        )
     figure = Figure(figsize=(2.35 * len(names), 2.1), layout="constrained")
     for panel, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         drawn = []
@@ -45,9 +47,10 @@ def training(train, valid=None):
 
 @styled
 def bands(runs, *, label):
-    """Curves of several runs a setting: their mean, and a band of one standard error of it.
+    """Plot the mean over seeds for each of several settings, with a band of one standard error.
 
-    `runs` maps a setting to (steps [N], values [S, N]) of S seeds; NaN where a run has no value.
+    `runs` maps the name of a setting to (steps [N], values [S, N]) of S seeds, NaN if a run has no value. `label` is
+    the title.
     """
     figure = Figure(figsize=(4.2, 2.6), layout="constrained")
     panel, drawn = figure.subplots(), []
@@ -62,7 +65,7 @@ def bands(runs, *, label):
         panel.fill_between(steps, mean - spread, mean + spread, color=style["color"], alpha=0.25, linewidth=0)
         drawn.append(mean)
     if not drawn:
-        raise ValueError("no curve to draw")
+        raise ValueError("runs is empty: give at least one curve")
     panel.set(title=label, xlabel="step", ylabel="nats", ylim=_limits(drawn))
     panel.grid(axis="y")
     panel.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
@@ -74,12 +77,14 @@ def bands(runs, *, label):
 
 @styled
 def variance_curves(steps, variances, *, biased=(), title="total variance of the gradient"):
-    """How noisy each estimator of a gradient is as a model learns: steps [S], `variances` {name: [S]}, on a logarithmic
-    axis; the names stand in the order of the last values. Those in `biased` are dashed: low variance is not all.
+    """Plot the variance of gradient estimators against the training step, on a logarithmic axis.
+
+    `variances` maps a name to values [S] at `steps` [S]. The legend is in the order of the last values. Estimators in
+    `biased` are dashed, since their variance does not tell the whole error.
     """
     unknown = [name for name in biased if name not in variances]
     if unknown or not variances:
-        raise ValueError(f"biased: {unknown} are none of the curves {list(variances)}")
+        raise ValueError(f"biased contains {unknown}, which are not among the curves {list(variances)}")
     figure = Figure(figsize=(5.4, 2.7), layout="constrained")
     panel, last = figure.subplots(), {}
     for i, (name, values) in enumerate(variances.items()):
@@ -99,7 +104,7 @@ def variance_curves(steps, variances, *, biased=(), title="total variance of the
 
 
 def _limits(drawn, *, wild=5, margin=0.12):
-    """The span of the values but for the lowest and highest `wild` per cent of each curve, widened within the data."""
+    """Return the limits of an axis without the lowest and highest `wild` per cent of each curve, plus a margin."""
     values = [v[np.isfinite(v)] for v in drawn]
     values = [v for v in values if v.size]
     if not values:

@@ -1,8 +1,8 @@
-"""What a model shows in pixels: samples, reconstructions, the manifold, interpolations.
+"""Figures of images: samples, reconstructions, the manifold, interpolations.
 
-Images are `[..., H, W, C]`, uint8 in 0..255 or floats (probabilities, means) in [0, 1], which are clipped there; grey
-for C = 1, RGB for C = 3, and with any other C each channel in grey, side by side. Figures are laid out in device
-pixels, a whole number of them to each image pixel, so that nothing is blurred and all gutters are the same hairline.
+Images are `[..., H, W, C]`, uint8 in 0..255, or floats (probabilities, means), which are clipped to [0, 1]. C = 1 is
+grey and C = 3 is RGB. For any other C, the channels are shown in grey, side by side. Each image pixel has a whole
+number of device pixels, so images are not blurred and all gutters have the same width.
 """
 
 import math
@@ -22,7 +22,10 @@ LINEAR, SPHERICAL = PALETTE[0], PALETTE[6]
 
 
 def tile(images, *, ncols=None, gap=1):
-    """One array [H', W', C] of images [N, H, W, C], row by row, or [R, Cc, H, W, C] as they stand, in white gutters."""
+    """Arrange images [N, H, W, C], or rows of images [R, N, H, W, C], in one array [H', W', C] with white gutters.
+
+    `ncols` is the number of images in a row, by default about √N; `gap` is the width of the gutters in pixels.
+    """
     images = np.asarray(images)
     if images.ndim == 5:
         ncols, images = images.shape[1], images.reshape(-1, *images.shape[2:])
@@ -39,7 +42,7 @@ def tile(images, *, ncols=None, gap=1):
 
 @styled
 def grid(images, *, ncols=None, title=None):
-    """Samples from the prior, decoded: images [N, H, W, C], row by row."""
+    """Show images [N, H, W, C], such as samples, row by row, `ncols` in a row (by default about √N)."""
     images = pixels(*shaped(images=(images, "N H W C")))
     ncols = _columns(len(images), ncols)
     sheet = _sheet(images, ncols, _scale(images, ncols))
@@ -50,10 +53,9 @@ def grid(images, *, ncols=None, title=None):
 
 @styled
 def named_rows(rows):
-    """Draws of several models side by side: {name: images [N, H, W, C]}, a row each, its name beside it. A row of
-    fewer images ends in white.
+    """Show the images of several models, {name: images [N, H, W, C]}: a row for each, with the name on the left.
 
-    Raises `ValueError` where the images differ in shape.
+    Shorter rows end in white. Raises `ValueError` if the images differ in shape.
     """
     names, longest = list(rows), max(map(len, rows.values()))
     arrays = shaped(**{name: (images, f"N{n} H W C") for n, (name, images) in enumerate(rows.items())})
@@ -66,9 +68,9 @@ def named_rows(rows):
 
 @styled
 def reconstructions(x, mean):
-    """Does the code keep the image? Data x [N, H, W, C] above, the decoded posterior mean [N, H, W, C] below.
+    """Show data x [N, H, W, C] above their reconstructions from the posterior mean, `mean` [N, H, W, C].
 
-    Beyond twelve images the pair of rows is repeated.
+    More than twelve images take several pairs of rows.
     """
     x, mean = map(pixels, shaped(x=(x, "N H W C"), mean=(mean, "N H W C")))
     ncols = math.ceil(len(x) / math.ceil(len(x) / 12))
@@ -88,9 +90,9 @@ def reconstructions(x, mean):
 
 @styled
 def reconstruction_samples(x, samples, *, std=True):
-    """What the posterior leaves open: x [N, H, W, C], one a row, and decoded posterior draws [N, S, H, W, C] of each.
+    """Show what the posterior leaves open: each row has x [N, H, W, C] and S decoded draws, `samples` [N, S, H, W, C].
 
-    `std` adds the standard deviation of every pixel over the S draws (over colours, its mean).
+    `std` adds the standard deviation of every pixel over the S draws, averaged over colours.
     """
     x, samples = map(pixels, shaped(x=(x, "N H W C"), samples=(samples, "N S H W C")))
     scale = _scale(x, samples.shape[1] + 2)
@@ -115,10 +117,17 @@ def reconstruction_samples(x, samples, *, std=True):
 
 @styled
 def manifold(images, values, *, title=None, axes=("$z_1$", "$z_2$")):
-    """The plane of codes, decoded: `images[i, j]` [n, n, H, W, C] is the image of z1 = values[j], z2 = values[i].
+    """Show a decoded plane of codes: `images[i, j]` [n, n, H, W, C] is the image of z_1 = values[j], z_2 = values[i].
 
-    That is `meshgrid(values, values)`, values increasing; z1 grows to the right and z2 upwards, so that `images[0]` is
-    the lowest row. Ticks stand at round values of z, between the centres of the images where need be.
+    z_1 increases to the right and z_2 upwards, so `images[0]` is the lowest row. Ticks are at round values of z.
+
+    Args:
+      images: the decoded images.
+      values: the increasing values of both axes [n].
+      title: the title of the figure.
+      axes: the names of the two axes.
+
+    Raises `ValueError` for values that do not increase.
     """
     images, values = shaped(images=(images, "n n H W C"), values=(values, "n"))
     if np.any(np.diff(values) <= 0):
@@ -142,15 +151,22 @@ def manifold(images, values, *, title=None, axes=("$z_1$", "$z_2$")):
 
 @styled
 def interpolation(x_a, x_b, linear, spherical, z_linear, z_spherical, *, names=None, prior=True):
-    """From one image to another through codes: straight (the upper row) and along the sphere (the lower one).
+    """Show two paths from one image to another, straight (upper row) and along the sphere (lower row).
 
-    Images x_a, x_b [H, W, C]; decoded paths [T, H, W, C] and their codes [T, D], from z_a to z_b at T even steps of t
-    in [0, 1]. Below, the codes on the plane through 0, z_a and z_b, where lengths are true, and |z| against t. With
-    `prior`, p(z) = N(0, I), they stand beside the middle 90 % of |z| under it: the chord leaves the shell that holds
-    the prior's mass, the arc does not. Without, nothing of a prior is drawn.
+    Below the images, one panel shows the codes in the plane through 0, z_a and z_b, another |z| against t. With `prior`
+    they include the middle 90 % of |z| under N(0, I): the chord leaves the shell that contains the mass of the prior,
+    the arc does not. If every array has a leading axis P, each of the P pairs has a block of images, and the panels
+    show the first pair.
 
-    With a leading axis P on every array, each pair has its block of images; the panels show the first pair. `names`,
-    one a pair, stand on the left of the blocks: the class, say, that a conditional model decodes both paths with.
+    Args:
+      x_a: the first image [H, W, C].
+      x_b: the last image [H, W, C].
+      linear: the decoded straight path [T, H, W, C], at T even steps of t in [0, 1].
+      spherical: the decoded path along the sphere [T, H, W, C].
+      z_linear: the codes of the straight path [T, D].
+      z_spherical: the codes of the path along the sphere [T, D].
+      names: a name for each pair, at the left of its block, such as the class that a conditional model decodes with.
+      prior: False if p(z) is not N(0, I), or there is none.
     """
     pairs = "P " if np.ndim(x_a) == 4 else ""
     arrays = shaped(
@@ -178,7 +194,7 @@ def interpolation(x_a, x_b, linear, spherical, z_linear, z_spherical, *, names=N
 
 
 def _framed(x_a, x_b, linear, spherical):
-    """For each pair the two paths, one above the other, between the two originals at twice the size."""
+    """Return the sheets of each pair: the two paths between the two originals, which have twice the size."""
     scale, sheets, y = _scale(linear, linear.shape[1] + 4), [], 0
     for a, b, *paths in zip(x_a, x_b, linear, spherical, strict=True):
         x = 0
@@ -190,7 +206,7 @@ def _framed(x_a, x_b, linear, spherical):
 
 
 def _plane(axes, chord, arc, prior):
-    """Codes [T, D] on the plane through 0 and the two ends, turned so that the ends lie level where they can."""
+    """Plot codes [T, D] in the plane through 0 and the two ends, which are at one height if their norms are equal."""
     z_a, z_b = map(_unit, chord[[0, -1]])
     basis = np.stack([_unit(z_b - z_a), _unit(z_b + z_a)], axis=-1)  # [D, 2], orthogonal
     for codes, colour in (chord, LINEAR), (arc, SPHERICAL):
@@ -210,7 +226,7 @@ def _plane(axes, chord, arc, prior):
 
 
 def _norms(axes, chord, arc, prior):
-    """|z| of codes [T, D] against t, and where |z| lies under N(0, I) (the chi distribution, Wilson-Hilferty)."""
+    """Plot |z| of codes [T, D] against t, with quantiles of |z| under N(0, I) (chi distribution, Wilson-Hilferty)."""
     dim, t = chord.shape[-1], np.linspace(0, 1, len(chord))
     if prior:
         spread = 2 / (9 * dim)
@@ -229,9 +245,10 @@ def _unit(z):
 
 
 def pixels(images):
-    """Images [..., H, W, C] as uint8 with 1 or 3 channels; of another number, grey images [..., H, C (W + 1) - 1, 1] of
-    the channels side by side, a grey line between them. What is not a number is black. Raises `ValueError` for values
-    beyond [0, 1].
+    """Return images [..., H, W, C] as uint8 with 1 or 3 channels.
+
+    For any other C, the result is grey, `[..., H, C (W + 1) - 1, 1]`: the channels side by side with grey lines between
+    them. NaN becomes black. Raises `ValueError` for floats that are not in [0, 1], beyond what rounding explains.
     """
     if images.shape[-1] not in (1, 3):
         beside = np.moveaxis(images, -1, -2)  # [..., H, C, W]
@@ -252,7 +269,7 @@ def _columns(n, ncols):
 
 
 def _scale(images, ncols):
-    """Device pixels for each image pixel, where `ncols` such images share a row."""
+    """Return the number of device pixels for each image pixel if `ncols` such images share a row."""
     height, width = images.shape[-3:-1]
     return max(1, int(DPI * min(CELL / max(height, width), WIDTH / (ncols * width))))
 
@@ -266,14 +283,14 @@ def _right(sheets):
 
 
 def _page(sheets, *, left=0, top=0, right=0, bottom=0):
-    """A figure with every (sheet, x, y) at that device pixel from the top left, inside margins for labels."""
+    """Return a figure with every (sheet, x, y) at device pixel (x, y) from the top left, and margins for labels."""
     width = left + _right(sheets) + right
     height = top + max(y + len(sheet) for sheet, _, y in sheets) + bottom
     figure, blocks = Figure(figsize=(width / DPI, height / DPI), dpi=DPI), []
     for sheet, x, y in sheets:
         tall, wide = sheet.shape[:2]
         axes = figure.add_axes(((left + x) / width, 1 - (top + y + tall) / height, wide / width, tall / height))
-        colours = np.broadcast_to(sheet, (tall, wide, 3))  # grey too: a colour map is one off here and there
+        colours = np.broadcast_to(sheet, (tall, wide, 3))  # also if grey, because a colour map may be off by one
         axes.imshow(colours, interpolation="nearest", aspect="auto", extent=(0, 1, 1, 0))
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
@@ -282,6 +299,6 @@ def _page(sheets, *, left=0, top=0, right=0, bottom=0):
 
 
 def _ticks(axis, places, names, *, length=0):
-    """Names at fractions of the width, or of the height from the top."""
+    """Put names at fractions of the width, or of the height from the top."""
     axis.set_ticks(places, labels=names)
     axis.set_tick_params(length=length)

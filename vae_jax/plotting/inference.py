@@ -1,4 +1,4 @@
-"""Bayes' rule on a line: densities of one latent z, areas, and the bound below the logarithm of an area."""
+"""Figures of inference with one latent dimension: densities of z, areas, and bounds of their logarithms."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,10 +13,17 @@ DASHES = (0, (4, 3))
 
 @styled
 def bayes(x, z, log_prior, log_joint, log_prob, *, limits=(-3, 3)):
-    """A column for each observed image: the prior, the joint p(x, z) with its area p(x), and their quotient.
+    """Show Bayes' rule for each observed image: the prior, the joint p(x, z) with its area p(x), and the posterior.
 
-    x [N, H, W, C] in [0, 1], z [G], log_prior [G], log_joint [N, G], log_prob [N]. The joints share one scale, in
-    units of the largest p(x), so that their areas may be compared.
+    The joints share one scale, in units of the largest p(x), so their areas can be compared.
+
+    Args:
+      x: images [N, H, W, C] in [0, 1].
+      z: the grid [G].
+      log_prior: log p(z) [G].
+      log_joint: log p(x, z) [N, G].
+      log_prob: log p(x) [N].
+      limits: those of the axis of z.
     """
     x, z, log_prior, log_joint, log_prob = shaped(
         x=(x, "N H W C"),
@@ -52,7 +59,15 @@ def bayes(x, z, log_prior, log_joint, log_prob, *, limits=(-3, 3)):
 
 @styled
 def densities(z, curves, *, areas=(), limits=(-3, 3), title=None):
-    """Densities of z on one line: z [G], `curves` {name: log-density [G]}; those named in `areas` are filled."""
+    """Show densities of z on a grid.
+
+    Args:
+      z: the grid [G].
+      curves: {name: log-density [G]}.
+      areas: the names of the curves that are filled.
+      limits: those of the axis of z.
+      title: the title of the figure.
+    """
     figure = Figure(figsize=(4.2, 2.2), layout="constrained")
     panel = figure.add_subplot(xlabel="$z$", xlim=limits, yticks=[], title=title)
     panel.spines["left"].set_visible(False)
@@ -69,10 +84,20 @@ def densities(z, curves, *, areas=(), limits=(-3, 3), title=None):
 
 @styled
 def rise(z, log_joint, steps, curve_steps, log_prob, bound, *, truth=None, limits=(-3, 3)):
-    """Training seen as an area that grows: on the left p(x, z) of one image, log_joint [S, G] at `steps` [S], early
-    ones pale; on the right the mean of log p(x) and of the bound [T] at `curve_steps` [T], with the gap between them.
+    """Show training as the growth of an area.
 
-    `truth` is the mean log p(x) under the process that made the data. Areas in units of the last.
+    On the left, p(x, z) of one image at several steps, early ones pale, in units of the last area. On the right, the
+    mean log p(x), the mean bound and the gap between them.
+
+    Args:
+      z: the grid [G].
+      log_joint: log p(x, z) of one image [S, G].
+      steps: the steps of `log_joint` [S].
+      curve_steps: the steps of the curves [T].
+      log_prob: the mean of log p(x) [T].
+      bound: the mean of the bound [T].
+      truth: the mean of log p(x) under the process that generated the data.
+      limits: those of the axis of z.
     """
     z, log_joint, steps = shaped(z=(z, "G"), log_joint=(log_joint, "S G"), steps=(steps, "S"))
     curve_steps, log_prob, bound = shaped(curve_steps=(curve_steps, "T"), log_prob=(log_prob, "T"), bound=(bound, "T"))
@@ -103,11 +128,11 @@ def rise(z, log_joint, steps, curve_steps, log_prob, bound, *, truth=None, limit
 
 @styled
 def jensen(log_w, log_prob):
-    """The log of a mean against the mean of logs, for one image and several q: `log_w` {name: [K]} of z ~ q, and the
-    exact log p(x).
+    """Show Jensen's inequality for one image and several q: the log of the mean weight, and the mean of the logs.
 
-    Weights in units of p(x): they average to one, so the log of their mean is 0 and the mean of their logs is minus
-    the gap. Where q is the posterior all weights are equal, and the bound touches.
+    `log_w` {name: [K]} are log-weights of z ~ q, and `log_prob` is the exact log p(x). Weights are in units of p(x), so
+    their mean is one. The log of the mean is then 0, and the mean of the logs is minus the gap. If q is the posterior,
+    all weights are equal and the gap is 0.
     """
     figure = Figure(figsize=(2.25 * len(log_w), 2.5), layout="constrained")
     panels = figure.subplots(1, len(log_w), squeeze=False, sharey=True)[0]
@@ -132,11 +157,16 @@ def jensen(log_w, log_prob):
 
 @styled
 def sandwich(counts, lower, upper, exact=None, *, others=None):
-    """log p(x) between the bounds of annealed importance sampling and its reverse, by the number of temperatures.
+    """Show log p(x) between the bounds of annealed importance sampling and its reverse.
 
-    counts [T], lower and upper [T, N] of N simulated examples, exact [N]: means of the differences to `exact` (where it
-    is None, to the middle of the last two), bars of one standard error. `others` {name: [N]} are further bounds, drawn
-    as levels.
+    The axis is the number of temperatures. Points are mean differences to `exact`, with bars of one standard error.
+
+    Args:
+      counts: numbers of temperatures [T].
+      lower: lower bounds of N simulated examples [T, N].
+      upper: upper bounds [T, N].
+      exact: log p(x) [N]; if None, the middle of the last two bounds replaces it.
+      others: further bounds, {name: [N]}, drawn as horizontal lines.
     """
     counts, lower, upper = shaped(counts=(counts, "T"), lower=(lower, "T N"), upper=(upper, "T N"))
     centre = 0.5 * (lower[-1] + upper[-1]) if exact is None else np.asarray(exact)
@@ -160,10 +190,10 @@ def sandwich(counts, lower, upper, exact=None, *, others=None):
 
 @styled
 def tightening(counts, bounds, exact):
-    """What importance weighting still loses, log p(x) - L_K, by the number of samples K, both axes logarithmic.
+    """Show the gap log p(x) - L_K of importance weighting against the number of samples K, on logarithmic axes.
 
-    counts [C], bounds [C, N] of N examples, exact [N]: the mean over examples, the span of the middle 80 % of them, and
-    a line of slope -1 through the last mean, along which Var[w / p(x)] / 2K falls.
+    `bounds` [C, N] of N examples are for K in `counts` [C]; `exact` [N] is log p(x). The figure shows the mean gap, the
+    middle 80 % of the examples, and a line of slope -1 through the last mean, the slope of Var[w / p(x)] / 2K.
     """
     counts, bounds, exact = shaped(counts=(counts, "C"), bounds=(bounds, "C N"), exact=(exact, "N"))
     lost = exact - bounds
@@ -173,7 +203,7 @@ def tightening(counts, bounds, exact):
     panel.set_ylabel("$\\log\\, p(x) - \\mathcal{L}_K$, nats")
     panel.plot(counts, mean, "o-", color=JOINT, markersize=3, label="mean")
     panel.plot(counts, mean[-1] * counts[-1] / counts, color=QUIET, linestyle=DASHES, label="$1 / K$")
-    floor = mean[mean > 0].min() / 4  # noise may carry an example beyond the exact value
+    floor = mean[mean > 0].min() / 4  # noise may take an example beyond the exact value
     low, high = (np.maximum(np.quantile(lost, q, axis=1), floor) for q in (0.1, 0.9))
     panel.fill_between(counts, low, high, color=JOINT, alpha=0.2, linewidth=0, label="the middle 80 % of the images")
     panel.set_xticks(counts, labels=[f"{c:g}" for c in counts])
@@ -192,5 +222,5 @@ def _picture(axes, image):
 
 
 def _short(number):
-    """1, 0.42, 0.003, 2e-9."""
+    """Format a number shortly: 1, 0.42, 0.003, 2e-9."""
     return f"{number:.2g}" if number >= 1e-3 else f"{number:.0e}"

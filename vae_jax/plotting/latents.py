@@ -1,4 +1,4 @@
-"""What a model does with its codes: where it puts the data, and which dimensions carry it."""
+"""Figures of codes: where the data are in latent space, and which dimensions carry information."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,12 +13,19 @@ HALO = [withStroke(linewidth=2, foreground="white")]
 
 @styled
 def scatter(z, label=None, *, class_names=None, axes=("$z_1$", "$z_2$"), radii=(1, 2)):
-    """The codes of the data: z [N, 2], coloured by label [N] (integers from 0), with circles at `radii` standard
-    deviations of the prior N(0, I): where p(z) is another, or there is none, pass `()`. Codes that are not finite are
-    left out.
+    """Show codes of the data in two dimensions, with circles at standard deviations of the prior N(0, I).
 
-    A VAE's codes fill the prior; a plain auto-encoder's go where they like. For D > 2 pass an orthonormal projection
-    of the codes, under which the circles still hold, and name its `axes`, say `("PC 1", "PC 2")`.
+    For D > 2 pass an orthonormal projection of the codes, for which the circles are still right, and the names of its
+    axes, such as `("PC 1", "PC 2")`. Codes that are not finite are left out.
+
+    Args:
+      z: codes [N, 2].
+      label: classes from 0, which choose the colours [N].
+      class_names: the names of the classes.
+      axes: the names of the two axes.
+      radii: those of the circles; () if p(z) is not N(0, I), or there is none.
+
+    Raises `ValueError` for labels without a name, and if no code is finite.
     """
     figure = Figure(figsize=(4.0, 3.5), layout="constrained")
     panel = figure.add_subplot(aspect="equal", xlabel=axes[0], ylabel=axes[1])
@@ -29,9 +36,14 @@ def scatter(z, label=None, *, class_names=None, axes=("$z_1$", "$z_2$"), radii=(
 
 @styled
 def planes(codes, label=None, *, class_names=None, radii=(), ncols=4):
-    """Do the classes lie apart, and where? `scatter`s of several models side by side, each on the scale of its codes,
-    beyond which circles are cut: `codes` maps a title to z [N, 2], of the same examples, coloured by one `label` [N].
-    `radii` are those of the circles of N(0, I) in every panel, or a dict {title: radii} where models differ in p(z).
+    """Show the codes of several models side by side (`scatter`), each on the scale of its codes.
+
+    Args:
+      codes: {title: z [N, 2]}, of the same examples.
+      label: classes from 0, which choose the colours [N].
+      class_names: the names of the classes.
+      radii: those of the circles of N(0, I) in every panel, or {title: radii} for models with different p(z).
+      ncols: the number of panels in a row.
     """
     ncols = min(ncols, len(codes))
     nrows = -(-len(codes) // ncols)
@@ -51,7 +63,7 @@ def planes(codes, label=None, *, class_names=None, radii=(), ncols=4):
 
 
 def _codes(panel, z, label, class_names, radii):
-    """Draws codes and circles, and returns the names of all classes and the classes that there are."""
+    """Draw codes and circles, and return the names of all classes and the classes that occur."""
     z, classes = shaped(z=(z, "N 2"), label=(np.zeros(len(z)) if label is None else label, "N"))
     classes = classes.astype(int)
     finite = np.isfinite(z).all(axis=1)
@@ -61,7 +73,7 @@ def _codes(panel, z, label, class_names, radii):
     names = range(classes.max() + 1) if class_names is None else class_names
     if classes.min() < 0 or classes.max() >= len(names):
         raise ValueError(f"label must lie in 0..{len(names) - 1}; found {classes.min()}..{classes.max()}")
-    order = np.random.default_rng(0).permutation(len(z))  # no class lies on top of the others
+    order = np.random.default_rng(0).permutation(len(z))  # so that no class covers the others
     for turn, marker in enumerate(MARKERS):  # ten colours, then the next marker
         some = order[classes[order] // len(PALETTE) % len(MARKERS) == turn]
         colours = [PALETTE[k % len(PALETTE)] for k in classes[some]]
@@ -87,9 +99,9 @@ def _legend(panel, label, names, present):
 
 @styled
 def kl_per_dimension(kl, *, threshold=None):
-    """The rate, by latent dimension: kl [D] in nats, averaged over the data, largest first.
+    """Show the rate of every latent dimension, `kl` [D] in nats, averaged over the data, largest first.
 
-    Dimensions above `threshold` nats count as active; the others' posteriors have collapsed onto the prior.
+    Dimensions above `threshold` nats are active; the posteriors of the others have collapsed to the prior.
     """
     (kl,) = shaped(kl=(kl, "D"))
     order, rank = np.argsort(-kl, kind="stable"), np.arange(len(kl))
@@ -115,6 +127,6 @@ def kl_per_dimension(kl, *, threshold=None):
 
 
 def _key(k, name):
-    """The legend's entry for class k."""
+    """Return the entry of the legend for class k."""
     marker = MARKERS[k // len(PALETTE) % len(MARKERS)]
     return Line2D([], [], marker=marker, color=PALETTE[k % len(PALETTE)], markersize=4.5, linestyle="", label=str(name))

@@ -1,4 +1,4 @@
-"""How far apart two sets of images are in a score of theirs."""
+"""Figures of scores: two sets of examples compared."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -8,8 +8,18 @@ from vae_jax.plotting import PALETTE, shaped, styled
 
 @styled
 def histograms(inliers, outliers, *, label, names=("inliers", "outliers"), num_bins=50):
-    """Scores of inliers [N] and of outliers [M], in nats, as two histograms of area one over the same bins.
-    Scores that are not finite are left out. Raises `ValueError` where a set has no other.
+    """Show scores of inliers [N] and outliers [M], in nats, as two histograms of area one over the same bins.
+
+    Scores that are not finite are left out.
+
+    Args:
+      inliers: the scores of the first set.
+      outliers: the scores of the second set.
+      label: the name of the score.
+      names: the names of the two sets.
+      num_bins: the number of bins.
+
+    Raises `ValueError` if a set has no finite score.
     """
     inliers, outliers = shaped(inliers=(inliers, "N"), outliers=(outliers, "M"))
     inliers, outliers = (values[np.isfinite(values)] for values in (inliers, outliers))

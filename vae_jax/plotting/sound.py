@@ -1,4 +1,4 @@
-"""What a model of sound puts out: waveforms and spectrograms."""
+"""Figures of sound: waveforms and spectrograms."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -6,14 +6,15 @@ from matplotlib.mlab import specgram
 
 from vae_jax.plotting import PALETTE, shaped, styled
 
-DYNAMIC_RANGE = 60  # dB below the loudest that are shown
+DYNAMIC_RANGE = 60  # dB below the maximum that are shown
 WINDOW = 0.016  # seconds: a few periods of a voice
 
 
 @styled
 def spectrograms(sounds, *, sample_rate, ncols=4):
-    """{title: samples [T] in [-1, 1]}: of each the waveform, and below it the power of every frequency over time, in dB
-    below the loudest moment of all of them.
+    """Show each sound as a waveform, with its spectrogram below, in dB relative to the loudest moment of all sounds.
+
+    `sounds` maps a title to samples [T] in [-1, 1]; `sample_rate` is in Hz; `ncols` sounds are in a row.
     """
     arrays = shaped(**{name: (samples, "T") for name, samples in sounds.items()})
     ncols = min(ncols, len(arrays))

@@ -55,7 +55,7 @@ def measure(folder, name, path=None, *, num_images, num_samples, num_steps, lear
     key = jax.random.fold_in(experiment.key, 4)
     scores, refused = _scores(experiment, params, key, sets, num_samples=num_samples, fit=fit, coder=coder)
     if not scores:
-        raise ValueError(f"{folder} allows no score of x alone: {refused['distortion']}")
+        raise ValueError(f"{folder} allows no score of x: {refused['distortion']}")
     results = {
         "inliers": {"name": experiment.dataset.name, "num_images": len(sets["inliers"])},
         "outliers": {"name": title, "num_images": len(sets["outliers"])},

@@ -54,8 +54,8 @@ def join(address: str | None):
 
 
 def several() -> bool:
-    """Return True if this process is one of several."""
-    return bool(DISTRIBUTED.value)
+    """Return True if this process is one of several. Without a launcher, as in a notebook, it is not."""
+    return flags.FLAGS.is_parsed() and bool(DISTRIBUTED.value)
 
 
 def is_first() -> bool:

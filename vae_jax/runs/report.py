@@ -75,7 +75,7 @@ def _units(experiment, test) -> dict:
 
 
 def _as_classifier(model, params, test) -> dict:
-    """How often the most probable class, argmax_c p(c|x), is the true one, where the components are the classes."""
+    """Return how often argmax_c p(c|x) is the true class, for a mixture whose components are the classes."""
     with contextlib.suppress(ValueError):  # a density of x that is no mixture
         label = jax.jit(lambda x: jax.lax.map(lambda x: cluster.label(model, params, x), x, batch_size=500))
         return {"accuracy": float(np.mean(label(test["x"]) == test["context"]))}
@@ -83,7 +83,7 @@ def _as_classifier(model, params, test) -> dict:
 
 
 def _codes(model, params, key, test) -> dict:
-    """What the latents carry; says in the log whether they have collapsed."""
+    """Return what the latents carry. The log says in words if they have collapsed."""
     some = jax.tree.map(lambda a: a[:MUTUAL_INFORMATION_EXAMPLES], test)
     q = latents.posteriors(model, params, some)
     if latents.shares_networks(q):
@@ -104,15 +104,18 @@ def _codes(model, params, key, test) -> dict:
             q, latents.prior_of(model, params, some), jax.random.fold_in(key, len(test["x"]) + 1)
         )
         known = summary["mutual_information"], summary["active_units"]
-        told = gaps.diagnose(rates, *known, num_examples=len(some["x"]), least_aggregate_kl=least)
-        summary |= {"aggregate_kl_at_least": least, "aggregate_kl_at_most": told.aggregate_kl, "verdict": told.verdict}
-        logging.info("codes: %s", told.verdict)
+        diagnosis = gaps.diagnose(rates, *known, num_examples=len(some["x"]), least_aggregate_kl=least)
+        summary |= {"aggregate_kl_at_least": least, "aggregate_kl_at_most": diagnosis.aggregate_kl}
+        summary["verdict"] = diagnosis.verdict
+        logging.info("codes: %s", diagnosis.verdict)
     return summary
 
 
 def training(experiment, record, members=1) -> dict:
-    """The flat `train/...` and `valid/...` record of a run, one of `members` of one program: seconds are the program's,
-    steps and images the run's own, FLOP/s those of all together.
+    """Return the flat `train/...` and `valid/...` record of a run.
+
+    For one of `members` of a program, seconds and FLOP/s are those of the whole program, steps and images those of the
+    member.
     """
     seconds, steps, batch_size = record["seconds"], record["steps"], experiment.stream.batch_size
     batch = experiment.batch_shapes()
@@ -137,13 +140,13 @@ def training(experiment, record, members=1) -> dict:
 
 
 def _best(model, worth):
-    """What validation was judged by (`loop.fit`): a family without any bound, by its loss (coupled: the distortion)."""
+    """Return the number by which validation chose (`loop.fit`): the bound; for a family without one, the loss."""
     has_bound = model.log_prob or model.bound
     return {"valid/best_bound": worth} if has_bound else {"valid/best_loss": -worth}
 
 
 def table(results: dict) -> str:
-    """Results for a person, a line each with its unit."""
+    """Return the results as lines for a person, each with its unit."""
     r = {name.removeprefix("test/"): value for name, value in results.items()}
     lines = list(_density_lines(r) if "log_prob" in r else _code_lines(r) if "distortion" in r else _sample_lines(r))
     if "train/steps" in results:
@@ -191,8 +194,8 @@ def _density_lines(r):
     yield f"log p(x)  {r['log_prob']:10.2f}{error} nats   {kind}"
     if "log_density" in r:
         yield (
-            f"          {r['log_density']:10.2f} nats, log-density of dequantised values in [0, 1); less D log(levels) "
-            "it is the line above, a lower bound for the levels"
+            f"          {r['log_density']:10.2f} nats, log-density of dequantised values in [0, 1); minus "
+            "D log(levels) it is the line above, a lower bound for the levels"
         )
     bounded = ", at most" if "num_samples" in r or "dequantized" in r else ""
     if "perplexity" in r:
@@ -215,5 +218,5 @@ def _density_lines(r):
         correlation = f", total correlation {r['total_correlation']:.2f} nats" if "total_correlation" in r else ""
         capped = latents.is_capped(r["mutual_information"], r.get("information_examples", r["num_examples"]))
         least = "at least " if capped else ""
-        told = f"mutual information {least}{r['mutual_information']:.2f} nats{correlation}"
-        yield f"latents   {r['active_units']:10d} active units, {told}"
+        information = f"mutual information {least}{r['mutual_information']:.2f} nats{correlation}"
+        yield f"latents   {r['active_units']:10d} active units, {information}"

@@ -11,7 +11,7 @@ from absl import logging
 from vae_jax import files, spec
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.evaluation import likelihood
-from vae_jax.runs import build, checking, configs, processes, report, sweep_table, workdir, writers
+from vae_jax.runs import build, checking, configs, report, sweep_table, workdir, writers
 from vae_jax.runs.migrate import migrate
 from vae_jax.training import loop, sweep
 
@@ -31,7 +31,7 @@ def complete(config, text, folder, *, members_per_program=0) -> list[dict]:
 
     Raises `ValueError` for a member that cannot be built, and if `folder` holds another sweep.
     """
-    if processes.several():
+    if jax.process_count() > 1:
         raise ValueError("a sweep is one process: start several with a part of the --sweep and a --workdir each")
     if members_per_program < 0:
         raise ValueError(

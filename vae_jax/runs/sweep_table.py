@@ -41,6 +41,7 @@ def by_setting(folders, axes) -> list[dict]:
             "supported": False,
         }
         row["diverged"] = len(results) - len(whole)
+        row["kind"] = " or ".join(sorted({r["test/kind"] for r in whole if "test/kind" in r}))
         for name in (*COLUMNS.values(), "test/active_units"):
             values = np.array(
                 [r[name] for r in whole if r.get(name) is not None], np.float64
@@ -75,6 +76,8 @@ def table(rows) -> str:
         return "-" if mean is None else f"{mean:.2f}" + ("" if error is None else f" ± {error:.2f}")
 
     columns = {title: name for title, name in COLUMNS.items() if any(row[name] is not None for row in rows)}
+    kind = " or ".join(sorted({row["kind"] for row in rows if row["kind"]}))  # what log p(x) is: "=", "≥ IW-K" ...
+    columns = {f"{title} {kind}" if title == "log p(x)" and kind else title: name for title, name in columns.items()}
     lines = [["", "setting", "seeds", "diverged", *columns, "active units"]]
     for row in rows:
         cells = [cell(row, name) for name in (*columns.values(), "test/active_units")]

@@ -1,1 +1,1 @@
-"""What a fitted latent-variable model is for. Every function is written for one example or one pair of them."""
+"""Tasks for a fitted model: reconstruct, interpolate, decode, cluster, find outliers. Functions take one example."""

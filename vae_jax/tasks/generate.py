@@ -1,4 +1,4 @@
-"""What an auto-encoder lacks to draw images: a density of its codes, fitted when it is trained."""
+"""Samples from an auto-encoder: a density of its codes, fitted after training, takes the place of a prior."""
 
 import functools
 
@@ -10,17 +10,26 @@ from sklearn.mixture import GaussianMixture
 from vae_jax.core import Model
 from vae_jax.distributions import Mixture, MultivariateNormal
 
-AT_ONCE = 250  # examples side by side
-FLOOR = 1e-6  # added to the variances, of the average variance of a code: dimensions that never vary have a density too
+AT_ONCE = 250  # examples in parallel
+FLOOR = 1e-6  # times the mean variance of the codes, added to every variance: constant dimensions need it
 
 
 def code_density(model, params, data, key, num_components) -> Mixture:
-    """A mixture of `num_components` full Gaussians, fitted by EM to z_n ~ q(z|x_n), one draw for every example of
-    `data`: of an auto-encoder its codes, of a VAE the aggregate posterior q(z) = (1/N) Σ_n q(z|x_n), which its prior
-    may miss. What `with_code_density` takes: ex-post density estimation, arXiv:1903.12436 sec. 4 (10 components).
+    """Fit a mixture of Gaussians with full covariances to the codes of `data`, for `with_code_density`.
 
-    `key` draws the codes and chooses where EM starts. Raises `ValueError` for a model without codes, codes that are not
-    vectors, and more components than examples.
+    EM fits it to one draw z_n ~ q(z|x_n) for every example. For an auto-encoder these are its codes. For a VAE they
+    follow the aggregate posterior q(z) = (1/N) Σ_n q(z|x_n), which may differ from the prior. This is ex-post density
+    estimation, arXiv:1903.12436 sec. 4, which uses 10 components.
+
+    Args:
+      model: a `core.Model` with `latent`.
+      params: its parameters.
+      data: a dict of examples `x` [N, ...], and `context` if the model is conditional.
+      key: a JAX key, which draws the codes and the start of EM.
+      num_components: the number of Gaussians.
+
+    Raises `ValueError` for a model without codes, for codes that are not vectors, and for more components than
+    examples.
     """
     if model.latent is None:
         raise ValueError("a density of codes needs a latent-variable model; this one has no `latent`")
@@ -28,7 +37,7 @@ def code_density(model, params, data, key, num_components) -> Mixture:
     codes = _draws(model.latent, params, jax.random.split(key_codes, len(data["x"])), data)
     if not isinstance(codes, jax.Array) or codes.ndim != 2:
         shapes = jax.tree.map(lambda a: a.shape[1:], codes)
-        raise ValueError(f"a mixture of Gaussians is a density of vectors; the codes have the shapes {shapes}")
+        raise ValueError(f"a mixture of Gaussians requires codes that are vectors, got codes of shapes {shapes}")
     if not 1 <= num_components <= len(codes):
         raise ValueError(f"num_components must be between 1 and the {len(codes)} examples, got {num_components}")
     codes = np.asarray(codes, np.float64)

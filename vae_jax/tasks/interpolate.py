@@ -1,18 +1,23 @@
-"""Paths between two codes; those of a hierarchy, tuples, level by level (`by_level`)."""
+"""Paths between two codes. For the codes of a hierarchy, which are tuples, see `by_level`."""
 
 import jax
 import jax.numpy as jnp
 
 
 def linear(z_a, z_b, t):
-    """(1 - t) z_a + t z_b: [T, D] for t [T]. Halfway it is shorter than either end: it leaves the shell |z| ≈ √D."""
+    """Return the straight path (1 - t) z_a + t z_b [T, D] for t [T].
+
+    In its middle, |z| is smaller than at the ends, so the path leaves the shell |z| ≈ √D of a standard normal.
+    """
     return jnp.outer(1.0 - t, z_a) + jnp.outer(t, z_b)
 
 
 def spherical(z_a, z_b, t):
-    """[sin((1-t) Ω) z_a + sin(t Ω) z_b] / sin Ω, Ω the angle between the codes: [T, D].  arXiv:1609.04468 sec. 2.
+    """Return the path along a great circle [T, D] for t [T], arXiv:1609.04468 sec. 2.
 
-    For codes that are parallel, where Ω gives no direction, the straight line.
+        [sin((1 - t) Ω) z_a + sin(t Ω) z_b] / sin Ω,     Ω the angle between the codes
+
+    For parallel codes, where sin Ω = 0, it is the straight path.
     """
     norms = jnp.linalg.norm(z_a) * jnp.linalg.norm(z_b)
     omega = jnp.arccos(jnp.clip(z_a @ z_b / jnp.maximum(norms, 1e-12), -1.0, 1.0))
@@ -23,12 +28,24 @@ def spherical(z_a, z_b, t):
 
 
 def by_level(path, z_a, z_b, t):
-    """`path`, `linear` or `spherical`, at every level: a tuple of [T, D] for tuples of codes, else one [T, D]."""
+    """Apply `path` (`linear` or `spherical`) at every level: tuples of codes give a tuple of paths [T, D].
+
+    Args:
+      path: the function of z_a, z_b and t.
+      z_a: the first code, a vector or a tuple of vectors.
+      z_b: the last code.
+      t: places on the path, between 0 and 1 [T].
+    """
     return jax.tree.map(lambda a, b: path(a, b, t), z_a, z_b)
 
 
 def decode_path(latent, params, path, context=None):
-    """The mean of p(x|z) along a path of codes [T, D] (or a tuple of such): [T, *event]. `context` is one for the whole
-    path: give a conditional model a path between two examples of one class.
+    """Return the mean of p(x|z) along a path of codes: [T, *event].
+
+    Args:
+      latent: a `core.Latent`.
+      params: its parameters.
+      path: codes [T, D], or a tuple of them.
+      context: one context for the whole path; the two ends should share it.
     """
     return jax.vmap(lambda z: latent.likelihood(params, z, context).mean())(path)

@@ -1,7 +1,7 @@
 """Generalised EM for a model with an encoder: φ tightens the bound (E step) and θ raises it (M step), in turns.
 
-φ is what `params` hold under "encoder" (or the names given), θ all the rest. Either part has an optimiser state of its
-own, which stands still with it.
+φ are the parts of `params` named by `encoder`, by default "encoder"; θ are all other parts. Each has its own optimiser
+state, which changes only with it.
 """
 
 from collections.abc import Callable
@@ -19,16 +19,25 @@ ENCODER, REST, BOTH = 0, 1, 2
 
 
 def alternating(model, optimizer, *, encoder_steps, decoder_steps, encoder=("encoder",), **options) -> Learner:
-    """`encoder_steps` steps of φ, then `decoder_steps` of θ, and so on: a generalised EM (Neal and Hinton 1998).
+    """Return the learner that makes `encoder_steps` steps of φ, then `decoder_steps` of θ, and so on.
 
-    `optimizer` is of Optax, `options` are those of `training.gradient`. The gradient of all is computed at every step.
-    Raises `ValueError` for a turn without steps.
+    A generalised EM (Neal and Hinton 1998). The gradient of all parameters is computed at every step.
+
+    Args:
+      model: a `core.Model`.
+      optimizer: of Optax.
+      encoder_steps: the length of a turn of φ, at least 1.
+      decoder_steps: the length of a turn of θ, at least 1.
+      encoder: the parts of the parameters that are φ.
+      **options: those of `training.gradient.gradient`.
+
+    Raises `BadOption` for a turn without steps.
     """
     return gradient(model, in_turns(optimizer, encoder_steps, decoder_steps, encoder), **options)
 
 
 def in_turns(optimizer, encoder_steps, decoder_steps, encoder=("encoder",)) -> optax.GradientTransformation:
-    """An Optax optimiser of one part at a time, in turns of fixed length."""
+    """Return an Optax optimiser that moves one part at a time, in turns of fixed length."""
     integers(encoder_steps=encoder_steps, decoder_steps=decoder_steps)
     names(encoder=encoder)
 
@@ -40,9 +49,9 @@ def in_turns(optimizer, encoder_steps, decoder_steps, encoder=("encoder",)) -> o
 
 @struct.dataclass
 class Lag:
-    """Where the aggressive phase stands."""
+    """The state of the aggressive phase."""
 
-    aggressive: jax.Array  # whether φ still goes first
+    aggressive: jax.Array  # True while φ moves ahead of θ
     inner: jax.Array  # steps of φ since the last of θ
     loss: jax.Array  # summed over the window so far
     before: jax.Array  # mean of the window before
@@ -54,12 +63,22 @@ class Lag:
 def aggressive(
     model, optimizer, *, information: Callable, window, max_steps, check_every, encoder=("encoder",), **options
 ) -> Learner:
-    """The lagging encoder brought up, arXiv:1901.05534 algorithm 1: between two steps of θ, φ moves until the mean loss
-    of `window` steps is no lower than that of the window before, at most `max_steps`; once the mutual information
-    I_q(x; z) has not risen between two checks, `check_every` steps apart, both move at every step for good.
+    """Return the learner of arXiv:1901.05534 algorithm 1, which lets a lagging encoder catch up.
 
-    `information(params, key, batch)` -> nats estimates it within a batch (so at most log B; the paper takes batches of
-    the validation set, here they are of the training set). The metric `aggressive` says in which phase a step was.
+    Between two steps of θ, φ moves until the mean loss of `window` steps is no lower than that of the window before, at
+    most `max_steps` steps. This phase ends for good when the mutual information I_q(x; z) has not risen between two
+    checks; then both move at every step. The metric `aggressive` is 1 for a step of this phase, else 0.
+
+    Args:
+      model: a `core.Model`.
+      optimizer: of Optax.
+      information: (params, key, batch) -> an estimate of I_q(x; z) within a batch, nats, hence at most log B. The paper
+        takes batches of the validation set; here they are of the training set.
+      window: the number of steps whose losses are averaged.
+      max_steps: the most steps of φ between two of θ.
+      check_every: the number of steps between two checks.
+      encoder: the parts of the parameters that are φ.
+      **options: those of `training.gradient.gradient`.
     """
     integers(window=window, max_steps=max_steps, check_every=check_every)
     names(encoder=encoder)
@@ -70,18 +89,18 @@ def aggressive(
         inner, step, loss = lag.inner + 1, lag.step + 1, lag.loss + value
         full = inner % window == 0
         converged = (full & (loss / window >= lag.before)) | (inner >= max_steps)
-        # The key as numbers, as in `gradient`.
+        # The key travels as numbers, as in `gradient`.
         ask = lambda params, data, batch: information(params, jax.random.wrap_key_data(data), batch)  # noqa: E731
-        known = (params, jax.random.key_data(key), batch)
-        told = lag.information + jax.lax.cond(lag.aggressive, ask, lambda *_: 0.0, *known)
-        check, mean = step % check_every == 0, told / check_every
+        inputs = (params, jax.random.key_data(key), batch)
+        total = lag.information + jax.lax.cond(lag.aggressive, ask, lambda *_: 0.0, *inputs)
+        check, mean = step % check_every == 0, total / check_every
         new = Lag(
             aggressive=lag.aggressive & (~check | (mean > lag.best)),
             inner=jnp.where(converged, 0, inner),
             loss=jnp.where(full | converged, 0.0, loss),
             before=jnp.where(converged, jnp.inf, jnp.where(full, loss / window, lag.before)),
             step=step,
-            information=jnp.where(check, 0.0, told),
+            information=jnp.where(check, 0.0, total),
             best=jnp.where(check, jnp.maximum(lag.best, mean), lag.best),
         )
         return new, jnp.where(lag.aggressive, jnp.where(converged, REST, ENCODER), BOTH)
@@ -96,30 +115,32 @@ def aggressive(
 
 
 def _turns(optimizer, encoder, start, decide):
-    """An Optax optimiser that moves the part that `decide(turn, **what the learner tells)` -> turn, ENCODER | REST |
-    BOTH names, `start` being the first turn.
+    """Return an Optax optimiser that moves the part that `decide` names.
+
+    `decide(turn, **extra)` -> turn, ENCODER | REST | BOTH, where `extra` are the learner's extra arguments. `start` is
+    the first turn.
     """
     optimizer = optax.with_extra_args_support(optimizer)
 
     def parts(params):
-        own = {name: value for name, value in params.items() if name in encoder}
-        if not own or len(own) == len(params):
+        phi = {name: value for name, value in params.items() if name in encoder}
+        if not phi or len(phi) == len(params):
             raise BadOption(
-                f"encoder: {tuple(encoder)} and a rest must both be parts of the model, which has the "
+                f"encoder: the model must have parts among {tuple(encoder)} and other parts; it has the "
                 f"parts {', '.join(sorted(params))}"
             )
-        return own, {name: value for name, value in params.items() if name not in own}
+        return phi, {name: value for name, value in params.items() if name not in phi}
 
     def init(params):
         phi, theta = parts(params)
         return {"turn": start, "encoder": optimizer.init(phi), "rest": optimizer.init(theta)}
 
-    def update(gradients, state, params=None, **told):
-        turn, whose = decide(state["turn"], params=params, **told)
+    def update(gradients, state, params=None, **extra):
+        turn, whose = decide(state["turn"], params=params, **extra)
         updates, new = {}, {"turn": turn}
         for index, name in ((ENCODER, "encoder"), (REST, "rest")):
             g, p = parts(gradients)[index], parts(params)[index]
-            move = lambda g=g, s=state[name], p=p: optimizer.update(g, s, p, **told)  # noqa: E731
+            move = lambda g=g, s=state[name], p=p: optimizer.update(g, s, p, **extra)  # noqa: E731
             rest = lambda g=g, s=state[name]: (jax.tree.map(jnp.zeros_like, g), s)  # noqa: E731
             moved, new[name] = jax.lax.cond((whose == index) | (whose == BOTH), move, rest)
             updates |= moved

@@ -1,7 +1,7 @@
-"""Fitting by statistics that add over batches: EM in passes over the data, and counting, where one pass is all.
+"""Fitting by sums over the data: EM in passes over the data, and counting, which takes a single pass.
 
-E:  S = Σ_n E_{p(z|x_n; θ)}[s(x_n, z)]        batch by batch: nothing of the size of the data is kept
-M:  θ ← argmax_θ' E[log p(x, z; θ')], a function of S alone
+E:  S = Σ_n E_{p(z|x_n; θ)}[s(x_n, z)]        batch by batch: memory does not grow with the data
+M:  θ ← argmax_θ' E[log p(x, z; θ')], a function of S only
 """
 
 import jax
@@ -14,7 +14,7 @@ from vae_jax.spec import BadOption, integers
 
 @struct.dataclass
 class State:
-    """What a resumed run needs: the sums of the pass so far are part of it."""
+    """The state of a run: with it a resumed run continues exactly. It includes the sums of the pass so far."""
 
     step: jax.Array
     key: jax.Array
@@ -25,12 +25,13 @@ class State:
 
 
 def em(model, *, batches_per_pass) -> Learner:
-    """Expectation maximisation: an M step after every `batches_per_pass` batches. Where these are the whole data, the
-    likelihood of the data never falls from one pass to the next (Dempster, Laird and Rubin 1977).
+    """Return the learner of expectation maximisation: an M step after every `batches_per_pass` batches.
 
-    The metric `bound` is the mean log p(x) of a batch under the parameters of its pass: over a pass, the likelihood
-    before its M step. A batch whose sums are not finite is left out and counted.
-    Raises `ValueError` where the family has no sums to maximise.
+    If these batches are all the data, the likelihood of the data never falls from one pass to the next (Dempster, Laird
+    and Rubin 1977). The metric `bound` is the mean log p(x) of a batch under the parameters of its pass: over a pass,
+    the likelihood before its M step. A batch whose sums are not finite is left out and counted as skipped.
+
+    Raises `BadOption` for a family without `sums`.
     """
     _check(model, "em")
     integers(batches_per_pass=batches_per_pass)
@@ -47,11 +48,12 @@ def em(model, *, batches_per_pass) -> Learner:
 
 
 def counting(model) -> Learner:
-    """For a family whose statistics ask for no parameters: the sums of all batches so far, and at any time the
-    parameters that maximise their likelihood. One pass over the data is enough.
+    """Return the learner of a family whose statistics do not depend on the parameters: one pass over the data suffices.
 
-    There is no `bound` among the metrics: `loss` is that of the parameters at the start. Validation judges the fit.
-    Raises `ValueError` where the family has no sums to maximise, or its sums ask for parameters.
+    It adds the sums of all batches so far. Its parameters are at any time those that maximise the likelihood of these
+    batches. There is no metric `bound`: `loss` is that of the parameters at the start. Validation judges the fit.
+
+    Raises `BadOption` for a family without `sums`, and for one whose sums depend on the parameters.
     """
     _check(model, "counting")
     if not model.sums.one_pass:
@@ -79,7 +81,7 @@ def _start(model):
 def _accumulate(model, state, batch):
     sums, log_prob = model.sums.expect(state.params, batch)
     finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves((sums, log_prob))]))
-    add = lambda total, own: total + jnp.where(finite, own, jnp.zeros_like(own))  # noqa: E731
+    add = lambda total, new: total + jnp.where(finite, new, jnp.zeros_like(new))  # noqa: E731
     skip = 1 - finite.astype(jnp.int32)
     state = state.replace(
         step=state.step + 1,

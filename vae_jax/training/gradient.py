@@ -24,29 +24,29 @@ from vae_jax.spec import (
     under,
 )
 
-SCHEDULES = types.SimpleNamespace(  # of Optax, those that are functions of numbers
+SCHEDULES = types.SimpleNamespace(  # those of Optax that are functions of numbers
     **{name: f for name, f in vars(optax.schedules).items() if name.endswith(("_schedule", "_decay"))}
 )
 BELOW_1, NOT_NEGATIVE = {"at_least": 0, "below": 1}, {"at_least": 0}
-BOUNDS = {  # of options that many optimisers have, by their names
+BOUNDS = {  # of options that many optimisers share, by name
     **dict.fromkeys(("b1", "b2", "b3", "decay", "momentum", "decay_rate"), BELOW_1),
     **dict.fromkeys(("eps", "eps_root", "weight_decay", "noise_scale", "initial_accumulator_value"), NOT_NEGATIVE),
 }
-WARM_UP = 100  # steps that are never skipped for their size, and the memory of the running mean that judges the later
+WARM_UP = 100  # steps that are never skipped for their norm, and the memory of the running mean of norms
 
 
 @struct.dataclass
 class State:
-    """Everything that a resumed run needs: the same state and the same data give the same run."""
+    """The state of a run: the same state and the same data give the same run, so that it can be resumed."""
 
     step: jax.Array
     key: jax.Array
     params: dict
     opt_state: tuple
-    average: dict | None  # the running mean of the parameters, where one is kept
-    skipped: jax.Array  # steps whose loss or gradient was not finite, or too large
-    skipped_in_row: jax.Array  # not finite, since the last that was
-    mean_norm: jax.Array | None  # the running mean of the gradient's norm, where large ones are skipped
+    average: dict | None  # the running mean of the parameters, or None
+    skipped: jax.Array  # steps whose loss or gradient was not finite, or whose gradient was too large
+    skipped_in_row: jax.Array  # steps that were not finite, since the last finite one
+    mean_norm: jax.Array | None  # the running mean of the gradient's norm if large ones are skipped, or None
 
 
 def optimizer(*, name, learning_rate, schedule=None, clip_norm=0.0, **options) -> optax.GradientTransformation:
@@ -84,9 +84,10 @@ def optimizer(*, name, learning_rate, schedule=None, clip_norm=0.0, **options) -
 
 
 def by_part(*, default, **parts) -> optax.GradientTransformation:
-    """Return one optimiser of many: each of `parts` {part of the parameters: optimiser} has its own, others `default`.
+    """Return an optimiser that treats the parts of the parameters differently.
 
-    Raises `BadOption` at the start of training for a part that the model does not have.
+    Each of `parts`, {part of the parameters: optimiser}, has its own optimiser, and all others have `default`. Raises
+    `BadOption` at the start of training for a part that the model does not have.
     """
 
     def labels(params):
@@ -98,7 +99,7 @@ def by_part(*, default, **parts) -> optax.GradientTransformation:
 
 
 def _check_step(name, transformation):
-    """Raise `BadOption` if an optimiser cannot make a step from what the learner gives it."""
+    """Raise `BadOption` if an optimiser cannot make a step with the arguments that the learner passes."""
     params = {"w": jnp.zeros((2, 3)), "b": jnp.zeros(3)}
     extra = {"value": jnp.zeros(()), "key": jax.random.key(0), "batch": {}}
 
@@ -119,8 +120,10 @@ def _check_step(name, transformation):
 
 
 def _schedule(spec):
-    """Return the schedule of Optax that `spec` names, step -> factor. Its keys that are steps may be strings:
-    {"boundaries_and_scales": {"1000": 0.1}}. Raises `BadOption` if there is none, or if it is negative somewhere.
+    """Return the schedule of Optax that `spec` names, step -> factor.
+
+    Its keys that are steps may be strings: {"boundaries_and_scales": {"1000": 0.1}}. Raises `BadOption` for an unknown
+    schedule, and for one that is negative at some step.
     """
     with under("schedule"):
         if not isinstance(spec, Mapping):
@@ -156,23 +159,25 @@ def gradient(model, optimizer, *, average_decay=0.0, skip_above=0.0, only=()) ->
     """Return the learner θ ← θ - optimiser(∇ mean_B loss).
 
     With `average_decay` d > 0, evaluation uses θ̄ ← d_t θ̄ + (1 - d_t) θ, d_t = min(d, (1 + t)/(10 + t)), so that the
-    start is forgotten. A step whose loss or gradient is not finite changes only its count.
+    start is forgotten. A step whose loss or gradient is not finite changes only the counts.
 
-    params["state"], such as running means or a codebook, is no part of θ: the next one is `Aux.state` of the loss. The
-    optimiser, the norm and the average do not see it.
+    params["state"], such as running means or a codebook, is not a part of θ. Its next value is `Aux.state` of the loss.
+    The optimiser, the norm and the average do not see it.
 
-    With `skip_above` c > 1, a step t ≥ 100 is skipped too if the norm of its gradient exceeds c m_t, with
-    m_{t+1} = m_t + (min(norm, c m_t) - m_t) / min(t + 1, 100) the running mean of the norms. Every such step raises m
-    by the factor 1 + (c - 1)/100, so a gradient that grows to J m for good is followed again after
-    ⌈log(J/c) / log(1 + (c - 1)/100)⌉ of them, 134 for c = 10 and J = 1e6. This never stops a run, and does not count
-    as not finite.
+    With `skip_above` c > 1, a step t ≥ 100 is skipped too if the norm of its gradient exceeds c m_t. m is the running
+    mean of the norms, m_{t+1} = m_t + (min(norm, c m_t) - m_t) / min(t + 1, 100). Every skipped step raises m by the
+    factor 1 + (c - 1)/100. If the gradient stays larger by a factor J, it is therefore followed again after ⌈log(J/c) /
+    log(1 + (c - 1)/100)⌉ steps, 134 for c = 10 and J = 1e6. Such skips never stop a run; they do not count as not
+    finite.
 
     Args:
       model: a `core.Model`.
-      optimizer: an optimiser of Optax; it is given `value`, `key` and `batch` (Optax's extra arguments).
+      optimizer: an optimiser of Optax; it gets `value`, `key` and `batch` (Optax's extra arguments).
       average_decay: d in [0, 1); 0 for no average.
       skip_above: c, or 0 for never. 0 < c ≤ 1 would not recover and is refused.
-      only: the parts of the parameters that learn, the others stay as they began; () for all.
+      only: the parts of the parameters that learn; the others keep their initial values. () for all.
+
+    Raises `BadOption` for an option out of range, and at the start of training for an unknown part.
     """
     check(average_decay=average_decay, skip_above=skip_above)
     names(only=only)
@@ -209,13 +214,13 @@ def gradient(model, optimizer, *, average_decay=0.0, skip_above=0.0, only=()) ->
             finite &= jnp.isfinite(optax.global_norm(aux.state))
         accepted, mean_norm = finite, state.mean_norm
         if skip_above:
-            limit = jnp.where(mean_norm > 0, skip_above * mean_norm, jnp.inf)  # 0: no norm has been seen
+            limit = jnp.where(mean_norm > 0, skip_above * mean_norm, jnp.inf)  # 0 before the first norm
             accepted = finite & ((grad_norm <= limit) | (state.step < WARM_UP))
             rate = jnp.where(mean_norm > 0, 1.0 / jnp.minimum(state.step + 1, WARM_UP), 1.0)
             mean_norm = jnp.where(finite, mean_norm + rate * (jnp.minimum(grad_norm, limit) - mean_norm), mean_norm)
 
-        # No step's own key is the fold of a negative number. As numbers: where a sweep's vmap makes a selection of the
-        # `cond` below, both its sides would consume a key.
+        # The keys of steps are folds of numbers of at least 0, so this one is new. It travels as numbers: the vmap of a
+        # sweep turns the `cond` below into a selection, whose sides would both consume a key.
         key_data = jax.random.key_data(jax.random.fold_in(state.key, -1 - state.step))
 
         def update(params, opt_state, average):

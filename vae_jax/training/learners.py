@@ -1,4 +1,4 @@
-"""How a model may be fitted: what a config's `learner.name` chooses among."""
+"""The ways to fit a model: a config's `learner.name` is one of these."""
 
 from vae_jax.training.alternating import aggressive, alternating
 from vae_jax.training.em import counting, em

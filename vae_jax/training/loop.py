@@ -368,9 +368,9 @@ def _array(value):
 
 
 def _worth(valid):
-    """Return the number by which a validation is judged, in nats: the bound, or minus the loss, or minus the distortion.
+    """Return the number by which a validation is judged, in nats.
 
-    It is minus infinity if there is none of these.
+    It is the bound, otherwise minus the loss or minus the distortion, and minus infinity if there is none of these.
     """
     name = next((name for name in ("bound", "loss", "distortion") if name in valid), None)
     if name is None:  # a model that only draws samples

@@ -1,4 +1,4 @@
-"""Fitting by one function of the whole data, on the host: for what no sum of fixed size can hold."""
+"""Fitting by one function of all data, on the host: for families whose statistics have no fixed size."""
 
 import functools
 
@@ -12,7 +12,7 @@ from vae_jax.spec import BadOption
 
 @struct.dataclass
 class State:
-    """What the loop asks for; the parameters never move."""
+    """The state that the training loop needs. The parameters never change."""
 
     step: jax.Array
     params: dict
@@ -21,12 +21,13 @@ class State:
 
 
 def whole_data(model, x) -> Learner:
-    """The parameters are `model.fit(x)` of all training examples `x` [N, *event] when the run begins; a step measures
-    the loss of its batch and moves nothing. As the shapes of such parameters may hang on the data (the n-grams that
-    there are), they are made outside of any compiled program.
+    """Return the learner whose parameters are `model.fit(x)` of all training examples `x` [N, *event].
 
-    There is no `bound` among the metrics: the loss is that of data that were counted. Validation judges the fit.
-    Raises `ValueError` where the family has no such function.
+    They are computed when the run begins; a step only measures the loss of its batch. The shapes of such parameters may
+    depend on the data, as the number of n-grams does, so they are computed outside any compiled program. There is no
+    metric `bound`, because the loss is that of data that were counted. Validation judges the fit.
+
+    Raises `BadOption` for a family without `fit`.
     """
     if model.fit is None:
         raise BadOption("name: 'whole_data' needs a family that is fitted to all data at once; use 'gradient'")
