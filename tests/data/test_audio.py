@@ -146,9 +146,7 @@ def test_a_recording_that_has_lost_its_end_is_refused(tmp_path, subtype):
     data = (tmp_path / name).read_bytes()
     for left in (len(data) - 1, len(data) // 2, 100, 44, 30, 10, 1, 0):
         (tmp_path / name).write_bytes(data[:left])
-        with pytest.raises(
-            ValueError, match=rf"{name}: (not a sound file that can be read|it holds no samples)"
-        ) as error:
+        with pytest.raises(ValueError, match=rf"{name}: (not a sound file|it holds no samples)") as error:
             recordings.read(tmp_path / name, RATE)
         assert "\n" not in str(error.value)
         if subtype == "PCM_16" and left > 44:
@@ -241,18 +239,16 @@ def test_what_is_no_sound_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"a twentieth of .*, is no window of 100.*set length to at most 99"):
         audio.load(tmp_path / "short.wav", length=100)
     recordings.write_wav(tmp_path / "shorter.wav", noise(19), RATE)
-    with pytest.raises(
-        ValueError, match=r"of its 19 samples.* is no window of 1; give a longer recording, or a folder"
-    ):
+    with pytest.raises(ValueError, match=r"of its 19 samples.* is no window of 1; give a longer recording"):
         audio.load(tmp_path / "shorter.wav", length=1)
-    with pytest.raises(FileNotFoundError, match="no file and no folder"):
+    with pytest.raises(FileNotFoundError, match="no file or folder"):
         audio.load(tmp_path / "nowhere")
     (tmp_path / "bare").mkdir()
     with pytest.raises(FileNotFoundError, match=r"no \.wav, \.flac, \.ogg in"):
         audio.load(tmp_path / "bare")
     for n in range(5):
         recordings.write_wav(tmp_path / "bare" / f"{n}.wav", noise(200), RATE)
-    with pytest.raises(ValueError, match="5 files are too few for three splits: at least 20"):
+    with pytest.raises(ValueError, match="5 files are too few for three splits; give at least 20"):
         audio.load(tmp_path / "bare", length=100)
     for options, message in (
         ({"companding": "a_law"}, "companding: unknown value 'a_law'"),
