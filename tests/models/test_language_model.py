@@ -12,7 +12,7 @@ from toys import kind
 
 from vae_jax import models
 from vae_jax.data import sources, synthetic
-from vae_jax.distributions.sentence import before
+from vae_jax.distributions.sentence import words_before
 from vae_jax.evaluation import likelihood
 from vae_jax.training import gradient
 
@@ -136,7 +136,7 @@ def test_rows_may_be_cut_behind_their_ends(name):
 
 
 def test_what_stands_before():
-    np.testing.assert_array_equal(before(jnp.array([4, 2, 1, 0])), [0, 4, 2, 1])
+    np.testing.assert_array_equal(words_before(jnp.array([4, 2, 1, 0])), [0, 4, 2, 1])
 
 
 def test_text_and_images_are_not_confused():

@@ -198,7 +198,7 @@ def test_it_is_counted_from_all_data_or_not_at_all():
     jax.tree.map(np.testing.assert_array_equal, learner.params(after), fitted())
     expected = -np.mean(jax.jit(jax.vmap(model.log_prob, (None, 0)))(fitted(), batch["x"]))
     np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-6)
-    with pytest.raises(ValueError, match="wants a family with `fit`"):
+    with pytest.raises(ValueError, match=r"^name: 'whole_data' needs a family that is fitted to all data at once"):
         learners.whole_data(model._replace(fit=None), corpus())
 
 
