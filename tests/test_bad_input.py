@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from vae_jax import networks, spec
-from vae_jax.core import Model
+from vae_jax.core import Aux, Model, by_loss
 from vae_jax.data import idx, sources
 from vae_jax.networks.mlp import activation_function
 from vae_jax.runs import build, checking, train
@@ -497,13 +497,16 @@ OPTIMISERS = [
     for name, function in sorted(vars(optax).items())
     if inspect.isfunction(function) and "learning_rate" in inspect.signature(function).parameters
 ]
+
+
+def squared_error(params, key, batch, step):
+    return jnp.sum(jnp.square(batch["x"] @ params["w"] + params["b"][None] - 1.0), 1), Aux({})
+
+
 LINEAR = Model(
     init=lambda key, batch: {"w": jnp.ones((3, 2)), "b": jnp.zeros(2)},
-    loss=lambda params, key, batch, step: (
-        jnp.sum(jnp.square(batch["x"] @ params["w"] + params["b"][None] - 1.0), 1),
-        {},
-    ),
-    sample=None,
+    loss=squared_error,
+    judge=by_loss(squared_error),
 )
 
 
