@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from vae_jax.core import Model, by_loss, per_example, tractable
+from vae_jax.core import Aux, Model, by_loss, per_example, tractable
 from vae_jax.distributions import LowRankNormal
 from vae_jax.evaluation import likelihood
 from vae_jax.objectives import beta_tcvae, elbo
@@ -19,7 +19,10 @@ SIZE = 12
 
 
 def as_model(latent):
-    loss = lambda params, key, batch, step: per_example(functools.partial(elbo, latent))(params, key, batch)  # noqa: E731
+    def loss(params, key, batch, step):
+        value, terms = per_example(functools.partial(elbo, latent))(params, key, batch)
+        return -value, Aux(terms)
+
     return Model(init=None, loss=loss, judge=by_loss(loss), latent=latent)
 
 
