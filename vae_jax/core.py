@@ -15,14 +15,14 @@ from vae_jax.support import Support
 
 
 class Event(NamedTuple):
-    """What is modelled: the shape of one example, and the values it can take."""
+    """The modelled quantity: the shape of one example, and the values it can take."""
 
     shape: tuple
     support: Support
 
 
 class Context(NamedTuple):
-    """What a model is conditional on: a label, a vector, an image or a prefix. `None` in its place: nothing."""
+    """The quantity on which a model is conditional: a label, a vector, an image or a prefix; None for nothing."""
 
     shape: tuple  # of one context; () for a label
     support: Support  # of its values; `Levels(C)` for a label of C classes
@@ -30,7 +30,7 @@ class Context(NamedTuple):
 
 
 class Conditional(NamedTuple):
-    """p(y | x, context): a network and the distribution that its outputs parametrise."""
+    """A conditional distribution p(y | x, context): a network and the distribution that its outputs parametrise."""
 
     init: Callable  # (key, x, context) -> params
     distribution: Callable  # (params, x, context, dropout_key=None) -> a distribution over y
@@ -38,7 +38,7 @@ class Conditional(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """What one draw z ~ q(z|x) tells about log p(x)."""
+    """The terms of log p(x) from one draw z ~ q(z|x)."""
 
     z: Any
     log_lik: Array  # log p(x|z)
@@ -65,7 +65,7 @@ class Sums(NamedTuple):
 
 
 class Aux(NamedTuple):
-    """What a loss returns beside its value."""
+    """The second result of a loss, beside its value."""
 
     terms: dict  # {name: nats [B]}
     state: Any = None  # the next params["state"]: running means, a codebook; None if there is none

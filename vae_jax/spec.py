@@ -22,8 +22,10 @@ MANY = 10_000  # most layers, maps or steps that a program writes out one by one
 
 
 class BadOption(ValueError):
-    """A keyword argument cannot take this value. The message begins with the name of the argument, or with ":" or
-    a space where it is about the whole dict of options; `under` puts the path in front.
+    """The error of a keyword argument that cannot take a value.
+
+    The message begins with the name of the argument, or with ":" or a space if it is about the whole dict of options.
+    `under` puts the path in front.
     """
 
 

@@ -269,7 +269,7 @@ def test_a_state_belongs_to_no_part():
 
 def test_an_optimiser_of_an_unknown_part_is_refused():
     learner = gradient.gradient(with_scale(), gradient.by_part(default=optax.sgd(0.1), objectiv=optax.sgd(0.1)))
-    with pytest.raises(BadOption, match="the model has no part 'objectiv'; did you mean 'objective'"):
+    with pytest.raises(BadOption, match="no part 'objectiv' of the model learns; did you mean 'objective'"):
         learner.init(jax.random.key(0), batch_of(1.0))
 
 

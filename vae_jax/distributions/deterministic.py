@@ -8,7 +8,7 @@ from vae_jax.support import Real
 
 @struct.dataclass
 class Deterministic:
-    """δ(z - loc): every draw is `loc`, and so is the mean.
+    """The point mass δ(z - loc): every draw is `loc`, and so is the mean.
 
     It serves where draws or means of q(z|x) are needed. It has no density.
     """

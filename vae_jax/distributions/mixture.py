@@ -9,7 +9,9 @@ from flax import struct
 
 @struct.dataclass
 class Mixture:
-    """p(x) = Σ_k π_k p_k(x),  π = softmax(logits) [K];  `components` is a distribution whose arrays lead with K.
+    """The distribution p(x) = Σ_k π_k p_k(x),  π = softmax(logits) [K].
+
+    `components` is a distribution whose arrays lead with K.
 
     A draw has the gradient of its component's parameters, but not of the logits, which only choose. A pathwise gradient
     of an expectation under a mixture is therefore biased; `objectives.stratified_elbo` sums over the choice instead.

@@ -10,7 +10,7 @@ from vae_jax.support import Tokens
 
 @struct.dataclass
 class BackedOff:
-    """p(w | h) = p_n(w | h), an interpolation of orders; h' is the history h without its oldest word:
+    """The distribution p(w | h) = p_n(w | h), an interpolation of orders; h' is the history h without its oldest word:
 
     p_k(w | h) = weight(hw) + backoff(h) p_{k-1}(w | h'),        p_0(w) = 1 / (V - 1), and p_0(<pad>) = 0.
 

@@ -57,7 +57,7 @@ class DiscretizedLogisticMixture:
 
 @struct.dataclass
 class NormalMixtures:
-    """p(x) = Π_d Σ_m π_dm N(x_d; μ_dm, s_dm²): every dimension has a mixture of its own.
+    """The distribution p(x) = Π_d Σ_m π_dm N(x_d; μ_dm, s_dm²): every dimension has a mixture of its own.
 
     In a `Mixture`, by contrast, one choice of the component holds for all dimensions. `logits`, `locs`, `log_scales`:
     [*event, M]; x: [*event].

@@ -16,7 +16,10 @@ from vae_jax.support import Real
 
 @struct.dataclass
 class RelaxedBernoulli:
-    """y = (logits + logistic noise) / temperature; σ(y) tends to a Bernoulli draw as the temperature falls."""
+    """The distribution of y = (logits + logistic noise) / temperature.
+
+    σ(y) tends to a Bernoulli draw as the temperature falls.
+    """
 
     logits: jax.Array
     temperature: jax.Array
@@ -51,7 +54,10 @@ class RelaxedBernoulli:
 
 @struct.dataclass
 class RelaxedOneHot:
-    """y = log softmax((logits + Gumbel noise) / temperature) over the last axis; y, logits: [*event, V]."""
+    """The distribution of y = log softmax((logits + Gumbel noise) / temperature) over the last axis.
+
+    y and the logits have the shape [*event, V].
+    """
 
     logits: jax.Array
     temperature: jax.Array

@@ -15,7 +15,9 @@ PAD, END = 0, 1  # the ids of `data.text`; PAD follows the end and precedes the 
 
 @struct.dataclass
 class Sentence:
-    """p(w_1, ..., w_L, end) = Π_t p(w_t | w_<t) over the rows x = (w_1, ..., w_L, end, pad, ..., pad), int [T].
+    """The distribution p(w_1, ..., w_L, end) = Π_t p(w_t | w_<t) of sentences.
+
+    A row x = (w_1, ..., w_L, end, pad, ..., pad) holds integers [T].
 
     Everything after the end has probability one and is not read, so that padding changes no likelihood. A row without
     an end is an event too, so that the masses of all rows sum to one. Ids are names: there is no mean.

@@ -9,7 +9,7 @@ from flax import struct
 
 @struct.dataclass
 class Sequential:
-    """p(z) = p(z_1) Π_l p(z_l | z_<l) over the tuple z of the variables, of any shapes.
+    """The distribution p(z) = p(z_1) Π_l p(z_l | z_<l) over the tuple z of the variables, of any shapes.
 
     `first` is the first distribution. `conditionals[l](params, given, before)` is each later one; `before` is the tuple
     of the draws so far. `params` are learned (networks), and all examples share them. `given` is what the conditionals

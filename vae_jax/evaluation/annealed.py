@@ -1,4 +1,7 @@
-"""log p(x) of many images by annealed importance sampling (AIS): closer than importance weights, and more expensive."""
+"""Estimates of log p(x) for many images by annealed importance sampling (AIS).
+
+They are closer than importance weights, and more expensive.
+"""
 
 import functools
 from typing import NamedTuple

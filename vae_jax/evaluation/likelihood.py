@@ -68,7 +68,9 @@ def of_levels(terms, offset):
 
 
 def elbo_terms(model, params, key, data) -> dict:
-    """Return the terms of the plain ELBO of every example, for any training objective: {"bound": [N], "rate": [N],
+    """Return the terms of the plain ELBO of every example, for any training objective.
+
+    They are {"bound": [N], "rate": [N],
     "distortion": [N]}, from ELBO_SAMPLES draws, the rate in closed form if there is one.
     """
     at_once = SAMPLES_AT_ONCE // ELBO_SAMPLES

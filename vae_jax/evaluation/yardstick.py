@@ -12,7 +12,7 @@ EXACT, IMPORTANCE, BOUND, NONE = "=", "≥ IW", "≥", "-"
 
 
 class Measured(NamedTuple):
-    """log p(x) of the examples of a data set, in nats."""
+    """The measured log p(x) of the examples of a data set, in nats."""
 
     kind: str  # "=": exact; "≥ IW-K": importance-weighted bound; "≥": mean bound; "-": there is no number
     log_prob: np.ndarray | None  # [N]; None for "-"

@@ -218,8 +218,9 @@ def sampled_iwae(log_lik, log_ratio):
 
 
 def reconstruction(latent, params, x, context=None) -> dict:
-    """Return what the mean code z = E_q[z] keeps of x: `distortion` = -log p(x|z), nats, and `mse`, the squared error
-    of E[x|z] as a mean over dimensions.
+    """Return how well the mean code z = E_q[z] reconstructs x.
+
+    `distortion` = -log p(x|z) is in nats; `mse` is the squared error of E[x|z] as a mean over dimensions.
     """
     p = latent.likelihood(params, latent.posterior(params, x, context).mean(), context)
     return {"distortion": -p.log_prob(x), "mse": jnp.mean(jnp.square(p.mean() - x))}

@@ -1,4 +1,4 @@
-"""What a trained model is worth: numbers for `results.json`, and as lines for a person."""
+"""The evaluation of a trained model: numbers for `results.json`, and lines for a person."""
 
 import contextlib
 import statistics

@@ -92,7 +92,7 @@ def by_part(*, default, **parts) -> optax.GradientTransformation:
 
     def labels(params):
         if unknown := [part for part in parts if part not in params]:
-            raise BadOption(f": the model has no part {unknown[0]!r}{nearest(unknown[0], params)}")
+            raise BadOption(f": no part {unknown[0]!r} of the model learns{nearest(unknown[0], params)}")
         return {part: part if part in parts else "default" for part in params}
 
     return optax.partition({"default": default, **parts}, labels)
