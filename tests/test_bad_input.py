@@ -330,7 +330,7 @@ WORDS = [
         "config.model.objective.sampling: unknown value 'random'",
     ),
     ("hvae_mnist", {"model.inference": "sideways"}, "config.model.inference: unknown value 'sideways'"),
-    ("hvae_mnist", {"model.levels": {}}, "config.model.levels: want the keys z1"),
+    ("hvae_mnist", {"model.levels": {}}, "config.model.levels must have the keys z1"),
     ("hvae_mnist", {"model.levels.z3": 3}, "config.model.levels.z3 must be a dict"),
     ("factor_analysis_digits", {"model.noise": "round"}, "config.model.noise: unknown value 'round'"),
     (
@@ -352,7 +352,7 @@ WORDS = [
     ),
     ("autoencoder_digits", {"model.penalties": {"l1": 0.1}}, "config.model.penalties.l1 must be a dict"),
     ("autoencoder_digits", {"model.penalties": None}, "config.model.penalties must be a dict"),
-    ("autoencoder_digits", {"model.tied": True, "model.encoder": 3}, "config.model.tied wants"),
+    ("autoencoder_digits", {"model.tied": True, "model.encoder": 3}, "config.model.tied requires"),
     # keys that there are not
     ("vae_digits", {"lr": 1.0}, r"config: unknown key 'lr' \(allowed: data, eval, family"),
     ("vae_digits", {"optimiser": {}}, "config: unknown key 'optimiser'; did you mean 'optimizer'"),
@@ -514,8 +514,9 @@ LINEAR = Model(
 def test_every_optimiser_of_optax_makes_a_step_or_is_refused(name):
     batch = {"x": jax.random.normal(jax.random.key(1), (4, 3))}
     try:
-        learner = gradient.gradient(LINEAR, gradient.optimizer(name=name, learning_rate=0.01))
-    except ValueError as error:
+        with spec.under("config.optimizer"):
+            learner = gradient.gradient(LINEAR, gradient.optimizer(name=name, learning_rate=0.01))
+    except spec.BadOption as error:
         assert name in ("lbfgs", "_deprecated_dpsgd"), error
         assert str(error).startswith("config.optimizer") and "\n" not in str(error)
         return
@@ -538,7 +539,7 @@ def test_every_optimiser_of_optax_makes_a_step_or_is_refused(name):
     ],
 )
 def test_an_optimiser_that_cannot_work_is_refused(options, words):
-    with pytest.raises(ValueError, match=words) as error:
+    with pytest.raises(spec.BadOption, match=f"^{words}") as error, spec.under("config.optimizer"):
         gradient.optimizer(learning_rate=1e-3, **options)
     assert "\n" not in str(error.value)
 
@@ -579,7 +580,10 @@ SCHEDULES = [
 
 @pytest.mark.parametrize(("schedule", "words"), SCHEDULES, ids=lambda value: spec.shown(value)[:70])
 def test_a_schedule_that_cannot_be_computed_or_turns_negative_is_refused(schedule, words):
-    with pytest.raises(ValueError, match=rf"^config\.optimizer\..*{words}") as error:
+    with (
+        pytest.raises(spec.BadOption, match=rf"^config\.optimizer\..*{words}") as error,
+        spec.under("config.optimizer"),
+    ):
         gradient.optimizer(name="adam", learning_rate=1e-3, schedule=schedule)
     assert "\n" not in str(error.value)
 
@@ -632,8 +636,16 @@ def test_a_schedule_of_the_objective_out_of_range_is_refused(schedule, words, re
             {"model.decoder": {"name": "conv_decoder", "channels": (4, 4, 4, 4)}},
             "config.model.decoder.channels: an image of 8x8",
         ),
-        ("wavenet_audio", {"family": "pixel_cnn", "model.network": {}}, "config.family 'pixel_cnn' is of images"),
-        ("pixel_cnn_digits", {"family": "wavenet", "model.network": {}}, "config.family 'wavenet' is of series"),
+        (
+            "wavenet_audio",
+            {"family": "pixel_cnn", "model.network": {}},
+            "config.model: the family 'pixel_cnn'",
+        ),
+        (
+            "pixel_cnn_digits",
+            {"family": "wavenet", "model.network": {}},
+            "config.model: the family 'wavenet'",
+        ),
         (
             "vae_digits",
             {"model.latent_dim": 1, "model.prior": {"name": "flow"}, "model.objective.name": "elbo_sampled_kl"},
@@ -642,7 +654,7 @@ def test_a_schedule_of_the_objective_out_of_range_is_refused(schedule, words, re
         (
             "vae_digits",
             {"model.latent_dim": 1, "model.posterior.name": "von_mises_fisher"},
-            "von_mises_fisher: at least two dimensions",
+            "config.model.posterior.name: 'von_mises_fisher' needs at least 2 dimensions",
         ),
         (
             "discrete_mnist",
@@ -728,10 +740,14 @@ def test_a_schedule_of_the_objective_out_of_range_is_refused(schedule, words, re
         (
             "vae_digits",
             {"model.objective": {"name": "iwae", "num_samples": {"name": "linear", "steps": 3}}},
-            "config.model.objective.num_samples must be a whole number",
+            "config.model.objective.num_samples, at step 0, must be a whole number",
         ),
         *[  # an array of 10^9 x 10^9: no machine has it
-            (name, {key: 10**9}, "config.model: its parameters and the optimiser's state take .* GiB a device, which")
+            (
+                name,
+                {key: 10**9},
+                "config.model: its parameters and the optimiser's state need .* GiB on each",
+            )
             for name, key in (("wavenet_audio", "model.network.width"), ("vae_digits", "model.latent_dim"))
         ],
     ],

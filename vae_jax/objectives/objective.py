@@ -40,8 +40,9 @@ def of(equation, *, see=lambda x: x, **options) -> Objective:
     Raises `BadOption` for a value out of range, also of a schedule.
     """
     declared = equation.declaration
-    for name, value in options.items():
-        _check(declared, name, value)
+    with under("objective"):
+        for name, value in options.items():
+            _check(declared, name, value)
     learned = {name: option for name, option in options.items() if name in declared.networks}
     means = [name for name in declared.means if options.get(name) is not None]
     options = {name: option for name, option in options.items() if name not in (*learned, *declared.means)} | {

@@ -9,7 +9,7 @@ import os
 import jax
 
 from vae_jax import spec
-from vae_jax.spec import BadOption, flags, integers, shown
+from vae_jax.spec import BadOption, flags, integers, shown, under
 from vae_jax.training import loop
 
 LONGEST = 2**63 - 1  # bytes
@@ -35,16 +35,26 @@ def check_learner(experiment):
 
     def first_step(key, batch):
         key, key_loss = jax.random.split(key)
-        state = learner.init(key, batch)
-        return state, learner.step(state, batch) if turns else model.loss(learner.params(state), key_loss, batch, 0)
+        state = _first_state(model, learner, key, batch)
+        with under("config.model"):
+            return state, learner.step(state, batch) if turns else model.loss(learner.params(state), key_loss, batch, 0)
 
     try:
         state, _ = jax.eval_shape(first_step, jax.random.key(0), experiment.batch_shapes())
-    except BadOption as error:
-        raise ValueError(f"config.model.{error}") from error
     except (TypeError, OverflowError, MemoryError) as error:
         raise ValueError(f"config.model cannot be trained as it is: {spec.first_line(error)}") from error
     _fits(state, experiment.mesh)
+
+
+def _first_state(model, learner, key, batch):
+    """Return the first state. Raises `BadOption` with the path of the model or of the learner, whichever refuses."""
+    try:
+        return learner.init(key, batch)
+    except BadOption as error:
+        with under("config.model"):
+            model.init(key, batch)
+        with under("config.learner"):
+            raise BadOption(str(error)) from error
 
 
 def _fits(state, mesh):
