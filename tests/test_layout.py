@@ -28,11 +28,8 @@ LAYERS = {  # the other parts of vae_jax that each part may import
     "objectives": {"core", "distributions", "bijectors"},
     "networks": {"core"},
     "conditionals": {"core", "distributions", "bijectors", "networks"},
-    "priors": {"core", "distributions", "bijectors", "networks"},
-    "posteriors": {"core", "distributions", "bijectors", "networks"},
-    "likelihoods": {"core", "distributions", "bijectors", "networks"},
     "models": {
-        *("core", "objectives", "conditionals", "posteriors", "priors", "likelihoods"),
+        *("core", "objectives", "conditionals"),
         *("distributions", "bijectors", "networks"),
     },
     "inference": {"core", "distributions", "bijectors", "objectives"},

@@ -15,13 +15,6 @@ pdoc = pytest.importorskip("pdoc", reason="the reference needs: pip install 'vae
 ROOT = Path(vae_jax.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 KINDS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-# files whose docstrings are still to be rewritten; this list only gets shorter
-LOSSY = """
-    conditionals/chains.py conditionals/priors.py data/audio.py data/text.py distributions/autoregressive.py
-    distributions/ngram.py distributions/sentence.py distributions/sequential.py distributions/spherical.py
-    models/linear_predictor.py models/mixture.py models/pixel_cnn.py models/text_vae.py models/wavenet.py
-    networks/tokens.py objectives/disentangling.py
-""".split()
 
 
 def test_the_reference_builds_without_a_warning(tmp_path):
@@ -63,7 +56,7 @@ def test_the_reference_shows_every_character_of_the_docstrings():
         texts = filter(None, map(ast.get_docstring, nodes))
         if found := list(filter(None, map(lost, texts))):
             problems[path.relative_to(ROOT).as_posix()] = found
-    assert {name: found for name, found in problems.items() if name not in LOSSY} == {}
+    assert problems == {}
 
 
 @pytest.mark.parametrize("text", ["p(x_t | x_<t) of all t", "the row w, <pad>", "t*² and s*²", "[N, T]: the rows."])

@@ -36,7 +36,7 @@ def pixel_cnn(
     hidden=(64,),
     compute_dtype="float32",
 ) -> Head:
-    """Return p(x|z) = Π_i p(x_i | x_<i, f(z)), row by row, from a gated PixelCNN: PixelVAE, arXiv:1611.05013 eq. (3).
+    """Return p(x|z) = Π_i `p(x_i | x_<i, f(z))`, row by row, from a gated PixelCNN: PixelVAE, arXiv:1611.05013 eq. (3).
 
     A decoder returns f(z): a map [H, W, `features`], or a vector if `spatial` is False. The gates at a pixel see the
     map at that pixel, or the whole vector. All outputs are zero at initialisation. A draw is one pass over the image.
@@ -102,7 +102,7 @@ def per_pixel(spec, event_shape, *, where) -> Head:
 
 @functools.cache
 def vector(network, event_shape):
-    """Return (variables, context) -> p(x) = Π_d Bernoulli(x_d; logit_d(x_<d, context)) over `event_shape` = [D]."""
+    """Return (variables, context) -> p(x) = Π_d Bernoulli(x_d; `logit_d(x_<d, context)`) over `event_shape` = [D]."""
 
     def conditionals(params, x):
         return Bernoulli(*network.apply(params["variables"], x, params["context"]))

@@ -186,7 +186,7 @@ def autoregressive(event_shape, data_support=None, *, hidden=(64,), activation="
 def pixel_cnn(
     event_shape, data_support=None, *, shape, channels=(16, 16), first_kernel=3, kernel=3, hidden=(32,)
 ) -> Prior:
-    """Return p(z) = Π_i p(z_i | z_<i) over bits that form an image of `shape` [h, w, d], from one gated PixelCNN.
+    """Return p(z) = Π_i `p(z_i | z_<i)` over bits that form an image of `shape` [h, w, d], from one gated PixelCNN.
 
     The d bits of a place are independent, given the places before it. The prior of arXiv:1711.00937 sec. 3.3 is one
     over categories. Here it is uniform at initialisation.

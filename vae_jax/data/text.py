@@ -1,8 +1,8 @@
 """Text as arrays of token ids, and back: `load(path)`, `of_lines`, `Vocabulary`.
 
-A sentence of L tokens is the row (w_1, ..., w_L, <eos>, <pad>, ..., <pad>) of max_length + 1 ids. All ids except
-<pad> (0) are predicted: L + 1 tokens, with the end. No model predicts <pad>, so 0 before w_1 can mean the beginning,
-and there is no <bos>. A token that is not in the vocabulary is <unk>.
+A sentence of L tokens is the row (w_1, ..., w_L, `<eos>`, `<pad>`, ..., `<pad>`) of max_length + 1 ids. All ids except
+`<pad>` (0) are predicted: L + 1 tokens, with the end. No model predicts `<pad>`, so 0 before w_1 can mean the
+beginning, and there is no `<bos>`. A token that is not in the vocabulary is `<unk>`.
 
 Text is brought to Unicode's normal form C: canonically equal texts have the same tokens. Words follow the boundaries of
 Unicode (UAX #29): a combining mark, a joiner or another invisible format character belongs to the character before it.

@@ -18,8 +18,8 @@ class Autoregressive:
 
     x has the shape `event_shape`, whose first axis is D.
 
-    `conditionals(params, x)` is a distribution of independent dimensions whose arrays lead with D; the d-th is p(x_d |
-    x_<d). Its parameters must not depend on x_d or on later dimensions. A density takes one call of it, a draw takes D.
+    `conditionals(params, x)` is a distribution of independent dimensions whose arrays lead with D; the d-th is
+    `p(x_d | x_<d)`. Its parameters must not depend on x_d or on later dimensions. A density takes one call of it, a draw takes D.
     """
 
     params: Any
@@ -55,10 +55,10 @@ class Autoregressive:
 
 @struct.dataclass
 class Series:
-    """The distribution p(x) = Π_t p(x_t | x_<t), x [T]: an `Autoregressive` that keeps a cache of earlier samples.
+    """The distribution p(x) = Π_t `p(x_t | x_<t)`, x [T]: an `Autoregressive` that keeps a cache of earlier samples.
 
     `conditionals(params, x)` is the distribution of all samples, its arrays [T, ...]: a density takes one call. A draw
-    is one scan over `step(params, cache, x_{t-1}, t)` -> cache, p(x_t | x_<t), from the cache `start(params)`. x_{-1}
+    is one scan over `step(params, cache, x_{t-1}, t)` -> cache, `p(x_t | x_<t)`, from the cache `start(params)`. x_{-1}
     has any value, so that p(x_0) must not depend on it.
     """
 
@@ -111,7 +111,7 @@ class Cached(NamedTuple):
 
 @struct.dataclass
 class RasterScan:
-    """The distribution p(x) = Π_i p(x_i | x_<i), x [H, W, C], pixels row by row.
+    """The distribution p(x) = Π_i `p(x_i | x_<i)`, x [H, W, C], pixels row by row.
 
     The channels of a pixel are independent given earlier pixels.
     `conditionals(params, x)` is the distribution of all pixels, its arrays [H, W, C, ...]: a density takes one call. A

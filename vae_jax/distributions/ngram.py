@@ -12,14 +12,14 @@ from vae_jax.support import Tokens
 class BackedOff:
     """The distribution p(w | h) = p_n(w | h), an interpolation of orders; h' is the history h without its oldest word:
 
-    p_k(w | h) = weight(hw) + backoff(h) p_{k-1}(w | h'),        p_0(w) = 1 / (V - 1), and p_0(<pad>) = 0.
+    p_k(w | h) = weight(hw) + backoff(h) p_{k-1}(w | h'),        p_0(w) = 1 / (V - 1), and p_0(`<pad>`) = 0.
 
     For a history that never occurred with a next word, weight = 0 and backoff = 1; else backoff(h) = 1 - Σ_w
     weight(hw).
 
-    `levels[k]` are the (k+1)-grams, sorted. Those that begin with the k-gram `i` have the places first[i] to first[i+1]
-    - 1. `word` [N + 1] holds the last word of each in rising order, and a larger number at the end. `weight` [N + 1]
-    holds their weights, and `cumulative` [N + 1] the running sum of these, which starts again at each first[i].
+    `levels[k]` are the (k+1)-grams, sorted. Those that begin with the k-gram `i` have the places `first[i]` to
+    `first[i+1] - 1`. `word` [N + 1] holds the last word of each in rising order, and a larger number at the end. `weight` [N + 1]
+    holds their weights, and `cumulative` [N + 1] the running sum of these, which starts again at each `first[i]`.
     `backoff` belongs to the k-grams. A k-gram is identified by its place in level k - 1; the empty one has place 0.
     `history` [n - 1] ends with the last word.
     """
@@ -45,7 +45,7 @@ class BackedOff:
         """Draw a word exactly: p is a mixture over orders.
 
         From the highest order on, an order answers with probability 1 - backoff(h), by the inverse of its cumulative
-        weights. If none does, all words except <pad> are equally likely.
+        weights. If none does, all words except `<pad>` are equally likely.
         """
         levels = as_jax(self.levels)
         grams = self._grams(levels, jnp.asarray(self.history))

@@ -15,17 +15,17 @@ PAD, END = 0, 1  # the ids of `data.text`; PAD follows the end and precedes the 
 
 @struct.dataclass
 class Sentence:
-    """The distribution p(w_1, ..., w_L, end) = Π_t p(w_t | w_<t) of sentences.
+    """The distribution p(w_1, ..., w_L, end) = Π_t `p(w_t | w_<t)` of sentences.
 
     A row x = (w_1, ..., w_L, end, pad, ..., pad) holds integers [T].
 
     Everything after the end has probability one and is not read, so that padding changes no likelihood. A row without
     an end is an event too, so that the masses of all rows sum to one. Ids are names: there is no mean.
 
-    `log_probs(params, x)` returns log p(x_t | x_<t) of all places [T] at once. `start(params)` and `step(params, carry,
-    previous)` -> (carry, p(w_t | w_<t)) go word by word, with `previous` = w_{t-1}, and PAD before the first. The carry
+    `log_probs(params, x)` returns `log p(x_t | x_<t)` of all places [T] at once. `start(params)` and
+    `step(params, carry, previous)` -> (carry, `p(w_t | w_<t)`) go word by word, with `previous` = w_{t-1}, and PAD before the first. The carry
     (the state of an LSTM, the keys and values of a Transformer) saves a draw from reading earlier words again. For a
-    network, `conditionals(params, x)` are the p(w_t | x_<t) of all places.
+    network, `conditionals(params, x)` are the `p(w_t | x_<t)` of all places.
     """
 
     params: Any
@@ -76,7 +76,7 @@ class Sentence:
         return jax.lax.scan(extend, begin, jnp.arange(self.length))[1]
 
     def log_prob(self, x):
-        """Return Σ_t log p(x_t | x_<t) up to the end, in nats."""
+        """Return Σ_t `log p(x_t | x_<t)` up to the end, in nats."""
         return jnp.sum(jnp.where(predicted(x), self.log_probs(as_jax(self.params), jnp.asarray(x)), 0.0))
 
 

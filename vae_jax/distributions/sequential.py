@@ -9,7 +9,7 @@ from flax import struct
 
 @struct.dataclass
 class Sequential:
-    """The distribution p(z) = p(z_1) Π_l p(z_l | z_<l) over the tuple z of the variables, of any shapes.
+    """The distribution p(z) = p(z_1) Π_l `p(z_l | z_<l)` over the tuple z of the variables, of any shapes.
 
     `first` is the first distribution. `conditionals[l](params, given, before)` is each later one; `before` is the tuple
     of the draws so far. `params` are learned (networks), and all examples share them. `given` is what the conditionals
@@ -38,7 +38,7 @@ class Sequential:
         return z, sum(log_probs)
 
     def log_prob(self, z):
-        """Return Σ_l log p(z_l | z_<l), in nats."""
+        """Return Σ_l `log p(z_l | z_<l)`, in nats."""
         return sum(part.log_prob(value) for part, value in zip(self.parts(z), z, strict=True))
 
     def mean(self):
@@ -49,7 +49,7 @@ class Sequential:
         return self._unfold(lambda part, place: (part.mean(), None))[0]
 
     def parts(self, z):
-        """Return p(z_l | z_<l) of every variable, in the order of `z`. Raises `ValueError` for a wrong length."""
+        """Return `p(z_l | z_<l)` of every variable, in the order of `z`. Raises `ValueError` for a wrong length."""
         if len(z) != 1 + len(self.conditionals):
             raise ValueError(f"a chain of {1 + len(self.conditionals)} variables was given {len(z)}")
         drawn = self._ordered(tuple(z))

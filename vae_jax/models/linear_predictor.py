@@ -1,6 +1,6 @@
 """Linear prediction of a series: the next sample from the last k, with an error that has one of several scales.
 
-p(x_t | x_<t) = Σ_m π_m N(x_t; a_0 + Σ_{i=1}^k a_i x_{t-i}, σ_m²)
+`p(x_t | x_<t)` = Σ_m π_m N(x_t; a_0 + Σ_{i=1}^k a_i x_{t-i}, σ_m²)
 
 With one scale this is least squares, with zeros before the beginning; draws need not stay bounded. With several, the
 errors have heavy tails, as those of sound have. EM for mixtures of scales: Lange, Little and Taylor 1989,
@@ -58,7 +58,7 @@ def linear_predictor(event_shape, *, order, num_scales, floor=1e-6) -> Model:
         return jnp.concatenate([jnp.ones((length, 1)), before], axis=1)
 
     def errors(params, loc):
-        """Return p(x_t | x_<t) for the predictions `loc` [...]."""
+        """Return `p(x_t | x_<t)` for the predictions `loc` [...]."""
         scales = (params["logits"], params["log_scales"])
         logits, log_scales = (jnp.broadcast_to(a, (*loc.shape, num_scales)) for a in scales)
         return NormalMixtures(logits, jnp.broadcast_to(loc[..., None], logits.shape), log_scales)

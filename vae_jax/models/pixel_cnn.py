@@ -1,6 +1,6 @@
 """PixelCNN: the chain rule over pixels, row by row, with all conditionals from one convolutional network.
 
-p(x|c) = Π_i p(x_i | x_<i, c)          i = 1, ..., H W in raster order
+p(x|c) = Π_i `p(x_i | x_<i, c)`          i = 1, ..., H W in raster order
 
 The network is the gated one of arXiv:1606.05328. Heads include the discretised logistics of arXiv:1701.05517.
 """

@@ -1,6 +1,6 @@
 """The sentence VAE, arXiv:1511.06349: a language model with a latent code for the whole sentence.
 
-p(z) = prior      q(z|x) = posterior(encoder(w_1, ..., w_L, end))      p(x|z) = Π_t Categorical(w_t; logits_t(w_<t, z))
+p(z) = prior     q(z|x) = posterior(encoder(w_1, ..., w_L, end))     p(x|z) = Π_t Categorical(w_t; `logits_t(w_<t, z)`)
 """
 
 import functools

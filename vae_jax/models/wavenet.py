@@ -1,6 +1,6 @@
 """WaveNet, arXiv:1609.03499: the chain rule over the samples of a sound, with all conditionals from one network.
 
-p(x|c) = Π_t p(x_t | x_<t, c)          t = 1, ..., T
+p(x|c) = Π_t `p(x_t | x_<t, c)`          t = 1, ..., T
 
 The dilations of the network decide how many earlier samples it sees. The context c is the same for all samples.
 """

@@ -13,7 +13,7 @@ PAD, END, UNKNOWN = range(3)  # the ids of `data.text`
 class Tokens(nn.Module):
     """The first and last layer of a network over tokens: ids -> vectors [..., `width`], and vectors -> logits [..., V].
 
-    With `tied` the logits are products with the vectors of the tokens, arXiv:1608.05859. Token 0, <pad>, is never
+    With `tied` the logits are products with the vectors of the tokens, arXiv:1608.05859. Token 0, `<pad>`, is never
     predicted: its logit is -inf. As an input it stands for the beginning of a sentence.
     """
 
@@ -41,7 +41,7 @@ class OverTokens(nn.Module):
 
     Subclasses define `start(context)` -> carry and `advance(carry, tokens [T], context)` -> carry, h [T, `width`].
     Every place sees the context. With a key "dropout", units are dropped at the rate `dropout`, and tokens are replaced
-    by <unk> at the rate `word_dropout`, except the beginning, arXiv:1511.06349 sec. 3.1.
+    by `<unk>` at the rate `word_dropout`, except the beginning, arXiv:1511.06349 sec. 3.1.
     Raises `BadOption` for sizes below 1 and rates outside [0, 1).
     """
 
