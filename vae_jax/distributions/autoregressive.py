@@ -19,7 +19,8 @@ class Autoregressive:
     x has the shape `event_shape`, whose first axis is D.
 
     `conditionals(params, x)` is a distribution of independent dimensions whose arrays lead with D; the d-th is
-    `p(x_d | x_<d)`. Its parameters must not depend on x_d or on later dimensions. A density takes one call of it, a draw takes D.
+    `p(x_d | x_<d)`. Its parameters must not depend on x_d or on later dimensions. A density takes one call of it, a
+    draw takes D.
     """
 
     params: Any

@@ -18,10 +18,10 @@ class BackedOff:
     weight(hw).
 
     `levels[k]` are the (k+1)-grams, sorted. Those that begin with the k-gram `i` have the places `first[i]` to
-    `first[i+1] - 1`. `word` [N + 1] holds the last word of each in rising order, and a larger number at the end. `weight` [N + 1]
-    holds their weights, and `cumulative` [N + 1] the running sum of these, which starts again at each `first[i]`.
-    `backoff` belongs to the k-grams. A k-gram is identified by its place in level k - 1; the empty one has place 0.
-    `history` [n - 1] ends with the last word.
+    `first[i+1] - 1`. `word` [N + 1] holds the last word of each in rising order, and a larger number at the end.
+    `weight` [N + 1] holds their weights, and `cumulative` [N + 1] the running sum of these, which starts again at each
+    `first[i]`. `backoff` belongs to the k-grams. A k-gram is identified by its place in level k - 1; the empty one has
+    place 0. `history` [n - 1] ends with the last word.
     """
 
     levels: tuple

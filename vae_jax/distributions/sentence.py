@@ -23,9 +23,9 @@ class Sentence:
     an end is an event too, so that the masses of all rows sum to one. Ids are names: there is no mean.
 
     `log_probs(params, x)` returns `log p(x_t | x_<t)` of all places [T] at once. `start(params)` and
-    `step(params, carry, previous)` -> (carry, `p(w_t | w_<t)`) go word by word, with `previous` = w_{t-1}, and PAD before the first. The carry
-    (the state of an LSTM, the keys and values of a Transformer) saves a draw from reading earlier words again. For a
-    network, `conditionals(params, x)` are the `p(w_t | x_<t)` of all places.
+    `step(params, carry, previous)` -> (carry, `p(w_t | w_<t)`) go word by word, with `previous` = w_{t-1}, and PAD
+    before the first. The carry (the state of an LSTM, the keys and values of a Transformer) saves a draw from reading
+    earlier words again. For a network, `conditionals(params, x)` are the `p(w_t | x_<t)` of all places.
     """
 
     params: Any

@@ -37,10 +37,10 @@ class VonMisesFisher:
     """The density p(x) ∝ exp(κ μ·x), μ = `direction` [D], |μ| = 1, κ = `concentration` ≥ 0; D ≥ 2.  arXiv:1804.00891.
 
     The latitude t = μ·x has the density ∝ (1 - t²)^{(D-3)/2} e^{κt}. In y = artanh t that is sech^m(y) e^{κ tanh y}, m
-    = D - 1. It has one mode, at `t* = 2κ / (m + √(m² + 4κ²))`, a deviation of about `σ = (m (1 + t*²))^{-1/2}` for any κ,
-    and tails no heavier than e^{-m|y|}. With y = artanh t* + σ sinh s, all but 10⁻⁸ of it lies in s in [-4, 4]. A Gauss
-    rule of four nodes in each of 64 cells gives the integral usually written by Bessel functions, its derivative and
-    the quantiles. They are precise to float32 for D up to some hundreds and κ up to 10⁵.
+    = D - 1. It has one mode, at `t* = 2κ / (m + √(m² + 4κ²))`, a deviation of about `σ = (m (1 + t*²))^{-1/2}` for any
+    κ, and tails no heavier than e^{-m|y|}. With y = artanh t* + σ sinh s, all but 10⁻⁸ of it lies in s in [-4, 4]. A
+    Gauss rule of four nodes in each of 64 cells gives the integral usually written by Bessel functions, its derivative
+    and the quantiles. They are precise to float32 for D up to some hundreds and κ up to 10⁵.
     """
 
     direction: jax.Array
