@@ -1,6 +1,6 @@
 """Noise that a denoising auto-encoder must undo: `(key, x) -> x̃`, on the scale of the data.
 
-Vincent, Larochelle, Bengio and Manzagol (2008, 2010).
+Vincent, Larochelle, Bengio and Manzagol 2008, doi:10.1145/1390156.1390294.
 """
 
 import jax
