@@ -157,7 +157,8 @@ def embedded(spec: Context | None, context):
             raise ValueError("this model takes no context, and one was given; leave it out")
         return None
     if context is None:
-        raise ValueError(f"this model is conditional on a context of shape {spec.shape}: a context is needed")
+        kind = f"{spec.support.num_levels} classes" if spec.shape == () else f"a context of shape {spec.shape}"
+        raise ValueError(f"this model is conditional on {kind}: a context is needed")
     return spec.embed(context)
 
 

@@ -89,7 +89,7 @@ def test_one_is_killed_while_the_others_wait_for_ever():
     output, _ = process.communicate(timeout=20)
     assert process.returncode == 128 + signal.SIGKILL
     assert "process 1 of 2 was killed by signal 9; ending the others" in output
-    assert "run the same command again: it resumes" in output
+    assert "run the same command again: it continues" in output
     assert not any(map(alive, pids.values()))
 
 

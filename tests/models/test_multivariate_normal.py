@@ -86,5 +86,5 @@ def test_a_singular_covariance_is_named_when_it_is_measured():
         if shrinkage:
             assert np.isfinite(likelihood.exact(model, learner.params(state), {"x": x})).all()
         else:
-            with pytest.raises(ValueError, match=r"NaN for 50 of 50 examples.*raise the model's shrinkage"):
+            with pytest.raises(ValueError, match=r"NaN for 50 of 50 examples.*raise the shrinkage"):
                 likelihood.exact(model, learner.params(state), {"x": x})

@@ -134,7 +134,7 @@ def test_a_density_is_not_corrected_by_the_complexity_of_levels(tmp_path, noise)
     [
         (["four_by_four"], r"its images are \(4, 4, 1\), those of digits are \(8, 8, 1\)"),
         (["digitz"], "no data set 'digitz'"),
-        (["mnist", "no/such/folder"], "no directory no/such/folder"),
+        (["mnist", "no/such/folder"], "no folder no/such/folder"),
         (["left_out"], r"this run leaves no class out; train one with --config\.data\.leave_out"),
     ],
 )
