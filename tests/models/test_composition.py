@@ -264,5 +264,5 @@ def test_a_conditional_vamp_is_a_prior_of_each_class():
     x = jax.eval_shape(lambda key, c: model.sample(params, key, c), jax.random.key(1), jnp.asarray(2))
     loss, _ = jax.eval_shape(lambda key: model.loss(params, key, batch, 0), jax.random.key(1))
     assert x.shape == (5,) and loss.shape == (4,)
-    with pytest.raises(ValueError, match=r"conditional on a context of shape \(\): a context is needed"):
+    with pytest.raises(ValueError, match=r"conditional on \d+ classes: a context is needed"):
         model.sample(params, jax.random.key(1))

@@ -121,7 +121,7 @@ def test_a_conditional_hierarchy_uses_its_context_at_every_level():
 
     for given in means(batch["context"]):
         assert np.abs(given[0] - given[1]).max() > 1e-3 and np.abs(given[1] - given[2]).max() > 1e-3
-    with pytest.raises(ValueError, match=r"conditional on a context of shape \(\): a context is needed"):
+    with pytest.raises(ValueError, match=r"conditional on \d+ classes: a context is needed"):
         model.sample(params, jax.random.key(0))
 
 
