@@ -54,7 +54,7 @@ def page(notebook, name) -> tuple[str, dict[str, bytes]]:
     )
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            parts.append(cell.source)
+            parts.append(cell.source.replace("](../", "](../../"))  # a page is one folder deeper
             continue
         parts.append(f"<details><summary>Code</summary>\n\n```python\n{cell.source}\n```\n\n</details>")
         for output in cell.outputs:
