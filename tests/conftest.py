@@ -1,5 +1,6 @@
 """Strict flags for every test, and a model whose every quantity is known exactly."""
 
+import collections
 import itertools
 import mmap
 import os
@@ -22,6 +23,7 @@ import jaxlib
 import numpy as np
 import pytest
 import scipy.stats
+from first_cases import FIRST
 
 from vae_jax.core import Latent
 from vae_jax.distributions import MultivariateNormal, Normal
@@ -50,6 +52,20 @@ flags = [os.environ["VAE_JAX_TESTS_XLA_FLAGS"], "--xla_force_host_platform_devic
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *flags])  # read when a device is first asked for
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
+
+
+@pytest.hookimpl(tryfirst=True)  # before cases are chosen by their marks
+def pytest_collection_modifyitems(items):
+    """Mark as `every` all cases of a test after the first ones that `first_cases` allows."""
+    seen = collections.Counter()
+    for item in items:
+        name, kind = item.originalname, item.nodeid.partition("[")[0]
+        most = FIRST.get(item.path.relative_to(Path(__file__).parent).as_posix(), {}).get(name)
+        if most is None or item.get_closest_marker("slow") or item.get_closest_marker("every"):
+            continue
+        seen[kind] += 1
+        if seen[kind] > most:
+            item.add_marker(pytest.mark.every)
 
 
 def pytest_unconfigure(config):
