@@ -21,11 +21,8 @@ def elbo(latent, params, key, x, context=None, *, beta=1.0, num_samples=1):
     Published code often takes means over pixels: a hidden β. Raises `BadOption` if the KL has no closed form, or if no
     gradient passes through z: train a discrete q by one of `estimators`.
     """
-    q, prior = pair(latent, params, x, context)
-    check_pathwise("elbo", q)
-    if latent.evidence is None:  # otherwise each draw brings its divergence
-        check_closed("elbo", q, prior)
-    return closed_elbo(*_log_lik_and_kl(latent, params, key, x, context, num_samples), beta)
+    check_pathwise("elbo", latent.posterior(params, x, context))
+    return closed_elbo(*_checked("elbo", latent, params, key, x, context, num_samples), beta)
 
 
 @equation(beta=BETA, num_samples=SAMPLES)
@@ -43,11 +40,10 @@ def plain_elbo(latent, params, key, x, context=None, *, num_samples):
 
     No gradient is needed, so that q may be discrete or a mixture.
     """
-    if latent.evidence is not None or has_closed_form(*pair(latent, params, x, context)):
-        log_lik, kl = _log_lik_and_kl(latent, params, key, x, context, num_samples)
-        if kl is not None:
-            return closed_elbo(log_lik, kl)
-    return sampled_elbo(*_log_terms(latent, params, key, x, context, num_samples))
+    log_lik, kl = _log_lik_and_kl(latent, params, key, x, context, num_samples)
+    if kl is None:
+        return sampled_elbo(*_log_terms(latent, params, key, x, context, num_samples))
+    return closed_elbo(log_lik, kl)
 
 
 def plain_iwae(latent, params, key, x, context=None, *, num_samples):
@@ -65,10 +61,9 @@ def free_bits(latent, params, key, x, context=None, *, free_nats, num_samples=1)
     """
     q, prior = pair(latent, params, x, context)
     check_pathwise("free_bits", q)
-    check_closed("free_bits", q, prior)
+    log_lik, kl = _checked("free_bits", latent, params, key, x, context, num_samples)
     if type(q) is not type(prior):
         refuse("free_bits", q, "the KL does not split by dimension", "'elbo'", prior)
-    log_lik, kl = _log_lik_and_kl(latent, params, key, x, context, num_samples)
     free = jnp.sum(jnp.maximum(kl_per_dim(q, prior), free_nats))
     return log_lik - free, {"bound": log_lik - kl, "distortion": -log_lik, "rate": kl, "free_rate": free}
 
@@ -79,11 +74,8 @@ def capacity(latent, params, key, x, context=None, *, gamma, nats, num_samples=1
 
     arXiv:1804.03599 eq. (8). `excess` is KL - C; `bound` and `rate` are the ELBO's.
     """
-    q, prior = pair(latent, params, x, context)
-    check_pathwise("capacity", q)
-    if latent.evidence is None:  # otherwise each draw brings its divergence
-        check_closed("capacity", q, prior)
-    value, terms = closed_elbo(*_log_lik_and_kl(latent, params, key, x, context, num_samples), beta=0.0)
+    check_pathwise("capacity", latent.posterior(params, x, context))
+    value, terms = closed_elbo(*_checked("capacity", latent, params, key, x, context, num_samples), beta=0.0)
     excess = terms["rate"] - nats
     return value - gamma * jnp.abs(excess), {**terms, "excess": excess}
 
@@ -245,8 +237,12 @@ def pair(latent, params, x, context=None):
 def check_closed(name, q, prior):
     """Raise `BadOption` if KL(q || p) has no closed form."""
     if not has_closed_form(q, prior):
-        use = "'rloo' or 'vimco'" if has_discrete_part(q) else "'elbo_sampled_kl'"
-        refuse(name, q, "no closed-form KL", use, prior)
+        _refuse_without_kl(name, q, prior)
+
+
+def _refuse_without_kl(name, q, prior):
+    use = "'rloo' or 'vimco'" if has_discrete_part(q) else "'elbo_sampled_kl'"
+    refuse(name, q, "no closed-form KL", use, prior)
 
 
 def _evidence(latent, params, x, context):
@@ -267,13 +263,23 @@ def _evidence(latent, params, x, context):
 
 
 def _log_lik_and_kl(latent, params, key, x, context, num_samples):
-    """Return the mean of log p(x|z_k) over draws, and KL(q(z|x) || p(z)) in closed form."""
+    """Return the mean of log p(x|z_k) over draws, and KL(q(z|x) || p(z)); kl is None if it has no closed form."""
     if latent.evidence is not None:
         draws = evidences(latent, params, key, x, context, num_samples)
         return jnp.mean(draws.log_lik), draws.kl
     q, prior = pair(latent, params, x, context)
+    if not has_closed_form(q, prior):
+        return None, None
     one = lambda k: latent.likelihood(params, q.sample(k), context).log_prob(x)  # noqa: E731
     return jnp.mean(jax.vmap(one)(_split(key, num_samples))), kl_divergence(q, prior)
+
+
+def _checked(name, latent, params, key, x, context, num_samples):
+    """Return `_log_lik_and_kl`. Raises `BadOption` for the equation `name` if the KL has no closed form."""
+    log_lik, kl = _log_lik_and_kl(latent, params, key, x, context, num_samples)
+    if kl is None:
+        _refuse_without_kl(name, *pair(latent, params, x, context))
+    return log_lik, kl
 
 
 def _log_terms(latent, params, key, x, context, num_samples):

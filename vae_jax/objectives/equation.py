@@ -7,7 +7,7 @@ from typing import NamedTuple
 from vae_jax.distributions import Mixture, Normal, Sequential, has_discrete_part
 from vae_jax.distributions.sequential import parts_at_mean
 from vae_jax.distributions.support import supports
-from vae_jax.spec import BadOption, integers, numbers, one_of
+from vae_jax.spec import BadOption, flags, integers, numbers, one_of
 from vae_jax.support import is_discrete
 
 
@@ -77,8 +77,7 @@ def choice(allowed) -> Callable:
 
 def flag(name, value):
     """Raise `BadOption` unless `value` is True or False."""
-    if not isinstance(value, bool):
-        raise BadOption(f"{name} must be True or False, got {value!r}")
+    flags(**{name: value})
 
 
 def scales(name, value):

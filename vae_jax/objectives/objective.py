@@ -45,9 +45,8 @@ def of(equation, *, see=lambda x: x, **options) -> Objective:
             _check(declared, name, value)
     learned = {name: option for name, option in options.items() if name in declared.networks}
     means = [name for name in declared.means if options.get(name) is not None]
-    options = {name: option for name, option in options.items() if name not in (*learned, *declared.means)} | {
-        name: options[name] for name in means
-    }
+    unused = [name for name in declared.means if name not in means]
+    options = {name: option for name, option in options.items() if name not in (*learned, *unused)}
 
     def init(key, example):
         keys = jax.random.split(key, max(1, len(learned)))

@@ -39,14 +39,22 @@ class Experiment(NamedTuple):
     stream: pipeline.Stream
     key: jax.Array
     mesh: jax.sharding.Mesh
-    event: Event
-    context: Context | None
+    conditioning: contexts.Conditioning
+
+    @property
+    def event(self) -> Event:
+        """The modelled quantity."""
+        return self.conditioning.event
+
+    @property
+    def context(self) -> Context | None:
+        """The quantity on which the model is conditional; None for nothing."""
+        return self.conditioning.context
 
     def split(self, name: str) -> dict:
         """Return a whole split ("train", "valid" or "test") as one batch, in its fixed draw."""
-        options = {"transform": self.transform, "conditioning": conditioning(self.config, self.dataset)}
         with under("config.data"):
-            return pipeline.fixed_split(self.dataset, name, **options)
+            return pipeline.fixed_split(self.dataset, name, transform=self.transform, conditioning=self.conditioning)
 
     def batch_shapes(self) -> dict:
         """Return the shapes and types of a training batch. Nothing is computed."""
@@ -85,8 +93,8 @@ def build(config: dict, dataset=None) -> Experiment:
     model, learner = build_learner(config, dataset)
     mesh = call(sharding.make_mesh, config["mesh"], where="config.mesh", batch_size=data["batch_size"])
     key = jax.random.key(config["seed"])
-    event, context = conditioning(config, dataset)[:2]
-    experiment = Experiment(config, dataset, transform, model, learner, stream, key, mesh, event, context)
+    parts = (transform, model, learner, stream, key, mesh, conditioning(config, dataset))
+    experiment = Experiment(config, dataset, *parts)
     checking.check_learner(experiment)
     if (density := likelihood_shapes(experiment)) is not None:
         valid = experiment.split("valid")["x"]

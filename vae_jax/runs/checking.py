@@ -9,6 +9,7 @@ import os
 import jax
 
 from vae_jax import spec
+from vae_jax.core import first_example
 from vae_jax.spec import BadOption, flags, integers, shown, under
 from vae_jax.training import loop
 
@@ -44,6 +45,23 @@ def check_learner(experiment):
     except (TypeError, OverflowError, MemoryError) as error:
         raise ValueError(f"config.model cannot be trained as it is: {spec.first_line(error)}") from error
     _fits(state, experiment.mesh)
+    if experiment.config["train"]["patience"]:
+        _check_patience(experiment)
+
+
+def _check_patience(experiment):
+    """Raise `ValueError` if validation gives no number by which parameters can be the best."""
+
+    def judge(key, batch):
+        params = experiment.model.init(key, batch)
+        return experiment.model.judge(params, key, *first_example(batch))
+
+    terms = jax.eval_shape(judge, jax.random.key(0), experiment.batch_shapes())
+    if not any(name in terms for name in loop.JUDGED_BY):
+        raise ValueError(
+            "config.train.patience: this family has no bound and no loss to be judged by; set it to 0, so that the run "
+            "goes to its last step"
+        )
 
 
 def _first_state(model, learner, key, batch):

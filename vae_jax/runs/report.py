@@ -40,7 +40,7 @@ def evaluate(experiment, params, *, num_samples, num_test, progress=True) -> dic
     if measured.kind.startswith(yardstick.EXACT) and "context" in test:
         summary |= _as_classifier(model, params, test)
     if model.latent and model.latent.prior:
-        summary |= _codes(model, params, jax.random.split(key, 3)[2], test)
+        summary |= _codes(model, params, jax.random.split(key, 3)[2], test)  # the first two are those of `measure`
     if experiment.transform is transforms.dequantize:
         summary["dequantized"] = True
         if "log_prob" in summary:

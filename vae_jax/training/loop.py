@@ -24,6 +24,7 @@ from vae_jax.spec import BadOption, integers
 from vae_jax.training import sharding, signals
 from vae_jax.training.signals import Preempted
 
+JUDGED_BY = ("bound", "loss", "distortion")  # terms of a validation, the first of them that there is
 EXPLODED = 1e3  # a loss that has grown by this factor does not recover
 ADVICE = "the last checkpoint is the last good state; lower the optimizer's learning_rate or set its clip_norm"
 
@@ -372,7 +373,7 @@ def _worth(valid):
 
     It is the bound, otherwise minus the loss or minus the distortion, and minus infinity if there is none of these.
     """
-    name = next((name for name in ("bound", "loss", "distortion") if name in valid), None)
+    name = next((name for name in JUDGED_BY if name in valid), None)
     if name is None:  # a model that only draws samples
         return np.full(np.shape(next(iter(valid.values()), 0.0)), -np.inf)
     return np.asarray(valid[name]) if name == "bound" else -np.asarray(valid[name])
