@@ -44,7 +44,7 @@ def linear_predictor(event_shape, *, order, num_scales, floor=1e-6) -> Model:
         raise BadOption(f": the family 'linear_predictor' models series [T]; the data have shape {tuple(event_shape)}")
     (length,) = event_shape
     if order >= length:
-        raise BadOption(f"order must be below the {length} samples of a window, got {order}")
+        raise BadOption(f"order must be below the length of a window, {length}, got {order}")
 
     def init(key, batch):
         """Return weights of zero. The first scale is the standard deviation of the data, each further one is halved."""

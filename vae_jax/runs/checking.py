@@ -53,8 +53,9 @@ def _check_patience(experiment):
     """Raise `ValueError` if validation gives no number by which parameters can be the best."""
 
     def judge(key, batch):
-        params = experiment.model.init(key, batch)
-        return experiment.model.judge(params, key, *first_example(batch))
+        key_init, key_judge = jax.random.split(key)
+        params = experiment.model.init(key_init, batch)
+        return experiment.model.judge(params, key_judge, *first_example(batch))
 
     terms = jax.eval_shape(judge, jax.random.key(0), experiment.batch_shapes())
     if not any(name in terms for name in loop.JUDGED_BY):
