@@ -19,6 +19,7 @@ class Event(NamedTuple):
 
     shape: tuple
     support: Support
+    missing: bool = False  # True if values may be NaN, which means: not observed
 
 
 class Context(NamedTuple):

@@ -97,7 +97,7 @@ def prefix(dataset: Dataset, event: Event, *, length: int) -> Conditioning:
     def divide(batch):
         return batch | {"x": batch["x"][:, length:], "context": batch["x"][:, :length]}
 
-    rest = Event((event.shape[0] - length,), event.support)
+    rest = event._replace(shape=(event.shape[0] - length,))
     return Conditioning(rest, values.prefix(length, event.support), lambda split: None, divide)
 
 

@@ -4,7 +4,7 @@
 `label`, `vector`, `image` and `prefix` describe the four kinds of context (`core.Context`).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -42,6 +42,8 @@ class Dataset(NamedTuple):
     num_classes: the number of classes; None without labels.
     vocabulary: what the ids of a text mean; None for other data.
     encoding: what the levels of sound mean; None for other data.
+    class_names: the name of each class, in the order of the labels; None without names.
+    columns: what the columns of a table mean (`table.Columns`); None for other data.
     """
 
     name: str
@@ -52,6 +54,8 @@ class Dataset(NamedTuple):
     num_classes: int | None = None
     vocabulary: Vocabulary | None = None
     encoding: Encoding | None = None
+    class_names: tuple[str, ...] | None = None
+    columns: Any = None
 
 
 def event_of(dataset: Dataset, transform: str) -> Event:
