@@ -82,9 +82,9 @@ def _completed(config, folder):
 def train(experiment, folder, *, profile=False) -> loop.Fit:
     """Run the learner up to its last step, from the newest checkpoint if there is one."""
     options = dict(experiment.config["train"])
-    tensorboard, keep = options.pop("tensorboard"), options.pop("keep")
+    names, keep, preview_every = (options.pop(name) for name in ("writers", "keep", "preview_every"))
     with spec.under("config.train"):
-        writer = writers.Writer(folder, tensorboard=tensorboard) if processes.is_first() else None
+        writer = writers.Writer(folder, names) if processes.is_first() else None
     data = fingerprint(experiment.dataset)
     checkpoints = build.checkpoints(folder, workdir.read_config(folder), data, keep=keep)
     logging.info("training %s on %s, %s", experiment.config["family"], experiment.dataset.name, jax.devices())

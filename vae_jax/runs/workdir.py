@@ -21,13 +21,22 @@ from vae_jax import files
 from vae_jax.runs.migrate import migrate
 from vae_jax.training import checkpoint
 
-FOLDERS = ("checkpoints", "damaged", "figures", "members", "programs", "profile")  # what a run writes, and where
-FILES = ("config.json", "environment.json", "metrics.jsonl", "results.json")
+FOLDERS = (
+    "checkpoints",
+    "damaged",
+    "figures",
+    "members",
+    "previews",
+    "programs",
+    "profile",
+)  # what a run writes, and where
+FILES = ("config.json", "environment.json", "log_prob.npy", "metrics.jsonl", "results.json", "trackers.json")
 RESULTS = ("train/steps", "train/seconds", "test/num_examples")  # numbers that all results have
 LOGS = (".log", ".out", ".err")  # files that a queue may have written before the run began
 SAME_RUN = (  # options that change no number of the training, only what is measured, shown or stored
     "eval",
-    "train.tensorboard",
+    "train.writers",
+    "train.preview_every",
     "train.keep",
     "train.checkpoint_every",
     "data.memory_limit",
