@@ -21,7 +21,7 @@ FORMATS = {  # what a figure is written as, and the metadata that would make equ
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     "svg": {"Date": None, "Creator": None},
 }
-LETTER, CAPTION_GAP = 0.054, 0.08  # inches: the width of a letter in a caption, and the space above it
+LETTER, CAPTION_GAP, PAD = 0.05, 0.08, 0.04  # inches: a letter of a caption, the space above it, around a figure
 
 # Ten colours that readers with common colour-vision deficiencies can distinguish, arXiv:2107.02270.
 PALETTE = (
@@ -146,16 +146,11 @@ def save(figure, path):
 
     The file appears complete or not at all. Equal figures give equal bytes.
     """
-    path, buffer, pad = pathlib.Path(path), io.BytesIO(), 0.04
+    path, buffer = pathlib.Path(path), io.BytesIO()
     kind = path.suffix[1:] or "png"
     if kind not in FORMATS:
         raise ValueError(f"{path.name}: a figure is written as one of {', '.join(FORMATS)}")
-    with in_style():
-        if figure.get_layout_engine():
-            figure.draw_without_rendering()  # the layout moves labels, which the box must contain
-        box = figure.get_tightbbox().padded(pad).get_points() * DPI
-        box = Bbox(np.stack([np.floor(box[0]), np.ceil(box[1])]) / DPI)  # whole device pixels keep images crisp
-        figure.savefig(buffer, format=kind, dpi=DPI, bbox_inches=box, metadata=FORMATS[kind])
+    write(figure, buffer, kind)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -163,6 +158,16 @@ def save(figure, path):
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write(figure, stream, kind):
+    """Write `figure` to a stream of bytes as one of `FORMATS`, trimmed to its content."""
+    with in_style():
+        if figure.get_layout_engine():
+            figure.draw_without_rendering()  # the layout moves labels, which the box must contain
+        box = figure.get_tightbbox().padded(PAD).get_points() * DPI
+        box = Bbox(np.stack([np.floor(box[0]), np.ceil(box[1])]) / DPI)  # whole device pixels keep images crisp
+        figure.savefig(stream, format=kind, dpi=DPI, bbox_inches=box, metadata=FORMATS[kind])
 
 
 def shaped(**arrays):

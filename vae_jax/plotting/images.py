@@ -26,6 +26,7 @@ from vae_jax.plotting.tiles import (
     ticks,
     tile,
 )
+from vae_jax.plotting.walks import framed
 
 __all__ = [
     "grid",
@@ -179,7 +180,7 @@ def interpolation(x_a, x_b, linear, spherical, z_linear, z_spherical, *, names=N
       spherical: the decoded path along the sphere [T, H, W, C].
       z_linear: the codes of the straight path [T, D].
       z_spherical: the codes of the path along the sphere [T, D].
-      names: a name for each pair, at the left of its block, such as the class that a conditional model decodes with.
+      names: a name for each pair, at the left of its block.
       prior: False if p(z) is not N(0, I), or there is none.
     """
     pairs = "P " if np.ndim(x_a) == 4 else ""
@@ -193,7 +194,7 @@ def interpolation(x_a, x_b, linear, spherical, z_linear, z_spherical, *, names=N
     )
     *pictures, chord, arc = arrays if pairs else [array[None] for array in arrays]
     panels, left = 2 * DPI, LINE if names else 0
-    figure, blocks = page(_framed(*map(pixels, pictures)), left=left, top=LINE, bottom=panels + 3 * LINE)
+    figure, blocks = page(framed(*map(pixels, pictures)), left=left, top=LINE, bottom=panels + 3 * LINE)
     for block, name in zip(blocks[::3], names or (), strict=bool(names)):
         block.set_ylabel(name)
     blocks[0].set_title("$x_a$")
@@ -205,22 +206,6 @@ def interpolation(x_a, x_b, linear, spherical, z_linear, z_spherical, *, names=N
     _plane(figure.add_axes((0, low, 0.42, tall)), chord[0], arc[0], prior)
     _norms(figure.add_axes((0.52, low, 0.48, tall)), chord[0], arc[0], prior)
     return figure
-
-
-def _framed(x_a, x_b, linear, spherical):
-    """Return the sheets of each pair: the two paths between the two originals, which have twice the size."""
-    scale, sheets, y = scale_of(linear, linear.shape[1] + 4), [], 0
-    for a, b, *paths in zip(x_a, x_b, linear, spherical, strict=True):
-        x = 0
-        for sheet in (
-            enlarged(a[None], 1, 2 * scale),
-            enlarged(np.stack(paths), None, scale),
-            enlarged(b[None], 1, 2 * scale),
-        ):
-            sheets.append((sheet, x, y))
-            x += sheet.shape[1] + SPACE
-        y += len(sheets[-2][0]) + SPACE
-    return sheets
 
 
 def _plane(axes, chord, arc, prior):

@@ -4,10 +4,9 @@ from pathlib import Path
 
 from vae_jax import files
 from vae_jax.runs import build, checking, pictures, report
-from vae_jax.training import sharding
 
 
-def again(folder, *, checkpoint=None, num_samples=None, num_test=None, figures=True) -> str:
+def again(folder, *, checkpoint=None, num_samples=None, num_test=None, figures=True, formats=("png",)) -> str:
     """Write evaluation.json (the flat keys of results.json) and the figures of the run in `folder`.
 
     Args:
@@ -16,12 +15,14 @@ def again(folder, *, checkpoint=None, num_samples=None, num_test=None, figures=T
       num_samples: K of the importance-weighted bound; None for that of the config.
       num_test: how many test examples are measured, 0 for all; None for that of the config.
       figures: True to draw the figures as well.
+      formats: what each figure is written as (`pictures.FORMATS`).
 
     Returns the results as text. Raises `ValueError` for an option or a checkpoint that cannot be used.
     """
     folder = Path(folder).expanduser()
     if checkpoint not in (None, "best") and not checkpoint.isdecimal():
         raise ValueError(f"--checkpoint={checkpoint}: give a step, or best")
+    pictures.check_formats(formats)
     experiment = build.build_trained(folder)
     options = dict(experiment.config["eval"])
     options |= {k: v for k, v in {"num_samples": num_samples, "num_test": num_test}.items() if v is not None}
@@ -31,5 +32,5 @@ def again(folder, *, checkpoint=None, num_samples=None, num_test=None, figures=T
     files.write_json(folder / "evaluation.json", results)
     text = f"step {int(fitted.state.step)} of {folder}\n{report.table(results)}"
     if figures:
-        text += f"\nfigures in {pictures.figures(experiment, sharding.on_host(fitted.params), folder)}"
+        text += f"\nfigures in {pictures.figures(experiment, fitted.params, folder, formats=formats)}"
     return text

@@ -11,12 +11,12 @@ from jax.experimental import multihost_utils
 from vae_jax import files, spec
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.evaluation import likelihood
-from vae_jax.runs import build, checking, pictures, processes, report, workdir, writers
+from vae_jax.runs import build, checking, pictures, previews, processes, report, workdir, writers
 from vae_jax.runs.migrate import migrate
 from vae_jax.training import loop, sharding
 
 
-def complete(config, folder, *, profile=False, figures=True) -> dict:
+def complete(config, folder, *, profile=False, figures=True, formats=("png",)) -> dict:
     """Train a model, measure it on the test set and draw it. Return the results.
 
     The same call again continues a run that was stopped, and does not repeat what is done.
@@ -26,6 +26,7 @@ def complete(config, folder, *, profile=False, figures=True) -> dict:
       folder: the workdir.
       profile: True to write a trace of one chunk of steps.
       figures: True to draw the figures.
+      formats: what each figure is written as (`pictures.FORMATS`).
 
     Raises `ValueError` if `folder` holds a run of another config, or if another process is training in it.
     """
@@ -33,6 +34,7 @@ def complete(config, folder, *, profile=False, figures=True) -> dict:
     results_file = folder / "results.json"
     config = migrate(config)
     checking.check_config(config)
+    pictures.check_formats(formats)
     if _agreed(results_file.exists()):
         return _completed(config, workdir.open_workdir(folder, config))
     if config["start_from"] and Path(config["start_from"]).expanduser().resolve() == folder.resolve():
@@ -51,12 +53,13 @@ def complete(config, folder, *, profile=False, figures=True) -> dict:
             workdir.record_environment(folder)
         fitted = train(experiment, folder, profile=profile)
         params = jax.device_put(fitted.params, sharding.replicated(experiment.mesh))
-        results = report.evaluate(experiment, params, **experiment.config["eval"], progress=processes.is_first())
+        options = {"progress": processes.is_first(), "folder": folder if processes.is_first() else None}
+        results = report.evaluate(experiment, params, **experiment.config["eval"], **options)
         results |= report.training(experiment, fitted.record)
         if processes.is_first():
             files.write_json(results_file, results)
             if figures:
-                pictures.figures(experiment, sharding.on_host(params), folder)
+                pictures.figures(experiment, params, folder, formats=formats)
     return results
 
 
@@ -105,6 +108,7 @@ def train(experiment, folder, *, profile=False) -> loop.Fit:
             ),
             checkpoints=checkpoints,
             writer=writer,
+            hooks=previews.hooks(experiment, folder, writer, preview_every),
             progress=processes.is_first(),
             profile=folder / "profile" if profile else None,
         )

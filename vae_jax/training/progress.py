@@ -10,15 +10,18 @@ from absl import logging
 
 LINES = 40  # at most so many for the steps of a run, unless it is long: then one every
 SECONDS = 60.0
+_done_once = []  # seconds that no estimate of the time that is left should count
 
 
 @contextlib.contextmanager
 def said(doing):
-    """Log what is being done, such as "compiling the training step", and then how long it took."""
+    """Log what is done once, such as "compiling the training step", and then how long it took."""
     began = time.perf_counter()
     logging.info("%s ...", doing)
     yield
-    logging.info("%s took %.1f s", doing, time.perf_counter() - began)
+    seconds = time.perf_counter() - began
+    _done_once.append(seconds)
+    logging.info("%s took %.1f s", doing, seconds)
 
 
 def is_watched() -> bool:
@@ -48,7 +51,7 @@ class Progress:
                 self._bar.update(length)
             self._bar.set_postfix_str(_worth(logged, "train"))
             return
-        now, per_line = time.perf_counter(), -(-self.num_steps // LINES)
+        now, per_line = time.perf_counter() - sum(_done_once), -(-self.num_steps // LINES)
         rate = _mean(logged["train/steps_per_s"])
         if self._since:
             last_step, last_time = self._since
