@@ -14,12 +14,14 @@ CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A step, or best: of the va
 NUM_SAMPLES = flags.DEFINE_integer("num_samples", None, "K of the importance-weighted bound; default: the config's.")
 NUM_TEST = flags.DEFINE_integer("num_test", None, "Test examples, 0 for all; default: the config's.")
 FIGURES = flags.DEFINE_bool("figures", True, "Draw the figures as well.")
+FORMATS = flags.DEFINE_list("formats", ["png"], "What figures are written as: png, pdf, svg; several with commas.")
 
 
 @launching.launched
 def main(argv):
     del argv
-    options = {"num_samples": NUM_SAMPLES.value, "num_test": NUM_TEST.value, "figures": FIGURES.value}
+    options = {"num_samples": NUM_SAMPLES.value, "num_test": NUM_TEST.value}
+    options |= {"figures": FIGURES.value, "formats": FORMATS.value}
     print(f"\n{evaluate.again(WORKDIR.value, checkpoint=CHECKPOINT.value, **options)}")
 
 

@@ -25,6 +25,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.optimizer.learning_rate = 2e-3
     vae_mnist.train_for(config, num_steps=32_000)
     config.train.update({"log_every": 200, "checkpoint_every": 500})  # of seven steps a second
+    config.train.preview_every = 0  # a draw takes a pass for every pixel
     if vae_digits.is_smoke(arg):
         config.model.network.update({"channels": network["channels"][:2], "dilations": (1, 2)})
     return vae_digits.smoke(config) if vae_digits.is_smoke(arg) else config

@@ -24,4 +24,5 @@ def get_config(arg: str = "") -> ConfigDict:
     vae_mnist.train_for(config, num_steps=4_000)
     config.model.objective.beta.steps = 1_000
     config.eval.num_samples = 100
+    config.train.preview_every = 0  # a draw takes a pass for every pixel
     return pixel_vae_digits.smoke(config) if vae_digits.is_smoke(arg) else config

@@ -67,7 +67,7 @@ def pairs(data, samples, names):
     Args:
       data: rows of the data [N, D].
       samples: rows of the model [M, D].
-      names: the names of the columns [D].
+      names: the names of the columns [D]; dollar signs begin a formula.
     """
     data, samples = shaped(data=(data, "N D"), samples=(samples, "M D"))
     both = [rows[:MOST_POINTS, :MOST_COLUMNS].astype(float) for rows in (data, samples)]
@@ -98,9 +98,9 @@ def pairs(data, samples, names):
             panel.xaxis.set_major_locator(MaxNLocator(3))
             panel.tick_params(labelleft=column == 0 and row > 0, labelbottom=row == dim - 1)
             if row == dim - 1:
-                panel.set_xlabel(plain(names[column]))
+                panel.set_xlabel(names[column])
             if column == 0 and row > 0:
-                panel.set_ylabel(plain(names[row]))
+                panel.set_ylabel(names[row])
     figure.axes[0].legend(loc="upper left", bbox_to_anchor=(1.05, 1), handlelength=1.2)
     return figure
 

@@ -104,7 +104,7 @@ def interpolations(scene):
     figure = images.interpolation(x_a, x_b, *decoded, *top, prior=scene.has_standard_prior)
     text = "Codes between those of two test images, on a straight line and on an arc, decoded."
     if scene.has_standard_prior:
-        text += " Below, for the first pair: their plane, and their lengths beside those of nine in ten codes from p(z)."
+        text += " Below, for the first pair: their plane, and their lengths beside those of most codes from p(z)."
     return add_caption(figure, text)
 
 

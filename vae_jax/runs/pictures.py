@@ -22,10 +22,10 @@ FORMATS = ("png", "pdf", "svg")
 def check_formats(formats):
     """Raise `BadOption` unless `formats` are names of `FORMATS`."""
     if isinstance(formats, str) or not formats:
-        raise BadOption(f"formats must be a tuple of {', '.join(FORMATS)}, got {shown(formats)}")
+        raise BadOption(f"--formats must name one or more of {', '.join(FORMATS)}, got {shown(formats)}")
     for name in formats:
         if name not in FORMATS:
-            raise BadOption(f"formats: unknown value {shown(name)}{nearest(str(name), FORMATS)}")
+            raise BadOption(f"--formats: unknown value {shown(name)}{nearest(str(name), FORMATS)}")
 
 
 def figures(experiment, params, workdir, *, seed=0, formats=("png",)):

@@ -21,7 +21,7 @@ from vae_jax.training.progress import said
 
 NUMBER, ROWS = 10, 3  # examples in a row; rows of samples
 SIDE, GAP = 64, 2  # pixels: the least length of the longer side of an image; gutters
-RATED = 2000  # validation examples whose rates are averaged
+RATED, PAIRED = 2000, 500  # validation examples whose rates are averaged; that stand beside draws
 
 
 def hooks(experiment, folder, writer, every) -> list:
@@ -67,8 +67,22 @@ class Preview:
         if self.valid is None:
             valid = self.experiment.split("valid")
             self.valid = jax.tree.map(lambda a: np.asarray(a[:NUMBER]), (valid["x"], valid.get("context")))
-        arrays = self._arrays(params)
-        return _of_images(arrays, to_unit(self.experiment)) if self.valid[0].ndim == 4 else _of_lines(arrays)
+        if self.valid[0].ndim == 4:
+            return _of_images(self._arrays(params), to_unit(self.experiment))
+        from vae_jax.runs import vector_figures  # matplotlib: not before it is needed
+
+        if vector_figures.is_paired(self.experiment.dataset):
+            return self._of_pairs(params, vector_figures.in_pairs)
+        return _of_lines(self._arrays(params))
+
+    def _of_pairs(self, params, draw) -> dict:
+        """Return a picture of draws beside validation rows, the columns two by two; nothing for an auto-encoder."""
+        model = self.experiment.model
+        if model.sample is None or (model.latent and model.latent.prior is None):
+            return {}
+        x = np.asarray(self.experiment.split("valid")["x"][:PAIRED])
+        drawn = passes.draw(model, params, len(x), contexts(self.experiment, len(x)), means=False)
+        return {"samples": _pixels_of(draw(self.experiment.dataset, x, drawn["x"]))}
 
     def _arrays(self, params) -> dict:
         """Return {name: groups of examples}: "reconstructions" has x and x̂, "samples" has draws."""
@@ -87,6 +101,8 @@ class Preview:
     def _write(self, step, pictures):
         from PIL import Image
 
+        if not pictures:
+            return
         width = max(picture.shape[1] for picture in pictures.values())
         rows = [np.pad(p, ((0, 8), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in pictures.values()]
         whole = np.concatenate([np.broadcast_to(row, (*row.shape[:2], 3)) for row in rows])[:-8]
@@ -132,17 +148,23 @@ def _of_images(arrays, show) -> dict:
 
 def _of_lines(arrays) -> dict:
     """Return a picture of vectors or series as lines, those of several channels by their first."""
-    from matplotlib.image import imread
-
-    from vae_jax import plotting
     from vae_jax.plotting import series
 
     pictures = {}
     for name, groups in arrays.items():
         lines = [np.asarray(x, np.float64).reshape(len(x), x.shape[1], -1)[:8, :, 0] for x in groups]
         titles = ("validation data", "reconstructions") if len(lines) == 2 else ("samples",)
-        buffer = io.BytesIO()
-        plotting.write(series.lines(dict(zip(titles, lines, strict=True))), buffer, "png")
-        buffer.seek(0)
-        pictures[name] = np.uint8(255 * imread(buffer)[..., :3] + 0.5)
+        pictures[name] = _pixels_of(series.lines(dict(zip(titles, lines, strict=True))))
     return pictures
+
+
+def _pixels_of(figure):
+    """Return a figure as a picture, uint8 [H, W, 3]."""
+    from matplotlib.image import imread
+
+    from vae_jax import plotting
+
+    buffer = io.BytesIO()
+    plotting.write(figure, buffer, "png")
+    buffer.seek(0)
+    return np.uint8(255 * imread(buffer)[..., :3] + 0.5)

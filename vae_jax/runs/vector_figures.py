@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from vae_jax.plotting import add_caption, series
+from vae_jax.plotting import add_caption, plain, series
 
 LINES = 8  # vectors in a panel
 PAIRED = 6  # vectors of at most so many numbers are shown two by two, as tables are
@@ -12,8 +12,7 @@ PAIRED = 6  # vectors of at most so many numbers are shown two by two, as tables
 
 def makers(scene) -> dict:
     """Return {name: function of no arguments that returns the figure}, all that the model and the data allow."""
-    chosen = []
-    paired = scene.dataset.columns is not None or scene.x[0].size <= PAIRED
+    chosen, paired = [], is_paired(scene.dataset)
     if scene.latent and not paired:
         chosen.append(reconstructions)
     if scene.has_prior or (scene.latent is None and scene.model.sample is not None):
@@ -22,6 +21,11 @@ def makers(scene) -> dict:
         chosen.append(best_and_worst)
     names = {"pairs": "samples"}
     return {names.get(make.__name__, make.__name__): functools.partial(make, scene) for make in chosen}
+
+
+def is_paired(dataset) -> bool:
+    """Return True for a table, and for vectors of few numbers."""
+    return dataset.columns is not None or dataset.test.x[0].size <= PAIRED
 
 
 def reconstructions(scene):
@@ -38,19 +42,26 @@ def samples(scene):
         groups["means of p(x|z), z from p(z)"] = scene.draws["mean"][:LINES]
     groups["draws of the model"] = scene.draws["x"][:LINES]
     figure = series.lines({name: _lines(x) for name, x in groups.items()})
-    return add_caption(figure, "None is selected.")
+    return add_caption(figure, "The first of each; none is selected.")
 
 
 def pairs(scene):
     """Draw the columns of a table two by two, of the test data and of draws of the model."""
-    dim = scene.x[0].size
-    columns = scene.dataset.columns
-    names = list(columns.names) if columns is not None else [f"$x_{{{d + 1}}}$" for d in range(dim)]
     number = min(len(scene.x), series.MOST_POINTS)
-    data, drawn = (_in_units(columns, _lines(x)) for x in (scene.x, scene.many_draws(number)))
-    figure = series.pairs(data, drawn, names)
+    figure = in_pairs(scene.dataset, scene.x, scene.many_draws(number))
+    dim = scene.x[0].size
     some = f"The first {series.MOST_COLUMNS} of {dim} columns" if dim > series.MOST_COLUMNS else "The columns"
     return add_caption(figure, f"{some} two by two: test data (grey) and as many draws of the model.")
+
+
+def in_pairs(dataset, x, drawn):
+    """Return the figure of examples x [N, D] and draws of the model, in the units of the columns of `dataset`."""
+    names = (
+        [f"$x_{{{d + 1}}}$" for d in range(x[0].size)]
+        if dataset.columns is None
+        else [plain(name) for name in dataset.columns.names]
+    )
+    return series.pairs(*(_in_units(dataset.columns, _lines(rows)) for rows in (x, drawn)), names)
 
 
 def best_and_worst(scene):
