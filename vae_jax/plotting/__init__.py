@@ -60,8 +60,7 @@ STYLE = {
     "axes.axisbelow": True,
     "grid.color": "#e4e4e4",
     "grid.linewidth": 0.5,
-    "pdf.fonttype": 42,  # text stays text
-    "svg.fonttype": "none",
+    "pdf.fonttype": 42,  # text that can be edited
     "svg.hashsalt": "vae_jax",
 }
 
