@@ -22,7 +22,7 @@ import numpy as np
 from vae_jax.data.description import describe
 from vae_jax.files import strict_json, write_bytes, write_text
 from vae_jax.runs import card, programs
-from vae_jax.runs.exported import FORMAT, MANIFEST, WEIGHTS, check, digest_of, load_exported, required
+from vae_jax.runs.exported import FORMAT, MANIFEST, WEIGHTS, check, digest_of, load_exported, read_weights, required
 from vae_jax.spec import BadOption, integers, nearest, shown
 
 __all__ = ["PLATFORMS", "export", "load_exported", "load_params"]
@@ -87,27 +87,34 @@ def export(experiment, params, folder, *, platforms=PLATFORMS, num_samples=64, d
 
 
 def flat(params):
-    """Return {name: array} of a tree of parameters, and the structure of the tree. Raises `ValueError` for equal names."""
+    """Return {name: array} of a tree of parameters, and the structure of the tree. Names are paths, such as "a/b".
+
+    Raises `ValueError` if two arrays have the same name.
+    """
     leaves, treedef = jax.tree_util.tree_flatten_with_path(params)
-    arrays = {jax.tree_util.keystr(path, simple=True, separator="/") or "params": leaf for path, leaf in leaves}
-    if len(arrays) < len(leaves):
+    named = {_name(path): np.array(jax.device_get(jnp.asarray(leaf))) for path, leaf in leaves}
+    if len(named) < len(leaves):
         raise ValueError("two arrays of the parameters have the same name, since a key contains '/'; rename it")
-    return {name: np.array(jax.device_get(jnp.asarray(leaf))) for name, leaf in arrays.items()}, treedef
+    return named, treedef
 
 
 def load_params(experiment, folder):
-    """Return the parameters of an exported model as the tree of its family, for `experiment` of the same config.
+    """Return the parameters of an exported model as the tree of its family, for an `experiment` of the same config.
 
     Raises `ValueError` that names the file if it is damaged, or if its arrays are not those of the model.
     """
     check(folder)
-    weights = required("safetensors.flax").load_file(Path(folder).expanduser() / WEIGHTS)
+    weights = read_weights(folder)
     shapes = jax.eval_shape(experiment.model.init, jax.random.key(0), experiment.batch_shapes())
     leaves, treedef = jax.tree_util.tree_flatten_with_path(shapes)
-    expected = {jax.tree_util.keystr(path, simple=True, separator="/") or "params": leaf.shape for path, leaf in leaves}
+    expected = {_name(path): leaf.shape for path, leaf in leaves}
     if expected != {name: a.shape for name, a in weights.items()}:
-        raise ValueError(f"{Path(folder) / WEIGHTS} does not hold the parameters of this model; give the right config")
+        raise ValueError(f"{Path(folder) / WEIGHTS} has other arrays than this model; build it from its config.json")
     return treedef.unflatten([weights[name] for name in expected])
+
+
+def _name(path):
+    return jax.tree_util.keystr(path, simple=True, separator="/") or "params"  # one array without a name
 
 
 def _check_platforms(platforms):
@@ -144,13 +151,10 @@ def _lowered(program, shapes, treedef, platforms):
 def _about(name, program, exported):
     """Return what manifest.json says of a program."""
     outputs = exported.out_tree.unflatten(exported.out_avals)
+    of_batch = lambda shape, dtype: {"shape": ["batch", *shape], "dtype": str(np.dtype(dtype))}  # noqa: E731
     return {
         "file": f"programs/{name}.bin",
         "note": program.note,
-        "inputs": [
-            {"name": v.name, "shape": ["batch", *v.shape], "dtype": str(v.dtype), "note": v.note} for v in program.inputs
-        ],
-        "outputs": {
-            key: {"shape": ["batch", *a.shape[1:]], "dtype": str(a.dtype)} for key, a in outputs.items()
-        },
+        "inputs": [{"name": v.name, **of_batch(v.shape, v.dtype), "note": v.note} for v in program.inputs],
+        "outputs": {key: of_batch(a.shape[1:], a.dtype) for key, a in outputs.items()},
     }

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax.data import stored
+from vae_jax.data import stored, transforms
 from vae_jax.distributions import LowRankNormal, MultivariateNormal, Normal, Sequential
 from vae_jax.evaluation import likelihood, yardstick
 from vae_jax.runs import build
@@ -55,8 +55,8 @@ def programs(experiment, params, *, num_samples) -> dict[str, Program]:
         made |= _of_latent(scale, model.latent, params)
     if model.sample:
         made["sampler"] = _sampler(scale, model)
-    if (kind := yardstick.kind_of(model, num_samples)) != yardstick.NONE:
-        made["log_prob"] = _log_prob(scale, model, kind, num_samples)
+    if yardstick.kind_of(model, num_samples) != yardstick.NONE:
+        made["log_prob"] = _log_prob(scale, model, num_samples)
     return made
 
 
@@ -70,7 +70,7 @@ class _Scale:
         self.is_text = dataset.vocabulary is not None
         self.is_random = stored.is_random(self.transform, self.dtype, self.max_value)
         self.offset = build.levels_offset(experiment.config, dataset)
-        self.x = Value("x", tuple(experiment.event.shape), self.dtype, self.meaning())
+        self.x = Value("x", tuple(experiment.event.shape), self.dtype, self._meaning(dataset))
         self.seed = Value("seed", (), np.dtype("uint32"), "any number: equal seeds give equal results")
         self.context_is_of_x, self.contexts = False, ()  # the inputs of a program that are its context
         if experiment.context:
@@ -89,11 +89,13 @@ class _Scale:
         note = "the beginning of the sequence" if name == "prefix" else "the image reduced to this size"
         return Value("context", shape, dtype, f"{note}, on the scale of x")
 
-    def meaning(self):
-        """Return a phrase for a stored example."""
+    def _meaning(self, dataset):
+        """Return a phrase for the values of a stored example."""
+        if self.is_text:
+            return "the ids of words, which dataset.json lists"
         if jnp.issubdtype(self.dtype, jnp.integer):
-            return f"whole numbers from 0 to {self.max_value}"
-        return "numbers on the scale of the data set"
+            return f"{'levels of sound' if dataset.encoding else 'whole numbers'} from 0 to {self.max_value}"
+        return "as in the data set" if self.transform is transforms.real else f"numbers from 0 to {self.max_value}"
 
     def expected(self, x):
         return stored.expected(self.transform, x, self.max_value)
@@ -137,7 +139,9 @@ def _of_latent(scale, latent, params):
         z = latent.prior(params, scale.context(context)).sample(_key(seed))
         return dict(zip([code.name for code in codes], z if is_chain else (z,), strict=True))
 
-    note = "the mean of q(z|x), and the standard deviation of each dimension" if "scale" in "".join(encoded) else "E[z|x]"
+    note = (
+        "the mean of q(z|x), and the standard deviation of each dimension" if "scale" in "".join(encoded) else "E[z|x]"
+    )
     if is_chain:
         note += "; a level is given the means of those that are drawn before it"
     if scale.is_random:
@@ -160,8 +164,8 @@ def _sampler(scale, model):
     return Program(sample, (scale.seed, *scale.contexts), "a draw x ~ p(x), as x is stored")
 
 
-def _log_prob(scale, model, kind, num_samples):
-    exact = kind == yardstick.EXACT
+def _log_prob(scale, model, num_samples):
+    exact = model.log_prob is not None
     seeds = () if exact and not scale.is_random else (scale.seed,)
 
     def log_prob(params, x, *rest):
@@ -177,8 +181,11 @@ def _log_prob(scale, model, kind, num_samples):
             return likelihood.importance_weighted(model.latent, params, key, x, context, **options)["log_prob"]
         return jnp.mean(jax.vmap(lambda k: model.bound(params, k, x, context))(jax.random.split(key, num_samples)))
 
-    kind = yardstick.dequantised(kind) if scale.offset else kind
-    note = f"log p(x), nats, of the kind {kind!r}" + ("; the seed draws x from the stored values" * scale.is_random)
+    is_bound = not exact or scale.offset
+    note = f"{'a lower bound of ' if is_bound else ''}log p(x) in nats, "
+    note += "exact in float32" if exact else f"from {num_samples} samples of the seed"
+    if scale.is_random:
+        note += ", for values that the seed draws from x as in training"
     return Program(log_prob, (scale.x, *seeds, *scale.contexts), note)
 
 
