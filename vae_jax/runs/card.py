@@ -10,9 +10,9 @@ LOADING = """import json
 import jax
 import jax.export
 import numpy as np
-from safetensors.flax import load_file
+from safetensors.numpy import load_file
 
-weights = load_file("weights.safetensors")
+weights = jax.device_put(load_file("weights.safetensors"))
 about = json.load(open("manifest.json"))["programs"]
 load = lambda name: jax.jit(jax.export.deserialize(bytearray(open(about[name]["file"], "rb").read())).call)
 """
@@ -78,7 +78,7 @@ def _shown(value):
 def _program(name, about):
     rows = [(value["name"], value["shape"], value["dtype"], value["note"]) for value in about["inputs"]]
     rows += [(f"→ {key}", value["shape"], value["dtype"], "") for key, value in about["outputs"].items()]
-    lines = [f"### {name}", "", f"{about['note']}.", "", "| | shape | type | |", "|---|---|---|---|"]
+    lines = [f"### {name}", "", f"{about['note'][0].upper()}{about['note'][1:]}.", "", "| | shape | type | |", "|---|---|---|---|"]
     lines += [f"| {name} | [{', '.join(map(str, shape))}] | {dtype} | {note} |" for name, shape, dtype, note in rows]
     return "\n".join(lines)
 

@@ -145,7 +145,8 @@ def _lowered(program, shapes, treedef, platforms):
         params = treedef.unflatten([weights[name] for name in shapes])
         return jax.vmap(program.call, in_axes=(None, *(0 for _ in inputs)))(params, *inputs)
 
-    return jax.export.export(jax.jit(run), platforms=platforms)(shapes, *inputs)
+    with jax.debug_key_reuse(False):  # which takes two keys of a batch of symbolic size for one
+        return jax.export.export(jax.jit(run), platforms=platforms)(shapes, *inputs)
 
 
 def _about(name, program, exported):

@@ -15,6 +15,8 @@ import jax
 import jax.export
 import numpy as np
 
+from vae_jax.spec import first_line
+
 FORMAT = 1  # of the folder; a later one may have other files
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
@@ -76,11 +78,12 @@ def check(folder) -> dict:
 
 def read_weights(folder) -> dict:
     """Return {name: array} of an exported model."""
-    file, safetensors = Path(folder) / WEIGHTS, required("safetensors.flax")
+    file = Path(folder).expanduser() / WEIGHTS
+    load = required("safetensors.numpy").load_file  # that of safetensors.flax imports Flax
     try:
-        return safetensors.load_file(file)
+        return jax.device_put(load(file))
     except Exception as error:  # SafetensorError is no public name
-        raise ValueError(f"{file} cannot be read ({error}); export it again") from error
+        raise ValueError(f"{file} cannot be read ({first_line(error)}); export it again") from error
 
 
 def required(name):

@@ -139,9 +139,8 @@ def _of_latent(scale, latent, params):
         z = latent.prior(params, scale.context(context)).sample(_key(seed))
         return dict(zip([code.name for code in codes], z if is_chain else (z,), strict=True))
 
-    note = (
-        "the mean of q(z|x), and the standard deviation of each dimension" if "scale" in "".join(encoded) else "E[z|x]"
-    )
+    has_scale = len(encoded) > len(means)
+    note = "the mean of q(z|x)" + ", and the standard deviation of each dimension" * has_scale
     if is_chain:
         note += "; a level is given the means of those that are drawn before it"
     if scale.is_random:
@@ -181,11 +180,11 @@ def _log_prob(scale, model, num_samples):
             return likelihood.importance_weighted(model.latent, params, key, x, context, **options)["log_prob"]
         return jnp.mean(jax.vmap(lambda k: model.bound(params, k, x, context))(jax.random.split(key, num_samples)))
 
-    is_bound = not exact or scale.offset
-    note = f"{'a lower bound of ' if is_bound else ''}log p(x) in nats, "
-    note += "exact in float32" if exact else f"from {num_samples} samples of the seed"
+    note = "log p(x) in nats" if exact and not scale.offset else "a lower bound of log p(x) in nats"
+    if not exact:
+        note += f", from {num_samples} samples that the seed draws"
     if scale.is_random:
-        note += ", for values that the seed draws from x as in training"
+        note += "; the seed also draws the values that the model sees in place of x, as in training"
     return Program(log_prob, (scale.x, *seeds, *scale.contexts), note)
 
 
