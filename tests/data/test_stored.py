@@ -45,7 +45,10 @@ def test_values_beyond_the_levels_are_the_nearest_level():
     beyond = jnp.array([-1.0, 0.49, 2.0])
     assert stored.draw_to_stored(transforms.unit, beyond, 255, np.dtype("uint8")).tolist() == [0, 125, 255]
     assert stored.draw_to_stored(transforms.real, beyond, 1, np.dtype("float32")).tolist() == beyond.tolist()
-    assert stored.draw_to_stored(transforms.dequantize, jnp.array([1.0, 0.0]), 255, np.dtype("uint8")).tolist() == [255, 0]
+    assert stored.draw_to_stored(transforms.dequantize, jnp.array([1.0, 0.0]), 255, np.dtype("uint8")).tolist() == [
+        255,
+        0,
+    ]
 
 
 def test_stored_bits_are_not_drawn_and_words_stay_words():
@@ -55,4 +58,8 @@ def test_stored_bits_are_not_drawn_and_words_stay_words():
     drawn = transforms.binarize(jax.random.key(0), bits, 1)
     np.testing.assert_array_equal(stored.expected(transforms.binarize, bits, 1), drawn)
     words = stored.expected(transforms.tokens, jnp.array([3, 1, 0]), 5)
-    assert words.dtype == jnp.int32 and stored.draw_to_stored(transforms.tokens, words, 5, np.int32).tolist() == [3, 1, 0]
+    assert words.dtype == jnp.int32 and stored.draw_to_stored(transforms.tokens, words, 5, np.int32).tolist() == [
+        3,
+        1,
+        0,
+    ]

@@ -78,7 +78,14 @@ def _shown(value):
 def _program(name, about):
     rows = [(value["name"], value["shape"], value["dtype"], value["note"]) for value in about["inputs"]]
     rows += [(f"→ {key}", value["shape"], value["dtype"], "") for key, value in about["outputs"].items()]
-    lines = [f"### {name}", "", f"{about['note'][0].upper()}{about['note'][1:]}.", "", "| | shape | type | |", "|---|---|---|---|"]
+    lines = [
+        f"### {name}",
+        "",
+        f"{about['note'][0].upper()}{about['note'][1:]}.",
+        "",
+        "| | shape | type | |",
+        "|---|---|---|---|",
+    ]
     lines += [f"| {name} | [{', '.join(map(str, shape))}] | {dtype} | {note} |" for name, shape, dtype, note in rows]
     return "\n".join(lines)
 

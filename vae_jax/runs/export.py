@@ -10,6 +10,7 @@
 A program takes the weights as a dict of arrays, so that no weight is stored twice. `runs.exported` loads the folder.
 """
 
+import contextlib
 import importlib.metadata
 from collections.abc import Sequence
 from pathlib import Path
@@ -145,8 +146,21 @@ def _lowered(program, shapes, treedef, platforms):
         params = treedef.unflatten([weights[name] for name in shapes])
         return jax.vmap(program.call, in_axes=(None, *(0 for _ in inputs)))(params, *inputs)
 
-    with jax.debug_key_reuse(False):  # which takes two keys of a batch of symbolic size for one
+    # The check of keys takes two keys of a batch of symbolic size for one.
+    with jax.debug_key_reuse(False), _without_paths():
         return jax.export.export(jax.jit(run), platforms=platforms)(shapes, *inputs)
+
+
+@contextlib.contextmanager
+def _without_paths():
+    """Leave the source lines of this machine out of the programs that are lowered in the block."""
+    name = "jax_traceback_in_locations_limit"
+    before = getattr(jax.config, name)
+    jax.config.update(name, 0)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
 
 
 def _about(name, program, exported):
