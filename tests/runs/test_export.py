@@ -1,7 +1,6 @@
 """An exported model: the same bits without the package, for every platform and batch; damage is one line."""
 
 import functools
-import importlib
 import json
 import os
 import pickle
@@ -20,7 +19,7 @@ import scipy.stats
 
 from vae_jax.core import Model
 from vae_jax.data.description import describe, stand_in
-from vae_jax.runs import build, export, programs
+from vae_jax.runs import build, configs, export, programs
 from vae_jax.runs.exported import check, digest_of, load_exported
 from vae_jax.tasks import decode
 
@@ -80,7 +79,7 @@ assert not {"flax", "optax", "ml_collections"} & set(sys.modules)
 def experiment_of(kind):
     """The experiment of a kind of model, and parameters of its shapes."""
     name, changes = KINDS[kind]
-    config = importlib.import_module(f"vae_jax.configs.{name}").get_config("smoke").to_dict()
+    config = configs.find(f"{name}:smoke").to_dict()
     for path, value in changes.items():
         *parents, key = path.split(".")
         functools.reduce(dict.__getitem__, parents, config)[key] = value
@@ -233,7 +232,7 @@ def test_the_weights_decide_the_result(folders):
 
 def test_log_prob_is_the_density_of_the_stored_levels():
     """Of a linear-Gaussian model: p(x) is Gaussian, and with the exact posterior every importance weight is p(x)."""
-    config = importlib.import_module("vae_jax.configs.factor_analysis_digits").get_config("smoke").to_dict()
+    config = configs.find("factor_analysis_digits:smoke").to_dict()
     experiment, levels = build.build(config), 17
     params = experiment.model.init(jax.random.key(0), {"x": jnp.asarray(experiment.split("train")["x"][:50])})
     image, seeds = experiment.dataset.test.x[3], jnp.arange(64, dtype=jnp.uint32)

@@ -21,9 +21,10 @@ load = lambda name: jax.jit(jax.export.deserialize(bytearray(open(about[name]["f
 def readme(config, manifest) -> str:
     """Return the README.md of an exported model: its programs, their inputs and outputs, and how they are called."""
     size = sum(math.prod(about["shape"]) for about in manifest["weights"].values())
+    version = f" {manifest['vae_jax']}" if manifest["vae_jax"] else ""  # None: it runs from a checkout
     parts = [
         _title(config),
-        f"A model of the family `{config['family']}`, trained by vae_jax {manifest['vae_jax']} on the data set "
+        f"A model of the family `{config['family']}`, trained by vae_jax{version} on the data set "
         f"`{_data(config)}`. It has {size:,} weights in {len(manifest['weights'])} arrays.",
         f"The programs run on {', '.join(manifest['platforms'])} and take a batch of any size. They need the packages "
         f"jax, numpy, safetensors and flatbuffers. They were made by jax {manifest['jax']} (calling convention "

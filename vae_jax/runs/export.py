@@ -11,7 +11,6 @@ A program takes the weights as a dict of arrays, so that no weight is stored twi
 """
 
 import contextlib
-import importlib.metadata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +21,7 @@ import numpy as np
 
 from vae_jax.data.description import describe
 from vae_jax.files import strict_json, write_bytes, write_text
-from vae_jax.runs import card, programs
+from vae_jax.runs import card, programs, workdir
 from vae_jax.runs.exported import FORMAT, MANIFEST, WEIGHTS, check, digest_of, load_exported, read_weights, required
 from vae_jax.spec import BadOption, integers, nearest, shown
 
@@ -72,7 +71,7 @@ def export(experiment, params, folder, *, platforms=PLATFORMS, num_samples=64, d
     contents["dataset.json"] = strict_json(description or describe(experiment.dataset)).encode()
     manifest = {
         "format": FORMAT,
-        "vae_jax": importlib.metadata.version("vae_jax"),
+        "vae_jax": workdir.environment()["vae_jax"],
         "jax": jax.__version__,
         "calling_convention_version": exported.calling_convention_version,
         "platforms": list(platforms),

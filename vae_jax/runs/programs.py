@@ -61,7 +61,7 @@ def programs(experiment, params, *, num_samples) -> dict[str, Program]:
 
 
 class _Scale:
-    """The values of the data set and of the contexts of an experiment, as a user has them and as the model sees them."""
+    """The values of x and of contexts, as a user has them and as the model sees them."""
 
     def __init__(self, experiment):
         dataset = experiment.dataset
