@@ -43,6 +43,7 @@ def stand_in(description: dict) -> Dataset:
             vocabulary=vocabulary and Vocabulary(tuple(vocabulary["tokens"]), vocabulary["level"]),
             encoding=encoding and Encoding(encoding["sample_rate"], encoding["companding"]),
             class_names=names and tuple(names),
+            stands_for=description["fingerprint"],
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"this is not the description of a data set ({type(error).__name__}: {error})") from error

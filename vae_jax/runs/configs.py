@@ -16,10 +16,14 @@ def find(name: str) -> ConfigDict:
     The text after ":" is the argument of the config's `get_config`. Raises `BadOption` with the nearest name.
     """
     module, _, argument = name.partition(":")
-    names = [info.name for info in pkgutil.iter_modules(configs.__path__)]
-    if module not in names:
-        raise BadOption(f"name: there is no config {module!r}{nearest(module, names)}")
+    if module not in names():
+        raise BadOption(f"name: there is no config {module!r}{nearest(module, names())}")
     return importlib.import_module(f"vae_jax.configs.{module}").get_config(argument)
+
+
+def names() -> list[str]:
+    """Return the names of the configs that come with the library."""
+    return [info.name for info in pkgutil.iter_modules(configs.__path__) if not info.name.startswith("_")]
 
 
 def value_at(config: dict, path: str):
@@ -52,6 +56,32 @@ def with_values(config: dict, values: dict) -> dict:
         name, _, rest = path.partition(".")
         config = {**config, name: with_values(config[name], {rest: value}) if rest else value}
     return config
+
+
+def with_changes(config: dict, changes: dict) -> dict:
+    """Return a copy of `config` with `changes` {name: value}.
+
+    A name is a dotted path, or the last part of one if no other path ends in it: "num_steps" is "train.num_steps".
+    Raises `BadOption` for a name that no path or several paths have.
+    """
+    paths = list(_paths(config))
+    for name, value in changes.items():
+        found = [path for path in paths if path == name or path.endswith(f".{name}")]
+        exact = [path for path in found if path == name]
+        if len(exact or found) != 1:
+            last = sorted({path.rpartition(".")[2] for path in paths})
+            several = f": the config has several, {', '.join(found)}; give one of them"
+            raise BadOption(f"{name}{several if found else ': the config has no such value' + nearest(name, last)}")
+        config = with_values(config, {(exact or found)[0]: value})
+    return config
+
+
+def _paths(config, prefix=""):
+    """Yield the dotted path of every value and every section."""
+    for name, value in config.items():
+        yield f"{prefix}{name}"
+        if isinstance(value, dict):
+            yield from _paths(value, f"{prefix}{name}.")
 
 
 def run_name(config_file) -> str:

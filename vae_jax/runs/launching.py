@@ -14,7 +14,7 @@ import jax
 from absl import flags, logging
 from ml_collections import ConfigDict
 
-from vae_jax.runs import processes, streams
+from vae_jax.runs import cache, processes, streams
 from vae_jax.runs.migrate import migrate_flag
 from vae_jax.spec import first_line
 from vae_jax.training import signals
@@ -45,6 +45,7 @@ def launched(main):
                 if len(argv) > 1:
                     raise ValueError(f"unknown argument {argv[1]!r}: all arguments are flags, as in --config=FILE")
                 processes.join(processes.DISTRIBUTED.value)
+                cache.keep_programs()
                 _check_devices()
                 main(argv)
         except Preempted as stopped:

@@ -1,6 +1,7 @@
 """One run, from its config to a complete workdir: config.json, metrics.jsonl, checkpoints/, figures/, results.json."""
 
 import contextlib
+import io
 from pathlib import Path
 
 import jax
@@ -9,14 +10,15 @@ from absl import logging
 from jax.experimental import multihost_utils
 
 from vae_jax import files, spec
+from vae_jax.data import description, sources
 from vae_jax.data.fingerprint import fingerprint
-from vae_jax.evaluation import likelihood
+from vae_jax.evaluation import latents, likelihood
 from vae_jax.runs import build, checking, pictures, processes, report, workdir, writers
 from vae_jax.runs.migrate import migrate
 from vae_jax.training import loop, sharding
 
 
-def complete(config, folder, *, profile=False, figures=True) -> dict:
+def complete(config, folder, *, dataset=None, profile=False, figures=True) -> dict:
     """Train a model, measure it on the test set and draw it. Return the results.
 
     The same call again continues a run that was stopped, and does not repeat what is done.
@@ -24,6 +26,7 @@ def complete(config, folder, *, profile=False, figures=True) -> dict:
     Args:
       config: a plain dict.
       folder: the workdir.
+      dataset: the data set if it is in memory; None for that of `config.data`.
       profile: True to write a trace of one chunk of steps.
       figures: True to draw the figures.
 
@@ -37,7 +40,9 @@ def complete(config, folder, *, profile=False, figures=True) -> dict:
         return _completed(config, workdir.open_workdir(folder, config))
     if config["start_from"] and Path(config["start_from"]).expanduser().resolve() == folder.resolve():
         raise ValueError(f"config.start_from: {config['start_from']} is the workdir of this run; give another")
-    experiment = build.build(config)  # before a folder is made
+    if dataset is not None and config["data"]["leave_out"]:
+        dataset = sources.without_classes(dataset, config["data"]["leave_out"])
+    experiment = build.build(config, dataset)  # before a folder is made
     folder = workdir.open_workdir(folder, config)
     with contextlib.ExitStack() as locks:
         if processes.is_first():
@@ -49,15 +54,33 @@ def complete(config, folder, *, profile=False, figures=True) -> dict:
         if processes.is_first():
             workdir.update_config(folder, config)
             workdir.record_environment(folder)
+            files.write_json(folder / workdir.DESCRIPTION, description.describe(experiment.dataset))
         fitted = train(experiment, folder, profile=profile)
         params = jax.device_put(fitted.params, sharding.replicated(experiment.mesh))
         results = report.evaluate(experiment, params, **experiment.config["eval"], progress=processes.is_first())
         results |= report.training(experiment, fitted.record)
         if processes.is_first():
             files.write_json(results_file, results)
+            store_codes(experiment, params, folder)
             if figures:
                 pictures.figures(experiment, sharding.on_host(params), folder)
     return results
+
+
+def store_codes(experiment, params, folder, limit=10_000):
+    """Write the codes of at most `limit` training examples, evenly spaced, into codes.npz, for `Run.neighbours`.
+
+    `train` [N, D] are means of q(z|x), all levels side by side; `index` [N] are the places in the training split.
+    """
+    if experiment.model.latent is None:
+        return
+    train = experiment.dataset.train
+    index = np.unique(np.linspace(0, len(train.x) - 1, limit).astype(np.int64))
+    chosen = experiment.dataset._replace(train=jax.tree.map(lambda a: np.asarray(a[index]), train))
+    means = latents.posterior_means(experiment.model, params, experiment._replace(dataset=chosen).split("train"))
+    with io.BytesIO() as content:
+        np.savez(content, train=np.concatenate(jax.tree.leaves(means), axis=1), index=index)
+        files.write_bytes(folder / "codes.npz", content.getvalue())
 
 
 def _agreed(value: bool) -> bool:

@@ -22,7 +22,8 @@ from vae_jax.runs.migrate import migrate
 from vae_jax.training import checkpoint
 
 FOLDERS = ("checkpoints", "damaged", "figures", "members", "programs", "profile")  # what a run writes, and where
-FILES = ("config.json", "environment.json", "metrics.jsonl", "results.json")
+DESCRIPTION = "dataset.json"  # all of the data set except its examples (`data.description`)
+FILES = ("config.json", DESCRIPTION, "environment.json", "metrics.jsonl", "results.json")
 RESULTS = ("train/steps", "train/seconds", "test/num_examples")  # numbers that all results have
 LOGS = (".log", ".out", ".err")  # files that a queue may have written before the run began
 SAME_RUN = (  # options that change no number of the training, only what is measured, shown or stored
@@ -110,6 +111,17 @@ def read_results(path, needed=()) -> dict:
     if not known or not (known.get("train/diverged") or all(isinstance(known.get(n), int | float) for n in needed)):
         raise ValueError(f"{file} does not hold the results of a run; remove it, and run the same command again")
     return results
+
+
+def read_description(path) -> dict | None:
+    """Return the description of the data set of a run, None for a run that has stored none."""
+    file = Path(path).expanduser() / DESCRIPTION
+    if not file.exists():
+        return None
+    described = files.read_json(file)
+    if not isinstance(described, dict):
+        raise ValueError(f"{file} is not the description of a data set; restore it, or remove it if the data are there")
+    return described
 
 
 def config_differences(old: dict, new: dict, prefix=""):

@@ -253,7 +253,9 @@ def restore(learner, stream, checkpoints, *, patience=0, step=None, mesh=None) -
       step: asks for the checkpoint of that step; "best" for that of the best validation bound.
       mesh: the devices on which the state is placed.
     """
-    state, best, _ = start(learner, stream, jax.random.key(0), patience, mesh)
+    mesh, shapes = mesh or sharding.single(), state_shapes(learner, stream)
+    state = _placed(shapes, mesh)
+    best = _placed(jax.eval_shape(learner.params, shapes), mesh) if patience else None
     restored = checkpoints.restore((state, best), step=step)
     if restored is None:
         return None
@@ -281,6 +283,12 @@ def start(learner, stream, key, patience=0, mesh=None, feed=None):
     best = jax.tree.map(jnp.copy, learner.params(state)) if patience else None
     record = {"best_bound": -np.inf, "best_step": 0, "stale": 0, "first_loss": np.nan, "diverged": False}
     return state, best, {k: np.full(key.shape, v) for k, v in record.items()} | {"seconds": np.zeros(())}
+
+
+def _placed(shapes, mesh):
+    """Return `shapes` with the sharding that each array has on the devices of `mesh`."""
+    place = lambda a, sharding: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding)  # noqa: E731
+    return jax.tree.map(place, shapes, sharding.state_shardings(mesh, shapes))
 
 
 def state_shapes(learner, stream):
