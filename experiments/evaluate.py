@@ -7,7 +7,7 @@ Writes evaluation.json (the flat keys of results.json) and the figures into the 
 
 from absl import app, flags
 
-from vae_jax.runs import evaluate, launching
+from vae_jax.runs import launching
 
 WORKDIR = flags.DEFINE_string("workdir", None, "A folder that experiments.train has written.", required=True)
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A step, or best: of the validation bound; default: the last.")
