@@ -1,8 +1,8 @@
 """A finished run made longer (`--extend`): more steps from its last state, everything else as it was.
 
-The workdir records each extension in `extensions.json`, [{"from", "before", "num_steps", "time"}]: the step at which the
-run had ended (null if it had not), its `train.num_steps` and the new one. The results of the shorter run are kept as
-`results-STEPS.json`. A run that is extended equals, step for step, one that was that long from the start. Only a
+The workdir records each extension in `extensions.json`, [{"from", "before", "num_steps", "time"}]: the step at which
+the run had ended (null if it had not), its `train.num_steps` and the new one. The results of the shorter run are kept
+as `results-STEPS.json`. A run that is extended equals, step for step, one that was that long from the start. Only a
 validation at its first end, off the rhythm of `eval_every`, comes on top.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from vae_jax import files
+from vae_jax import files, spec
 from vae_jax.runs import workdir
 from vae_jax.training import gradient
 
@@ -91,10 +91,17 @@ def _log(folder, config, start, end):
     for part, chosen in parts.items():
         if not isinstance(chosen, dict) or not (schedule := chosen.get("schedule")):
             continue
-        rates = chosen["learning_rate"] * np.asarray(gradient.schedule_of(schedule)(np.linspace(start, end, 99)))
+        rates = chosen["learning_rate"] * _factors(schedule, np.linspace(start, end, 99))
         ended = "has ended, and it stays" if np.ptp(rates) == 0 else "goes on as configured: it is"
         where = f" of {part}" if part else ""
         logging.info(
             "the schedule (%s) of the learning rate%s %s %.3g at step %d, %.3g at step %d",
             *(schedule["name"], where, ended, rates[0], start, rates[-1], end),
         )
+
+
+def _factors(schedule, steps):
+    """Return the factors of a schedule of the config at these steps. Keys of JSON that are steps are strings."""
+    with_steps = lambda value: {int(step): factor for step, factor in value.items()}  # noqa: E731
+    options = {key: with_steps(value) if isinstance(value, dict) else value for key, value in schedule.items()}
+    return np.asarray(spec.build(gradient.SCHEDULES, options, where="config.optimizer.schedule")(steps))

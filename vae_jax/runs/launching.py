@@ -4,6 +4,7 @@ JAX is imported when the flags are parsed, and not before: --help, --list and a 
 launcher therefore imports what needs JAX inside its `main`.
 """
 
+import ast
 import contextlib
 import functools
 import os
@@ -88,6 +89,41 @@ def define_config():
     holder = config_flags.DEFINE_config_file("config", help_string="A name of --list or a file; ':smoke' shrinks it.")
     flags.FLAGS["config"].parser = configs.Parser()
     return holder
+
+
+def define_data(split):
+    """Define the flags of data of one's own, and return a function that returns their values for `own_data.on`.
+
+    `split` is the default of --split.
+    """
+    flags.DEFINE_string(
+        "data", None, "A data set or a kind of files, as config.data.name; default: the run's own data."
+    )
+    flags.DEFINE_string("data_path", None, "Where its files are, as config.data.path.")
+    flags.DEFINE_string(
+        "data_files", None, "Options of its reader, as config.data.files, such as \"{'size': (32, 32)}\"."
+    )
+    flags.DEFINE_enum("split", split, ["train", "valid", "test", "all"], "A split of the data, or all of them.")
+
+    def source() -> dict:
+        values = flags.FLAGS
+        if values.data is None and (values.data_path or values.data_files):
+            raise ValueError("--data is missing: it names the kind of the files in --data_path, such as images or idx")
+        files = _dict("data_files", values.data_files) if values.data_files else None
+        path = values.data_path and str(Path(values.data_path).expanduser())
+        return {"name": values.data, "path": path, "files": files, "split": values.split}
+
+    return source
+
+
+def _dict(name, text) -> dict:
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = None
+    if not isinstance(value, dict):
+        raise ValueError(f"--{name}={text}: give a dict of options, such as \"{{'size': (32, 32)}}\"")
+    return value
 
 
 def config_name() -> str:

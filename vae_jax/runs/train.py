@@ -71,7 +71,9 @@ def _agreed(value: bool) -> bool:
 
 def _completed(config, folder):
     """Return the results of a complete run. If the options of `eval` have changed, the log says what to do."""
-    logging.info("%s is complete; remove it to train again, lengthen it with --extend, or draw it with vae-jax evaluate", folder)
+    logging.info(
+        "%s is complete; remove it to train again, lengthen it with --extend, or draw it with vae-jax evaluate", folder
+    )
     measured = workdir.read_config(folder).get("eval")
     measured = measured if isinstance(measured, dict) else {}
     if changed := [f"--{name}={value}" for name, value in config["eval"].items() if measured.get(name) != value]:

@@ -46,8 +46,9 @@ def open_workdir(path, config: dict, *, longer=False) -> Path:
     """Make `path` the folder of `config`, or check that it is.
 
     If two processes open a new folder at once with different configs, one is refused. Options in `SAME_RUN` may differ
-    (`update_config`), with `longer` also the number of steps, which may be larger (`extension`). Raises `ValueError` if the folder holds another config (with every difference), contains files
-    that do not belong to a run, or cannot be written.
+    (`update_config`), with `longer` also the number of steps, which may be larger (`extension`). Raises `ValueError` if
+    the folder holds another config (with every difference), contains files that do not belong to a run, or cannot be
+    written.
     """
     path = Path(path).expanduser()
     name = os.fsencode(path)

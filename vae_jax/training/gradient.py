@@ -72,7 +72,7 @@ def optimizer(*, name, learning_rate, schedule=None, clip_norm=0.0, **options) -
             numbers(**{option: value}, **BOUNDS.get(option, {}))
     rate = learning_rate
     if schedule:
-        factor = schedule_of(schedule)
+        factor = _schedule(schedule)
         rate = lambda count: learning_rate * factor(count)  # noqa: E731
     with under(f" ({name})"):
         try:
@@ -119,7 +119,7 @@ def _check_step(name, transformation):
         raise BadOption(f" ({name}) changes the shapes of its state; take adam, adamw, sgd ...")
 
 
-def schedule_of(spec):
+def _schedule(spec):
     """Return the schedule of Optax that `spec` names, step -> factor.
 
     Its keys that are steps may be strings: {"boundaries_and_scales": {"1000": 0.1}}. Raises `BadOption` for an unknown
