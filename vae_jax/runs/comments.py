@@ -9,12 +9,11 @@ import re
 import tokenize
 from pathlib import Path
 
-import vae_jax
 from vae_jax import configs
 from vae_jax.runs.configs import value_at
 
 BASE = "vae_digits"  # the config whose comments hold for every value; comments of others are on the value beside them
-LIBRARY = Path(vae_jax.__file__).parent
+LIBRARY = Path(__file__).parents[1]
 ARGUMENTS = {  # sections of a config, and the functions whose arguments they are
     "train": (("training/loop.py", "fit"),),
     "eval": (("runs/report.py", "evaluate"),),

@@ -49,15 +49,17 @@ def begin(folder, config):
     folder, before, now = Path(folder), workdir.read_config(folder)["train"]["num_steps"], config["train"]["num_steps"]
     if (ended_at := _ended_at(folder)) is None and now == before:
         return  # another process has just begun it
-    entry = {"from": ended_at, "before": before, "num_steps": now, "time": time.strftime("%Y-%m-%d %H:%M:%S")}
-    entries, keys = _read(folder), ("from", "num_steps")
-    if not entries or any(entries[-1].get(key) != entry[key] for key in keys):
-        files.write_json(folder / FILE, [*entries, entry])
+    entries = _read(folder)
+    last = entries[-1] if entries else {}
+    begun = (last.get("before"), last.get("num_steps")) == (before, now) and ended_at in (None, last["from"])
+    if not begun:  # by an earlier start, which was killed here
+        last = {"from": ended_at, "before": before, "num_steps": now, "time": time.strftime("%Y-%m-%d %H:%M:%S")}
+        files.write_json(folder / FILE, [*entries, last])
     for name in ("results", "evaluation"):  # before the config: longer, with results, it would count as complete
         if ended_at is not None and (folder / f"{name}.json").exists():
             os.replace(folder / f"{name}.json", folder / f"{name}-{ended_at}.json")
     workdir.update_config(folder, config)
-    _log(folder, config, before if ended_at is None else ended_at, now)
+    _log(folder, config, before if last["from"] is None else last["from"], now)
 
 
 def patience_from(folder) -> int:
