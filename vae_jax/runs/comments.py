@@ -35,21 +35,28 @@ def leaves(config, path=()):
             yield (*path, key), value
 
 
-def of_config(file, config) -> dict:
-    """Return {path: meaning} of the keys of `config`, a nested dict that comes from the source `file`.
+def sections(config, path=()):
+    """Yield (path, value) for every dict within a nested dict, except those that have a name."""
+    for key, value in config.items():
+        if isinstance(value, dict) and value:
+            if "name" not in value:
+                yield (*path, key), value
+            yield from sections(value, (*path, key))
 
-    A comment beside a dict is that of its first key. A key without a meaning is left out.
+
+def of_config(file, config) -> dict:
+    """Return {path: meaning} of the keys and sections of `config`, a nested dict that comes from the source `file`.
+
+    The comment on a dict that has a name is that of its name. A key without a meaning is left out.
     """
     comments = [(source.stem, *entry) for source in _sources(Path(file)) for entry in _comments(source)]
-    meanings, first = {}, {}
-    for path, _ in leaves(config):
-        for depth in range(1, len(path)):
-            first.setdefault(path[:depth], path)
-        heads = [path, *(path[:depth] for depth in range(len(path) - 1, 0, -1) if first[path[:depth]] == path)]
-        texts = (_comment(comments, head, value_at(config, ".".join(map(str, head)))) for head in heads)
-        if text := next(filter(None, texts), None) or _argument(config, path):
-            meanings[path] = text.removesuffix(".")
-    return meanings
+    meanings = {path: _comment(comments, path, value) for path, value in sections(config)}
+    for path, value in leaves(config):
+        text = _comment(comments, path, value)
+        if text is None and path[-1] == "name":
+            text = _comment(comments, path[:-1], value_at(config, ".".join(path[:-1])))
+        meanings[path] = text or _argument(config, path)
+    return {path: text.removesuffix(".") for path, text in meanings.items() if text}
 
 
 def _comment(comments, path, value):

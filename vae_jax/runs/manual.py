@@ -50,7 +50,7 @@ def launcher(program) -> str:
 
 def first_line(file) -> str:
     """Return the first line of a source's docstring, without the references at its end."""
-    return _docstring(file).partition("\n")[0].partition("  ")[0].strip().removesuffix(".")
+    return docstring(file).partition("\n")[0].partition("  ")[0].strip().removesuffix(".")
 
 
 def result(text) -> str | None:
@@ -69,7 +69,7 @@ def table() -> str:
     lines = [*_row(head), *_row([("-" * width, width) for _, width in head])]
     for name in configs.names():
         file = Path(sources.__path__[0]) / f"{name}.py"
-        cells = (name, NAME), (first_line(file), SUBJECT), (result(_docstring(file)) or "", RESULT)
+        cells = (name, NAME), (first_line(file), SUBJECT), (result(docstring(file)) or "", RESULT)
         lines += _row(cells)
     return "\n".join([*lines, "\nkeys of one of them: vae-jax train --config=NAME --help"])
 
@@ -82,21 +82,24 @@ def config(name) -> str:
     file = configs.file_of(name)
     values = configs.get(name).to_dict()
     meanings = comments.of_config(file, values)
-    lines = [line for path, value in comments.leaves(values) for line in _key(path, value, meanings.get(path, ""))]
-    title = f"--config={name}: {_docstring(file)}"
+    rows = [(path, repr(value)) for path, value in comments.leaves(values)]
+    rows += [(path, "") for path, _ in comments.sections(values) if path in meanings]
+    lines = [line for path, value in sorted(rows) for line in _key(path, value, meanings.get(path, ""))]
+    title = f"--config={name}: {docstring(file)}"
     return "\n".join([title, "\nkeys, as in --config.KEY=VALUE:", *(f"  {line}" for line in lines)])
 
 
 def _key(path, value, meaning) -> list[str]:
     """Return the lines of a key: its path, its value, and what it means beside it, or below a long value."""
-    start, before = f"{'.'.join(path):{KEY}}  {value!r:{VALUE}}", KEY + VALUE + 4
+    start, before = f"{'.'.join(path):{KEY}}  {value:{VALUE}}", KEY + VALUE + 4
     first, *rest = textwrap.wrap(meaning, WIDTH - before - 2, break_on_hyphens=False) or [""]
     beside = len(start) < before
     lines = [f"{start}  {first}"] if beside else [start, " " * before + first]
     return [line.rstrip() for line in (*lines, *(" " * before + line for line in rest)) if line.strip()]
 
 
-def _docstring(file) -> str:
+def docstring(file) -> str:
+    """Return the docstring of a source."""
     return ast.get_docstring(ast.parse(Path(file).read_text(encoding="utf-8"))) or ""
 
 
