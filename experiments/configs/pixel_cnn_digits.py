@@ -1,6 +1,6 @@
 """Gated PixelCNN on scikit-learn's digits, 17 grey levels, by four likelihoods of a pixel.  arXiv:1606.05328.
 
-python -m experiments.train --config=experiments/configs/pixel_cnn_digits.py:KIND, KIND one of
+vae-jax train --config=pixel_cnn_digits:KIND, KIND one of
 
 * `softmax`, the default: over the levels;
 * `logistics`: three discretised logistics, arXiv:1701.05517;

@@ -2,7 +2,7 @@
 
 Protocol as `vae_mnist`.
 
-python -m experiments.train --config=experiments/configs/pixel_cnn_mnist.py --config.data.path=DIR
+vae-jax train --config=pixel_cnn_mnist --config.data.path=DIR
 
 Result (seed 0, exact, 10,000 test images): -80.15 ± 0.20 nats, 32,000 steps of 16 (10 epochs) in 80 minutes of CPU time
 on one core, validation, test and draws included. A net that sees 13 rows (dilations 1, 1, 2, 4, 1, 2), by 16,000 steps

@@ -2,7 +2,7 @@
 
 Protocol as `vae_mnist`.
 
-python -m experiments.train --config=experiments/configs/pixel_vae_mnist.py --config.data.path=DIR
+vae-jax train --config=pixel_vae_mnist --config.data.path=DIR
 
 Result (seed 0): IW-100 log p(x) -87.36 ± 0.22 nats, 10,000 test images, 37 effective samples; ELBO -88.09, of which
 3.64 are rate, 3 of 32 units active. The code holds the digit and its slant; two layers see few pixels, and many strokes

@@ -1,13 +1,13 @@
 """VAE on scikit-learn's digits, 8x8, dynamically binarised: the first thing to run, no download.
 
-arXiv:1312.6114.  python -m experiments.train --config=experiments/configs/vae_digits.py
+arXiv:1312.6114.  vae-jax train --config=vae_digits
 
 Result (seed 0, two CPU cores): test IW-5000 log p(x) -23.03 ± 0.21 nats, ELBO -23.42; 10,000 steps in 2 s.
 """
 
 from ml_collections import ConfigDict
 
-from vae_jax.spec import nearest
+from vae_jax.errors import nearest
 
 
 def get_config(arg: str = "") -> ConfigDict:

@@ -3,11 +3,15 @@
 from pathlib import Path
 
 from vae_jax import files
-from vae_jax.runs import build, checking, pictures, report
+from vae_jax.runs import build, checking, own_data, pictures, report
 
 
-def again(folder, *, checkpoint=None, num_samples=None, num_test=None, figures=True, formats=("png",)) -> str:
+def again(
+    folder, *, checkpoint=None, num_samples=None, num_test=None, figures=True, formats=("png",), source=None
+) -> str:
     """Write evaluation.json (the flat keys of results.json) and the figures of the run in `folder`.
+
+    On data of one's own it writes evaluation-NAME.json and no figures.
 
     Args:
       folder: the workdir.
@@ -16,6 +20,7 @@ def again(folder, *, checkpoint=None, num_samples=None, num_test=None, figures=T
       num_test: how many test examples are measured, 0 for all; None for that of the config.
       figures: True to draw the figures as well.
       formats: what each figure is written as (`pictures.FORMATS`).
+      source: the data to measure, {"name", "path", "files", "split"} (`own_data.on`); None for the run's test split.
 
     Returns the results as text. Raises `ValueError` for an option or a checkpoint that cannot be used.
     """
@@ -27,6 +32,8 @@ def again(folder, *, checkpoint=None, num_samples=None, num_test=None, figures=T
     options = dict(experiment.config["eval"])
     options |= {k: v for k, v in {"num_samples": num_samples, "num_test": num_test}.items() if v is not None}
     checking.check_config(experiment.config | {"eval": options})
+    if source and (source["name"] or source["split"] != "test"):
+        return _on(source, folder, experiment, checkpoint, options | {"num_test": num_test or 0})
     fitted = build.restore(folder, experiment, step=checkpoint, mesh=experiment.mesh)
     results = report.evaluate(experiment, fitted.params, **options)
     files.write_json(folder / "evaluation.json", results)
@@ -34,3 +41,14 @@ def again(folder, *, checkpoint=None, num_samples=None, num_test=None, figures=T
     if figures:
         text += f"\nfigures in {pictures.figures(experiment, fitted.params, folder, formats=formats)}"
     return text
+
+
+def _on(source, folder, experiment, checkpoint, options) -> str:
+    """Measure the run on data of one's own, all examples by default, and write evaluation-NAME.json."""
+    other = own_data.on(experiment, **source)
+    fitted = build.restore(folder, experiment, step=checkpoint, mesh=experiment.mesh)
+    results = report.evaluate(other, fitted.params, **options)
+    file = folder / f"evaluation-{own_data.title(**source)}.json"
+    files.write_json(file, results | {"test/data": source})
+    where = f"step {int(fitted.state.step)} of {folder} on {other.dataset.name}, {source['split']}"
+    return f"{where}\n{report.table(results)}\nnumbers in {file}"

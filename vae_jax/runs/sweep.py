@@ -62,7 +62,7 @@ def _axes(config, text) -> dict:
     if same := [path for path in axes if path in workdir.SAME_RUN or path.split(".")[0] in workdir.SAME_RUN]:
         raise spec.BadOption(
             f": {same[0]} changes no number of the training, so all members would be the same run; to measure a run "
-            "with other options use experiments.evaluate"
+            "with other options use vae-jax evaluate"
         )
     return axes
 

@@ -13,12 +13,12 @@ from vae_jax import files, spec
 from vae_jax.data import description, sources
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.evaluation import latents, likelihood
-from vae_jax.runs import build, checking, pictures, previews, processes, report, workdir, writers
+from vae_jax.runs import build, checking, extension, pictures, previews, processes, report, workdir, writers
 from vae_jax.runs.migrate import migrate
 from vae_jax.training import loop, sharding
 
 
-def complete(config, folder, *, dataset=None, profile=False, figures=True, formats=("png",)) -> dict:
+def complete(config, folder, *, dataset=None, profile=False, figures=True, formats=("png",), extend=False) -> dict:
     """Train a model, measure it on the test set and draw it. Return the results.
 
     The same call again continues a run that was stopped, and does not repeat what is done.
@@ -30,6 +30,7 @@ def complete(config, folder, *, dataset=None, profile=False, figures=True, forma
       profile: True to write a trace of one chunk of steps.
       figures: True to draw the figures.
       formats: what each figure is written as (`pictures.FORMATS`).
+      extend: True to lengthen the run in `folder` to a larger `num_steps`, from its last state (`extension`).
 
     Raises `ValueError` if `folder` holds a run of another config, or if another process is training in it.
     """
@@ -38,19 +39,22 @@ def complete(config, folder, *, dataset=None, profile=False, figures=True, forma
     config = migrate(config)
     checking.check_config(config)
     pictures.check_formats(formats)
-    if _agreed(results_file.exists()):
+    longer = extend and _agreed(extension.is_due(folder, config))
+    if not longer and _agreed(results_file.exists()):
         return _completed(config, workdir.open_workdir(folder, config))
     if config["start_from"] and Path(config["start_from"]).expanduser().resolve() == folder.resolve():
         raise ValueError(f"config.start_from: {config['start_from']} is the workdir of this run; give another")
     if dataset is not None and config["data"]["leave_out"]:
         dataset = sources.without_classes(dataset, config["data"]["leave_out"])
     experiment = build.build(config, dataset)  # before a folder is made
-    folder = workdir.open_workdir(folder, config)
+    folder = workdir.open_workdir(folder, config, longer=longer)
     with contextlib.ExitStack() as locks:
         if processes.is_first():
             locks.enter_context(workdir.locked(folder))
             if (folder.parent.parent / ".lock").exists() and folder.parent.name == "members":
                 locks.enter_context(workdir.locked(folder.parent.parent))  # the sweep to which it belongs
+        if longer and processes.is_first():
+            extension.begin(folder, config)
         if _agreed(results_file.exists()):  # another process has just finished it
             return _completed(config, folder)
         if processes.is_first():
@@ -93,13 +97,15 @@ def _agreed(value: bool) -> bool:
 
 def _completed(config, folder):
     """Return the results of a complete run. If the options of `eval` have changed, the log says what to do."""
-    logging.info("%s is complete; remove it to train again, or draw it with experiments.evaluate", folder)
+    logging.info(
+        "%s is complete; remove it to train again, lengthen it with --extend, or draw it with vae-jax evaluate", folder
+    )
     measured = workdir.read_config(folder).get("eval")
     measured = measured if isinstance(measured, dict) else {}
     if changed := [f"--{name}={value}" for name, value in config["eval"].items() if measured.get(name) != value]:
         logging.warning(
             "these results were measured with other options of config.eval; for new results run "
-            "python -m experiments.evaluate --workdir=%s %s",
+            "vae-jax evaluate --workdir=%s %s",
             *(folder, " ".join(changed)),
         )
     return workdir.read_results(folder, workdir.RESULTS)
@@ -134,6 +140,7 @@ def train(experiment, folder, *, profile=False) -> loop.Fit:
             hooks=previews.hooks(experiment, folder, writer, preview_every),
             progress=processes.is_first(),
             profile=folder / "profile" if profile else None,
+            patience_from=extension.patience_from(folder),
         )
     except jax.errors.JaxRuntimeError as error:
         processes.leave_if_lost(error)  # before `close` waits for a process that has ended

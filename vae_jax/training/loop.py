@@ -59,6 +59,7 @@ def fit(
     hooks=(),
     progress=True,
     profile=None,
+    patience_from=0,
 ) -> Fit:
     """Run `learner` on `stream` up to step `num_steps`, from the newest of `checkpoints` if there is one.
 
@@ -82,6 +83,7 @@ def fit(
       hooks: pairs (every, function of (params, step)); it is called at the log after `every` steps and at the last.
       progress: True to show how far the run is (`progress.Progress`).
       profile: a folder for a trace of one chunk.
+      patience_from: the step up to which validations do not count for `patience`, in a run that is made longer.
 
     Raises `Diverged` after `max_skipped` non-finite steps in a row, if the loss has exploded, or if no step was
     accepted; nothing is saved from then on. In a sweep, such a member is frozen and the others continue.
@@ -101,7 +103,7 @@ def fit(
     mesh = mesh or sharding.single()
     chunks = _Chunks(learner, stream, mesh, profile)
     run = _Run(*start(learner, stream, key, patience, mesh, chunks.feed), patience, checkpoints)
-    run.resume()
+    run.resume(patience_from)
     if writer:
         writer.start(np.asarray(run.state.step))
 
@@ -151,14 +153,16 @@ class _Run:
     bound: Any = None  # of the newest chunk; None if it ended without a validation
     validated: bool = False
 
-    def resume(self):
-        """Continue from the newest checkpoint, if there is one."""
+    def resume(self, patience_from=0):
+        """Continue from the newest checkpoint, if there is one. Up to `patience_from`, validations are forgotten."""
         if self.checkpoints and (restored := self.checkpoints.restore((self.state, self.best))):
             step, (self.state, self.best), record = restored
             self.record = {name: _array(value) for name, value in record.items()}
             self.checkpoints.set_aside_after(step)
             logging.info("resumed from the checkpoint of step %d", step)
         self.step = int(np.max(self.state.step))
+        if self.step <= patience_from:
+            self.record["stale"] = np.zeros_like(self.record["stale"])
 
     def frozen(self):
         """Return True for a run that has diverged or run out of patience, one value for each member."""
