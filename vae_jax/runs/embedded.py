@@ -97,7 +97,7 @@ def _text(path):
 
 
 def png(image) -> str:
-    """Return an image [H, W, C] of numbers in [0, 1], C = 1 or 3, as a data URI of a PNG."""
+    """Return an image [H, W, C] of numbers in [0, 1], C = 1, 3 or 4, as a data URI of a PNG."""
     from PIL import Image
 
     pixels = np.round(255 * np.clip(np.asarray(image, float), 0.0, 1.0)).astype(np.uint8)

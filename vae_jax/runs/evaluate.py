@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from vae_jax import files
-from vae_jax.runs import build, checking, pictures, report
+from vae_jax.runs import build, checking, page, pictures, report
 from vae_jax.training import sharding
 
 
 def again(folder, *, checkpoint=None, num_samples=None, num_test=None, figures=True) -> str:
-    """Write evaluation.json (the flat keys of results.json) and the figures of the run in `folder`.
+    """Write evaluation.json (the flat keys of results.json), the figures and report.html of the run in `folder`.
 
     Args:
       folder: the workdir.
@@ -29,7 +29,10 @@ def again(folder, *, checkpoint=None, num_samples=None, num_test=None, figures=T
     fitted = build.restore(folder, experiment, step=checkpoint, mesh=experiment.mesh)
     results = report.evaluate(experiment, fitted.params, **options)
     files.write_json(folder / "evaluation.json", results)
-    text = f"step {int(fitted.state.step)} of {folder}\n{report.table(results)}"
+    step, params = int(fitted.state.step), sharding.on_host(fitted.params)
+    text = f"step {step} of {folder}\n{report.table(results)}"
     if figures:
-        text += f"\nfigures in {pictures.figures(experiment, sharding.on_host(fitted.params), folder)}"
+        text += f"\nfigures in {pictures.figures(experiment, params, folder)}"
+    if page.report(folder, experiment, params, results=results, step=step):
+        text += f"\npage in {folder / page.NAME}"
     return text

@@ -194,6 +194,11 @@ def number(value, digits=2) -> str:
     return text.replace("-", "−")
 
 
+def signed(value, digits=2) -> str:
+    """Return a difference with its sign."""
+    return f"{'+' if value > 0 else ''}{number(value, digits)}"
+
+
 def _is_number(value):
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 

@@ -3,10 +3,8 @@
 import functools
 from pathlib import Path
 
-import jinja2
 import numpy as np
 from absl import logging
-from markupsafe import Markup
 
 from vae_jax import files
 from vae_jax.runs import decoder, embedded, facts, pictures
@@ -113,8 +111,12 @@ def render(template, **content) -> str:
 
 @functools.cache
 def _templates():
+    import jinja2  # not before a page is written: every command imports this module
+    from markupsafe import Markup
+
     loader = jinja2.PackageLoader("vae_jax.runs")
     options = {"autoescape": True, "undefined": jinja2.StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
     templates = jinja2.Environment(loader=loader, **options)
+    templates.policies["json.dumps_kwargs"] = {"sort_keys": False}
     templates.globals["asset"] = lambda name: Markup(loader.get_source(templates, name)[0])
     return templates

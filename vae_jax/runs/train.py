@@ -11,7 +11,7 @@ from jax.experimental import multihost_utils
 from vae_jax import files, spec
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.evaluation import likelihood
-from vae_jax.runs import build, checking, pictures, processes, report, workdir, writers
+from vae_jax.runs import build, checking, page, pictures, processes, report, workdir, writers
 from vae_jax.runs.migrate import migrate
 from vae_jax.training import loop, sharding
 
@@ -57,6 +57,7 @@ def complete(config, folder, *, profile=False, figures=True) -> dict:
             files.write_json(results_file, results)
             if figures:
                 pictures.figures(experiment, sharding.on_host(params), folder)
+                page.report(folder, experiment, sharding.on_host(params))
     return results
 
 

@@ -1,4 +1,5 @@
-// Curves as inline SVG that answer to the pointer. `quantities` is {quantity: [{name, steps, values}, ...]}.
+// Curves as inline SVG that answer to the pointer. `quantities` is {quantity: [{name, steps, values}, ...]}; the place of
+// a curve's name in `all` decides its colour.
 const COLOURS = ["#3f90da", "#e76300", "#832db6", "#2e9e6b", "#bd1f01", "#b58900", "#717581", "#a96b59", "#d6409f", "#1f9fae"];
 
 function element(name, attributes = {}, text = "") {
@@ -33,7 +34,7 @@ function ticks(low, high, count) {
   return Array.from({ length: Math.floor(high / step + 1e-9) - first + 1 }, (_, n) => Number(((first + n) * step).toPrecision(12)));
 }
 
-function chart(box, quantities) {
+function chart(box, quantities, all = [...new Set(Object.values(quantities).flat().map((curve) => curve.name))]) {
   const names = Object.keys(quantities), hidden = new Set();
   let quantity = names[0], place = null;  // place: the step under the pointer
   const head = element("div", { class: "chart-head" }), plot = element("div", { class: "plot" });
@@ -45,7 +46,6 @@ function chart(box, quantities) {
   head.append(choice, legend);
   box.append(head, plot, readout);
 
-  const all = [...new Set(names.flatMap((name) => quantities[name].map((curve) => curve.name)))];
   const colour = (curve) => COLOURS[all.indexOf(curve.name) % COLOURS.length];
   const dash = (curve) => ["none", "6 3", "2 3"][Math.floor(all.indexOf(curve.name) / COLOURS.length) % 3];
   all.forEach((name) => {

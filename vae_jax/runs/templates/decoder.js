@@ -122,7 +122,7 @@ function workbench(section, spec, decode) {
   function drawBehind() {
     const start = performance.now();
     decode(z, chosen);
-    const cost = Math.max(performance.now() - start, 0.02), count = Math.max(7, Math.min(21, Math.floor(Math.sqrt(250 / cost))));
+    const cost = Math.max(performance.now() - start, 0.02), count = Math.max(7, Math.min(15, Math.floor(Math.sqrt(250 / cost))));
     const at = (n, d) => low[d] + (n + 0.5) / count * (high[d] - low[d]), images = [];
     for (let row = 0; row < count; row++) for (let column = 0; column < count; column++) {
       const code = [...z];
@@ -135,7 +135,7 @@ function workbench(section, spec, decode) {
   }
   function drawPlane() {
     const context = plane.getContext("2d");
-    context.imageSmoothingEnabled = size[1] * 10 > side();
+    context.imageSmoothingEnabled = behind.width > side();
     context.drawImage(behind, 0, 0, side(), side());
     const unit = side() / 360;
     if (spec.codes.length) {  // the images step back behind the codes
@@ -179,7 +179,8 @@ function workbench(section, spec, decode) {
     };
     const caption = find(".plane figcaption"), names = [...new Set(spec.codes.map((code) => code[2]))].sort((a, b) => a - b);
     const fixed = z.length > 2 ? "; the other dimensions stay where their sliders are" : "";
-    caption.append(`${label(i)} to the right, ${label(j)} upwards${fixed}. `);
+    const ends = (d) => `from ${low[d]} to ${high[d]}`.replaceAll("-", "−");
+    caption.append(`${label(i)} to the right, ${ends(i)}; ${label(j)} upwards, ${ends(j)}${fixed}. `);
     if (spec.codes.length) caption.append(element("span", {}, names.length > 1 ? "Dots: codes of test images, by class " : "Dots: codes of test images."));
     if (names.length > 1 && names.length <= 20) names.forEach((name) => {
       const key = element("span", { class: "key" }, classes[name] ?? String(name));
