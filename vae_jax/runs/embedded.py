@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ CAPTIONS = {
     "rate_per_dimension": "The rate KL(q(z|x) ‖ p(z)) of each latent dimension.",
 }
 DRAWN_IN_PAGE = ("training",)  # the page draws these curves itself
-SCALES = (1.0, 0.7, 0.5, 0.35, 0.25, 0.15)  # of figures, until they fit
+LEAST_SCALE = 0.15  # of figures that do not fit
 SOUND_BYTES, TEXT_LINES = 200_000, 40
 
 
@@ -55,27 +56,25 @@ def figures(folder, room) -> tuple[list[Part], int]:
 
 
 def _images(paths, room):
-    sizes = [path.stat().st_size for path in paths]
-    if sum(map(_encoded, sizes)) <= room:
-        contents = [path.read_bytes() for path in paths]
-    else:
-        for scale in SCALES:
-            contents = [_smaller(path.read_bytes(), scale) for path in paths]
-            if sum(_encoded(len(content)) for content in contents) <= room:
-                break
+    contents, scale = [path.read_bytes() for path in paths], 1.0
+    if _size(contents) > room:
+        contents = [_smaller(path.read_bytes(), scale) for path in paths]
+    while (size := _size(contents)) > room and scale > LEAST_SCALE:
+        scale = max(LEAST_SCALE, 0.95 * scale * math.sqrt(max(room, 1) / size))
+        contents = [_smaller(path.read_bytes(), scale) for path in paths]
     parts = []
-    for path, content in zip(paths, contents if paths else (), strict=True):
-        if _encoded(len(content)) > room:
+    for path, content in zip(paths, contents, strict=True):
+        if _size([content]) > room:
             continue
-        room -= _encoded(len(content))
+        room -= _size([content])
         caption = CAPTIONS.get(path.stem, f"{path.stem.replace('_', ' ').capitalize()}.")
         parts.append(Part(path.stem, "image", _uri("image/png", content), caption))
     return parts, len(paths) - len(parts)
 
 
-def _encoded(size):
-    """Return the number of characters that `size` bytes take in a data URI."""
-    return 4 * ((size + 2) // 3) + 30
+def _size(contents):
+    """Return the number of characters of the data URIs of some contents."""
+    return sum(4 * ((len(content) + 2) // 3) + 30 for content in contents)
 
 
 def _smaller(content, scale):
@@ -86,7 +85,7 @@ def _smaller(content, scale):
         size = [max(1, round(side * scale)) for side in image.size]
         image = image.resize(size, Image.Resampling.LANCZOS) if scale < 1 else image
         file = io.BytesIO()
-        image.quantize(256, dither=Image.Dither.NONE).save(file, "png", optimize=True)
+        image.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(file, "png")
     return file.getvalue()
 
 

@@ -49,13 +49,14 @@ def sentence(experiment, params, results) -> str:
     sizes = [f"{count:,} parameters"]
     if "latent_dim" in config["model"]:
         sizes.insert(0, f"{config['model']['latent_dim']} latent dimensions")
-    shape = " × ".join(map(str, experiment.event.shape)).removesuffix(" × 1")
-    what = TRANSFORMS.get(config["data"]["transform"])
+    shape = " × ".join(map(str, experiment.event.shape)).removesuffix(" × 1") or "1"
+    values = "pixels" if len(experiment.event.shape) == 3 else "values"
+    transform = TRANSFORMS.get(config["data"]["transform"])
     splits = ", ".join(f"{len(getattr(dataset, name).x):,} for {use}" for name, use in _USES.items())
     of_class = ", given the class" if experiment.context and experiment.context.shape == () else ""
     text = f"A model of the family {config['family']} with {' and '.join(sizes)}{of_class}"
-    text += f", of the {_examples(experiment)} of {dataset.name}: {splits}, each of {shape or 1} {'pixels' if len(experiment.event.shape) == 3 else 'values'}"
-    text += f" ({what})" if what else ""
+    text += f", of the {_examples(experiment)} of {dataset.name}: {splits}, each of {shape} {values}"
+    text += f" ({transform})" if transform else ""
     if results.get("train/steps"):
         batch = config["data"]["batch_size"]
         text += f"; trained for {results['train/steps']:,} steps of {batch} in {_seconds(results['train/seconds'])}"
@@ -126,7 +127,9 @@ def _density_rows(r):
         if _is_number(r.get(name)):
             yield Result(label, number(r[name], 4), at_most, unit, note)
     if _is_number(r.get("accuracy")):
-        yield Result("accuracy", number(r["accuracy"], 3), "=", "", "share of test examples with the class argmax p(c|x)")
+        yield Result(
+            "accuracy", number(r["accuracy"], 3), "=", "", "share of test examples with the class argmax p(c|x)"
+        )
 
 
 def _meaning(kind, r):
@@ -144,7 +147,9 @@ def _meaning(kind, r):
 def _code_rows(r):
     has_bound = _is_number(r.get("elbo"))
     if has_bound:
-        yield Result("ELBO", number(r["elbo"]), "≥", "nats", "lower bound of log p(x) from one sample, −(distortion + rate)")
+        yield Result(
+            "ELBO", number(r["elbo"]), "≥", "nats", "lower bound of log p(x) from one sample, −(distortion + rate)"
+        )
     for name, label, unit, note in (
         ("distortion", "distortion", "nats", "−log p(x|z) of the code, mean over test examples"),
         ("rate", "rate", "nats", "KL(q(z|x) ‖ p(z)): what the code costs"),
@@ -267,11 +272,11 @@ def python_of(config_name, rows) -> str:
     for row in rows:
         if row["default"] is not None and row["value"] != ABSENT:
             lines.append(f"config.{row['key']} = {_python(row['value'])}")
-    return "\n".join(["from vae_jax.runs import configs, train", "", *lines, 'train.complete(config.to_dict(), "runs/again")'])
+    return "\n".join(
+        ["from vae_jax.runs import configs, train", "", *lines, 'train.complete(config.to_dict(), "runs/again")']
+    )
 
 
 def _python(text):
     value = json.loads(text)
     return repr(tuple(value) if isinstance(value, list) else value)
-
-

@@ -101,13 +101,16 @@ function workbench(section, spec, decode) {
   let chosen = 0, ends = [0, 0];
 
   // Sliders, the most active first; those that do nothing are folded away.
+  const unit = spec.activity_unit === "nats" ? "nats" : "";
   const sliders = [], group = find(".sliders"), quiet = element("details");
   quiet.append(element("summary"));
+  const by = { nats: "rate KL(q(z|x) ‖ p(z))", variance: "variance of their codes" }[spec.activity_unit] ?? "mean change of a pixel";
+  group.append(element("p", { class: "quiet" }, `Latent dimensions by ${by}`));
   spec.order.forEach((d) => {
     const row = element("label", {}, element("span", { class: "name" }, label(d)));
-    const input = element("input", { type: "range", min: low[d], max: high[d], step: "any", "aria-label": `${label(d)}, ${spec.activity[d]} ${spec.activity_unit}` });
+    const input = element("input", { type: "range", min: low[d], max: high[d], step: "any", "aria-label": `${label(d)}, ${spec.activity[d]} ${unit}` });
     const value = element("output");
-    row.append(input, value, element("span", { class: "quiet" }, `${spec.activity[d].toFixed(2)} ${spec.activity_unit}`));
+    row.append(input, value, element("span", { class: "quiet" }, `${spec.activity[d].toFixed(2)} ${unit}`));
     input.oninput = () => { z[d] = Number(input.value); show(d !== i && d !== j); };
     sliders.push({ d, input, value });
     (spec.activity[d] < 0.01 && spec.order.length > 2 ? quiet : group).append(row);
