@@ -539,6 +539,13 @@ def test_a_class_is_chosen_by_name(cases, show, tmp_path):
     assert canvas(view, ".decoded canvas") != before
 
 
+def test_a_phone_needs_no_sideways_scrolling(run, compared, show):
+    for path in (run[0] / page.NAME, compared[0]):
+        view = show(path)
+        view.set_viewport_size({"width": 360, "height": 700})
+        assert view.evaluate("document.documentElement.scrollWidth") <= 360
+
+
 def test_curves_are_read_and_toggled(compared, show):
     view = show(compared[0])
     assert view.locator("#curves path.curve").count() == 5
