@@ -72,6 +72,8 @@ def test_a_wheel_has_its_configs_and_no_package_named_experiments(tmp_path):
     files |= {f"configs/{path.name}" for path in (ROOT / "experiments" / "configs").glob("*.py")}
     files |= {f"commands/{path.name}" for path in (ROOT / "experiments").glob("*.py")}
     assert {path.relative_to(site / "vae_jax").as_posix() for path in (site / "vae_jax").rglob("*.py")} == files
+    templates = {path.name for path in (ROOT / "vae_jax" / "runs" / "templates").iterdir()}
+    assert {path.name for path in (site / "vae_jax" / "runs" / "templates").iterdir()} == templates != set()
     assert find(site, tmp_path) == [str(site), str(site / "vae_jax" / "configs"), "20"]
     (script,) = site.glob("*.dist-info/entry_points.txt")
     assert "vae-jax = vae_jax.runs.commands:main" in script.read_text()

@@ -3,13 +3,14 @@
 from pathlib import Path
 
 from vae_jax import files
-from vae_jax.runs import build, checking, own_data, pictures, report
+from vae_jax.runs import build, checking, own_data, page, pictures, report
+from vae_jax.training import sharding
 
 
 def again(
     folder, *, checkpoint=None, num_samples=None, num_test=None, figures=True, formats=("png",), source=None
 ) -> str:
-    """Write evaluation.json (the flat keys of results.json) and the figures of the run in `folder`.
+    """Write evaluation.json (the flat keys of results.json), the figures and report.html of the run in `folder`.
 
     On data of one's own it writes evaluation-NAME.json and no figures.
 
@@ -37,9 +38,12 @@ def again(
     fitted = build.restore(folder, experiment, step=checkpoint, mesh=experiment.mesh)
     results = report.evaluate(experiment, fitted.params, **options)
     files.write_json(folder / "evaluation.json", results)
-    text = f"step {int(fitted.state.step)} of {folder}\n{report.table(results)}"
+    step, params = int(fitted.state.step), sharding.on_host(fitted.params)
+    text = f"step {step} of {folder}\n{report.table(results)}"
     if figures:
         text += f"\nfigures in {pictures.figures(experiment, fitted.params, folder, formats=formats)}"
+    if page.report(folder, experiment, params, results=results, step=step):
+        text += f"\npage in {folder / page.NAME}"
     return text
 
 
