@@ -122,6 +122,7 @@ def build_stream(config: dict, dataset) -> pipeline.Stream:
     """Return the training batches of the config's seed."""
     data = config["data"]
     options = {name: data[name] for name in ("batch_size", "memory_limit", "num_workers", "buckets")}
+    options["missing"] = dataset.missing
     options |= {"transform": _transform(data["transform"]), "conditioning": conditioning(config, dataset)}
     process = jax.process_index(), jax.process_count()
     with under("config.data"):
@@ -139,7 +140,7 @@ def conditioning(config: dict, dataset) -> contexts.Conditioning:
 
 def load_data(data: dict) -> Dataset:
     """Read the data set of `config.data`. No class is left out."""
-    options = {name: data[name] for name in ("tokens", "audio", "max_value")}
+    options = {name: data[name] for name in ("tokens", "audio", "files", "max_value")}
     with under("config.data"):
         return sources.load(data["name"], data["path"] or None, **options)
 
@@ -382,6 +383,7 @@ def _tuples(value, path="config"):
         return {key: _tuples(item, f"{path}.{key}") for key, item in value.items()}
     if not isinstance(value, list | tuple):
         return value
-    if wrong := [item for item in value if isinstance(item, str) and not item.isidentifier()]:
+    names_of_files = path.startswith("config.data.files.")  # may hold any letters
+    if wrong := [v for v in value if isinstance(v, str) and not (v.isidentifier() or names_of_files)]:
         raise ValueError(f"{path}: {wrong[0]!r} is no list of values; give them as in --{path}='(24, 24)'")
     return tuple(_tuples(item, path) for item in value)

@@ -106,7 +106,8 @@ def _outliers(experiment, name, path):
             splits = [pipeline.fixed_split(left_out, split, transform=transform)["x"] for split in sources.SPLITS]
         return f"{dataset.name}, left out: {', '.join(map(str, classes))}", np.concatenate(splits)
     with under("config.data"):
-        other = sources.load(name, path, max_value=data["max_value"])
+        of_reader = data["files"] if name == data["name"] else {}  # for example the size of images
+        other = sources.load(name, path, files=of_reader, max_value=data["max_value"])
     shapes = other.test.x.shape[1:], dataset.test.x.shape[1:]
     if shapes[0] != shapes[1]:
         raise ValueError(
