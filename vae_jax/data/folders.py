@@ -59,9 +59,7 @@ def _folder(path) -> Path:
         raise ValueError("images needs a path: a folder of image files")
     folder = Path(path).expanduser()
     if folder.is_file():
-        raise ValueError(
-            f"{folder}: a folder of image files is required, this is a file; read arrays with name 'arrays'"
-        )
+        raise ValueError(f"{folder}: a folder of image files is required, this is a file; name 'arrays' reads arrays")
     if not folder.is_dir():
         raise FileNotFoundError(f"images: no folder {folder}")
     return folder

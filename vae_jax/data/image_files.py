@@ -18,6 +18,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "PPM")  # no other decod
 FITS = ("resize", "crop", "pad")
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 NATURAL = {"La": "LA", "RGBa": "RGBA", "PA": "RGBA"}  # of other modes than these and `MODES`: RGB
+COMPRESSED = 1100  # times, by deflate at most
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -121,7 +122,7 @@ def _of_pillow(image, where, chosen) -> np.ndarray:
         target = mode if mode in MODES.values() else NATURAL.get(mode, "RGB")
     if mode == "1" and chosen.channels in (None, 1):
         if chosen.size is None and chosen.bits is None:
-            return np.asarray(image, bool)[..., None]
+            return (np.asarray(image.convert("L")) > 0)[..., None]
         target = "L"
     if mode != target:
         image = image.convert(target)
@@ -154,9 +155,12 @@ def _of_tiff(opened, where):
         import tifffile
     except ImportError:
         raise ValueError(f"{where}: a TIFF of such channels and bits needs: pip install 'vae_jax[files]'") from None
+    length = opened.seek(0, io.SEEK_END)
     opened.seek(0)
     with tifffile.TiffFile(opened) as tiff:
         page = tiff.pages[0]
+        if page.nbytes > COMPRESSED * length:
+            raise ValueError(f"{where}: damaged: {page.dtype} {page.shape} cannot be in {length:,} bytes")
         x, axes, frames = page.asarray(), page.axes, len(tiff.pages)
     if axes == "SYX":
         x = np.moveaxis(x, 0, -1)
