@@ -116,14 +116,15 @@ def of_splits(
     binary = all(array.dtype == bool for array in x.values())
     x = stored.alike(where, x)
     stored.check_numbers(where, x, missing)
+    for split, part in parts.items():
+        for what, array in zip(("label", "context"), part[1:], strict=True):
+            if array is not None and len(array) != len(x[split]):
+                raise ValueError(f"{where}: its {split} split has {len(x[split])} examples and {len(array)} {what}s")
     encoded, names = labels.encode(where, {split: label for split, (_, label, _) in parts.items()}, class_names)
     given = {}
     for split, (_, _, context) in parts.items():
         label = None if encoded is None else encoded[split]
         given[split] = Split(x[split], label, None if context is None else np.asarray(context))
-        for part, array in given[split]._asdict().items():
-            if array is not None and len(array) != len(x[split]):
-                raise ValueError(f"{where}: its {split} split has {len(x[split])} examples and {len(array)} {part}s")
     max_value = max_value or (1 if binary else None)
     max_value = ranges.find(where, x, max_value, missing=missing, dark_below=dark_below)
     if encoded is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from vae_jax.data import files, idx, prepared, ranges, synthetic
+from vae_jax.data import files, idx, prepared, ranges, stored, synthetic
 from vae_jax.data.splits import hold_out
 from vae_jax.data.transforms import fixed_draw
 from vae_jax.data.values import SPLITS, Dataset, Split
@@ -188,6 +188,10 @@ def _of_folder(name, folder, num_classes=None, max_value=None) -> Dataset:
             f"{folder}: train images are {train.x.dtype} {train.x.shape[1:]}, "
             f"test images {test.x.dtype} {test.x.shape[1:]}: they must agree"
         )
+    if train.x.ndim == 2:
+        x = stored.alike(folder, {"train": train.x, "test": test.x})
+        stored.check_numbers(folder, x, missing=None)
+        train, test = train._replace(x=x["train"]), test._replace(x=x["test"])
     if name in PUBLISHED_ORDER and train.x.shape[1:3] != (28, 28):
         raise ValueError(
             f"{folder}: {name} has images of 28x28, these are {'x'.join(map(str, train.x.shape[1:3]))}; read images of "

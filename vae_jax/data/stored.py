@@ -59,11 +59,14 @@ def alike(where, x):
 
 
 def check_numbers(where, x, missing):
-    """Raise `ValueError` for infinite numbers in {split: examples}, `BadOption` for NaN except with `missing`."""
+    """Raise `ValueError` for infinite numbers in {split: examples}, `BadOption` for NaN except with `missing`.
+
+    With `missing=None`, for a format that has no such option, NaN is a `ValueError` too.
+    """
     for split, array in x.items():
         if array.dtype.kind != "f":
             continue
-        low, high, _ = ranges.look(array, missing=missing)
+        low, high, _ = ranges.look(array, missing=bool(missing))
         if np.isfinite([low, high]).all():
             continue
         place = ""
@@ -71,6 +74,8 @@ def check_numbers(where, x, missing):
             bad = np.isinf(array) if missing else ~np.isfinite(array)
             index = tuple(map(int, np.unravel_index(np.argmax(bad), array.shape)))
             place = f" {bad.sum():,} times, first at index {index}"
+        if missing is None:
+            raise ValueError(f"{where}, {split}: x is not finite{place}; leave these examples out")
         if np.isnan(low) and not missing:
             raise BadOption(
                 f"missing must be True if NaN means 'not observed': {where}, {split}, is not finite{place}; or leave "
