@@ -356,7 +356,7 @@ def test_masked_entries_are_missing():
     assert sum(int(np.isnan(split.x).sum()) for split in data[1:4]) == int((vectors() > 1).sum()) > 0
 
 
-# -------------------------------------------------------------------------------------------------- files: what is wrong
+# ------------------------------------------------------------------------------------------------- files: what is wrong
 
 
 @pytest.mark.parametrize(

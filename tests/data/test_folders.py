@@ -7,10 +7,14 @@ import zlib
 
 import numpy as np
 import pytest
+from absl import flags
+from ml_collections import config_flags
 from PIL import Image
 
 from vae_jax.data import cache, decoded, folders, image_files
 from vae_jax.data.sources import load
+from vae_jax.runs import configs
+from vae_jax.runs.migrate import migrate
 
 RNG = np.random.default_rng(0)
 
@@ -416,6 +420,27 @@ def test_a_cache_that_cannot_be_made_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("VAE_JAX_CACHE", str(tmp_path))
     with pytest.raises(ValueError, match=r"need 1,000,000,000,000,000 bytes, and .* are left; set VAE_JAX_CACHE"):
         cache.check_space(10**15)
+
+
+# -------------------------------------------------------------------------------------------------------------- flags
+
+
+@pytest.mark.parametrize("name", ["vae_digits", "vae_digits:smoke", "pixel_cnn_digits", "wavenet_audio", "vae_mnist"])
+def test_flags_set_any_option_of_a_reader(name):
+    stem, _, arg = name.partition(":")
+    argv = ["x", f"--config=experiments/configs/{stem}.py" + (f":{arg}" if arg else "")]
+    argv += ["--config.data.files.size=(8, 6)", "--config.data.files.fit=crop", "--config.data.files.channels=1"]
+    argv += ["--config.data.files.label=false", "--config.data.name=images"]
+    values = flags.FlagValues()
+    chosen = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+    values(argv)
+    data = chosen.value.to_dict()["data"]
+    assert data["files"] == {"size": (8, 6), "fit": "crop", "channels": 1, "label": False} and data["name"] == "images"
+    assert configs.find(name).to_dict()["data"]["files"] == {}
+
+
+def test_a_config_without_the_section_is_brought_up_to_date():
+    assert migrate({"data": {}})["data"]["files"] == {}
 
 
 def test_the_reader_takes_its_options_as_keywords(tmp_path):

@@ -111,7 +111,7 @@ def _array(where, x, missing):
 
 def _common(where, x):
     """Return the type that holds all splits: bytes, uint16, or float32 for floats and negative numbers."""
-    types = {array.dtype for array in x.values()}
+    types = {array.dtype.newbyteorder("=") for array in x.values()}
     if any(dtype.kind == "f" for dtype in types):
         return np.dtype(np.float32)
     if types <= {np.dtype(bool), np.dtype(np.uint8), np.dtype(np.uint16)}:
