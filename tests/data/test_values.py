@@ -27,7 +27,7 @@ from vae_jax.support import Binary, Levels, Real, Tokens, Unit
 )
 def test_the_event_is_that_of_the_transformed_data(name, transform, shape, support):
     dataset = sources.load(name)
-    assert event_of(dataset, transform) == (shape, support)
+    assert event_of(dataset, transform) == (shape, support, False)
     x = pipeline.fixed_split(dataset, "test", transform=getattr(transforms, transform))["x"]
     assert x.shape[1:] == shape
     if support.num_levels:

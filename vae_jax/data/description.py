@@ -24,6 +24,7 @@ def describe(dataset: Dataset) -> dict:
         "vocabulary": vocabulary and {"tokens": list(vocabulary.tokens), "level": vocabulary.level},
         "encoding": encoding and {"sample_rate": encoding.sample_rate, "companding": encoding.companding},
         "columns": dataset.columns and dataset.columns.to_dict(),
+        "missing": dataset.missing,
     }
 
 
@@ -44,6 +45,7 @@ def stand_in(description: dict) -> Dataset:
             encoding=encoding and Encoding(encoding["sample_rate"], encoding["companding"]),
             class_names=names and tuple(names),
             stands_for=description["fingerprint"],
+            missing=description.get("missing", False),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"this is not the description of a data set ({type(error).__name__}: {error})") from error

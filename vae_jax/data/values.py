@@ -17,14 +17,18 @@ from vae_jax.support import Binary, Levels, Real, Support, Tokens, Unit, standar
 
 SPLITS = ("train", "valid", "test")
 # The data sets that `sources.load` reads by itself. Every other name is a set of TFDS.
-NAMES = ("digits", "mnist", "fashion_mnist", "idx", "binarized_mnist", "mnist_static", "four_by_four", "text", "audio")
+NAMES = (
+    *("digits", "mnist", "fashion_mnist", "binarized_mnist", "mnist_static", "four_by_four"),
+    *("idx", "text", "audio", "images", "arrays", "table", "huggingface"),
+)
 
 
 class Split(NamedTuple):
     """The stored arrays of one split of N examples.
 
-    x: images [N, H, W, C], uint8 in 0..max_value or float32 in [0, 1]; token ids of sentences, int32 [N, T]; levels of
-      sound, uint8 or uint16 [N, T]. A memory map, or rows of one (`reading.Rows`), stays in its file.
+    x: images [N, H, W, C], uint8 or uint16 in 0..max_value, or float32; vectors and series [N, D] of the same types;
+      token ids of sentences, int32 [N, T]; levels of sound, uint8 or uint16 [N, T]. A memory map, or rows of one
+      (`reading.Rows`), stays in its file. Examples of a source (`on_demand.OnDemand`) are made when they are read.
     label: classes, int32 [N], or None.
     context: vectors [N, D] or images [N, H, W, C] that come with the examples, or None (`contexts`).
     """
@@ -37,14 +41,15 @@ class Split(NamedTuple):
 class Dataset(NamedTuple):
     """Three splits, and how to read their values.
 
-    max_value: the largest value that can be stored: 1 for binary and float images, 255 for most images of bytes, the
-      last id of a text, the last level of sound.
+    max_value: the largest value that can be stored: 1 for binary and float images and for real numbers, 255 for most
+      images of bytes, the last id of a text, the last level of sound.
     num_classes: the number of classes; None without labels.
     vocabulary: what the ids of a text mean; None for other data.
     encoding: what the levels of sound mean; None for other data.
     class_names: the name of each class, in the order of the labels; None without names.
     columns: what the columns of a table mean (`table.Columns`); None for other data.
     stands_for: the fingerprint of the data in whose place there are zeros (`description.stand_in`); None for data.
+    missing: True if x may hold NaN, which means: not observed.
     """
 
     name: str
@@ -58,6 +63,7 @@ class Dataset(NamedTuple):
     class_names: tuple[str, ...] | None = None
     columns: Any = None
     stands_for: str | None = None
+    missing: bool = False
 
 
 def event_of(dataset: Dataset, transform: str) -> Event:
@@ -72,7 +78,7 @@ def event_of(dataset: Dataset, transform: str) -> Event:
     }
     if transform not in supports:
         raise BadOption(f"transform: unknown value {transform!r}{nearest(str(transform), supports)}")
-    return Event(dataset.train.x.shape[1:], supports[transform])
+    return Event(dataset.train.x.shape[1:], supports[transform], dataset.missing)
 
 
 def label(num_classes: int) -> Context:
