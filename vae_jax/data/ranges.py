@@ -90,26 +90,42 @@ def find(name, splits, max_value=None) -> int:
     return chosen
 
 
-def check(x, transform, max_value) -> None:
+def check(x, transform, max_value, *, missing=False) -> None:
     """Raise `BadOption` if the result of `transform` has no meaning for the stored values x.
 
-    `dequantize`, `levels` and `tokens` need integers. All transforms except `real` need values in 0..`max_value`.
-    Functions that are not in `transforms` are not checked.
+    `counts`, `dequantize`, `levels` and `tokens` need integers. All transforms except `columns`, `counts` and `real`
+    need values in 0..`max_value`. Functions that are not in `transforms` are not checked. With `missing`, NaN is
+    allowed: it means that a value was not observed.
     """
+    if missing:
+        x = np.asarray(x)
+        x = x[~np.isnan(x)]
     name = next((name for name in transforms.__all__ if getattr(transforms, name) is transform), None)
     if name is None or not len(x):
         return
     floating = np.issubdtype(x.dtype, np.floating)
     if floating and name == "dequantize":
         raise BadOption(f"transform: 'dequantize' takes integer levels, and these images are floats; {_grid(x)}")
-    if floating and name in ("levels", "tokens") and not all(np.all(part == np.round(part)) for part in _chunks(x)):
+    if (
+        floating
+        and name in ("counts", "levels", "tokens")
+        and not all(np.all(part == np.round(part)) for part in _chunks(x))
+    ):
         raise BadOption(f"transform: {name!r} takes integers, and these images hold fractions; {_grid(x)}")
-    if not floating and np.iinfo(np.uint8 if x.dtype == bool else x.dtype).max <= max_value and x.dtype.kind in "ub":
+    if (
+        name != "counts"
+        and not floating
+        and np.iinfo(np.uint8 if x.dtype == bool else x.dtype).max <= max_value
+        and x.dtype.kind in "ub"
+    ):
         return  # no value can be out of range
     low, high, _ = look(x)
-    if name == "real":
+    if name in ("columns", "real"):
         if not np.isfinite([low, high]).all():
-            raise BadOption(f"transform: 'real' takes finite numbers, and these reach from {low:g} to {high:g}")
+            raise BadOption(f"transform: {name!r} takes finite numbers, and these reach from {low:g} to {high:g}")
+    elif name == "counts":
+        if not (low >= 0 and np.isfinite(high)):
+            raise BadOption(f"transform: 'counts' takes 0, 1, 2, ..., and these reach from {low:g} to {high:g}")
     elif not (low >= 0 and high <= max_value):  # written like this, NaN is out of range
         raise BadOption(
             f"transform: {name!r} takes values from 0 to {max_value}, and these reach from {low:g} to {high:g}; scale "
