@@ -6,6 +6,8 @@ TFDS sets are mapped, so they may be larger than memory.
 * `digits`, `four_by_four`, `mnist`, `fashion_mnist`, `mnist_static`, `binarized_mnist`, `idx`: see `images`.
 * `text`: a file with a sentence on each line (`text.load`), or by default sentences of `synthetic.grammar`.
 * `audio`: a sound file, a folder of them or an .npz (`audio.load`), or by default sung vowels (`synthetic.vowels`).
+* `table`: a CSV, Parquet or Arrow file (`table.load`), or by default scikit-learn's breast_cancer.
+* `counts`: counts from a known process (`synthetic.counts`).
 * `NAME`, `NAME/CONFIG` or `tfds:NAME`: a prepared set of TFDS; `path` is then TFDS's data_dir. With `tokens` it is a
   set with texts, and every line is a sentence.
 
@@ -18,7 +20,7 @@ import numpy as np
 from absl import logging
 
 from vae_jax.data import audio as sound
-from vae_jax.data import images, prepared, text
+from vae_jax.data import images, prepared, synthetic, table, text
 from vae_jax.data.values import NAMES, SPLITS, Dataset, Split
 from vae_jax.spec import BadOption, call
 
@@ -29,6 +31,7 @@ def load(
     *,
     tokens: dict | None = None,
     audio: dict | None = None,
+    files: dict | None = None,
     max_value: int | None = None,
 ) -> Dataset:
     """Return the data set `name`, and log how its values are read and which classes a split lacks.
@@ -38,6 +41,7 @@ def load(
       path: where its files are; no other place is then searched.
       tokens: keyword arguments of `text.load`, or of `text.of_lines` for TFDS.
       audio: keyword arguments of `audio.load`.
+      files: keyword arguments of the reader that `name` names: `table.load`.
       max_value: the largest value that a pixel can have; `None` or 0 to find it out (`ranges.find`).
 
     Raises FileNotFoundError for missing files, `ValueError` for unknown names and damaged files, and `BadOption` for
@@ -47,10 +51,12 @@ def load(
         raise BadOption(f"tokens must be empty for {name}, which is no text, got {tokens}")
     if audio and name != "audio":
         raise BadOption(f"audio must be empty for {name}: it is for the data set 'audio', got {audio}")
+    if files and name != "table":
+        raise BadOption(f"files must be empty for {name}: it is for the data set 'table', got {files}")
     whole = isinstance(max_value, int | np.integer) and not isinstance(max_value, bool)
     if max_value and not (whole and 1 <= max_value <= 255):
         raise BadOption(f"max_value must be 0 (find it out) or an integer from 1 to 255, got {max_value!r}")
-    dataset = _load(name, path, tokens or {}, audio or {}, max_value)
+    dataset = _load(name, path, tokens or {}, audio or {}, files or {}, max_value)
     if max_value and max_value != dataset.max_value:
         raise BadOption(
             f"max_value must be 0 for {dataset.name}, whose values are known to lie in 0..{dataset.max_value}; got "
@@ -60,10 +66,14 @@ def load(
     return dataset
 
 
-def _load(name, path, tokens, audio, max_value) -> Dataset:
+def _load(name, path, tokens, audio, files, max_value) -> Dataset:
     match name:
         case "audio":
             return _of_audio(path, audio)
+        case "table":
+            return call(table.load, files, path, where="files")
+        case "counts":
+            return _counts(path)
         case "text":
             name = "grammar" if path is None else Path(path).stem
             return _of_tokens(name, *call(text.load, tokens, path, where="tokens"))
@@ -78,6 +88,14 @@ def _load(name, path, tokens, audio, max_value) -> Dataset:
             return _of_tokens(name, *call(text.of_lines, tokens, prepared.texts(name, path), name, where="tokens"))
         case _:
             return images.of_tfds(name.removeprefix("tfds:"), path, max_value)
+
+
+def _counts(path) -> Dataset:
+    """Return counts of 200 genes in 2,000 cells that are drawn from a known process (`synthetic.counts`)."""
+    if path is not None:
+        raise ValueError(f"counts is drawn, not read, and takes no path, got {path}; read your own with name='table'")
+    splits = {split: Split(synthetic.counts(split)[-1]) for split in SPLITS}
+    return Dataset("counts", **splits, max_value=max(int(split.x.max()) for split in splits.values()))
 
 
 def _of_tokens(name, ids, vocabulary) -> Dataset:

@@ -84,7 +84,8 @@ def event_of(dataset: Dataset, transform: str) -> Event:
     if (dataset.columns is not None) != (transform == "columns"):
         kind = "is no table" if dataset.columns is None else "is a table"
         raise BadOption(
-            f"transform: a table needs 'columns', and other data cannot have it; {dataset.name} {kind}, got {transform!r}"
+            f"transform: a table needs 'columns', and other data cannot have it; {dataset.name} {kind}, got "
+            f"{transform!r}"
         )
     return Event(dataset.train.x.shape[1:], supports[transform], dataset.missing)
 

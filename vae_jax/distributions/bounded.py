@@ -32,7 +32,7 @@ class ContinuousBernoulli:
         return jnp.sum(self.log_probs(x))
 
     def log_probs(self, x):
-        """Return x l - softplus(l) + log C of every entry, in nats. Near l = 0, log C = log 2 + log(1 + l²/12 - ...)."""
+        """Return x l - softplus(l) + log C of every entry, in nats; at l = 0, log C = log 2 + log(1 + l²/12 - ...)."""
         near = jnp.square(jnp.clip(self.logits, -NEAR, NEAR))
         series = jnp.log(2.0) + jnp.log1p(near / 12 * (1 - near / 60 * (1 - near / 42)))
         far = jnp.maximum(jnp.abs(self.logits), NEAR)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from vae_jax.distributions.discrete import Categorical
 from vae_jax.distributions.mixture import Mixture
 from vae_jax.support import Columns, Unit
 
@@ -73,10 +74,11 @@ class Rows:
 
     def mean(self):
         """Return the mean of every column; of categories, which have none, the most probable code."""
-        modes = [
-            jnp.argmax(p.logits, axis=-1) if p.support.num_levels not in (None, 2) else p.mean() for p in self.parts
-        ]
-        return self._joined(modes)
+
+        def centre(part):
+            return jnp.argmax(part.logits, axis=-1) if isinstance(part, Categorical) else part.mean()
+
+        return self._joined(list(map(centre, self.parts)))
 
     def _joined(self, pieces):
         """Return the entries of all parts in the order of the columns."""

@@ -44,9 +44,10 @@ def from_config(family: str, config: dict, *, event: Event, context: Context | N
 
 
 def _complete(family, event) -> Event:
-    """Return `event` for a family that reads neither mixed columns nor missing values; raise `BadOption` if it has them.
+    """Return `event` for a family that reads neither mixed columns nor missing values.
 
-    A table whose columns are all real, binary or counts is data of that kind.
+    A table whose columns are all real, all binary or all counts is data of that kind. Raises `BadOption` for other
+    tables and for missing values.
     """
     if event.missing:
         raise BadOption(

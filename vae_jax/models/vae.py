@@ -38,15 +38,14 @@ def vae(
     """
     prior = prior or priors.standard((latent_dim,))
     priors.check_support(prior, encoder.abstract)
+    see = functools.partial(seen, event.support, missing=event.missing)
     return objective_of.latent_variable_model(
         encoder,
         decoder,
         prior,
         event=event,
         latent_shape=(latent_dim,),
-        objective=objective_of.of(
-            objective, see=functools.partial(seen, event.support, missing=event.missing), **options
-        ),
+        objective=objective_of.of(objective, see=see, **options),
         context=context,
     )
 

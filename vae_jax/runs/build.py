@@ -99,7 +99,8 @@ def build(config: dict, dataset=None) -> Experiment:
     if (density := likelihood_shapes(experiment)) is not None:
         valid = experiment.split("valid")["x"]
         check_support(density, valid)
-        if not _is_mass(density, transform) and not (model.latent and model.latent.prior is None):
+        without_prior = model.latent and model.latent.prior is None
+        if not (_is_mass(density, transform) or without_prior or dataset.columns):  # whose reader has looked at them
             check_continuous(density, valid)
     return experiment
 
@@ -109,6 +110,7 @@ def build_stream(config: dict, dataset) -> pipeline.Stream:
     data = config["data"]
     options = {name: data[name] for name in ("batch_size", "memory_limit", "num_workers", "buckets")}
     options |= {"transform": _transform(data["transform"]), "conditioning": conditioning(config, dataset)}
+    options |= {"missing": dataset.missing}
     process = jax.process_index(), jax.process_count()
     with under("config.data"):
         return pipeline.stream(
@@ -125,7 +127,7 @@ def conditioning(config: dict, dataset) -> contexts.Conditioning:
 
 def load_data(data: dict) -> Dataset:
     """Read the data set of `config.data`. No class is left out."""
-    options = {name: data[name] for name in ("tokens", "audio", "max_value")}
+    options = {name: data[name] for name in ("tokens", "audio", "files", "max_value")}
     with under("config.data"):
         return sources.load(data["name"], data["path"] or None, **options)
 
