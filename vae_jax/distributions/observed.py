@@ -80,6 +80,17 @@ class Rows:
 
         return self._joined(list(map(centre, self.parts)))
 
+    def with_modes(self, mean, weights):
+        """Return the means [D] with the most probable codes of Σ_k w_k p_k in place of the means of categories.
+
+        The arrays of this row lead with K, the number of `weights`.
+        """
+        for part, places in zip(self.parts, self.places, strict=True):
+            if isinstance(part, Categorical):
+                p = jnp.tensordot(weights, jax.nn.softmax(part.logits), axes=1)
+                mean = mean.at[jnp.asarray(places)].set(jnp.argmax(p, axis=-1).astype(mean.dtype))
+        return mean
+
     def _joined(self, pieces):
         """Return the entries of all parts in the order of the columns."""
         order = np.argsort(np.concatenate([np.asarray(places) for places in self.places]))
