@@ -54,7 +54,9 @@ def impute(latent, params, key, x, context=None, *, num_samples, num_draws=1) ->
     z, log_w = _weighted(latent, params, key_z, x, context, num_samples)
     likelihood = lambda z: latent.likelihood(params, z, context)  # noqa: E731
     mean = _mean(jax.vmap(likelihood)(z), jax.nn.softmax(log_w))
-    choice = jax.random.categorical(key_choice, log_w, shape=(num_draws,))
+    cumulative = jnp.cumsum(jax.nn.softmax(log_w))
+    u = jax.random.uniform(key_choice, (num_draws,)) * cumulative[-1]
+    choice = jnp.minimum(jnp.searchsorted(cumulative, u, side="right"), num_samples - 1)
     draw = lambda k, z: likelihood(z).sample(k)  # noqa: E731
     drawn = jax.vmap(draw)(jax.random.split(key_x, num_draws), jax.tree.map(lambda a: a[choice], z))
     fill = lambda values: jnp.where(jnp.isnan(x), values, x)  # noqa: E731
