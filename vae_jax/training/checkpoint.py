@@ -45,7 +45,8 @@ class Checkpoints:
             raise ValueError(f"{self.directory} is a file, and must be the folder of the checkpoints; move it away")
         if read_only and not self.directory.is_dir():
             raise ValueError(f"{self.directory.parent} holds no checkpoint yet: train first")
-        self._manager = self._open(keep)
+        with _without_warnings() if read_only else contextlib.nullcontext():
+            self._manager = self._open(keep)
 
     def _open(self, keep):
         """Open Orbax's manager. It reads the metrics of all checkpoints first, and fails if one of them is damaged."""
@@ -69,8 +70,7 @@ class Checkpoints:
                 self._set_aside(damaged)
         for attempt in range(ATTEMPTS):
             try:
-                with _without_warnings() if self._read_only else contextlib.nullcontext():
-                    return ocp.CheckpointManager(self.directory, options=options)
+                return ocp.CheckpointManager(self.directory, options=options)
             except FileNotFoundError:  # the run that trains has just removed one of them
                 if attempt == ATTEMPTS - 1:
                     raise
@@ -280,12 +280,12 @@ class Checkpoints:
 @contextlib.contextmanager
 def _without_warnings():
     """Leave out the warnings of Orbax that a folder which is opened for reading is read-only."""
-    logger, serious = logging.get_absl_logger(), lambda record: record.levelno >= logging.converter.STANDARD_ERROR
-    logger.addFilter(serious)
+    logger, ours = logging.get_absl_logger(), lambda record: "orbax" not in record.pathname
+    logger.addFilter(ours)
     try:
         yield
     finally:
-        logger.removeFilter(serious)
+        logger.removeFilter(ours)
 
 
 def state_settings() -> dict:
