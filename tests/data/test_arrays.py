@@ -243,6 +243,8 @@ def test_splits_have_one_type():
         (dict(x=images(), max_value=65536), r"max_value must be between 0 and 65535"),
         (dict(x=vectors(), missing="no"), r"missing must be True or False"),
         (dict(x=vectors(), label=np.arange(39) % 2), r"its train split has 40 examples and 39 labels"),
+        (dict(x=vectors(), context=np.zeros(N)), r"contexts must be numbers, \[N, D\] or .* these are float64 \[40\]"),
+        (dict(x=vectors(), context=np.full((N, 2), np.nan)), r"arrays, train: a context is not finite"),
         (dict(x=vectors(), context=np.zeros((3, 2))), r"its train split has 40 examples and 3 contexts"),
         (dict(x=vectors(), test=(vectors(), None, None, None)), r"valid and test must be x, \(x, label\) or"),
         (dict(x=vectors(), label=np.arange(N) % 2, test=vectors()), r"its test split has no labels, others have"),

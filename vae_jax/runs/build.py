@@ -95,7 +95,7 @@ def build(config: dict, dataset=None) -> Experiment:
     if dataset.encoding and transform is transforms.binarize:
         raise ValueError("config.data.transform: 'binarize' is for images; use 'levels' for sound")
     if (dataset.vocabulary is not None) != (transform is transforms.tokens):
-        kind = "images" if dataset.vocabulary is None else "text"
+        kind = "no text" if dataset.vocabulary is None else "text"
         raise ValueError(
             f"config.data.transform: text needs 'tokens', and other data cannot have it; {dataset.name} is {kind}, got "
             f"{data['transform']!r}"
