@@ -14,6 +14,8 @@ from vae_jax.data.fingerprint import fingerprint
 from vae_jax.data.reading import Rows
 from vae_jax.data.sources import load
 from vae_jax.data.values import event_of
+from vae_jax.distributions import Normal, check_continuous
+from vae_jax.runs import build, configs
 from vae_jax.support import Levels, Real
 
 N = 40
@@ -243,6 +245,8 @@ def test_splits_have_one_type():
         (dict(x=images(), max_value=65536), r"max_value must be between 0 and 65535"),
         (dict(x=vectors(), missing="no"), r"missing must be True or False"),
         (dict(x=vectors(), label=np.arange(39) % 2), r"its train split has 40 examples and 39 labels"),
+        (dict(x=vectors(), context=np.zeros(N)), r"contexts must be numbers, \[N, D\] or .* these are float64 \[40\]"),
+        (dict(x=vectors(), context=np.full((N, 2), np.nan)), r"arrays, train: a context is not finite"),
         (dict(x=vectors(), context=np.zeros((3, 2))), r"its train split has 40 examples and 3 contexts"),
         (dict(x=vectors(), test=(vectors(), None, None, None)), r"valid and test must be x, \(x, label\) or"),
         (dict(x=vectors(), label=np.arange(N) % 2, test=vectors()), r"its test split has no labels, others have"),
@@ -465,6 +469,21 @@ def test_values_that_a_transform_does_not_take():
         pipeline.fixed_split(data, "test", transform=transforms.unit)
     with pytest.raises(ValueError, match=r"transform: 'dequantize' takes integer levels, and these vectors are floats"):
         pipeline.fixed_split(data, "test", transform=transforms.dequantize)
+
+
+def test_measured_numbers_are_rounded_and_pixels_are_not(caplog):
+    """A density over the reals is refused for levels, and takes rounded real numbers with a warning."""
+    density = Normal(np.zeros(5, np.float32), np.zeros(5, np.float32))
+    rounded = np.round(vectors(200), 1)
+    with pytest.raises(ValueError, match=r"9\d% of the values occur more than once"):
+        check_continuous(density, rounded)
+    check_continuous(density, rounded, refuse=False)
+    assert "of the values occur more than once (rounded numbers, or columns of few values)" in caplog.text
+    config = configs.find("vae_digits:smoke").to_dict()
+    config["data"]["transform"], config["model"]["likelihood"] = "real", {"name": "normal"}
+    assert build.build(config, from_arrays(rounded)).event == ((5,), Real(), False)
+    with pytest.raises(ValueError, match=r"occur more than once .*dequantize"):
+        build.build(config, from_arrays(np.abs(10 * rounded).astype(np.uint8)))
 
 
 def test_sixteen_bits_pass_the_pipeline():

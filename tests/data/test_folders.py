@@ -11,7 +11,7 @@ from absl import flags
 from ml_collections import config_flags
 from PIL import Image
 
-from vae_jax.data import cache, decoded, folders, image_files
+from vae_jax.data import cache, decoded, folders, image_files, on_demand
 from vae_jax.data.sources import load
 from vae_jax.runs import configs
 from vae_jax.runs.migrate import migrate
@@ -410,6 +410,15 @@ def test_many_at_once_leave_one_cache(tmp_path):
         found = list(pool.map(lambda _: cache.arrays("x", [1], make)["x"], range(16)))
     assert all(np.array_equal(x, np.arange(1000)) for x in found)
     assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_the_log_says_how_far_the_decoding_is(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(on_demand, "SECONDS", 0)
+    monkeypatch.setattr(on_demand, "TOGETHER", 8)
+    with caplog.at_level("INFO", logger="absl"):
+        load("images", str(write(tmp_path / "set", noise(12, 4, 4))))
+    assert "set: 12 images are decoded once, into" in caplog.text
+    assert "set, train: decoded 8 of 12 (66 %)" in caplog.text and "decoded 12 of 12 (100 %)" in caplog.text
 
 
 def test_a_cache_that_cannot_be_made_is_one_line(tmp_path, monkeypatch):

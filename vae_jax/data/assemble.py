@@ -8,6 +8,7 @@ import numpy as np
 
 from vae_jax.data import labels, on_demand, ranges, splits, stored, suspicions
 from vae_jax.data.on_demand import OnDemand
+from vae_jax.data.reading import Rows
 from vae_jax.data.values import SPLITS, Dataset, Split
 from vae_jax.spec import BadOption, flags, integers
 
@@ -124,7 +125,7 @@ def of_splits(
     given = {}
     for split, (_, _, context) in parts.items():
         label = None if encoded is None else encoded[split]
-        given[split] = Split(x[split], label, None if context is None else np.asarray(context))
+        given[split] = Split(x[split], label, None if context is None else _context(f"{where}, {split}", context))
     max_value = max_value or (1 if binary else None)
     max_value = ranges.find(where, x, max_value, missing=missing, dark_below=dark_below)
     if encoded is None:
@@ -135,6 +136,20 @@ def of_splits(
     dataset = Dataset(name, **whole, max_value=max_value, num_classes=num_classes, class_names=names, missing=missing)
     suspicions.log(dataset, held_out=[split for split in SPLITS if split not in given])
     return dataset
+
+
+def _context(where, context):
+    """Return the contexts of a split as an array of finite numbers. A memory map stays one."""
+    if not isinstance(context, np.memmap | Rows):
+        context = np.asarray(context)
+    if context.dtype.kind not in "buif" or context.ndim < 2:
+        raise ValueError(
+            f"{where}: contexts must be numbers, [N, D] or [N, H, W, C], these are {context.dtype} "
+            f"{list(context.shape)}"
+        )
+    if not np.isfinite(ranges.look(context)[:2]).all():
+        raise ValueError(f"{where}: a context is not finite; leave this example out")
+    return context
 
 
 def _tuple(part):

@@ -42,10 +42,11 @@ def load(path=None, *, size=None, channels=None, fit="resize", bits=None, label=
     parts, class_names = _structure(folder, found, label)
     sources = {split: [_source(folder, name) for name, _ in part] for split, part in parts.items()}
     identity = {split: [[name, *found[name]] for name, _ in part] for split, part in parts.items()}
-    x = decoded.arrays(folder.name, folder, identity, sources, chosen)
+    name = folder.resolve().name or "images"
+    x = decoded.arrays(name, folder, identity, sources, chosen)
     labels = {split: None if class_names is None else [number for _, number in part] for split, part in parts.items()}
     return assemble.of_splits(
-        folder.resolve().name,
+        name,
         {split: (x[split], labels[split], None) for split in parts},
         where=str(folder),
         class_names=class_names,

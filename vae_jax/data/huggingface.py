@@ -106,6 +106,7 @@ def _saved(path):
             f"{folder}: not written by save_to_disk of datasets, which leaves {' or '.join(SAVED)}; name 'images' "
             "reads a folder of image files, 'arrays' and 'table' read Parquet files"
         )
+    folder = folder.resolve()
     with files.reading(folder, "damaged, or not a saved data set"):
         tables = _datasets().load_from_disk(os.fspath(folder))
     listed = sorted(file for file in folder.rglob("*") if file.is_file())

@@ -235,8 +235,6 @@ def fixed_split(dataset: Dataset, split: str, *, transform, conditioning=None) -
     arrays = _arrays(stored, conditioning)
     if transform is transforms.binarize:
         x = transforms.fixed_draw(stored.x, dataset.max_value, split).astype(np.float32)
-        if dataset.missing:
-            x[np.isnan(np.asarray(stored.x))] = np.nan
     else:
         key = jax.random.key(FIXED_DRAW_SEED, impl="threefry2x32")  # for every kind of key that runs use
         x = np.asarray(transform(key, jnp.asarray(np.asarray(stored.x)), dataset.max_value))

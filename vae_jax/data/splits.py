@@ -54,7 +54,7 @@ def hold_out(name: str, train: Split, *, last=False, in_order=True) -> tuple[Spl
     size = len(train.x)
     held_out = min(MOST_HELD_OUT, size // 6)
     if not held_out:
-        raise ValueError(f"{name}: {size} training images are too few to hold a sixth of them out; give at least 6")
+        raise ValueError(f"{name}: {size} training examples are too few to hold a sixth of them out; give at least 6")
     if last:
         chosen = slice(size - held_out), slice(size - held_out, None)
     else:

@@ -7,7 +7,7 @@ from vae_jax.data import on_demand, ranges
 from vae_jax.data.values import SPLITS
 
 FEW = 100  # training examples: fewer are learned by heart
-WHOLE = 2**30  # bytes: copies are looked for in smaller data
+WHOLE, MANY = 2**30, 10**6  # bytes and examples: copies are looked for in smaller data
 SHOWN = 8  # columns named in a line
 
 
@@ -24,7 +24,8 @@ def log(dataset, held_out=()) -> None:
     if on_demand.seen(train.x) is None:
         if train.x.ndim == 2:
             _log_columns(name, train.x)
-        if sum(getattr(dataset, split).x.nbytes for split in SPLITS) <= WHOLE:
+        examples = [getattr(dataset, split).x for split in SPLITS]
+        if sum(x.nbytes for x in examples) <= WHOLE and sum(map(len, examples)) <= MANY:
             _log_copies(dataset)
     _log_order(dataset, held_out)
 

@@ -17,12 +17,11 @@ STATIC_SEED = 0
 def binarize(key, pixels, max_value):
     """Draw x = 1 with probability pixel / max_value. With a new key at every step this is dynamic binarisation.
 
-    There are 16 random bits for each pixel: the probability is exact to 2⁻¹⁶, and exact at 0 and at 1. NaN stays NaN.
+    There are 16 random bits for each pixel: the probability is exact to 2⁻¹⁶, and exact at 0 and at 1.
     """
     bits = _bits16(key, pixels.shape)
     if jnp.issubdtype(pixels.dtype, jnp.floating):
-        drawn = (bits < pixels * (65536.0 / max_value)).astype(jnp.float32)
-        return jnp.where(jnp.isnan(pixels), jnp.nan, drawn)
+        return (bits < pixels * (65536.0 / max_value)).astype(jnp.float32)
     return (bits * max_value < pixels.astype(jnp.uint32) * 65536).astype(jnp.float32)
 
 

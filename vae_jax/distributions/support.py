@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
 from vae_jax.distributions.observed import Observed
 from vae_jax.spec import shown
@@ -68,11 +69,12 @@ def _check_columns(distribution, x):
         check_support(Observed(part) if missing else part, x[..., list(places)])
 
 
-def check_continuous(distribution, x):
+def check_continuous(distribution, x, *, refuse=True):
     """Raise `ValueError` if `x` (a batch) lies on a grid of points and `distribution` is a density over the reals.
 
     Such a density can grow without bound at the points, so its value has no meaning. For example, log p(x) of binary
     pixels under a narrow normal can be arbitrarily large. The test is the share of values that occur more than once.
+    With `refuse=False`, for measured numbers, which are rounded, it is a warning in the log.
     """
     if isinstance(distribution, Observed):
         distribution = distribution.base
@@ -81,7 +83,13 @@ def check_continuous(distribution, x):
     values = values[np.linspace(0, len(values) - 1, min(SAMPLE, len(values))).astype(int)]
     distinct, counts = np.unique(values, return_counts=True)
     repeated = counts[counts > 1].sum() / len(values)
-    if repeated > REPEATED:
+    if repeated > REPEATED and not refuse:
+        logging.warning(
+            "%.0f %% of the values occur more than once (rounded numbers, or columns of few values): a density has no "
+            "limit there, so compare log p(x) only with that of the same data, or read them as a table",
+            100 * repeated,
+        )
+    elif repeated > REPEATED:
         raise ValueError(
             f"a {type(distribution).__name__} likelihood is a density over the reals, and {repeated:.0%} of the values "
             f"occur more than once ({len(distinct)} distinct ones): on a grid of points a density is unbounded. Set "
