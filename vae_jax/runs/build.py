@@ -14,7 +14,7 @@ import numpy as np
 
 from vae_jax import files, models, spec
 from vae_jax.core import Context, Event, Learner, Model
-from vae_jax.data import audio, contexts, description, pipeline, sources, text, transforms
+from vae_jax.data import audio, contexts, description, pipeline, sources, stored, text, transforms
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.data.values import Dataset, event_of
 from vae_jax.distributions import check_continuous, check_support
@@ -64,8 +64,8 @@ class Experiment(NamedTuple):
             return [dataset.vocabulary.decode(row) for row in np.asarray(x)]
         if dataset.columns:
             return dataset.columns.to_original(np.asarray(x))
-        x = transforms.to_stored(self.transform, x, dataset.max_value, drawn=drawn)
-        return np.round(x).astype(dataset.train.x.dtype) if drawn and dataset.train.x.dtype.kind in "ui" else x
+        scale = self.transform, np.asarray(x), dataset.max_value
+        return stored.draw_to_stored(*scale, dataset.train.x.dtype) if drawn else stored.mean_to_stored(*scale)
 
     def batch_shapes(self) -> dict:
         """Return the shapes and types of a training batch. Nothing is computed."""
