@@ -1,13 +1,13 @@
 """VAE on scikit-learn's digits, 8x8, dynamically binarised: the first thing to run, no download.
 
-arXiv:1312.6114.  python -m experiments.train --config=experiments/configs/vae_digits.py
+arXiv:1312.6114.  vae-jax train --config=vae_digits
 
 Result (seed 0, two CPU cores): test IW-5000 log p(x) -23.03 ± 0.21 nats, ELBO -23.42; 10,000 steps in 2 s.
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
-from vae_jax.spec import nearest
+from vae_jax.errors import nearest
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -29,7 +29,8 @@ def get_config(arg: str = "") -> ConfigDict:
     config.data = ConfigDict(
         {
             "name": "digits",
-            "path": "",  # a folder of files; empty: where the set is usually found
+            "path": "",  # a file or a folder of files; empty: where the set is usually found
+            "files": Options(),  # options of images, arrays, table, huggingface: see vae_jax/data/README.md
             "max_value": 0,  # the largest value that a stored pixel can have; 0: ask the data set
             "transform": "binarize",  # a function of vae_jax.data.transforms
             "context": {"name": "none"},  # what the model is conditional on: none, label
@@ -71,7 +72,8 @@ def get_config(arg: str = "") -> ConfigDict:
             "keep": 2,  # how many of the last checkpoints are kept, beside the best
             "patience": 0,  # validations without a better bound before stopping; 0: run to the end, keep the last
             "max_skipped": 20,  # non-finite steps in a row before the run is given up
-            "tensorboard": False,
+            "preview_every": 2_500,  # steps between two pictures of samples and reconstructions in previews/; 0: none
+            "writers": (),  # beside metrics.jsonl: tensorboard, wandb, mlflow
         }
     )
     config.eval = ConfigDict(
@@ -81,6 +83,18 @@ def get_config(arg: str = "") -> ConfigDict:
         }
     )
     return smoke(config) if is_smoke(arg) else config
+
+
+class Options(ConfigDict):
+    """Options that only their reader knows: a flag such as --config.data.files.size='(32, 32)' may add any key."""
+
+    def get_type(self, key):
+        if key not in self:
+            self[key] = config_dict.placeholder(object)
+        return super().get_type(key)
+
+    def lock(self):
+        return self
 
 
 def chosen(arg: str, allowed, default: str) -> tuple[str, bool]:
@@ -122,6 +136,6 @@ def smoke(config: ConfigDict) -> ConfigDict:
             network.num_flows = min(network.num_flows, 2)
     if "num_samples" in config.model.get("objective", ()):
         config.model.objective.num_samples = min(config.model.objective.num_samples, 3)
-    config.train.update({"num_steps": 20, "log_every": 5, "eval_every": 10, "checkpoint_every": 10})
+    config.train.update({"num_steps": 20, "log_every": 5, "eval_every": 10, "checkpoint_every": 10, "preview_every": 0})
     config.eval.update({"num_samples": 10, "num_test": 32})
     return config

@@ -197,5 +197,5 @@ def test_log_p_of_every_image_is_what_the_results_average(runs, tmp_path, monkey
 def test_tables_are_written_where_the_sheet_cannot_be_drawn(runs, tmp_path, monkeypatch):
     monkeypatch.setattr("vae_jax.plotting.images.named_rows", lambda rows: 1 / 0)
     text = compare.compare({name: runs / name for name in ("gaussian", "softmax")}, tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"table.md", "table.csv"}
+    assert {path.name for path in tmp_path.iterdir()} == {"table.md", "table.csv", "report.html"}
     assert (tmp_path / "table.md").read_text(encoding="utf-8") in f"{text}\n"

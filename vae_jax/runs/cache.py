@@ -8,7 +8,6 @@ import os
 import platform
 from pathlib import Path
 
-import jax
 from absl import logging
 
 VARIABLE = "VAE_JAX_CACHE"
@@ -30,6 +29,8 @@ def keep_programs():
     Programs of a CPU run only on its kind, so each kind of machine has a folder of its own. A folder that cannot be
     written is one line in the log.
     """
+    import jax  # a second: not before a launcher has read its flags
+
     root = folder()
     if root is None or jax.config.jax_compilation_cache_dir:
         return

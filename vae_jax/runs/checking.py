@@ -10,7 +10,8 @@ import jax
 
 from vae_jax import spec
 from vae_jax.core import first_example
-from vae_jax.spec import BadOption, flags, integers, shown, under
+from vae_jax.runs import trackers
+from vae_jax.spec import BadOption, integers, shown, under
 from vae_jax.training import loop
 
 LONGEST = 2**63 - 1  # bytes
@@ -115,6 +116,7 @@ def _data(
     max_value,
     tokens,
     audio,
+    files,
 ):
     _words(name=name, path=path, transform=transform)
     _named(context=context)
@@ -127,10 +129,11 @@ def _data(
     for label in leave_out:
         integers(**{"leave_out: each entry": label}, at_least=0)
     _options(tokens, "tokens", words=("level",), counts=("min_count", "max_length"))
+    _dicts(files=files)
     _options(audio, "audio", words=("companding", "label"), counts=("sample_rate", "length"))
 
 
-def _train(*, num_steps, log_every, eval_every, checkpoint_every, patience, max_skipped, tensorboard, keep):
+def _train(*, num_steps, log_every, eval_every, checkpoint_every, preview_every, patience, max_skipped, writers, keep):
     loop.check_options(
         num_steps=num_steps,
         log_every=log_every,
@@ -140,7 +143,8 @@ def _train(*, num_steps, log_every, eval_every, checkpoint_every, patience, max_
         max_skipped=max_skipped,
     )
     integers(keep=keep)
-    flags(tensorboard=tensorboard)
+    integers(preview_every=preview_every, at_least=0)
+    trackers.check(writers)
 
 
 def _eval(*, num_samples, num_test):

@@ -5,6 +5,8 @@ number it is. `=`: log p(x) is exact. `≥ IW-K`: an importance-weighted bound w
 density of dequantised pixels, whose log minus D log(levels) bounds the mass. `-`: there is no p(x). An auto-encoder
 draws from a mixture of Gaussians fitted to its codes.
 
+`report.html` shows the same, with the paired difference of every two models and their curves.
+
 The largest number is bold, and so are all that two standard errors do not separate from it: those of the mean
 difference over the test images. This compares numbers: a model whose number is a bound may have a larger log p(x).
 The log p(x) of every image are stored in the run's workdir, as log_prob.npy, for the next table.
@@ -24,8 +26,8 @@ import numpy as np
 from absl import logging
 
 from vae_jax.evaluation import yardstick
-from vae_jax.files import write_bytes, write_text
-from vae_jax.runs import build, pictures, report
+from vae_jax.files import write_text
+from vae_jax.runs import build, comparison, pictures, report
 from vae_jax.runs.workdir import RESULTS, read_results
 from vae_jax.tasks import generate
 
@@ -63,7 +65,9 @@ def named(patterns) -> dict:
 
 
 def compare(folders, workdir) -> str:
-    """Write table.md, table.csv and samples.png of the runs in `folders` {name: workdir}; return the table as text.
+    """Write table.md, table.csv, samples.png and report.html of the runs in `folders`; return the table as text.
+
+    `folders` is {name: workdir}.
 
     Raises `ValueError` if the numbers of the runs cannot be compared.
     """
@@ -83,30 +87,37 @@ def compare(folders, workdir) -> str:
     table = markdown(rows, not_worse(rows, each))
     write_text(workdir / "table.md", table + "\n")
     write_text(workdir / "table.csv", comma_separated(rows))
-    pictures.drawn("samples", lambda: sheet(folders), workdir / "samples.png")
-    return f"{test}\n\n{table}\n\ntable.md, table.csv and samples.png in {workdir}"
+    samples = samples_of(folders)
+    pictures.drawn("samples", lambda: sheet(samples), workdir / "samples.png")
+    comparison.report(workdir, test, rows, each, samples=samples, folders=folders)
+    return f"{test}\n\n{table}\n\ntable.md, table.csv, samples.png and {comparison.NAME} in {workdir}"
 
 
-def sheet(folders):
-    """Return the figure of samples: test images, then a row for each run in `folders` {name: workdir}.
-
-    A model that cannot be drawn from gives one line in the log and no row.
-    """
+def sheet(samples):
+    """Return the figure of the rows of `samples` {name: images [N, H, W, C] in [0, 1]}."""
     from vae_jax import plotting  # matplotlib: not before it is needed
     from vae_jax.plotting import images
 
+    return images.named_rows({plotting.plain(name): row for name, row in samples.items()})
+
+
+def samples_of(folders) -> dict:
+    """Return {name: images [N, H, W, C] in [0, 1]}: test images, then samples of each run in `folders` {name: workdir}.
+
+    A model that cannot be drawn from gives one line in the log and no row.
+    """
     rows = {}
 
     def draw(name, folder):
         experiment = build.build_trained(folder)
-        rows.setdefault("test images", pictures.to_unit(experiment)(experiment.split("test")["x"][:NUM_DRAWN]))
+        rows.setdefault(comparison.TEST_IMAGES, pictures.to_unit(experiment)(experiment.split("test")["x"][:NUM_DRAWN]))
         params = build.restore(folder, experiment, mesh=experiment.mesh).params
         experiment = experiment._replace(model=able_to_draw(experiment, params))
-        rows[plotting.plain(name)] = pictures.draws(experiment, params, jax.random.key(0), NUM_DRAWN)
+        rows[name] = pictures.draws(experiment, params, jax.random.key(0), NUM_DRAWN)
 
     for name, folder in folders.items():
         pictures.drawn(f"samples, row {name}", functools.partial(draw, name, folder), None)
-    return images.named_rows(rows)
+    return rows
 
 
 def log_prob_of_images(folder, experiment, params, results) -> np.ndarray:
@@ -120,26 +131,16 @@ def log_prob_of_images(folder, experiment, params, results) -> np.ndarray:
       params: its trained parameters.
       results: the contents of its results.json.
     """
-    path = folder / "log_prob.npy"
-    try:
-        values = np.load(path, allow_pickle=False)
-        mean, shape = results["test/log_prob"], (results["test/num_examples"],)
-        if values.shape == shape and np.isclose(values.mean(), mean, rtol=1e-5):
-            return values
-    except (OSError, ValueError, EOFError):
-        pass
+    values = report.read_log_prob(folder)
+    mean, shape = results["test/log_prob"], (results["test/num_examples"],)
+    if values is not None and values.shape == shape and np.isclose(values.mean(), mean, rtol=1e-5):
+        return values
     logging.info("%s: log p(x) of every test image", folder)
     options = experiment.config["eval"]
     test = report.test_examples(experiment, options["num_test"])
     measured = report.measure(experiment, params, test, num_samples=options["num_samples"])
-    values = np.asarray(measured.log_prob, np.float64)
-    try:
-        whole = io.BytesIO()
-        np.save(whole, values)
-        write_bytes(path, whole.getvalue())
-    except OSError as error:
-        logging.info("%s cannot be written: %s", path, error)
-    return values
+    report.write_log_prob(folder, measured.log_prob)
+    return np.asarray(measured.log_prob, np.float64)
 
 
 def not_worse(rows, each) -> set[str]:

@@ -1,13 +1,21 @@
 """Configs by name, and the values at their dotted paths."""
 
-import importlib
+import difflib
+import importlib.machinery
 import pkgutil
+import traceback
 from pathlib import Path
 
+from absl import flags
 from ml_collections import ConfigDict
 
 from vae_jax import configs
-from vae_jax.spec import BadOption, nearest
+from vae_jax.errors import BadOption, first_line, nearest
+
+
+def names() -> list[str]:
+    """Return the names of the configs that come with the library."""
+    return sorted(info.name for info in pkgutil.iter_modules(configs.__path__) if not info.name.startswith("_"))
 
 
 def find(name: str) -> ConfigDict:
@@ -21,9 +29,54 @@ def find(name: str) -> ConfigDict:
     return importlib.import_module(f"vae_jax.configs.{module}").get_config(argument)
 
 
-def names() -> list[str]:
-    """Return the names of the configs that come with the library."""
-    return [info.name for info in pkgutil.iter_modules(configs.__path__) if not info.name.startswith("_")]
+def file_of(name: str) -> Path:
+    """Return the source of a config, given by its name or its file and perhaps an argument after ":".
+
+    Raises `ValueError` with the nearest name if there is none.
+    """
+    stem = name.partition(":")[0]
+    if "/" in stem or stem.endswith(".py"):
+        path, missing = Path(stem).expanduser(), f"there is no file {stem}"
+    else:
+        path = Path(configs.__path__[0]) / f"{stem}.py" if stem in names() else Path()
+        missing = f"there is no config {stem!r}"
+    if not path.is_file():
+        close = difflib.get_close_matches(Path(stem).stem, names(), n=1, cutoff=0.5)
+        hint = f"; did you mean {close[0]!r}?" if close else ";"
+        raise ValueError(f"--config: {missing}{hint} --list shows the names, and a file is given by its path")
+    return path
+
+
+def get(name: str) -> ConfigDict:
+    """Return a config by its name or its file, either with ":ARGUMENT". Its keys are locked.
+
+    Raises `ValueError` for one that does not exist or is no `ConfigDict`, and the errors of its `get_config`.
+    """
+    file, (stem, colon, argument) = file_of(name), name.partition(":")
+    if stem in names():
+        config = find(name)
+    else:
+        module = importlib.machinery.SourceFileLoader(file.stem, str(file)).load_module()
+        config = module.get_config(*[argument] * bool(colon))
+    if not isinstance(config, ConfigDict):
+        raise ValueError(f"--config: get_config() must return a ConfigDict, and returned a {type(config).__name__}")
+    return config.lock()
+
+
+class Parser(flags.ArgumentParser):
+    """The parser of the flag --config, for which `get` finds the config."""
+
+    def parse(self, name):
+        """Return the config. Raises `flags.Error`, one line, for one that does not exist or fails."""
+        try:
+            return get(name)
+        except ValueError as error:
+            raise flags.Error(str(error)) from error
+        except Exception as error:  # of the source of a config
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            raise flags.Error(
+                f"--config={name}: {first_line(error)} ({place.filename}, line {place.lineno})"
+            ) from error
 
 
 def value_at(config: dict, path: str):

@@ -6,7 +6,7 @@
     sampler    seed, context     -> x ~ p(x)
     log_prob   x, seed, context  -> log p(x), or a bound of it, nats
 
-x and a context that is part of x have the scale and the type in which the data set stores them (`data.stored`). A model
+x and a context that is part of x have the scale and the type in which the data set stores them (`data.scale`). A model
 has the functions that its family can compute.
 """
 
@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax.data import stored, transforms
+from vae_jax.data import transforms
+from vae_jax.data.scale import draw_to_stored, expected, is_random, mean_to_stored
 from vae_jax.distributions import LowRankNormal, MultivariateNormal, Normal, Sequential
 from vae_jax.evaluation import likelihood, yardstick
 from vae_jax.runs import build
@@ -68,7 +69,7 @@ class _Scale:
         self.transform, self.max_value = experiment.transform, dataset.max_value
         self.dtype = jax.dtypes.canonicalize_dtype(dataset.train.x.dtype)
         self.is_text = dataset.vocabulary is not None
-        self.is_random = stored.is_random(self.transform, self.dtype, self.max_value)
+        self.is_random = is_random(self.transform, self.dtype, self.max_value)
         self.offset = build.levels_offset(experiment.config, dataset)
         self.columns = dataset.columns  # of a table: real ones are standardised in the model
         self.x = Value("x", tuple(experiment.event.shape), self.dtype, self._meaning(dataset))
@@ -102,7 +103,7 @@ class _Scale:
 
     def expected(self, x):
         """Return what the network sees of x, without a random draw."""
-        return stored.expected(self.transform, self._standardized(x), self.max_value)
+        return expected(self.transform, self._standardized(x), self.max_value)
 
     def drawn(self, key, x):
         """Return what the model sees of x for the draw of a key, as in training."""
@@ -110,11 +111,11 @@ class _Scale:
 
     def mean(self, x):
         """Return a mean over x on the scale of the user."""
-        return self._in_units(stored.mean_to_stored(self.transform, x, self.max_value))
+        return self._in_units(mean_to_stored(self.transform, x, self.max_value))
 
     def sample(self, x):
         """Return a draw of x as a user has it."""
-        return self._in_units(stored.draw_to_stored(self.transform, x, self.max_value, self.dtype))
+        return self._in_units(draw_to_stored(self.transform, x, self.max_value, self.dtype))
 
     def log_volume(self, x):
         """Return log p(x) of the model minus that on the scale of the user, in nats."""
