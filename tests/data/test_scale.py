@@ -1,5 +1,7 @@
 """The scale of stored values: the mean of what a transform draws, and the way back."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,6 +30,17 @@ def test_the_expected_value_is_the_mean_of_the_draws(transform, assert_mean):
 def test_the_way_back_undoes_the_expected_value(transform):
     mean = scale.expected(transform, jnp.asarray(LEVELS), 16)
     np.testing.assert_allclose(scale.mean_to_stored(transform, mean, 16), LEVELS, atol=1e-5)
+
+
+@each
+def test_numpy_and_jax_agree(transform):
+    x = np.linspace(-0.1, 1.1, 50, dtype=np.float32)
+    for function in (scale.mean_to_stored, functools.partial(scale.draw_to_stored, dtype=np.dtype("uint8"))):
+        values = [function(transform, a, max_value=16) for a in (x, jnp.asarray(x))]
+        assert isinstance(values[0], np.ndarray) and values[0].dtype == values[1].dtype
+        np.testing.assert_array_equal(*values)
+    values = [scale.expected(transform, a, 16) for a in (LEVELS, jnp.asarray(LEVELS))]
+    np.testing.assert_allclose(*values, rtol=1e-6)
 
 
 @each

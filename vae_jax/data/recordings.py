@@ -10,7 +10,6 @@ from math import gcd
 
 import numpy as np
 from absl import logging
-from scipy.io import wavfile
 
 from vae_jax.data import files
 
@@ -25,6 +24,8 @@ UNKNOWN_LENGTH = 2**31 - 2**16  # a longer length in a shorter file: its writer 
 
 def write_wav(path, pcm, sample_rate):
     """Write int16 [T] as a .wav file, to a path or into an open file."""
+    from scipy.io import wavfile  # a quarter of a second: not before there is sound
+
     wavfile.write(path, sample_rate, np.asarray(pcm, np.int16))
 
 
@@ -84,6 +85,8 @@ def _read_wav(path):
     sound = sound[: len(sound) // frame_bytes * frame_bytes]
     # The file as its header should be, because SciPy trusts the length in the header.
     chunks = b"fmt " + struct.pack("<I", len(header)) + header + b"data" + struct.pack("<I", len(sound)) + sound
+    from scipy.io import wavfile
+
     rate, x = wavfile.read(io.BytesIO(b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks))
     if np.issubdtype(x.dtype, np.floating):
         return rate, x.astype(np.float64)

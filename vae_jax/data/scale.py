@@ -1,10 +1,10 @@
 """Between the scale on which data are stored, which is the user's, and the scale of the model, without random draws.
 
 `transforms` draws: bits from grey levels, noise below a level. A trained model that is used needs one value for one
-input. `expected` is the mean of the draws; `mean_to_stored` and `draw_to_stored` lead back.
+input. `expected` is the mean of the draws; `mean_to_stored` and `draw_to_stored` lead back. All functions take arrays
+of NumPy or JAX, and return the same.
 """
 
-import jax.numpy as jnp
 import numpy as np
 
 from vae_jax.data import transforms
@@ -16,9 +16,9 @@ def expected(transform, stored, max_value):
     Bits have the probability pixel / max_value, and a dequantised level lies in the middle of its bin.
     """
     if transform is transforms.binarize:
-        return stored.astype(jnp.float32) / max_value
+        return stored.astype(np.float32) / max_value
     if transform is transforms.dequantize:
-        return (stored.astype(jnp.float32) + 0.5) / (max_value + 1)
+        return (stored.astype(np.float32) + 0.5) / (max_value + 1)
     return transform(None, stored, max_value)
 
 
@@ -29,23 +29,27 @@ def is_random(transform, dtype, max_value) -> bool:
 
 
 def mean_to_stored(transform, mean, max_value):
-    """Return a mean over values of the model on the stored scale, float32. It is not rounded.
+    """Return a mean over values of the model on the stored scale. It is not rounded.
 
-    The mean of levels lies in [0, max_value]; so does that of `unit` and `binarize` if the likelihood has that range.
+    E[level] = V E[x] - 1/2 for dequantised levels, V = max_value + 1.
     """
     if transform in (transforms.binarize, transforms.unit):
         return mean * max_value
     if transform is transforms.dequantize:
-        return jnp.clip(mean * (max_value + 1) - 0.5, 0, max_value)
+        return (mean * (max_value + 1) - 0.5).clip(0, max_value)
     return mean
 
 
 def draw_to_stored(transform, x, max_value, dtype):
-    """Return a draw of the model as a stored value of type `dtype`. Integers are rounded and lie in 0..max_value."""
+    """Return a draw of the model as a stored value of type `dtype`. Integers are rounded and stay in their range.
+
+    That is 0..max_value for levels, and the range of the type for others, such as counts.
+    """
     if transform is transforms.dequantize:
-        x = jnp.floor(x * (max_value + 1))  # the level in whose bin x lies
+        x = x * (max_value + 1) // 1  # the level in whose bin x lies
     else:
         x = mean_to_stored(transform, x, max_value)
-    if jnp.issubdtype(dtype, jnp.integer) and jnp.issubdtype(x.dtype, jnp.floating):
-        x = jnp.clip(jnp.round(x), 0, max_value)
+    if np.issubdtype(dtype, np.integer) and np.issubdtype(x.dtype, np.floating):
+        has_levels = transform in (transforms.binarize, transforms.dequantize, transforms.levels, transforms.unit)
+        x = x.round().clip(*((0, max_value) if has_levels else (np.iinfo(dtype).min, np.iinfo(dtype).max)))
     return x.astype(dtype)

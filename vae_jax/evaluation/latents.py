@@ -6,7 +6,6 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
 
 from vae_jax.bijectors import InverseAutoregressive
 from vae_jax.distributions import Normal, Sequential
@@ -161,6 +160,8 @@ def least_aggregate_kl(q, prior, key) -> float:
     """
     if not (isinstance(q, Normal) and isinstance(prior, Normal)):
         raise TypeError(f"a bound of KL(q(z) || p(z)) needs two diagonal Gaussians, not a {type(q).__name__}")
+    from scipy import special  # not before it is needed: scipy.stats, which has the same functions, takes a second
+
     size = len(q.loc)
     if size < 2:
         return 0.0
@@ -171,8 +172,8 @@ def least_aggregate_kl(q, prior, key) -> float:
     bounds = [_at_least(np.asarray(log_ratio, np.float64)) for log_ratio in log_ratios]
     loc, variance = np.asarray(loc, np.float64), np.exp(2.0 * np.asarray(log_scale, np.float64))
     z = np.asarray(z, np.float64)
-    radii = scipy.stats.chi2(z.shape[1]).cdf(np.sum(z * z, axis=1))
-    bounds += [_least_of_moments(loc, variance), _least_of_levels(scipy.stats.norm.cdf(z))]
+    radii = special.chdtr(z.shape[1], np.sum(z * z, axis=1))
+    bounds += [_least_of_moments(loc, variance), _least_of_levels(special.ndtr(z))]
     return max(0.0, *bounds, _least_of_levels(radii[:, None]))
 
 

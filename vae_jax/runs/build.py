@@ -64,9 +64,8 @@ class Experiment(NamedTuple):
             return [dataset.vocabulary.decode(row) for row in np.asarray(x)]
         if dataset.columns:
             return dataset.columns.to_original(np.asarray(x))
-        if drawn:
-            return np.asarray(scale.draw_to_stored(self.transform, x, dataset.max_value, dataset.train.x.dtype))
-        return np.asarray(scale.mean_to_stored(self.transform, x, dataset.max_value))
+        values = self.transform, np.asarray(x), dataset.max_value
+        return scale.draw_to_stored(*values, dataset.train.x.dtype) if drawn else scale.mean_to_stored(*values)
 
     def batch_shapes(self) -> dict:
         """Return the shapes and types of a training batch. Nothing is computed."""

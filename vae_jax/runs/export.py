@@ -31,7 +31,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 KNOWN = (*PLATFORMS, "rocm")
 
 
-def export(experiment, params, folder, *, platforms=PLATFORMS, num_samples=64, description=None) -> Path:
+def export(experiment, params, folder, *, platforms=PLATFORMS, num_samples=64) -> Path:
     """Write the model of `experiment` with the parameters `params` to `folder`, and return the folder.
 
     An earlier export in the folder is replaced.
@@ -42,7 +42,6 @@ def export(experiment, params, folder, *, platforms=PLATFORMS, num_samples=64, d
       folder: a new or an empty folder, or one with an earlier export.
       platforms: where the programs run: "cpu", "cuda", "tpu", "rocm".
       num_samples: K of the program `log_prob`, if it is a bound.
-      description: the `data.description` of the data set; None to make it. Without the data, give the stored one.
 
     Raises `ValueError` for a folder with other files, for a family without anything to export, and if a package that
     writes the files is not installed.
@@ -68,7 +67,7 @@ def export(experiment, params, folder, *, platforms=PLATFORMS, num_samples=64, d
     config = experiment.config
     config = {**config, "data": {**config["data"], "path": ""}, "start_from": ""}  # nothing of this machine
     contents["config.json"] = strict_json(config).encode()
-    contents["dataset.json"] = strict_json(description or describe(experiment.dataset)).encode()
+    contents["dataset.json"] = strict_json(describe(experiment.dataset)).encode()
     manifest = {
         "format": FORMAT,
         "vae_jax": workdir.environment()["vae_jax"],

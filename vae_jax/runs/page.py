@@ -7,7 +7,7 @@ import numpy as np
 from absl import logging
 
 from vae_jax import files
-from vae_jax.runs import decoder, embedded, facts, pictures
+from vae_jax.runs import embedded, facts, pictures
 from vae_jax.runs.writers import read_metrics
 
 NAME = "report.html"
@@ -77,6 +77,8 @@ def write(folder, experiment, params, *, results=None, step=None) -> Path:
 
 def _decoder(experiment, params):
     """Return the decoder for the page, or None. A failure is one line in the log: the page is written without it."""
+    from vae_jax.runs import decoder  # SciPy: not before a page is written
+
     try:
         return decoder.of(experiment, params)
     except Exception as error:  # of any kind: the rest of the page does not depend on it

@@ -6,7 +6,7 @@
     sampler    seed, context     -> x ~ p(x)
     log_prob   x, seed, context  -> log p(x), or a bound of it, nats
 
-x and a context that is part of x have the scale and the type in which the data set stores them (`data.stored`). A model
+x and a context that is part of x have the scale and the type in which the data set stores them (`data.scale`). A model
 has the functions that its family can compute.
 """
 
@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax.data import scale, transforms
+from vae_jax.data import transforms
+from vae_jax.data.scale import draw_to_stored, expected, is_random, mean_to_stored
 from vae_jax.distributions import LowRankNormal, MultivariateNormal, Normal, Sequential
 from vae_jax.evaluation import likelihood, yardstick
 from vae_jax.runs import build
@@ -68,8 +69,9 @@ class _Scale:
         self.transform, self.max_value = experiment.transform, dataset.max_value
         self.dtype = jax.dtypes.canonicalize_dtype(dataset.train.x.dtype)
         self.is_text = dataset.vocabulary is not None
-        self.is_random = scale.is_random(self.transform, self.dtype, self.max_value)
+        self.is_random = is_random(self.transform, self.dtype, self.max_value)
         self.offset = build.levels_offset(experiment.config, dataset)
+        self.columns = dataset.columns  # of a table: real ones are standardised in the model
         self.x = Value("x", tuple(experiment.event.shape), self.dtype, self._meaning(dataset))
         self.seed = Value("seed", (), np.dtype("uint32"), "any number: equal seeds give equal results")
         self.context_is_of_x, self.contexts = False, ()  # the inputs of a program that are its context
@@ -93,21 +95,39 @@ class _Scale:
         """Return a phrase for the values of a stored example."""
         if self.is_text:
             return "the ids of words, which dataset.json lists"
+        if self.columns:
+            return "columns in their units, categories as the codes that dataset.json lists, NaN where missing"
         if jnp.issubdtype(self.dtype, jnp.integer):
             return f"{'levels of sound' if dataset.encoding else 'whole numbers'} from 0 to {self.max_value}"
         return "as in the data set" if self.transform is transforms.real else f"numbers from 0 to {self.max_value}"
 
     def expected(self, x):
-        return scale.expected(self.transform, x, self.max_value)
+        """Return what the network sees of x, without a random draw."""
+        return expected(self.transform, self._standardized(x), self.max_value)
 
     def drawn(self, key, x):
+        """Return what the model sees of x for the draw of a key, as in training."""
         return self.transform(key, x, self.max_value) if self.is_random else self.expected(x)
 
     def mean(self, x):
-        return scale.mean_to_stored(self.transform, x, self.max_value)
+        """Return a mean over x on the scale of the user."""
+        return self._in_units(mean_to_stored(self.transform, x, self.max_value))
 
     def sample(self, x):
-        return scale.draw_to_stored(self.transform, x, self.max_value, self.dtype)
+        """Return a draw of x as a user has it."""
+        return self._in_units(draw_to_stored(self.transform, x, self.max_value, self.dtype))
+
+    def log_volume(self, x):
+        """Return log p(x) of the model minus that on the scale of the user, in nats."""
+        if not self.columns:
+            return self.offset
+        return jnp.sum(jnp.where(jnp.isnan(x), 0.0, jnp.log(jnp.asarray(self.columns.scale, jnp.float32))))
+
+    def _standardized(self, x):
+        return (x - jnp.asarray(self.columns.mean)) / jnp.asarray(self.columns.scale) if self.columns else x
+
+    def _in_units(self, x):
+        return x * jnp.asarray(self.columns.scale) + jnp.asarray(self.columns.mean) if self.columns else x
 
     def context(self, context):
         """Return what the model takes for the context inputs `context`, a tuple of at most one."""
@@ -170,7 +190,7 @@ def _log_prob(scale, model, num_samples):
     def log_prob(params, x, *rest):
         seed, context = rest[: len(seeds)], scale.context(rest[len(seeds) :])
         key_x, key_z = jax.random.split(_key(*seed)) if seeds else (None, None)
-        return {"log_prob": estimate(params, key_z, scale.drawn(key_x, x), context) - scale.offset}
+        return {"log_prob": estimate(params, key_z, scale.drawn(key_x, x), context) - scale.log_volume(x)}
 
     def estimate(params, key, x, context):
         if exact:

@@ -1,6 +1,7 @@
 """Checkpoints by Orbax: written atomically in the background, verified when read, by one process or by many."""
 
 import contextlib
+import functools
 import json
 import os
 import zlib
@@ -36,25 +37,33 @@ class Checkpoints:
     """
 
     def __init__(self, directory, *, keep=2, made_by=None, difference=None, read_only=False):
-        import orbax.checkpoint as ocp  # a third of a second: not before it is needed
-
-        self._ocp, self._read_only = ocp, read_only
+        self._keep, self._read_only = keep, read_only
         self._made_by, self._difference = made_by, difference
         self.directory = Path(directory).absolute()
         if os.path.lexists(self.directory) and not self.directory.is_dir():
             raise ValueError(f"{self.directory} is a file, and must be the folder of the checkpoints; move it away")
         if read_only and not self.directory.is_dir():
             raise ValueError(f"{self.directory.parent} holds no checkpoint yet: train first")
-        with _without_warnings() if read_only else contextlib.nullcontext():
-            self._manager = self._open(keep)
 
-    def _open(self, keep):
+    @functools.cached_property
+    def _ocp(self):
+        import orbax.checkpoint  # a third of a second: not before something is read or written
+
+        return orbax.checkpoint
+
+    @functools.cached_property
+    def _manager(self):
+        """Orbax's manager, opened when it is needed."""
+        with _without_warnings() if self._read_only else contextlib.nullcontext():
+            return self._open()
+
+    def _open(self):
         """Open Orbax's manager. It reads the metrics of all checkpoints first, and fails if one of them is damaged."""
         ocp = self._ocp
         best = ocp.checkpoint_managers.BestN(
             get_metric_fn=lambda metrics: metrics["bound"], n=1, keep_checkpoints_without_metrics=False
         )
-        policy = ocp.checkpoint_managers.AnyPreservationPolicy([ocp.checkpoint_managers.LatestN(keep), best])
+        policy = ocp.checkpoint_managers.AnyPreservationPolicy([ocp.checkpoint_managers.LatestN(self._keep), best])
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policy,
             create=not self._read_only,
@@ -74,6 +83,13 @@ class Checkpoints:
             except FileNotFoundError:  # the run that trains has just removed one of them
                 if attempt == ATTEMPTS - 1:
                     raise
+
+    def _is_open(self):
+        return "_manager" in vars(self)
+
+    def _is_new(self):
+        """Return True if the folder holds no checkpoint. Several processes open it together, and do not look before."""
+        return not self._is_open() and jax.process_count() == 1 and not (self.directory.is_dir() and self._steps())
 
     def _damaged_metrics(self) -> list[int]:
         """Return the steps whose metrics are not {"bound": number}. The first process reads them for all."""
@@ -135,6 +151,8 @@ class Checkpoints:
         Raises `ValueError` if all checkpoints are damaged, if the requested one does not exist, or if one belongs to
         another run. Raises `OSError` for one whose files cannot be read now (permission, a lost disk): it may be whole.
         """
+        if step is None and self._is_new():
+            return None
         for _ in range(ATTEMPTS - 1):
             with contextlib.suppress(_Gone):
                 return self._restore(like, step)
@@ -194,14 +212,16 @@ class Checkpoints:
 
     def wait(self):
         """Wait until everything is on disk. Raises `OSError` where something could not be written."""
-        with self._errors_explained():
-            self._manager.wait_until_finished()
+        if self._is_open():
+            with self._errors_explained():
+                self._manager.wait_until_finished()
 
     def close(self):
         """Wait until everything is on disk. Raises `OSError` where something could not be written."""
-        with self._errors_explained():
-            self._manager.wait_until_finished()
-            self._manager.close()
+        if self._is_open():
+            with self._errors_explained():
+                self._manager.wait_until_finished()
+                self._manager.close()
 
     def _read_twice(self, step, like):
         """Return the record and the tree of a checkpoint. A failure counts only if it happens twice."""
