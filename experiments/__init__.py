@@ -2,12 +2,9 @@
 
 import sys
 
-if sys.argv[:1] == ["-m"] and {"experiments.train", "experiments.sweep"} & set(sys.orig_argv):  # python -m ...
-    # Hear signals already during the long imports.
-    from vae_jax.training import signals
+if sys.argv[:1] == ["-m"] and any(
+    n.startswith("experiments.") and n.count(".") == 1 for n in sys.orig_argv
+):  # python -m ...
+    from vae_jax.training import signals  # hear signals already during the imports
 
     signals.end_on_signals()
-    try:
-        import jax  # noqa: F401
-    except ValueError as error:  # a variable such as JAX_ENABLE_X64 with a value that JAX cannot read
-        sys.exit(f"error: JAX cannot read a variable of the environment: {error}")

@@ -1,15 +1,15 @@
 """Measure the codes of trained models: classes, clusters, normality, samples.
 
-    python -m experiments.codes --workdirs='runs/ae_*/members/*' --out=DIR [--num_train=10000] [--num_test=10000]
+    vae-jax codes --workdirs='runs/ae_*/members/*' --out=DIR [--num_train=10000] [--num_test=10000]
 
-The workdirs are those of experiments.train and experiments.sweep; codes are means of q(z|x). Workdirs that differ only
+The workdirs are those of `train` and `sweep`; codes are means of q(z|x). Workdirs that differ only
 in their seed are one row of codes.md and codes.csv: means ± standard errors over seeds. planes.png shows the test codes
 of the first seed of each row. samples/ has draws from a mixture of --draw=10 Gaussians fitted to its training codes.
 """
 
 from absl import app, flags
 
-from vae_jax.runs import codes, launching
+from vae_jax.runs import launching
 
 WORKDIRS = flags.DEFINE_multi_string(  # the name of a member may contain a comma
     "workdirs", None, "Folders of trained models, as a pattern of a shell; may be repeated.", required=True
@@ -23,6 +23,8 @@ OUT = flags.DEFINE_string("out", None, "A folder for tables and figures.", requi
 @launching.launched
 def main(argv):
     del argv
+    from vae_jax.runs import codes
+
     options = {"num_train": NUM_TRAIN.value, "num_test": NUM_TEST.value, "num_components": DRAW.value}
     print(f"\n{codes.table(WORKDIRS.value, OUT.value, **options)}\ntables and figures in {OUT.value}")
 

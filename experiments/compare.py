@@ -1,7 +1,7 @@
 """Compare models of the same data: a table and a sheet of samples, a row for each model.
 
-    python -m experiments.compare [--tables=mnist,digits,fashion_mnist] [--path=DIR] [--workdir=runs/compare]
-    python -m experiments.compare --runs=runs/vae_mnist --runs='runs/iwae_*' --workdir=DIR
+    vae-jax compare [--tables=mnist,digits,fashion_mnist] [--path=DIR] [--workdir=runs/compare]
+    vae-jax compare --runs=runs/vae_mnist --runs='runs/iwae_*' --workdir=DIR
 
 The first command trains what `experiments/comparisons.py` lists, each model in a workdir of its own. The second one
 compares runs that exist. Both write table.md, table.csv and samples.png for every table; `vae_jax/runs/compare.py` says
@@ -12,12 +12,12 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
-from experiments import comparisons
-from vae_jax.runs import compare, launching, train
+from vae_jax.commands import comparisons
+from vae_jax.runs import launching
 
 TABLES = flags.DEFINE_list("tables", list(comparisons.TABLES), "Tables of experiments/comparisons.py.")
 RUNS = flags.DEFINE_multi_string(  # the name of a member may contain a comma
-    "runs", [], "Instead: a workdir that experiments.train has written, or a pattern; may be repeated."
+    "runs", [], "Instead: a workdir of a trained model, or a pattern; may be repeated."
 )
 PATH = flags.DEFINE_string("path", "", "A folder with a folder of files for each set; default: $VAE_JAX_DATA.")
 WORKDIR = flags.DEFINE_string("workdir", "runs/compare", "Where everything is written.")
@@ -26,6 +26,8 @@ WORKDIR = flags.DEFINE_string("workdir", "runs/compare", "Where everything is wr
 @launching.launched
 def main(argv):
     del argv
+    from vae_jax.runs import compare
+
     workdir = Path(WORKDIR.value).expanduser()
     if RUNS.value:
         print(f"\n{compare.compare(compare.named(RUNS.value), workdir)}")
@@ -39,6 +41,8 @@ def main(argv):
 
 def trained(table, workdir) -> dict:
     """Train the models of a table, and return {name: workdir}."""
+    from vae_jax.runs import train
+
     folders = {}
     for model, config in comparisons.TABLES[table]().items():
         folders[model] = workdir / model.replace(" ", "_").replace(",", "")

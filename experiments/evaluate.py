@@ -1,26 +1,33 @@
-"""Measure and draw a trained model again, with other numbers of samples if wished.
+"""Measure and draw a trained model again, with other numbers of samples or on other data if wished.
 
-    python -m experiments.evaluate --workdir=DIR [--checkpoint=best] [--num_samples=5000] [--num_test=0]
+    vae-jax evaluate --workdir=DIR [--checkpoint=best] [--num_samples=5000] [--num_test=0]
+    vae-jax evaluate --workdir=DIR --data=images --data_path=FOLDER [--split=all]
 
-Writes evaluation.json (the flat keys of results.json) and the figures into the workdir.
+The first writes evaluation.json (the flat keys of results.json) and the figures into the workdir. The second measures
+the model on data of your own and writes evaluation-NAME.json; results.json and the figures stay as they are.
 """
 
 from absl import app, flags
 
-from vae_jax.runs import evaluate, launching
+from vae_jax.runs import launching
 
-WORKDIR = flags.DEFINE_string("workdir", None, "A folder that experiments.train has written.", required=True)
+WORKDIR = flags.DEFINE_string("workdir", None, "The folder of a trained model.", required=True)
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A step, or best: of the validation bound; default: the last.")
 NUM_SAMPLES = flags.DEFINE_integer("num_samples", None, "K of the importance-weighted bound; default: the config's.")
-NUM_TEST = flags.DEFINE_integer("num_test", None, "Test examples, 0 for all; default: the config's.")
+NUM_TEST = flags.DEFINE_integer("num_test", None, "Test examples, 0 for all; default: the config's, all of --data.")
 FIGURES = flags.DEFINE_bool("figures", True, "Draw the figures as well.")
+FORMATS = flags.DEFINE_list("formats", ["png"], "What figures are written as: png, pdf, svg; several with commas.")
+DATA = launching.define_data(split="test")
 
 
 @launching.launched
 def main(argv):
     del argv
-    options = {"num_samples": NUM_SAMPLES.value, "num_test": NUM_TEST.value, "figures": FIGURES.value}
-    print(f"\n{evaluate.again(WORKDIR.value, checkpoint=CHECKPOINT.value, **options)}")
+    from vae_jax.runs import evaluate
+
+    options = {"num_samples": NUM_SAMPLES.value, "num_test": NUM_TEST.value}
+    options |= {"figures": FIGURES.value, "formats": FORMATS.value}
+    print(f"\n{evaluate.again(WORKDIR.value, checkpoint=CHECKPOINT.value, source=DATA(), **options)}")
 
 
 if __name__ == "__main__":

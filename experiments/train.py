@@ -1,29 +1,34 @@
 """Train a model, measure it on the test set and draw it.
 
-    python -m experiments.train --config=experiments/configs/vae_digits.py [--workdir=DIR] [--config.KEY=VALUE ...]
+    vae-jax train --config=vae_digits [--workdir=DIR] [--config.KEY=VALUE ...]
+    vae-jax train --config=vae_digits --config.train.num_steps=20000 --extend
 
 The workdir gets config.json, metrics.jsonl, checkpoints/, figures/ and results.json. The same command again
-continues where the last one stopped.
+continues where the last one stopped. --extend lengthens a run that has finished, from its last state: the schedule
+stays as it is configured, and the results so far are kept as results-STEPS.json.
 """
 
 from pathlib import Path
 
 from absl import app, flags
-from ml_collections import config_flags
 
-from vae_jax.runs import configs, launching, processes, report, train
+from vae_jax.runs import launching
 
-CONFIG = config_flags.DEFINE_config_file("config", help_string="A file of experiments/configs; ':smoke' shrinks it.")
+CONFIG = launching.define_config()
 PROFILE = flags.DEFINE_bool("profile", False, "Write a trace of one chunk of steps to the workdir's profile/.")
+FORMATS = flags.DEFINE_list("formats", ["png"], "What figures are written as: png, pdf, svg; several with commas.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where everything is written; default: runs/<name of the config>.")
+EXTEND = flags.DEFINE_bool("extend", False, "Lengthen a run to a larger --config.train.num_steps, from its last state.")
 
 
 @launching.launched
 def main(argv):
     del argv
-    name = config_flags.get_config_filename(flags.FLAGS["config"])
-    workdir = Path(WORKDIR.value or Path("runs") / configs.run_name(name))
-    results = train.complete(launching.config_of(CONFIG), workdir, profile=PROFILE.value)
+    from vae_jax.runs import processes, report, train  # JAX: when the flags are right
+
+    workdir = Path(WORKDIR.value or Path("runs") / launching.config_name())
+    options = {"profile": PROFILE.value, "formats": FORMATS.value, "extend": EXTEND.value}
+    results = train.complete(CONFIG.value.to_dict(), workdir, **options)
     if processes.is_first():
         print(f"\n{report.table(results)}\nfigures in {workdir / 'figures'}, numbers in {workdir / 'results.json'}")
 

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # two processes with two threads each would wait for each other
 # Many tests start the launchers as separate processes, which compile the same programs: once is enough.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ.get("VAE_JAX_TESTS_COMPILED") or tempfile.mkdtemp()
 os.environ["VAE_JAX_TESTS_COMPILED"] = os.environ["JAX_COMPILATION_CACHE_DIR"]  # of all workers of pytest-xdist

@@ -5,8 +5,6 @@ One rule puts the path of a config in front of an error. A function raises `BadO
 be ...". Library code therefore never mentions a config.
 """
 
-import contextlib
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -15,18 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vae_jax.errors import BadOption, first_line, nearest, shown, under
+
 INT_MAX = 2**31 - 1  # steps, sizes and indices are int32
 FLOAT_MAX = float(np.finfo(np.float32).max)
 PROBED = np.unique([0, *np.geomspace(1, INT_MAX, 80).astype(np.int32)]).astype(np.int32)  # steps
 MANY = 10_000  # most layers, maps or steps that a program writes out one by one: more would never be compiled
-
-
-class BadOption(ValueError):
-    """The error of a keyword argument that cannot take a value.
-
-    The message begins with the name of the argument, or with ":" or a space if it is about the whole dict of options.
-    `under` puts the path in front.
-    """
 
 
 def numbers(*, above=None, at_least=None, below=None, at_most=None, **options):
@@ -144,33 +136,6 @@ def _short(bound):
     return str(bound) if isinstance(bound, int) else f"{bound:g}"
 
 
-def shown(value) -> str:
-    """Return `value` as text for an error, which is one line."""
-    if isinstance(value, int) and value.bit_length() > 128:  # Python refuses to print very long numbers
-        return f"a number of {value.bit_length()} bits"
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 100 else f"{text[:100]} ..."
-
-
-def first_line(error) -> str:
-    """Return the type of an exception and the first line of its message, for the error that a user sees."""
-    text = str(error).strip().partition("\n")[0].rstrip(":;, ")[:300]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-@contextlib.contextmanager
-def under(path: str):
-    """Put `path` in front of every `BadOption` raised within, as in "encoder.hidden must be ..."."""
-    try:
-        yield
-    except BadOption as error:
-        raise BadOption(_joined(path, str(error))) from error
-
-
-def _joined(path, message):
-    return f"{path}{message}" if not path or message.startswith((":", " ")) else f"{path}.{message}"
-
-
 def call(function: Callable, options: dict[str, Any], *args, where: str, **given):
     """Return `function(*args, **given, **options)`, where the keys of the dict `options` are keyword arguments.
 
@@ -241,10 +206,3 @@ def public_functions(module) -> list[str]:
     """Return the names of the public functions and classes of a module."""
     listed = getattr(module, "__all__", None)
     return sorted(listed or [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")])
-
-
-def nearest(word: str, allowed) -> str:
-    """Return the end of an error message: "; did you mean ...?" and the allowed words."""
-    close = difflib.get_close_matches(word, allowed, n=1, cutoff=0.5)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"{hint} (allowed: {', '.join(sorted(allowed)) or 'none'})"

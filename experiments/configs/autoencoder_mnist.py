@@ -1,13 +1,13 @@
 """Auto-encoders on dynamically binarised MNIST, and the VAE with the same networks: a comparison of their codes.
 
-python -m experiments.train --config=experiments/configs/autoencoder_mnist.py[:KIND] --config.data.path=DIR
+vae-jax train --config=autoencoder_mnist[:KIND] --config.data.path=DIR
 
 KIND is one of those of `autoencoder_digits` (`bottleneck`, the default, `denoising`, `sparse`, ...; papers there), or
 `vae` (arXiv:1312.6114); `KIND,smoke` shrinks it.
 
-Result (`experiments.sweep --sweep=seed=0:3`, a kind in three minutes on one core; then `experiments.codes`, 10,000
-training and 10,000 test images; means ± standard errors over the seeds; codes are means of q(z|x); `sparse` here with
-`--config.model.latent_dim=16`, as the others):
+Result (`--sweep=seed=0:3`, a kind in three minutes on one core): distortion 68.77 ± 0.20 nats (`bottleneck`), others
+below: `vae-jax codes`, 10,000 training and 10,000 test images; means ± standard errors over the seeds; codes are means
+of q(z|x); `sparse` here with `--config.model.latent_dim=16`, as the others:
 
                   linear probe    5-NN probe    k-means NMI    distortion      Henze-Zirkler   KL to N(0, I)
     bottleneck   0.890 ± 0.001   0.946 ± 0.000   0.580 ± 0.013   68.77 ± 0.20    2.09 ± 0.06   55.91 ± 2.27 nats

@@ -1,6 +1,6 @@
 """A fully visible belief network on scikit-learn's binarised digits: NADE, arXiv:1605.02226.
 
-python -m experiments.train --config=experiments/configs/belief_network_digits.py
+vae-jax train --config=belief_network_digits
 
 Result (seed 0, 10,000 steps in 99 s on one busy core): exact log p(x) of 300 test images -23.21 ± 0.21 nats, 0.523
 bits/dim. MADE with 128 hidden units (relu) has -23.09 ± 0.21 after 34 s, without any, the sigmoid belief network,

@@ -1,9 +1,9 @@
-"""Fully visible belief networks on dynamically binarised MNIST: `belief_network_mnist.py:fvsbn|nade|made`.
+"""Fully visible belief networks on dynamically binarised MNIST: `belief_network_mnist:fvsbn|nade|made`.
 
 Protocol as `vae_mnist`: `fvsbn`, the sigmoid belief network of Neal (1992), doi:10.1016/0004-3702(92)90065-6; `nade`
 (the default), arXiv:1605.02226; `made`, arXiv:1502.03509.
 
-python -m experiments.train --config=experiments/configs/belief_network_mnist.py:nade --config.data.path=DIR
+vae-jax train --config=belief_network_mnist:nade --config.data.path=DIR
 
 Result (seed 0, one busy core): exact log p(x) of 10,000 test images -97.03 ± 0.23 nats (`fvsbn`, 30,000 steps in 11
 minutes), -86.09 ± 0.22 (`nade`, 3,000 steps, 7.7 epochs, in 12 minutes of CPU time), -96.07 ± 0.25 (`made`, 30,000

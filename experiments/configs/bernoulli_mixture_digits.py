@@ -3,7 +3,7 @@
 Pixels are drawn at every visit, so EM climbs with a little noise. On one fixed draw, as in `bernoulli_mixture_mnist`,
 the penalised likelihood never falls. The family is that of the comparison in arXiv:1502.03509.
 
-python -m experiments.train --config=experiments/configs/bernoulli_mixture_digits.py
+vae-jax train --config=bernoulli_mixture_digits
 
 Result (seed 0): exact test log p(x) -23.19 ± 0.22 nats on 300 images; 60 passes in 0.2 s.
 """

@@ -1,9 +1,9 @@
 """β-TCVAE on scikit-learn's digits: as `vae_digits`, with the total correlation of the codes weighted by β = 6.
 
-arXiv:1802.04942.  python -m experiments.train --config=experiments/configs/beta_tcvae_digits.py
+arXiv:1802.04942.  vae-jax train --config=beta_tcvae_digits
 
-Result (seed 0, 10,000 steps in 124 s on one busy core), beside `vae_digits` of as many steps and `sampling` "weighted";
-K = 1000 and 300 test images, the last two columns on the 1197 training images:
+Result (seed 0, 10,000 steps in 124 s on one busy core): test IW-1000 log p(x) -23.24 ± 0.21 nats of 300 images; beside
+`vae_digits` of as many steps and `sampling` "weighted", the last two columns on the 1197 training images:
 
                   log p(x)         ELBO    rate   mutual information   total correlation   of training: both
     vae_digits    -23.04 ± 0.21   -23.42   4.85         4.12                 0.59              4.43   0.44

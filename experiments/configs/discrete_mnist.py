@@ -2,9 +2,9 @@
 
 arXiv:1402.0030, arXiv:1602.06725; the layer of arXiv:1611.01144's comparison (there on one fixed binarisation). The
 estimator is `rloo`; `--config.model.objective.name=vimco` and `score_function` take the same options, and
-`discrete_mnist.py:nvil` and `discrete_mnist.py:gumbel_softmax` have other options.
+`discrete_mnist:nvil` and `discrete_mnist:gumbel_softmax` have other options.
 
-python -m experiments.train --config=experiments/configs/discrete_mnist.py --config.data.path=DIR
+vae-jax train --config=discrete_mnist --config.data.path=DIR
 
 Result: not yet measured.
 """

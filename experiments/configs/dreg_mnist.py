@@ -1,6 +1,6 @@
 """IWAE with doubly reparameterised gradients, arXiv:1810.04152, K = 50, otherwise as `iwae_mnist_1layer`.
 
-python -m experiments.train --config=experiments/configs/dreg_mnist.py --config.data.path=DIR
+vae-jax train --config=dreg_mnist --config.data.path=DIR
 
 Result: not yet measured.
 """

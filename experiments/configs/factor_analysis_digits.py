@@ -1,6 +1,6 @@
 """Factor analysis on scikit-learn's digits, their grey levels dequantised: 200 passes of EM.
 
-doi:10.1007/BF02293851.  python -m experiments.train --config=experiments/configs/factor_analysis_digits.py
+doi:10.1007/BF02293851.  vae-jax train --config=factor_analysis_digits
 
 Probabilistic PCA, doi:10.1111/1467-9868.00196, in closed form:
 --config.model.noise=isotropic --config.model.fit=closed_form --config.learner.name=counting --config.train.num_steps=60

@@ -1,11 +1,12 @@
-"""VAE with a normalising flow for a posterior on dynamically binarised MNIST: z = 64, four Sylvester flows of eight
-Householder reflections each, arXiv:1803.05649 sec. 6; with `flow_posterior_mnist.py:iaf`, four inverse autoregressive
-flows, arXiv:1606.04934, with masked networks 320 wide.
+"""VAE with a normalising flow for a posterior on dynamically binarised MNIST: z = 64, four flows.
+
+Sylvester flows of eight Householder reflections each, arXiv:1803.05649 sec. 6; with `flow_posterior_mnist:iaf`, inverse
+autoregressive flows, arXiv:1606.04934, with masked networks 320 wide.
 
 As published: Adamax, 5e-4, batches of 100, KL warm-up over 100 epochs, early stopping. The networks there are gated
 convolutions 32-32-64-64-64; here those of `vae_mnist_8bit`, two strided convolutions and 256 dense units each way.
 
-python -m experiments.train --config=experiments/configs/flow_posterior_mnist.py --config.data.path=DIR
+vae-jax train --config=flow_posterior_mnist --config.data.path=DIR
 
 Result: not yet measured.
 """

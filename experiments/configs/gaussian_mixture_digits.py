@@ -3,7 +3,7 @@
 Pixels are dequantised, (level + u) / 17, and so have a density; no variance can then be below 1 / (12 x 17²) = 2.9e-4,
 that of u itself. Gaussian mixtures of images: arXiv:1805.12462.
 
-python -m experiments.train --config=experiments/configs/gaussian_mixture_digits.py
+vae-jax train --config=gaussian_mixture_digits
 
 Result (seed 0): exact test log p(x) 52.9 ± 1.2 nats on 300 images, 2.90 bits/dim of the levels at most; on the training
 images 67.6: full covariances of 64 pixels are many for 120 images each. 60 passes in 2 s.

@@ -1,11 +1,11 @@
 """Two-level hierarchical VAE on dynamically binarised MNIST: gated dense 300-300, z_1 = z_2 = 40, p(z_2) = N(0, I).
 
 arXiv:1705.07120 sec. 4: q(z_2|x) q(z_1|x, z_2), p(z_2) p(z_1|z_2) p(x|z_1, z_2), where a network of two inputs has a
-layer of 300 for each, then one for both; trained as `vamp_mnist`. With `hvae_mnist.py:vamp` (or `:vamp,smoke`) the
+layer of 300 for each, then one for both; trained as `vamp_mnist`. With `hvae_mnist:vamp` (or `:vamp,smoke`) the
 prior of z_2 is the VampPrior of 500 pseudo-inputs.
 
-python -m experiments.train --config=experiments/configs/hvae_mnist.py --config.data.path=DIR
-python -m experiments.train --config=experiments/configs/hvae_mnist.py:vamp --config.data.path=DIR
+vae-jax train --config=hvae_mnist --config.data.path=DIR
+vae-jax train --config=hvae_mnist:vamp --config.data.path=DIR
 
 Result: not yet measured.
 """

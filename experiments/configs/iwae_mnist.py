@@ -1,6 +1,6 @@
 """Importance-weighted auto-encoder, K = 5, on dynamically binarised MNIST.  arXiv:1509.00519.
 
-python -m experiments.train --config=experiments/configs/iwae_mnist.py --config.data.path=DIR
+vae-jax train --config=iwae_mnist --config.data.path=DIR
 
 Result (seed 0, two CPU cores shared with other work): test IW-5000 log p(x) -86.46 ± 0.23 nats, ELBO -93.60, 18 active
 units; 60,000 steps (154 epochs) in 45 minutes, 20 at the 50 steps/s of two quiet cores.

@@ -5,7 +5,7 @@ rate falling from 1e-3 by 10^(1/7) a stage: 3,280 passes. β_1 = 0.99 is that of
 60,000 images and begin with the output bias of the mean pixels; here the last 10,000 are for validation and the bias
 begins at 0. `--config.model.objective.num_samples=K` for another K.
 
-python -m experiments.train --config=experiments/configs/iwae_mnist_1layer.py --config.data.path=DIR
+vae-jax train --config=iwae_mnist_1layer --config.data.path=DIR
 
 Result: not yet measured.
 """

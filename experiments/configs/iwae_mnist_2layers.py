@@ -1,9 +1,9 @@
-"""Importance-weighted auto-encoder as published, two stochastic layers: z_1 = 100 by 784-200-200-100, z_2 = 50 by
-100-100-100-50, the decoders mirrored, tanh, K = 50.
+"""Importance-weighted auto-encoder as published, two stochastic layers: z_1 = 100, z_2 = 50, tanh, K = 50.
 
-arXiv:1509.00519 sec. 5.1: q(z_1|x) q(z_2|z_1), p(z_2) p(z_1|z_2) p(x|z_1); trained as `iwae_mnist_1layer`.
+z_1 by 784-200-200-100, z_2 by 100-100-100-50, the decoders mirrored. arXiv:1509.00519 sec. 5.1: q(z_1|x) q(z_2|z_1),
+p(z_2) p(z_1|z_2) p(x|z_1); trained as `iwae_mnist_1layer`.
 
-python -m experiments.train --config=experiments/configs/iwae_mnist_2layers.py --config.data.path=DIR
+vae-jax train --config=iwae_mnist_2layers --config.data.path=DIR
 
 Result: not yet measured.
 """

@@ -1,6 +1,6 @@
-"""Neural language models over words: `language_model_text.py:lstm` (the default) or `:transformer`.
+"""Neural language models over words: `language_model_text:lstm` (the default) or `:transformer`.
 
-arXiv:1409.2329, arXiv:1706.03762.  python -m experiments.train --config=experiments/configs/language_model_text.py:lstm
+arXiv:1409.2329, arXiv:1706.03762.  vae-jax train --config=language_model_text:lstm
 
 Without a path the data are sentences of a grammar whose entropy is known; of a file with a sentence on each line,
 --config.data.path=FILE --config.data.tokens.max_length=32 --config.data.tokens.min_count=5.

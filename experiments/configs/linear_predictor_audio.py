@@ -1,7 +1,7 @@
 """Linear prediction of sound from its last 32 samples, errors of four scales: the baseline of `wavenet_audio`.
 
 doi:10.1080/01621459.1989.10478852.
-python -m experiments.train --config=experiments/configs/linear_predictor_audio.py --config.data.path=FILE
+vae-jax train --config=linear_predictor_audio --config.data.path=FILE
 
 The levels are dequantised: the bits per sample bound those of the levels. `data.batch_size` must divide the number of
 training windows, since EM needs all of them in a pass; `train.num_steps` counts batches.

@@ -1,7 +1,7 @@
 """One Gaussian with a full covariance on scikit-learn's digits, their grey levels dequantised: 20 passes of counting.
 
 doi:10.1016/S0047-259X(03)00096-4 (the shrinkage).
-python -m experiments.train --config=experiments/configs/multivariate_normal_digits.py
+vae-jax train --config=multivariate_normal_digits
 
 Result (seed 0, one busy core): exact log-density of 300 test images 50.88 ± 0.86 nats, 2.940 bits/dim, in 21 s, mostly
 compilation. By `model.shrinkage` bits/dim are 2.940 (0.001, the best of these on the validation images too), 2.951

@@ -1,6 +1,6 @@
 """Naive Bayes on scikit-learn's digits, binarised: 64 coin flips whose biases depend on the class.
 
-doi:10.1023/A:1007413511361.  python -m experiments.train --config=experiments/configs/naive_bayes_digits.py
+doi:10.1023/A:1007413511361.  vae-jax train --config=naive_bayes_digits
 
 Result (seed 0): exact log p(x|c) -22.71 ± 0.26 nats on 300 test images whose class is given; one pass of 0.1 s.
 """

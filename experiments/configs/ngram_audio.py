@@ -1,7 +1,7 @@
 """n-grams of the levels of sound, interpolated Kneser-Ney: the baseline of `wavenet_audio` that counts.
 
 doi:10.1006/csla.1999.0128.
-python -m experiments.train --config=experiments/configs/ngram_audio.py --config.data.path=FILE
+vae-jax train --config=ngram_audio --config.data.path=FILE
 
 Result: 4.912 bits a sample of the recording in RESULTS.md, 73 test windows, with --config.data.audio.length=8000.
 """

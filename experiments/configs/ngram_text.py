@@ -1,6 +1,6 @@
 """n-grams of words, interpolated Kneser-Ney: counted from all sentences at once, no gradient.
 
-doi:10.1006/csla.1999.0128.  python -m experiments.train --config=experiments/configs/ngram_text.py
+doi:10.1006/csla.1999.0128.  vae-jax train --config=ngram_text
 
 Without a path the data are sentences of a grammar whose entropy is known; of a file with a sentence on each line,
 --config.data.path=FILE --config.data.tokens.max_length=32 --config.data.tokens.min_count=5.

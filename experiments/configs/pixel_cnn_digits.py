@@ -1,6 +1,6 @@
 """Gated PixelCNN on scikit-learn's digits, 17 grey levels, by four likelihoods of a pixel.  arXiv:1606.05328.
 
-python -m experiments.train --config=experiments/configs/pixel_cnn_digits.py:KIND, KIND one of
+vae-jax train --config=pixel_cnn_digits:KIND, KIND one of
 
 * `softmax`, the default: over the levels;
 * `logistics`: three discretised logistics, arXiv:1701.05517;
@@ -43,6 +43,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.data.transform = "dequantize" if kind.startswith("normal") else "levels"
     vae_mnist.train_for(config, num_steps=1_000)
     config.train.update({"log_every": 100, "eval_every": 200, "checkpoint_every": 200})
+    config.train.preview_every = 0  # a draw takes a pass for every pixel
     config.optimizer.update({"learning_rate": 3e-3, "average_decay": 0.99})
     if smoke:
         config.model.network.channels = network["channels"][:2]

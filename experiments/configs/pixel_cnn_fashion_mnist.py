@@ -1,6 +1,6 @@
 """Gated PixelCNN on Fashion-MNIST as it is stored, 256 levels a pixel, by four likelihoods.  arXiv:1606.05328.
 
-python -m experiments.train --config=experiments/configs/pixel_cnn_fashion_mnist.py:KIND --config.data.path=DIR
+vae-jax train --config=pixel_cnn_fashion_mnist:KIND --config.data.path=DIR
 
 KIND as in `pixel_cnn_digits`.
 

@@ -1,6 +1,6 @@
 """PixelVAE on scikit-learn's digits, 17 grey levels: a code, then the chain rule over pixels.  arXiv:1611.05013.
 
-python -m experiments.train --config=experiments/configs/pixel_vae_digits.py
+vae-jax train --config=pixel_vae_digits
 
 Result (seed 0, 500 steps on a busy core): IW-500 log p(x) of 300 test images -79.61 ± 0.64 nats, 1.795 bits/dim, 26
 effective samples; ELBO -82.44, 8.7 nats of it rate. The same two layers of pixels without a code (`pixel_cnn_digits`,

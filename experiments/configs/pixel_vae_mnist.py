@@ -2,7 +2,7 @@
 
 Protocol as `vae_mnist`.
 
-python -m experiments.train --config=experiments/configs/pixel_vae_mnist.py --config.data.path=DIR
+vae-jax train --config=pixel_vae_mnist --config.data.path=DIR
 
 Result (seed 0): IW-100 log p(x) -87.36 ± 0.22 nats, 10,000 test images, 37 effective samples; ELBO -88.09, of which
 3.64 are rate, 3 of 32 units active. The code holds the digit and its slant; two layers see few pixels, and many strokes
@@ -24,4 +24,5 @@ def get_config(arg: str = "") -> ConfigDict:
     vae_mnist.train_for(config, num_steps=4_000)
     config.model.objective.beta.steps = 1_000
     config.eval.num_samples = 100
+    config.train.preview_every = 0  # a draw takes a pass for every pixel
     return pixel_vae_digits.smoke(config) if vae_digits.is_smoke(arg) else config

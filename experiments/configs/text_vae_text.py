@@ -1,6 +1,6 @@
 """The sentence VAE on words, its decoder the LSTM of `language_model_text`.  arXiv:1511.06349.
 
-python -m experiments.train --config=experiments/configs/text_vae_text.py:REMEDY, against a decoder that ignores z:
+vae-jax train --config=text_vae_text:REMEDY, against a decoder that ignores z:
 
 * `free_bits`, the default: the KL of a dimension is free up to `free_nats`, arXiv:1606.04934;
 * `linear`, `logistic`, `cyclical`: the weight of the KL by a schedule, arXiv:1602.02282, arXiv:1511.06349,

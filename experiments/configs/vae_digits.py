@@ -1,13 +1,13 @@
 """VAE on scikit-learn's digits, 8x8, dynamically binarised: the first thing to run, no download.
 
-arXiv:1312.6114.  python -m experiments.train --config=experiments/configs/vae_digits.py
+arXiv:1312.6114.  vae-jax train --config=vae_digits
 
 Result (seed 0, two CPU cores): test IW-5000 log p(x) -23.03 ± 0.21 nats, ELBO -23.42; 10,000 steps in 2 s.
 """
 
 from ml_collections import ConfigDict
 
-from vae_jax.spec import nearest
+from vae_jax.errors import nearest
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -71,7 +71,8 @@ def get_config(arg: str = "") -> ConfigDict:
             "keep": 2,  # how many of the last checkpoints are kept, beside the best
             "patience": 0,  # validations without a better bound before stopping; 0: run to the end, keep the last
             "max_skipped": 20,  # non-finite steps in a row before the run is given up
-            "tensorboard": False,
+            "preview_every": 2_500,  # steps between two pictures of samples and reconstructions in previews/; 0: none
+            "writers": (),  # beside metrics.jsonl: tensorboard, wandb, mlflow
         }
     )
     config.eval = ConfigDict(
@@ -122,6 +123,6 @@ def smoke(config: ConfigDict) -> ConfigDict:
             network.num_flows = min(network.num_flows, 2)
     if "num_samples" in config.model.get("objective", ()):
         config.model.objective.num_samples = min(config.model.objective.num_samples, 3)
-    config.train.update({"num_steps": 20, "log_every": 5, "eval_every": 10, "checkpoint_every": 10})
+    config.train.update({"num_steps": 20, "log_every": 5, "eval_every": 10, "checkpoint_every": 10, "preview_every": 0})
     config.eval.update({"num_samples": 10, "num_test": 32})
     return config

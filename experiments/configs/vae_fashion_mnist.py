@@ -1,6 +1,6 @@
 """VAE with two dense hidden layers on dynamically binarised Fashion-MNIST, otherwise as `vae_mnist`.
 
-python -m experiments.train --config=experiments/configs/vae_fashion_mnist.py
+vae-jax train --config=vae_fashion_mnist
 (Debian's dataset-fashion-mnist is found without a path)
 
 Result (seed 0, two CPU cores shared with other work): test IW-500 log p(x) -231.90 ± 0.76 nats, ELBO -234.64, 25 active

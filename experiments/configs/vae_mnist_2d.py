@@ -1,6 +1,6 @@
 """VAE with two latent dimensions on MNIST: a latent space that can be looked at.  arXiv:1312.6114 app. A.
 
-python -m experiments.train --config=experiments/configs/vae_mnist_2d.py --config.data.path=DIR
+vae-jax train --config=vae_mnist_2d --config.data.path=DIR
 
 Result (seed 0, two CPU cores, busy): test IW-500 log p(x) -134.93 ± 0.46 nats, ELBO -137.48; 30,000 steps in 7 minutes.
 """

@@ -1,6 +1,6 @@
 """VAE on MNIST as it is stored, 256 levels a pixel: a mixture of three discretised logistics, arXiv:1701.05517 eq. (2).
 
-python -m experiments.train --config=experiments/configs/vae_mnist_8bit.py --config.data.path=DIR
+vae-jax train --config=vae_mnist_8bit --config.data.path=DIR
 
 Result (seed 0, two CPU cores, busy): test IW-100 log p(x) -710.84 ± 1.67 nats, 1.308 bits/dim, ELBO -740.65;
 6,000 steps (15 epochs) in 10.4 minutes.

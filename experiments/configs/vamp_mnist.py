@@ -3,7 +3,7 @@
 arXiv:1705.07120 sec. 5: batches of 100, learning rate 5e-4, KL warm-up over 100 epochs, early stopping after 50 epochs
 without a better validation bound (here 120, so that the warm-up cannot end the run).
 
-python -m experiments.train --config=experiments/configs/vamp_mnist.py --config.data.path=DIR
+vae-jax train --config=vamp_mnist --config.data.path=DIR
 
 Result: not yet measured.
 """

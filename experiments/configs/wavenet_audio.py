@@ -1,7 +1,7 @@
-"""WaveNet on sound: `wavenet_audio.py:softmax` (the default) over 256 levels, `:logistics`, ten discretised ones.
+"""WaveNet on sound: `wavenet_audio:softmax` (the default) over 256 levels, `:logistics`, ten discretised ones.
 
 arXiv:1609.03499, arXiv:1701.05517.
-python -m experiments.train --config=experiments/configs/wavenet_audio.py --config.data.path=FILE
+vae-jax train --config=wavenet_audio --config.data.path=FILE
 
 Without a path the data are sung vowels; FILE is a sound file, a folder of them or an .npz of windows. With classes,
 --config.data.context.name=label is a model of each.

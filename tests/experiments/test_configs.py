@@ -144,7 +144,7 @@ def test_pairs_are_of_different_classes_where_there_are_such():
 def test_every_config_states_its_command():
     for name in CONFIGS:
         text = importlib.import_module(f"vae_jax.configs.{name}").__doc__
-        assert f"experiments/configs/{name}.py" in text, name
+        assert f"vae-jax train --config={name}" in text, name
         assert "arXiv" in text or "doi:" in text or "as `vae_mnist`" in text, name
 
 

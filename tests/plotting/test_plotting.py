@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from vae_jax.plotting import PALETTE, curves, file_name, images, latents, plain, save, scores, styled
+from vae_jax.plotting import OKABE_ITO, curves, file_name, images, latents, plain, save, scores, styled
+from vae_jax.plotting.tiles import NEUTRAL
 
 RNG = np.random.default_rng(0)
 
@@ -33,16 +34,22 @@ def centre(axes, row, column, nrows, ncols):
 def test_tile_puts_every_image_at_its_row_and_column(gap):
     x = noise(7, 4, 5, 3)
     sheet = images.tile(x, ncols=3, gap=gap)
-    assert sheet.shape == (3 * 4 + 2 * gap, 3 * 5 + 2 * gap, 3)
-    left = np.ones(sheet.shape[:2], bool)
+    assert sheet.shape == (3 * 4 + 4 * gap, 3 * 5 + 4 * gap, 3)
+    left, around = np.ones(sheet.shape[:2], bool), np.zeros(sheet.shape[:2], bool)
     for k in range(7):
-        rows, columns = (
-            slice(k // 3 * (4 + gap), k // 3 * (4 + gap) + 4),
-            slice(k % 3 * (5 + gap), k % 3 * (5 + gap) + 5),
-        )
+        y, x_0 = k // 3 * (4 + gap), k % 3 * (5 + gap)
+        rows, columns = slice(y + gap, y + gap + 4), slice(x_0 + gap, x_0 + gap + 5)
         np.testing.assert_array_equal(sheet[rows, columns], x[k])
+        around[y : y + 4 + 2 * gap, x_0 : x_0 + 5 + 2 * gap] = True
         left[rows, columns] = False
-    assert (sheet[left] == 255).all()  # gutters and the cells without an image are white
+    assert (sheet[left & around] == NEUTRAL).all()  # the gutter of every image, also at the border
+    assert (sheet[~around] == 255).all()  # places without an image
+
+
+@pytest.mark.parametrize("shade", [0, 255])
+def test_gutters_are_seen_between_white_images_and_between_black_ones(shade):
+    sheet = images.tile(np.full((4, 3, 3, 1), shade, np.uint8))
+    assert np.abs(sheet[4].astype(int) - shade).min() > 80
 
 
 def test_tile_keeps_a_grid_and_its_type():
@@ -50,7 +57,7 @@ def test_tile_keeps_a_grid_and_its_type():
     sheet = images.tile(x, gap=1)
     assert sheet.dtype == np.float32
     np.testing.assert_array_equal(sheet, images.tile(x.reshape(10, 4, 4, 1), ncols=5, gap=1))
-    assert sheet[4].min() == 1  # white
+    np.testing.assert_allclose(sheet[5], NEUTRAL / 255)
 
 
 def test_tile_is_square_where_nothing_is_asked():
@@ -69,8 +76,8 @@ def test_saved_grid_holds_the_very_pixels(tmp_path, channels):
     page = np.uint8(imread(tmp_path / "grid.png")[..., :3] * 255 + 0.5)
     sheet = figure.axes[0].images[0].get_array()
     height, width = sheet.shape[:2]
-    scale = (width - 4) // (3 * 28)
-    np.testing.assert_array_equal(sheet[::scale, ::scale][:28, :28], np.broadcast_to(x[0], (28, 28, 3)))
+    scale = (width - 8) // (3 * 28)
+    np.testing.assert_array_equal(sheet[2::scale, 2::scale][:28, :28], np.broadcast_to(x[0], (28, 28, 3)))
     places = [(i, j) for i in range(page.shape[0] - height + 1) for j in range(page.shape[1] - width + 1)]
     assert any((page[i : i + height, j : j + width] == sheet).all() for i, j in places)
 
@@ -84,8 +91,8 @@ def test_other_numbers_of_channels_stand_side_by_side_in_grey(channels):
         np.testing.assert_array_equal(shown[:, :, 5 * channel : 5 * channel + 4, 0], x[..., channel])
     assert (shown[:, :, 4::5] == 128).all()
     sheet = images.grid(x, ncols=3).axes[0].images[0].get_array()
-    scale = (sheet.shape[1] - 4) // (3 * (channels * 5 - 1))
-    np.testing.assert_array_equal(sheet[::scale, ::scale, 0][:6, : channels * 5 - 1], shown[0, ..., 0])
+    scale = (sheet.shape[1] - 8) // (3 * (channels * 5 - 1))
+    np.testing.assert_array_equal(sheet[2::scale, 2::scale, 0][:6, : channels * 5 - 1], shown[0, ..., 0])
     several = images.reconstruction_samples(x, noise(3, 4, 6, 4, channels)), images.reconstructions(x, x)
     several += (images.interpolation(x[0], x[1], x, x, np.ones((3, 2)), np.ones((3, 2))),)
     several += (images.manifold(noise(2, 2, 6, 4, channels), np.arange(2)), images.named_rows({"a": x}))
@@ -207,7 +214,7 @@ def test_scatter_keeps_the_colour_of_a_class_that_stands_alone():
     z = RNG.standard_normal((4, 2))
     axes = latents.scatter(z, np.full(4, 3), class_names=["a", "b", "c", "d"]).axes[0]
     (handle,) = axes.get_legend().legend_handles
-    assert (handle.get_label(), handle.get_color()) == ("d", PALETTE[3])
+    assert (handle.get_label(), handle.get_color()) == ("d", OKABE_ITO[3])
     assert latents.scatter(z).axes[0].get_legend() is None
 
 

@@ -64,5 +64,5 @@ def test_em_that_would_end_before_its_first_pass_is_refused(predictor):
     with pytest.raises(ValueError, match=r"num_steps 5 ends before the first pass, of 6 batches of 50"):
         build.build(config)
     config = {**experiment.config, "model": {**experiment.config["model"], "order": 64}}
-    with pytest.raises(ValueError, match=r"config\.model\.order must be below the 64 samples"):
+    with pytest.raises(ValueError, match=r"config\.model\.order must be below the length of a window, 64"):
         build.build(config)

@@ -51,12 +51,16 @@ class TestConfig:
         workdir.update_config(tmp_path, config(**other))
         assert workdir.read_config(tmp_path)[part][name or "num_samples"] == 2
 
-    def test_a_run_cannot_be_extended_yet_and_the_error_says_so(self, tmp_path):
+    def test_another_number_of_steps_is_refused_with_the_flag_that_extends(self, tmp_path):
         workdir.open_workdir(tmp_path, config(train={"num_steps": 5}))
-        with pytest.raises(
-            ValueError, match=r"train.num_steps: there 5, now 6 \(a run cannot be extended yet: train a new"
-        ):
+        with pytest.raises(ValueError, match=r"train.num_steps: there 5, now 6 \(--extend makes this run longer\)"):
             workdir.open_workdir(tmp_path, config(train={"num_steps": 6}))
+        workdir.open_workdir(tmp_path, config(train={"num_steps": 6}), longer=True)
+        for longer in (False, True):
+            with pytest.raises(ValueError, match=r"train.num_steps: there 5, now 4 \(a run cannot be made shorter\)"):
+                workdir.open_workdir(tmp_path, config(train={"num_steps": 4}), longer=longer)
+        with pytest.raises(ValueError, match=r"seed: there 0, now 1$"):
+            workdir.open_workdir(tmp_path, config(seed=1, train={"num_steps": 6}), longer=True)
 
     @pytest.mark.parametrize("new", [{"dropout": 0.0}, {"penalties": {}}, {"corruption": ""}])
     def test_a_new_option_that_is_empty_is_no_difference(self, tmp_path, new):

@@ -43,15 +43,10 @@ def stand_in(description: dict) -> Dataset:
             vocabulary=vocabulary and Vocabulary(tuple(vocabulary["tokens"]), vocabulary["level"]),
             encoding=encoding and Encoding(encoding["sample_rate"], encoding["companding"]),
             class_names=names and tuple(names),
+            stands_for=description["fingerprint"],
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"this is not the description of a data set ({type(error).__name__}: {error})") from error
-
-
-def is_stand_in(dataset: Dataset) -> bool:
-    """Return True if the examples of `dataset` are those of `stand_in`: one zero in the place of all numbers."""
-    x = dataset.train.x
-    return isinstance(x, np.ndarray) and x.size > 1 and not any(x.strides)
 
 
 def _shapes(split):

@@ -117,6 +117,17 @@ def of_lines(lines, where, *, level="word", min_count=1, max_length=32):
     return ids, words
 
 
+def rows(lines, vocabulary, length):
+    """Return the ids of sentences [N, length] in a given vocabulary. An unknown token is `<unk>`.
+
+    Raises `ValueError` for a sentence without a token, and for one that does not fit with its end.
+    """
+    sentences = [tokenize(line, level=vocabulary.level) for line in lines]
+    if empty := [line for line, tokens in zip(lines, sentences, strict=True) if not tokens]:
+        raise ValueError(f"{empty[0]!r} has no token; a sentence needs at least one")
+    return np.stack([vocabulary.encode(tokens, length) for tokens in sentences])
+
+
 def tokenize(line, *, level):
     """Return the tokens of a line, a tuple of strings: words and punctuation marks, or characters.
 

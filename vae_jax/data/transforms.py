@@ -64,6 +64,24 @@ def dequantize(key, pixels, max_value):
     return (pixels.astype(jnp.float32) + u) / (max_value + 1)
 
 
+def to_stored(transform, x, max_value, *, drawn=False):
+    """Return values of a likelihood on the scale of the stored data: the way back from `transform`.
+
+    Args:
+      transform: the function of this module that made the values.
+      x: means or draws of a likelihood.
+      max_value: the largest value that can be stored.
+      drawn: True for draws, which become levels again; means of dequantised levels become E[level] = V E[x] - 1/2.
+    """
+    x = np.asarray(x)
+    if transform in (binarize, unit):
+        return x * np.float32(max_value)
+    if transform is dequantize:
+        level = np.floor(x * np.float32(max_value + 1)) if drawn else x * np.float32(max_value + 1) - np.float32(0.5)
+        return np.clip(level, 0, max_value)
+    return x
+
+
 def log_levels_per_dim(transform, max_value):
     """Return the nats per dimension between a log-density and the bound on the log-probability of stored levels."""
     return math.log(max_value + 1) if transform is dequantize else 0.0

@@ -44,6 +44,7 @@ class Dataset(NamedTuple):
     encoding: what the levels of sound mean; None for other data.
     class_names: the name of each class, in the order of the labels; None without names.
     columns: what the columns of a table mean (`table.Columns`); None for other data.
+    stands_for: the fingerprint of the data in whose place there are zeros (`description.stand_in`); None for data.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Dataset(NamedTuple):
     encoding: Encoding | None = None
     class_names: tuple[str, ...] | None = None
     columns: Any = None
+    stands_for: str | None = None
 
 
 def event_of(dataset: Dataset, transform: str) -> Event:

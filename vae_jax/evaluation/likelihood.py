@@ -6,11 +6,13 @@ Arguments of all functions: `model`, a `core.Model`; `params`, its parameters; `
 
 import functools
 import math
+import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import tqdm
+from absl import logging
 
 from vae_jax.evaluation.devices import mesh_of, over_devices
 from vae_jax.numerics import bits_per_dim, effective_sample_size
@@ -22,6 +24,7 @@ PIECE = 500  # images in a compiled call; fewer if an example has more than 800 
 SAMPLES_AT_ONCE = 2000  # decoder passes held in memory at once
 ELBO_SAMPLES = 20
 CHECKED = 48  # examples, and as many with the lowest log p(x), that are computed in float64 too
+LINE_EVERY = 60.0  # seconds between two lines in a log, where there is no terminal for a bar
 FLOAT32_ERROR = 2e-4  # nats; if one of these differs by more, float64 is used for all
 
 
@@ -174,19 +177,22 @@ def log_likelihood(model, params, key, data, *, num_samples, progress=False) -> 
       key: the randomness.
       data: {"x": [N, ...]}, and "context".
       num_samples: K.
-      progress: True for a progress bar.
+      progress: True for a progress bar on a terminal, or a line a minute in the log.
     """
     if model.latent is None:
         raise ValueError("an importance-weighted bound requires a latent-variable model; this one has no `latent`")
     integers(num_samples=num_samples)
     size, mesh = len(data["x"]), mesh_of(params)
-    pieces = []
-    bar = tqdm.tqdm(total=size, desc=f"IW-{num_samples}", unit="example", disable=not progress)
+    pieces, told = [], time.perf_counter()
+    bar = tqdm.tqdm(total=size, desc=f"IW-{num_samples}", unit="example", disable=None if progress else True)
     for start in range(0, size, PIECE):
         piece = jax.tree.map(lambda a, start=start: a[start : start + PIECE], data)
         indices = jnp.arange(start, start + len(piece["x"]))
         pieces.append(jax.device_get(_log_likelihood(model.latent, mesh, params, key, indices, piece, num_samples)))
         bar.update(len(indices))
+        if progress and bar.disable and time.perf_counter() - told > LINE_EVERY:
+            told = time.perf_counter()
+            logging.info("IW-%d: %d of %d examples", num_samples, start + len(indices), size)
     bar.close()
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)
 

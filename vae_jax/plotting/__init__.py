@@ -8,19 +8,28 @@ import hashlib
 import io
 import os
 import pathlib
+import textwrap
 
 import matplotlib.style
 import numpy as np
 from matplotlib.transforms import Bbox
 
 DPI = 200
-INK, QUIET = "#222222", "#8c8c8c"
+INK, QUIET_INK, QUIET = "#222222", "#555555", "#8c8c8c"
+FORMATS = {  # what a figure is written as, and the metadata that would make equal figures differ
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    "svg": {"Date": None, "Creator": None},
+}
+LETTER, CAPTION_GAP, PAD = 0.05, 0.08, 0.04  # inches: a letter of a caption, the space above it, around a figure
 
 # Ten colours that readers with common colour-vision deficiencies can distinguish, arXiv:2107.02270.
 PALETTE = (
     *("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"),
     *("#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"),
 )
+# Eight colours, easier to distinguish than ten (Okabe and Ito 2008); the yellow is darkened for white paper.
+OKABE_ITO = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#000000", "#d8c800")
 MARKERS = "os^Dv"
 
 STYLE = {
@@ -51,7 +60,19 @@ STYLE = {
     "axes.axisbelow": True,
     "grid.color": "#e4e4e4",
     "grid.linewidth": 0.5,
+    "pdf.fonttype": 42,  # text that can be edited
+    "svg.hashsalt": "vae_jax",
 }
+
+
+def class_style(k, num_classes) -> tuple[str, str]:
+    """Return the colour and the marker of class k of `num_classes`.
+
+    Up to eight classes differ in colour. Beyond, five classes share a marker, so that no two of fifty look alike.
+    """
+    if num_classes <= len(OKABE_ITO):
+        return OKABE_ITO[k], MARKERS[0]
+    return PALETTE[k % len(PALETTE)], MARKERS[k // 5 % len(MARKERS)]
 
 
 def in_style():
@@ -84,21 +105,51 @@ def styled(draw):
     def figure_in_style(*args, **kwargs):
         with in_style():
             figure = draw(*args, **kwargs)
-            figure.draw_without_rendering()  # ticks and layout are computed late: do it within the style
-            figure.set_layout_engine("none")
+            if figure.get_layout_engine():
+                figure.draw_without_rendering()  # the layout is computed late: do it within the style
+                figure.set_layout_engine("none")
+            for axes in figure.axes:  # ticks, too
+                axes.get_xticklabels()
+                axes.get_yticklabels()
         return figure
 
     return figure_in_style
 
 
-def save(figure, path):
-    """Write `figure` to `path` as a PNG at 200 dpi, trimmed to its content. The file appears complete or not at all."""
-    path, buffer, pad = pathlib.Path(path), io.BytesIO(), 0.04
+def row_of_panels(number, width, height, *, gap=0.6):
+    """Return a figure and its `number` axes side by side, of `width` x `height` inches with `gap` inches between them.
+
+    Labels stand outside the figure; `save` makes room for them. This is much faster than a layout that is computed.
+    """
+    from matplotlib.figure import Figure
+
+    whole = number * (width + gap) - gap
+    figure = Figure(figsize=(whole, height))
+    axes = [figure.add_axes((n * (width + gap) / whole, 0, width / whole, 1)) for n in range(number)]
+    return figure, axes
+
+
+def add_caption(figure, text):
+    """Write `text` below everything else in `figure`, in lines of its width, and return the figure."""
     with in_style():
-        figure.draw_without_rendering()  # the layout moves labels, which the box must contain
-        box = figure.get_tightbbox().padded(pad).get_points() * DPI
-        box = Bbox(np.stack([np.floor(box[0]), np.ceil(box[1])]) / DPI)  # whole device pixels keep images crisp
-        figure.savefig(buffer, format="png", dpi=DPI, bbox_inches=box, metadata={"Software": None})
+        box = figure.get_tightbbox()
+        width, height = figure.get_size_inches()
+        lines = textwrap.wrap(plain(text), max(40, int((box.x1 - box.x0) / LETTER)))
+        place = {"x": box.x0 / width, "y": (box.y0 - CAPTION_GAP) / height, "ha": "left", "va": "top"}
+        figure.text(s="\n".join(lines), fontsize=8, color=QUIET_INK, linespacing=1.3, **place)
+    return figure
+
+
+def save(figure, path):
+    """Write `figure` to `path`, trimmed to its content, as its suffix says: PNG at 200 dpi, PDF or SVG.
+
+    The file appears complete or not at all. Equal figures give equal bytes.
+    """
+    path, buffer = pathlib.Path(path), io.BytesIO()
+    kind = path.suffix[1:] or "png"
+    if kind not in FORMATS:
+        raise ValueError(f"{path.name}: a figure is written as one of {', '.join(FORMATS)}")
+    write(figure, buffer, kind)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -106,6 +157,16 @@ def save(figure, path):
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write(figure, stream, kind):
+    """Write `figure` to a stream of bytes as one of `FORMATS`, trimmed to its content."""
+    with in_style():
+        if figure.get_layout_engine():
+            figure.draw_without_rendering()  # the layout moves labels, which the box must contain
+        box = figure.get_tightbbox().padded(PAD).get_points() * DPI
+        box = Bbox(np.stack([np.floor(box[0]), np.ceil(box[1])]) / DPI)  # whole device pixels keep images crisp
+        figure.savefig(stream, format=kind, dpi=DPI, bbox_inches=box, metadata=FORMATS[kind])
 
 
 def shaped(**arrays):

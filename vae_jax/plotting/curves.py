@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from vae_jax.plotting import MARKERS, PALETTE, shaped, styled
+from vae_jax.plotting import MARKERS, PALETTE, row_of_panels, shaped, styled
 
 TITLES = {
     "bound": r"bound  $\mathcal{L}(x)$",
@@ -26,8 +26,8 @@ def training(train, valid=None):
         raise ValueError(
             f"train or valid must contain one of {list(TITLES)}; found {[list(c) for c in series.values()]}"
         )
-    figure = Figure(figsize=(2.35 * len(names), 2.1), layout="constrained")
-    for panel, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+    figure, panels = row_of_panels(len(names), 1.75, 1.45)
+    for panel, name in zip(panels, names, strict=True):
         drawn = []
         for (split, curves), colour, width in zip(series.items(), (PALETTE[0], PALETTE[6]), (0.8, 1.4), strict=True):
             if name in curves:

@@ -1,8 +1,7 @@
 """Figures of images: samples, reconstructions, the manifold, interpolations.
 
 Images are `[..., H, W, C]`, uint8 in 0..255, or floats (probabilities, means), which are clipped to [0, 1]. C = 1 is
-grey and C = 3 is RGB. For any other C, the channels are shown in grey, side by side. Each image pixel has a whole
-number of device pixels, so images are not blurred and all gutters have the same width.
+grey and C = 3 is RGB. For any other C, the channels are shown in grey, side by side.
 """
 
 import math
@@ -10,44 +9,60 @@ import math
 import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from matplotlib.ticker import MaxNLocator
 
 from vae_jax.plotting import DPI, INK, PALETTE, QUIET, shaped, styled
+from vae_jax.plotting.tiles import (
+    LINE,
+    SPACE,
+    columns,
+    enlarged,
+    middles,
+    page,
+    pixels,
+    right_of,
+    scale_of,
+    ticks,
+    tile,
+)
+from vae_jax.plotting.walks import framed
 
-CELL, WIDTH = 0.7, 6.75  # inches: the largest side of one image, the widest row of them
-GUTTER, SPACE, LINE = 2, 16, 50  # device pixels: between images, between groups of them, for one line of text
+__all__ = [
+    "grid",
+    "interpolation",
+    "manifold",
+    "named_rows",
+    "pixels",
+    "reconstruction_samples",
+    "reconstructions",
+    "tile",
+]
+
 LINEAR, SPHERICAL = PALETTE[0], PALETTE[6]
 
 
-def tile(images, *, ncols=None, gap=1):
-    """Arrange images [N, H, W, C], or rows of images [R, N, H, W, C], in one array [H', W', C] with white gutters.
-
-    `ncols` is the number of images in a row, by default about √N; `gap` is the width of the gutters in pixels.
-    """
-    images = np.asarray(images)
-    if images.ndim == 5:
-        ncols, images = images.shape[1], images.reshape(-1, *images.shape[2:])
-    (images,) = shaped(images=(images, "N H W C"))
-    n, height, width, channels = images.shape
-    ncols = _columns(n, ncols)
-    nrows = math.ceil(n / ncols)
-    white = 255 if images.dtype == np.uint8 else 1
-    cells = np.pad(images, [(0, nrows * ncols - n), (0, gap), (0, gap), (0, 0)], constant_values=white)
-    cells = cells.reshape(nrows, ncols, height + gap, width + gap, channels).swapaxes(1, 2)
-    sheet = cells.reshape(nrows * (height + gap), ncols * (width + gap), channels)
-    return sheet[: sheet.shape[0] - gap, : sheet.shape[1] - gap]
-
-
 @styled
-def grid(images, *, ncols=None, title=None):
-    """Show images [N, H, W, C], such as samples, row by row, `ncols` in a row (by default about √N)."""
+def grid(images, *, ncols=None, title=None, row_names=(), column_names=()):
+    """Show images [N, H, W, C], such as samples, row by row.
+
+    Args:
+      images: the images.
+      ncols: the number of images in a row; by default about √N.
+      title: the title of the figure.
+      row_names: names on the left, one for each row.
+      column_names: names above, one for each column.
+    """
     images = pixels(*shaped(images=(images, "N H W C")))
-    ncols = _columns(len(images), ncols)
-    sheet = _sheet(images, ncols, _scale(images, ncols))
-    figure, (axes,) = _page([(sheet, 0, 0)], top=LINE if title else 0)
+    ncols = columns(len(images), ncols)
+    sheet = enlarged(images, ncols, scale_of(images, ncols))
+    figure, (axes,) = page([(sheet, 0, 0)], left=3 * LINE if row_names else 0, top=LINE if title or column_names else 0)
     axes.set_title(title)
+    if row_names:
+        ticks(axes.yaxis, middles(len(row_names)), row_names)
+    if column_names:
+        axes.xaxis.tick_top()
+        ticks(axes.xaxis, middles(len(column_names)), column_names)
     return figure
 
 
@@ -60,9 +75,9 @@ def named_rows(rows):
     names, longest = list(rows), max(map(len, rows.values()))
     arrays = shaped(**{name: (images, f"N{n} H W C") for n, (name, images) in enumerate(rows.items())})
     arrays = [np.pad(a, [(0, longest - len(a)), *[(0, 0)] * 3], constant_values=255) for a in map(pixels, arrays)]
-    sheet = _sheet(np.stack(arrays), None, _scale(arrays[0], longest))
-    figure, (axes,) = _page([(sheet, 0, 0)], left=6 * LINE)
-    _ticks(axes.yaxis, (np.arange(len(names)) + 0.5) / len(names), names)
+    sheet = enlarged(np.stack(arrays), None, scale_of(arrays[0], longest))
+    figure, (axes,) = page([(sheet, 0, 0)], left=6 * LINE)
+    ticks(axes.yaxis, middles(len(names)), names)
     return figure
 
 
@@ -74,17 +89,17 @@ def reconstructions(x, mean):
     """
     x, mean = map(pixels, shaped(x=(x, "N H W C"), mean=(mean, "N H W C")))
     ncols = math.ceil(len(x) / math.ceil(len(x) / 12))
-    scale, sheets, y = _scale(x, ncols), [], 0
+    scale, sheets, y = scale_of(x, ncols), [], 0
     for first in range(0, len(x), ncols):
         pair = x[first : first + ncols], mean[first : first + ncols]
-        sheets.append((_sheet(np.stack(pair), None, scale), 0, y))
+        sheets.append((enlarged(np.stack(pair), None, scale), 0, y))
         y += len(sheets[-1][0]) + SPACE
-    figure, blocks = _page(sheets, left=3 * LINE)
+    figure, blocks = page(sheets, left=3 * LINE)
     low = scale * x.shape[1] < LINE  # too low for a line of text
     for axes in blocks:
-        _ticks(axes.yaxis, [0.5] if low else [0.25, 0.75], ["$x$, $\\hat{x}$"] if low else ["$x$", "$\\hat{x}$"])
+        ticks(axes.yaxis, [0.5] if low else [0.25, 0.75], ["$x$, $\\hat{x}$"] if low else ["$x$", "$\\hat{x}$"])
     if not low:
-        _ticks(blocks[0].yaxis, [0.25, 0.75], ["$x$", "$\\hat{x}$ from the\nposterior mean"])
+        ticks(blocks[0].yaxis, [0.25, 0.75], ["$x$", "$\\hat{x}$ from the\nposterior mean"])
     return figure
 
 
@@ -95,15 +110,15 @@ def reconstruction_samples(x, samples, *, std=True):
     `std` adds the standard deviation of every pixel over the S draws, averaged over colours.
     """
     x, samples = map(pixels, shaped(x=(x, "N H W C"), samples=(samples, "N S H W C")))
-    scale = _scale(x, samples.shape[1] + 2)
-    sheets = [(_sheet(x, 1, scale), 0, 0)]
-    sheets.append((_sheet(samples, None, scale), _right(sheets) + SPACE, 0))
+    scale = scale_of(x, samples.shape[1] + 2)
+    sheets = [(enlarged(x, 1, scale), 0, 0)]
+    sheets.append((enlarged(samples, None, scale), right_of(sheets) + SPACE, 0))
     if std:
         deviation = (samples / 255.0).std(axis=1).mean(axis=-1)  # [N, H, W]
         colours = ScalarMappable(Normalize(0, max(deviation.max(), 1e-3)), "magma")
         heat = colours.cmap(colours.norm(deviation), bytes=True)[..., :3]
-        sheets.append((_sheet(heat, 1, scale), _right(sheets) + SPACE, 0))
-    figure, blocks = _page(sheets, top=LINE, right=2 * LINE if std else 0)
+        sheets.append((enlarged(heat, 1, scale), right_of(sheets) + SPACE, 0))
+    figure, blocks = page(sheets, top=LINE, right=2 * LINE if std else 0)
     titles = "$x$", r"$\hat{x}$ from draws $z \sim q(z \mid x)$", "std"
     for axes, title in zip(blocks, titles, strict=False):
         axes.set_title(title)
@@ -133,8 +148,8 @@ def manifold(images, values, *, title=None, axes=("$z_1$", "$z_2$")):
     if np.any(np.diff(values) <= 0):
         raise ValueError(f"values must increase; found {values.tolist()}")
     n, images = len(values), pixels(images)
-    sheet = _sheet(images[::-1], None, _scale(images, n))
-    figure, (picture,) = _page([(sheet, 0, 0)], left=2 * LINE, bottom=2 * LINE, top=LINE if title else 0)
+    sheet = enlarged(images[::-1], None, scale_of(images, n))
+    figure, (picture,) = page([(sheet, 0, 0)], left=2 * LINE, bottom=2 * LINE, top=LINE if title else 0)
     shown = [
         v
         for v in MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(values[0], values[-1])
@@ -142,8 +157,8 @@ def manifold(images, values, *, title=None, axes=("$z_1$", "$z_2$")):
     ]
     places = (np.interp(shown, values, np.arange(n)) + 0.5) / n
     names = [f"{v:g}".replace("-", "\N{MINUS SIGN}") for v in shown]
-    _ticks(picture.xaxis, places, names, length=2.5)
-    _ticks(picture.yaxis, 1 - places, names, length=2.5)
+    ticks(picture.xaxis, places, names, length=2.5)
+    ticks(picture.yaxis, 1 - places, names, length=2.5)
     picture.set(xlabel=axes[0], title=title)
     picture.set_ylabel(axes[1], rotation=0, va="center")
     return figure
@@ -165,7 +180,7 @@ def interpolation(x_a, x_b, linear, spherical, z_linear, z_spherical, *, names=N
       spherical: the decoded path along the sphere [T, H, W, C].
       z_linear: the codes of the straight path [T, D].
       z_spherical: the codes of the path along the sphere [T, D].
-      names: a name for each pair, at the left of its block, such as the class that a conditional model decodes with.
+      names: a name for each pair, at the left of its block.
       prior: False if p(z) is not N(0, I), or there is none.
     """
     pairs = "P " if np.ndim(x_a) == 4 else ""
@@ -179,7 +194,7 @@ def interpolation(x_a, x_b, linear, spherical, z_linear, z_spherical, *, names=N
     )
     *pictures, chord, arc = arrays if pairs else [array[None] for array in arrays]
     panels, left = 2 * DPI, LINE if names else 0
-    figure, blocks = _page(_framed(*map(pixels, pictures)), left=left, top=LINE, bottom=panels + 3 * LINE)
+    figure, blocks = page(framed(*map(pixels, pictures)), left=left, top=LINE, bottom=panels + 3 * LINE)
     for block, name in zip(blocks[::3], names or (), strict=bool(names)):
         block.set_ylabel(name)
     blocks[0].set_title("$x_a$")
@@ -191,18 +206,6 @@ def interpolation(x_a, x_b, linear, spherical, z_linear, z_spherical, *, names=N
     _plane(figure.add_axes((0, low, 0.42, tall)), chord[0], arc[0], prior)
     _norms(figure.add_axes((0.52, low, 0.48, tall)), chord[0], arc[0], prior)
     return figure
-
-
-def _framed(x_a, x_b, linear, spherical):
-    """Return the sheets of each pair: the two paths between the two originals, which have twice the size."""
-    scale, sheets, y = _scale(linear, linear.shape[1] + 4), [], 0
-    for a, b, *paths in zip(x_a, x_b, linear, spherical, strict=True):
-        x = 0
-        for sheet in _sheet(a[None], 1, 2 * scale), _sheet(np.stack(paths), None, scale), _sheet(b[None], 1, 2 * scale):
-            sheets.append((sheet, x, y))
-            x += sheet.shape[1] + SPACE
-        y += len(sheets[-2][0]) + SPACE
-    return sheets
 
 
 def _plane(axes, chord, arc, prior):
@@ -242,63 +245,3 @@ def _norms(axes, chord, arc, prior):
 
 def _unit(z):
     return z / max(np.linalg.norm(z), 1e-12)
-
-
-def pixels(images):
-    """Return images [..., H, W, C] as uint8 with 1 or 3 channels.
-
-    For any other C, the result is grey, `[..., H, C (W + 1) - 1, 1]`: the channels side by side with grey lines between
-    them. NaN becomes black. Raises `ValueError` for floats that are not in [0, 1], beyond what rounding explains.
-    """
-    if images.shape[-1] not in (1, 3):
-        beside = np.moveaxis(images, -1, -2)  # [..., H, C, W]
-        line = [(0, 0)] * (beside.ndim - 1) + [(0, 1)]
-        beside = np.pad(beside, line, constant_values=128 if images.dtype == np.uint8 else 0.5)
-        images = beside.reshape(*beside.shape[:-2], -1, 1)[..., :-1, :]
-    if images.dtype == np.uint8:
-        return images
-    if images.max() > 2:
-        raise ValueError(f"images must be uint8 or floats in [0, 1]; found {images.dtype} up to {images.max():.3g}")
-    return np.uint8(255 * np.clip(np.nan_to_num(images.astype(np.float32)), 0, 1) + 0.5)
-
-
-def _columns(n, ncols):
-    if ncols is not None and ncols < 1:
-        raise ValueError(f"ncols must be at least 1; found {ncols}")
-    return min(n, ncols or math.ceil(math.sqrt(n)))
-
-
-def _scale(images, ncols):
-    """Return the number of device pixels for each image pixel if `ncols` such images share a row."""
-    height, width = images.shape[-3:-1]
-    return max(1, int(DPI * min(CELL / max(height, width), WIDTH / (ncols * width))))
-
-
-def _sheet(images, ncols, scale):
-    return tile(images.repeat(scale, -3).repeat(scale, -2), ncols=ncols, gap=GUTTER)
-
-
-def _right(sheets):
-    return max(x + sheet.shape[1] for sheet, x, _ in sheets)
-
-
-def _page(sheets, *, left=0, top=0, right=0, bottom=0):
-    """Return a figure with every (sheet, x, y) at device pixel (x, y) from the top left, and margins for labels."""
-    width = left + _right(sheets) + right
-    height = top + max(y + len(sheet) for sheet, _, y in sheets) + bottom
-    figure, blocks = Figure(figsize=(width / DPI, height / DPI), dpi=DPI), []
-    for sheet, x, y in sheets:
-        tall, wide = sheet.shape[:2]
-        axes = figure.add_axes(((left + x) / width, 1 - (top + y + tall) / height, wide / width, tall / height))
-        colours = np.broadcast_to(sheet, (tall, wide, 3))  # also if grey, because a colour map may be off by one
-        axes.imshow(colours, interpolation="nearest", aspect="auto", extent=(0, 1, 1, 0))
-        axes.set(xticks=[], yticks=[])
-        axes.spines[:].set_visible(False)
-        blocks.append(axes)
-    return figure, blocks
-
-
-def _ticks(axis, places, names, *, length=0):
-    """Put names at fractions of the width, or of the height from the top."""
-    axis.set_ticks(places, labels=names)
-    axis.set_tick_params(length=length)

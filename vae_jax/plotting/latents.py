@@ -6,7 +6,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
 from matplotlib.patheffects import withStroke
 
-from vae_jax.plotting import INK, MARKERS, PALETTE, QUIET, shaped, styled
+from vae_jax.plotting import INK, MARKERS, PALETTE, QUIET, class_style, plain, shaped, styled
 
 HALO = [withStroke(linewidth=2, foreground="white")]
 
@@ -27,8 +27,8 @@ def scatter(z, label=None, *, class_names=None, axes=("$z_1$", "$z_2$"), radii=(
 
     Raises `ValueError` for labels without a name, and if no code is finite.
     """
-    figure = Figure(figsize=(4.0, 3.5), layout="constrained")
-    panel = figure.add_subplot(aspect="equal", xlabel=axes[0], ylabel=axes[1])
+    figure = Figure(figsize=(3.4, 3.4))
+    panel = figure.add_axes((0, 0, 1, 1), aspect="equal", anchor="W", xlabel=axes[0], ylabel=axes[1])
     names, present = _codes(panel, z, label, class_names, radii)
     _legend(panel, label, names, present)
     return figure
@@ -74,10 +74,11 @@ def _codes(panel, z, label, class_names, radii):
     if classes.min() < 0 or classes.max() >= len(names):
         raise ValueError(f"label must lie in 0..{len(names) - 1}; found {classes.min()}..{classes.max()}")
     order = np.random.default_rng(0).permutation(len(z))  # so that no class covers the others
-    for turn, marker in enumerate(MARKERS):  # ten colours, then the next marker
-        some = order[classes[order] // len(PALETTE) % len(MARKERS) == turn]
-        colours = [PALETTE[k % len(PALETTE)] for k in classes[some]]
-        size = np.clip(2e4 / len(z), 2.5, 12)
+    styles = {k: class_style(k, len(names)) for k in np.unique(classes)}
+    size = np.clip(2e4 / len(z), 2.5, 12)
+    for marker in dict.fromkeys(marker for _, marker in styles.values()):
+        some = order[[styles[k][1] == marker for k in classes[order]]]
+        colours = [styles[k][0] for k in classes[some]]
         panel.scatter(*z[some].T, s=size, c=colours, marker=marker, alpha=0.8, linewidths=0, rasterized=True)
     for radius in radii:
         panel.add_patch(Circle((0, 0), radius, fill=False, edgecolor=INK, linewidth=0.7, linestyle=(0, (4, 3))))
@@ -89,10 +90,10 @@ def _codes(panel, z, label, class_names, radii):
 
 
 def _legend(panel, label, names, present):
-    if len(present) > len(PALETTE) * len(MARKERS):
+    if len(present) > 5 * len(MARKERS) * 2:
         panel.set_title(f"{len(present)} classes: colours repeat", loc="left")
     elif label is not None:
-        keys = [_key(k, names[k]) for k in present]
+        keys = [_key(k, names[k], len(names)) for k in present]
         columns = 1 + (len(keys) - 1) // 16
         panel.legend(handles=keys, loc="center left", bbox_to_anchor=(1, 0.5), handlelength=1, ncols=columns)
 
@@ -106,8 +107,8 @@ def kl_per_dimension(kl, *, threshold=None):
     (kl,) = shaped(kl=(kl, "D"))
     order, rank = np.argsort(-kl, kind="stable"), np.arange(len(kl))
     active = kl[order] > (-np.inf if threshold is None else threshold)
-    figure = Figure(figsize=(4.5, 2.4), layout="constrained")
-    panel = figure.add_subplot(ylabel=r"$\mathrm{KL}(q(z_d \mid x) \parallel p(z_d))$  (nats)")
+    figure = Figure(figsize=(4.0, 1.9))
+    panel = figure.add_axes((0, 0, 1, 1), ylabel=r"$\mathrm{KL}(q(z_d \mid x) \parallel p(z_d))$  (nats)")
     panel.bar(rank, kl[order], width=0.8, color=np.where(active, PALETTE[0], QUIET))
     summary = f"{kl.sum():.1f} nats in all"
     if threshold is not None:
@@ -126,7 +127,7 @@ def kl_per_dimension(kl, *, threshold=None):
     return figure
 
 
-def _key(k, name):
+def _key(k, name, num_classes):
     """Return the entry of the legend for class k."""
-    marker = MARKERS[k // len(PALETTE) % len(MARKERS)]
-    return Line2D([], [], marker=marker, color=PALETTE[k % len(PALETTE)], markersize=4.5, linestyle="", label=str(name))
+    colour, marker = class_style(k, num_classes)
+    return Line2D([], [], marker=marker, color=colour, markersize=4.5, linestyle="", label=plain(name))

@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vae_jax import files, models, spec
 from vae_jax.core import Context, Event, Learner, Model
-from vae_jax.data import audio, contexts, pipeline, sources, text, transforms
+from vae_jax.data import audio, contexts, description, pipeline, sources, text, transforms
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.data.values import Dataset, event_of
 from vae_jax.distributions import check_continuous, check_support
@@ -56,6 +57,16 @@ class Experiment(NamedTuple):
         with under("config.data"):
             return pipeline.fixed_split(self.dataset, name, transform=self.transform, conditioning=self.conditioning)
 
+    def to_stored(self, x, *, drawn=False):
+        """Return means or draws of the likelihood on the scale of the stored data; sentences for ids of tokens."""
+        dataset = self.dataset
+        if dataset.vocabulary:
+            return [dataset.vocabulary.decode(row) for row in np.asarray(x)]
+        if dataset.columns:
+            return dataset.columns.to_original(np.asarray(x))
+        x = transforms.to_stored(self.transform, x, dataset.max_value, drawn=drawn)
+        return np.round(x).astype(dataset.train.x.dtype) if drawn and dataset.train.x.dtype.kind in "ui" else x
+
     def batch_shapes(self) -> dict:
         """Return the shapes and types of a training batch. Nothing is computed."""
         shapes = jax.eval_shape(lambda feed: self.stream.batch(feed, jnp.int32(0), 0), self.stream.feed(0, 1))
@@ -66,7 +77,8 @@ class Experiment(NamedTuple):
 def build(config: dict, dataset=None) -> Experiment:
     """Build everything that `config` (a plain dict) names.
 
-    `dataset` is that of `config.data`, if it was read before. Raises `ValueError` that names the wrong key.
+    `dataset` is that of `config.data`, if it was read before, or what stands in for it (`data.description`): its values
+    are then not checked. Raises `ValueError` that names the wrong key.
     """
     config = migrate(config)
     checking.check_config(config)
@@ -95,6 +107,8 @@ def build(config: dict, dataset=None) -> Experiment:
     key = jax.random.key(config["seed"])
     parts = (transform, model, learner, stream, key, mesh, conditioning(config, dataset))
     experiment = Experiment(config, dataset, *parts)
+    if dataset.stands_for is not None:
+        return experiment
     checking.check_learner(experiment)
     if (density := likelihood_shapes(experiment)) is not None:
         valid = experiment.split("valid")["x"]
@@ -239,9 +253,20 @@ def _trained(folder) -> dict:
     return restore(folder, experiment).params
 
 
-def build_trained(folder) -> Experiment:
-    """Build the experiment of a trained workdir, without reading the run that it may have started from."""
-    return build(load_config(folder) | {"start_from": ""})
+def build_trained(folder, *, with_data=True) -> Experiment:
+    """Build the experiment of a trained workdir, without reading the run that it may have started from.
+
+    Without the data, their description in dataset.json stands in for them; for a run of an earlier version, which has
+    none, they are read.
+    """
+    config = load_config(folder) | {"start_from": ""}
+    if with_data or (described := workdir.read_description(folder)) is None:
+        return build(config)
+    try:
+        dataset = description.stand_in(described)
+    except ValueError as error:
+        raise ValueError(f"{Path(folder) / workdir.DESCRIPTION}: {error}") from error
+    return build(config, dataset)
 
 
 def checkpoints(folder, config, data, **options) -> Checkpoints:

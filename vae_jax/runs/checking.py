@@ -10,7 +10,8 @@ import jax
 
 from vae_jax import spec
 from vae_jax.core import first_example
-from vae_jax.spec import BadOption, flags, integers, shown, under
+from vae_jax.runs import trackers
+from vae_jax.spec import BadOption, integers, shown, under
 from vae_jax.training import loop
 
 LONGEST = 2**63 - 1  # bytes
@@ -130,7 +131,7 @@ def _data(
     _options(audio, "audio", words=("companding", "label"), counts=("sample_rate", "length"))
 
 
-def _train(*, num_steps, log_every, eval_every, checkpoint_every, patience, max_skipped, tensorboard, keep):
+def _train(*, num_steps, log_every, eval_every, checkpoint_every, preview_every, patience, max_skipped, writers, keep):
     loop.check_options(
         num_steps=num_steps,
         log_every=log_every,
@@ -140,7 +141,8 @@ def _train(*, num_steps, log_every, eval_every, checkpoint_every, patience, max_
         max_skipped=max_skipped,
     )
     integers(keep=keep)
-    flags(tensorboard=tensorboard)
+    integers(preview_every=preview_every, at_least=0)
+    trackers.check(writers)
 
 
 def _eval(*, num_samples, num_test):

@@ -26,7 +26,7 @@ import numpy as np
 from absl import logging
 
 from vae_jax.evaluation import yardstick
-from vae_jax.files import write_bytes, write_text
+from vae_jax.files import write_text
 from vae_jax.runs import build, comparison, pictures, report
 from vae_jax.runs.workdir import RESULTS, read_results
 from vae_jax.tasks import generate
@@ -131,26 +131,16 @@ def log_prob_of_images(folder, experiment, params, results) -> np.ndarray:
       params: its trained parameters.
       results: the contents of its results.json.
     """
-    path = folder / "log_prob.npy"
-    try:
-        values = np.load(path, allow_pickle=False)
-        mean, shape = results["test/log_prob"], (results["test/num_examples"],)
-        if values.shape == shape and np.isclose(values.mean(), mean, rtol=1e-5):
-            return values
-    except (OSError, ValueError, EOFError):
-        pass
+    values = report.read_log_prob(folder)
+    mean, shape = results["test/log_prob"], (results["test/num_examples"],)
+    if values is not None and values.shape == shape and np.isclose(values.mean(), mean, rtol=1e-5):
+        return values
     logging.info("%s: log p(x) of every test image", folder)
     options = experiment.config["eval"]
     test = report.test_examples(experiment, options["num_test"])
     measured = report.measure(experiment, params, test, num_samples=options["num_samples"])
-    values = np.asarray(measured.log_prob, np.float64)
-    try:
-        whole = io.BytesIO()
-        np.save(whole, values)
-        write_bytes(path, whole.getvalue())
-    except OSError as error:
-        logging.info("%s cannot be written: %s", path, error)
-    return values
+    report.write_log_prob(folder, measured.log_prob)
+    return np.asarray(measured.log_prob, np.float64)
 
 
 def not_worse(rows, each) -> set[str]:

@@ -3,12 +3,15 @@
 from pathlib import Path
 
 from vae_jax import files
-from vae_jax.runs import build, checking, page, pictures, report
-from vae_jax.training import sharding
+from vae_jax.runs import build, checking, own_data, page, pictures, report
 
 
-def again(folder, *, checkpoint=None, num_samples=None, num_test=None, figures=True) -> str:
+def again(
+    folder, *, checkpoint=None, num_samples=None, num_test=None, figures=True, formats=("png",), source=None
+) -> str:
     """Write evaluation.json (the flat keys of results.json), the figures and report.html of the run in `folder`.
+
+    On data of one's own it writes evaluation-NAME.json and no figures.
 
     Args:
       folder: the workdir.
@@ -16,23 +19,39 @@ def again(folder, *, checkpoint=None, num_samples=None, num_test=None, figures=T
       num_samples: K of the importance-weighted bound; None for that of the config.
       num_test: how many test examples are measured, 0 for all; None for that of the config.
       figures: True to draw the figures as well.
+      formats: what each figure is written as (`pictures.FORMATS`).
+      source: the data to measure, {"name", "path", "files", "split"} (`own_data.on`); None for the run's test split.
 
     Returns the results as text. Raises `ValueError` for an option or a checkpoint that cannot be used.
     """
     folder = Path(folder).expanduser()
     if checkpoint not in (None, "best") and not checkpoint.isdecimal():
         raise ValueError(f"--checkpoint={checkpoint}: give a step, or best")
+    pictures.check_formats(formats)
     experiment = build.build_trained(folder)
     options = dict(experiment.config["eval"])
     options |= {k: v for k, v in {"num_samples": num_samples, "num_test": num_test}.items() if v is not None}
     checking.check_config(experiment.config | {"eval": options})
+    if source and (source["name"] or source["split"] != "test"):
+        return _on(source, folder, experiment, checkpoint, options | {"num_test": num_test or 0})
     fitted = build.restore(folder, experiment, step=checkpoint, mesh=experiment.mesh)
     results = report.evaluate(experiment, fitted.params, **options)
     files.write_json(folder / "evaluation.json", results)
-    step, params = int(fitted.state.step), sharding.on_host(fitted.params)
+    step, params = int(fitted.state.step), fitted.params
     text = f"step {step} of {folder}\n{report.table(results)}"
     if figures:
-        text += f"\nfigures in {pictures.figures(experiment, params, folder)}"
+        text += f"\nfigures in {pictures.figures(experiment, params, folder, formats=formats)}"
     if page.report(folder, experiment, params, results=results, step=step):
         text += f"\npage in {folder / page.NAME}"
     return text
+
+
+def _on(source, folder, experiment, checkpoint, options) -> str:
+    """Measure the run on data of one's own, all examples by default, and write evaluation-NAME.json."""
+    other = own_data.on(experiment, **source)
+    fitted = build.restore(folder, experiment, step=checkpoint, mesh=experiment.mesh)
+    results = report.evaluate(other, fitted.params, **options)
+    file = folder / f"evaluation-{own_data.title(**source)}.json"
+    files.write_json(file, results | {"test/data": source})
+    where = f"step {int(fitted.state.step)} of {folder} on {other.dataset.name}, {source['split']}"
+    return f"{where}\n{report.table(results)}\nnumbers in {file}"

@@ -7,13 +7,18 @@ ADDED = {  # options that earlier versions did not have, with the values that th
     "learner": {"name": "gradient"},
     "mesh": {"data": -1, "model": 1},
     "data": {"leave_out": (), "num_workers": 0, "buckets": 1, "max_value": 0, "tokens": {}, "audio": {}},
-    "train": {"keep": 2},
+    "train": {"keep": 2, "preview_every": 0, "writers": ()},
 }
 
 
 def migrate_flag(argument: str) -> str:
-    """Return a command's argument in its form of today: --config.data.context took True or False."""
+    """Return a command's argument in its form of today.
+
+    --config.data.context took True or False, and --config.train.tensorboard was a switch.
+    """
     name, _, value = argument.partition("=")
+    if name == "--config.train.tensorboard" and value.lower() in ("", "true", "false"):
+        return f"--config.train.writers={'()' if value.lower() == 'false' else 'tensorboard'}"
     if name == "--config.data.context" and value.lower() in ("true", "false"):
         return f"{name}.name={_context_name(value.lower() == 'true')}"
     return argument
@@ -34,6 +39,9 @@ def migrate(config):
     for name in ("data", "train", "mesh"):
         if isinstance(config.get(name), Mapping):
             config[name] = {**ADDED[name], **config[name]}
+    if isinstance(train := config.get("train"), Mapping) and isinstance(train.get("tensorboard"), bool):
+        if train.pop("tensorboard"):
+            train["writers"] = ("tensorboard",)
     if isinstance(config.get("data"), Mapping) and isinstance(context := config["data"].get("context"), bool):
         config["data"]["context"] = {"name": _context_name(context)}
     return config

@@ -9,9 +9,9 @@ import numpy as np
 import optax
 
 from vae_jax import files
-from vae_jax.data import pipeline, sources, transforms
+from vae_jax.data import pipeline, sources
 from vae_jax.evaluation import probes, yardstick
-from vae_jax.runs import build, pictures
+from vae_jax.runs import build, own_data, pictures
 from vae_jax.spec import numbers, under
 from vae_jax.tasks import outliers
 
@@ -105,19 +105,7 @@ def _outliers(experiment, name, path):
         with under("config.data"):
             splits = [pipeline.fixed_split(left_out, split, transform=transform)["x"] for split in sources.SPLITS]
         return f"{dataset.name}, left out: {', '.join(map(str, classes))}", np.concatenate(splits)
-    with under("config.data"):
-        other = sources.load(name, path, max_value=data["max_value"])
-    shapes = other.test.x.shape[1:], dataset.test.x.shape[1:]
-    if shapes[0] != shapes[1]:
-        raise ValueError(
-            f"--outliers={name}: its images are {shapes[0]}, those of {dataset.name} are {shapes[1]}; give a data set "
-            "with images of the same shape"
-        )
-    if other.max_value != dataset.max_value and transform is not transforms.binarize:
-        raise ValueError(
-            f"--outliers={name}: its levels are 0..{other.max_value}, those of {dataset.name} 0..{dataset.max_value}; "
-            "give a data set with the same levels, or a run of binarised data"
-        )
+    other = own_data.read(experiment, name, path, flag="--outliers")
     with under("config.data"):
         return name, pipeline.fixed_split(other, "test", transform=transform)["x"]
 

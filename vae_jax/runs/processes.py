@@ -6,11 +6,10 @@ import subprocess
 import sys
 import threading
 
-import jax
 from absl import flags, logging
 
+from vae_jax.errors import first_line
 from vae_jax.runs import streams
-from vae_jax.spec import first_line
 
 HEARTBEAT_S = 20  # a process that is silent for this long counts as lost, and the others end
 START_AGAIN = "Start all again: they continue from the last checkpoint"
@@ -42,6 +41,8 @@ def join(address: str | None):
         }
         if re.match(r"(localhost|127\.\d+\.\d+\.\d+):", address):
             options["coordinator_bind_address"] = match[1]  # only this machine: by default it listens to all
+    import jax  # not before flags are parsed
+
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
     _replace_the_page_of_the_service()
     try:
@@ -60,6 +61,8 @@ def several() -> bool:
 
 def is_first() -> bool:
     """Return True if this process is the one that writes."""
+    import jax
+
     return jax.process_index() == 0
 
 

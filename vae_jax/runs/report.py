@@ -1,8 +1,10 @@
 """The evaluation of a trained model: numbers for `results.json`, and lines for a person."""
 
 import contextlib
+import io
 import statistics
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -10,14 +12,16 @@ from absl import logging
 
 from vae_jax.data import text, transforms
 from vae_jax.evaluation import gaps, latents, yardstick
+from vae_jax.files import write_bytes
 from vae_jax.runs import build
 from vae_jax.tasks import cluster
 from vae_jax.training import cost, loop
+from vae_jax.training.progress import said
 
 MUTUAL_INFORMATION_EXAMPLES, WITH_NETWORKS = 2000, 200  # N² densities, where a density is closed or takes a network
 
 
-def evaluate(experiment, params, *, num_samples, num_test, progress=True) -> dict:
+def evaluate(experiment, params, *, num_samples, num_test, progress=True, folder=None) -> dict:
     """Return the flat `test/...` record of a model: log p(x) in nats, its kind, and what the latents carry.
 
     Nats are those of the stored levels. The density of dequantised values bounds the levels' log-probability from
@@ -29,9 +33,16 @@ def evaluate(experiment, params, *, num_samples, num_test, progress=True) -> dic
       num_samples: K of a bound (`yardstick.measure`).
       num_test: how many test examples; 0 for all.
       progress: True for a progress bar.
+      folder: where log p(x) of every example is written (`write_log_prob`); None for nowhere.
     """
     model, test, key = experiment.model, test_examples(experiment, num_test), measuring_key(experiment)
-    measured = measure(experiment, params, test, num_samples=num_samples, progress=progress)
+    kind = yardstick.kind_of(model, num_samples)
+    samples = f" with K = {num_samples:,}" if yardstick.is_bound(kind) else ""
+    what = "the reconstructions" if kind == yardstick.NONE else "log p(x)"
+    with said(f"measuring {what} of {len(test['x']):,} test examples{samples}"):
+        measured = measure(experiment, params, test, num_samples=num_samples, progress=progress)
+    if folder is not None and measured.log_prob is not None:
+        write_log_prob(folder, measured.log_prob)
     summary = yardstick.summary(
         measured, num_samples=num_samples, num_examples=len(test["x"]), **_units(experiment, test)
     )
@@ -40,7 +51,8 @@ def evaluate(experiment, params, *, num_samples, num_test, progress=True) -> dic
     if measured.kind.startswith(yardstick.EXACT) and "context" in test:
         summary |= _as_classifier(model, params, test)
     if model.latent and model.latent.prior:
-        summary |= _codes(model, params, jax.random.split(key, 3)[2], test)  # the first two are those of `measure`
+        with said("measuring what the codes tell"):
+            summary |= _codes(model, params, jax.random.split(key, 3)[2], test)  # the first two: those of `measure`
     if experiment.transform is transforms.dequantize:
         summary["dequantized"] = True
         if "log_prob" in summary:
@@ -55,6 +67,25 @@ def measure(experiment, params, test, *, num_samples, progress=False) -> yardsti
     offset = build.levels_offset(experiment.config, experiment.dataset)
     options = {"num_samples": num_samples, "offset": offset, "progress": progress}
     return yardstick.measure(experiment.model, params, measuring_key(experiment), test, **options)
+
+
+def write_log_prob(folder, log_prob):
+    """Write log p(x) of every test example [N], nats, to `folder`/log_prob.npy. A failure is one line in the log."""
+    whole = io.BytesIO()
+    np.save(whole, np.asarray(log_prob, np.float64))
+    try:
+        write_bytes(Path(folder) / "log_prob.npy", whole.getvalue())
+    except OSError as error:
+        logging.info("%s cannot be written: %s", Path(folder) / "log_prob.npy", error)
+
+
+def read_log_prob(folder) -> np.ndarray | None:
+    """Return log p(x) of every test example [N], nats, as `write_log_prob` left it; None if it cannot be read."""
+    try:
+        values = np.load(Path(folder) / "log_prob.npy", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return values if values.ndim == 1 and values.size and values.dtype.kind == "f" else None
 
 
 def measuring_key(experiment):

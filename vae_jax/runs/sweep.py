@@ -62,7 +62,7 @@ def _axes(config, text) -> dict:
     if same := [path for path in axes if path in workdir.SAME_RUN or path.split(".")[0] in workdir.SAME_RUN]:
         raise spec.BadOption(
             f": {same[0]} changes no number of the training, so all members would be the same run; to measure a run "
-            "with other options use experiments.evaluate"
+            "with other options use vae-jax evaluate"
         )
     return axes
 
@@ -159,7 +159,8 @@ def train(experiment, member_configs, paths, folders, temporary) -> loop.Fit:
       temporary: where the checkpoints of the program are kept.
     """
     options = dict(experiment.config["train"])
-    tensorboard, keep = options.pop("tensorboard"), options.pop("keep")
+    names, keep = options.pop("writers"), options.pop("keep")
+    del options["preview_every"]  # the members of a sweep have no previews
     dataset = experiment.dataset
     mesh, missing = sweep.mesh_for(len(member_configs))
     member_configs = member_configs + member_configs[-1:] * missing
@@ -169,7 +170,7 @@ def train(experiment, member_configs, paths, folders, temporary) -> loop.Fit:
     keys = jnp.stack([jax.random.key(config["seed"]) for config in member_configs])
     checkpoints = build.checkpoints(temporary, experiment.config, fingerprint(dataset), keep=keep)
     with spec.under("config.train"):
-        writer = writers.MemberWriters(folders, tensorboard=tensorboard)
+        writer = writers.MemberWriters(folders, names)
     try:
         return spec.call(
             loop.fit,

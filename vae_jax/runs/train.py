@@ -1,6 +1,7 @@
 """One run, from its config to a complete workdir: config.json, metrics.jsonl, checkpoints/, figures/, results.json."""
 
 import contextlib
+import io
 from pathlib import Path
 
 import jax
@@ -9,14 +10,15 @@ from absl import logging
 from jax.experimental import multihost_utils
 
 from vae_jax import files, spec
+from vae_jax.data import description, sources
 from vae_jax.data.fingerprint import fingerprint
-from vae_jax.evaluation import likelihood
-from vae_jax.runs import build, checking, page, pictures, processes, report, workdir, writers
+from vae_jax.evaluation import latents, likelihood
+from vae_jax.runs import build, checking, extension, page, pictures, previews, processes, report, workdir, writers
 from vae_jax.runs.migrate import migrate
 from vae_jax.training import loop, sharding
 
 
-def complete(config, folder, *, profile=False, figures=True) -> dict:
+def complete(config, folder, *, dataset=None, profile=False, figures=True, formats=("png",), extend=False) -> dict:
     """Train a model, measure it on the test set and draw it. Return the results.
 
     The same call again continues a run that was stopped, and does not repeat what is done.
@@ -24,8 +26,11 @@ def complete(config, folder, *, profile=False, figures=True) -> dict:
     Args:
       config: a plain dict.
       folder: the workdir.
+      dataset: the data set if it is in memory; None for that of `config.data`.
       profile: True to write a trace of one chunk of steps.
       figures: True to draw the figures.
+      formats: what each figure is written as (`pictures.FORMATS`).
+      extend: True to lengthen the run in `folder` to a larger `num_steps`, from its last state (`extension`).
 
     Raises `ValueError` if `folder` holds a run of another config, or if another process is training in it.
     """
@@ -33,32 +38,57 @@ def complete(config, folder, *, profile=False, figures=True) -> dict:
     results_file = folder / "results.json"
     config = migrate(config)
     checking.check_config(config)
-    if _agreed(results_file.exists()):
+    pictures.check_formats(formats)
+    longer = extend and _agreed(extension.is_due(folder, config))
+    if not longer and _agreed(results_file.exists()):
         return _completed(config, workdir.open_workdir(folder, config))
     if config["start_from"] and Path(config["start_from"]).expanduser().resolve() == folder.resolve():
         raise ValueError(f"config.start_from: {config['start_from']} is the workdir of this run; give another")
-    experiment = build.build(config)  # before a folder is made
-    folder = workdir.open_workdir(folder, config)
+    if dataset is not None and config["data"]["leave_out"]:
+        dataset = sources.without_classes(dataset, config["data"]["leave_out"])
+    experiment = build.build(config, dataset)  # before a folder is made
+    folder = workdir.open_workdir(folder, config, longer=longer)
     with contextlib.ExitStack() as locks:
         if processes.is_first():
             locks.enter_context(workdir.locked(folder))
             if (folder.parent.parent / ".lock").exists() and folder.parent.name == "members":
                 locks.enter_context(workdir.locked(folder.parent.parent))  # the sweep to which it belongs
+        if longer and processes.is_first():
+            extension.begin(folder, config)
         if _agreed(results_file.exists()):  # another process has just finished it
             return _completed(config, folder)
         if processes.is_first():
             workdir.update_config(folder, config)
             workdir.record_environment(folder)
+            files.write_json(folder / workdir.DESCRIPTION, description.describe(experiment.dataset))
         fitted = train(experiment, folder, profile=profile)
         params = jax.device_put(fitted.params, sharding.replicated(experiment.mesh))
-        results = report.evaluate(experiment, params, **experiment.config["eval"], progress=processes.is_first())
+        options = {"progress": processes.is_first(), "folder": folder if processes.is_first() else None}
+        results = report.evaluate(experiment, params, **experiment.config["eval"], **options)
         results |= report.training(experiment, fitted.record)
         if processes.is_first():
             files.write_json(results_file, results)
+            store_codes(experiment, params, folder)
             if figures:
-                pictures.figures(experiment, sharding.on_host(params), folder)
-                page.report(folder, experiment, sharding.on_host(params))
+                pictures.figures(experiment, params, folder, formats=formats)
+                page.report(folder, experiment, params)
     return results
+
+
+def store_codes(experiment, params, folder, limit=10_000):
+    """Write the codes of at most `limit` training examples, evenly spaced, into codes.npz, for `Run.neighbours`.
+
+    `train` [N, D] are means of q(z|x), all levels side by side; `index` [N] are the places in the training split.
+    """
+    if experiment.model.latent is None:
+        return
+    train = experiment.dataset.train
+    index = np.unique(np.linspace(0, len(train.x) - 1, limit).astype(np.int64))
+    chosen = experiment.dataset._replace(train=jax.tree.map(lambda a: np.asarray(a[index]), train))
+    means = latents.posterior_means(experiment.model, params, experiment._replace(dataset=chosen).split("train"))
+    with io.BytesIO() as content:
+        np.savez(content, train=np.concatenate(jax.tree.leaves(means), axis=1), index=index)
+        files.write_bytes(folder / "codes.npz", content.getvalue())
 
 
 def _agreed(value: bool) -> bool:
@@ -68,13 +98,15 @@ def _agreed(value: bool) -> bool:
 
 def _completed(config, folder):
     """Return the results of a complete run. If the options of `eval` have changed, the log says what to do."""
-    logging.info("%s is complete; remove it to train again, or draw it with experiments.evaluate", folder)
+    logging.info(
+        "%s is complete; remove it to train again, lengthen it with --extend, or draw it with vae-jax evaluate", folder
+    )
     measured = workdir.read_config(folder).get("eval")
     measured = measured if isinstance(measured, dict) else {}
     if changed := [f"--{name}={value}" for name, value in config["eval"].items() if measured.get(name) != value]:
         logging.warning(
             "these results were measured with other options of config.eval; for new results run "
-            "python -m experiments.evaluate --workdir=%s %s",
+            "vae-jax evaluate --workdir=%s %s",
             *(folder, " ".join(changed)),
         )
     return workdir.read_results(folder, workdir.RESULTS)
@@ -83,9 +115,9 @@ def _completed(config, folder):
 def train(experiment, folder, *, profile=False) -> loop.Fit:
     """Run the learner up to its last step, from the newest checkpoint if there is one."""
     options = dict(experiment.config["train"])
-    tensorboard, keep = options.pop("tensorboard"), options.pop("keep")
+    names, keep, preview_every = (options.pop(name) for name in ("writers", "keep", "preview_every"))
     with spec.under("config.train"):
-        writer = writers.Writer(folder, tensorboard=tensorboard) if processes.is_first() else None
+        writer = writers.Writer(folder, names) if processes.is_first() else None
     data = fingerprint(experiment.dataset)
     checkpoints = build.checkpoints(folder, workdir.read_config(folder), data, keep=keep)
     logging.info("training %s on %s, %s", experiment.config["family"], experiment.dataset.name, jax.devices())
@@ -106,8 +138,10 @@ def train(experiment, folder, *, profile=False) -> loop.Fit:
             ),
             checkpoints=checkpoints,
             writer=writer,
+            hooks=previews.hooks(experiment, folder, writer, preview_every),
             progress=processes.is_first(),
             profile=folder / "profile" if profile else None,
+            patience_from=extension.patience_from(folder),
         )
     except jax.errors.JaxRuntimeError as error:
         processes.leave_if_lost(error)  # before `close` waits for a process that has ended

@@ -21,13 +21,21 @@ from vae_jax import files
 from vae_jax.runs.migrate import migrate
 from vae_jax.training import checkpoint
 
-FOLDERS = ("checkpoints", "damaged", "figures", "members", "programs", "profile")  # what a run writes, and where
-FILES = ("config.json", "environment.json", "metrics.jsonl", "results.json")
+FOLDERS = (  # what a run writes, and where
+    *("checkpoints", "damaged", "figures", "members", "mlruns"),
+    *("previews", "programs", "profile", "wandb"),
+)
+DESCRIPTION = "dataset.json"  # all of the data set except its examples (`data.description`)
+FILES = (
+    *("config.json", DESCRIPTION, "environment.json", "extensions.json", "log_prob.npy"),
+    *("metrics.jsonl", "results.json", "trackers.json"),
+)
 RESULTS = ("train/steps", "train/seconds", "test/num_examples")  # numbers that all results have
 LOGS = (".log", ".out", ".err")  # files that a queue may have written before the run began
 SAME_RUN = (  # options that change no number of the training, only what is measured, shown or stored
     "eval",
-    "train.tensorboard",
+    "train.writers",
+    "train.preview_every",
     "train.keep",
     "train.checkpoint_every",
     "data.memory_limit",
@@ -42,12 +50,13 @@ _held = set()  # the folders that this process has locked
 # -------------------------------------------------------------------------------------------------- the config
 
 
-def open_workdir(path, config: dict) -> Path:
+def open_workdir(path, config: dict, *, longer=False) -> Path:
     """Make `path` the folder of `config`, or check that it is.
 
     If two processes open a new folder at once with different configs, one is refused. Options in `SAME_RUN` may differ
-    (`update_config`). Raises `ValueError` if the folder holds another config (with every difference), contains files
-    that do not belong to a run, or cannot be written.
+    (`update_config`), with `longer` also the number of steps, which may be larger (`extension`). Raises `ValueError` if
+    the folder holds another config (with every difference), contains files that do not belong to a run, or cannot be
+    written.
     """
     path = Path(path).expanduser()
     name = os.fsencode(path)
@@ -71,7 +80,7 @@ def open_workdir(path, config: dict) -> Path:
     for name in FOLDERS:
         if os.path.lexists(path / name) and not (path / name).is_dir():
             raise ValueError(f"{path / name} is a file, and a run needs a folder of this name; move it away")
-    if differences := list(config_differences(read_config(path), config)):
+    if differences := list(config_differences(read_config(path), config, longer=longer)):
         raise ValueError(
             f"--workdir {path} holds a run of another config, which stays as it is. Give another --workdir, or undo: "
             + "; ".join(differences)
@@ -89,7 +98,7 @@ def read_config(path) -> dict:
     """Return the config in the folder `path`. Raises `ValueError` if `config.json` is missing or is not a config."""
     stored = Path(path).expanduser() / "config.json"
     if not os.path.lexists(stored):
-        raise ValueError(f"{stored} does not exist: --workdir must be a folder that experiments.train has written")
+        raise ValueError(f"{stored} does not exist: --workdir must be a folder in which a model was trained")
     config = files.read_json(stored)
     if not isinstance(config, dict) or not isinstance(config.get("data"), dict) or "family" not in config:
         raise ValueError(
@@ -112,10 +121,22 @@ def read_results(path, needed=()) -> dict:
     return results
 
 
-def config_differences(old: dict, new: dict, prefix=""):
+def read_description(path) -> dict | None:
+    """Return the description of the data set of a run, None for a run that has stored none."""
+    file = Path(path).expanduser() / DESCRIPTION
+    if not file.exists():
+        return None
+    described = files.read_json(file)
+    if not isinstance(described, dict):
+        raise ValueError(f"{file} is not the description of a data set; restore it, or remove it if the data are there")
+    return described
+
+
+def config_differences(old: dict, new: dict, prefix="", *, longer=False):
     """Yield a line for each option that makes two configs different runs. Options in `SAME_RUN` do not count.
 
-    An option that is absent equals an empty one (0, "", False, ()), since later versions may add options.
+    An option that is absent equals an empty one (0, "", False, ()), since later versions may add options. With `longer`
+    the second config may have more steps.
     """
     for key in sorted({**old, **new}):
         path = f"{prefix}{key}"
@@ -123,14 +144,14 @@ def config_differences(old: dict, new: dict, prefix=""):
         if path in SAME_RUN:
             continue
         if isinstance(before, dict) and isinstance(now, dict):
-            yield from config_differences(before, now, f"{path}.")
+            yield from config_differences(before, now, f"{path}.", longer=longer)
         elif _plain(before) == _plain(now) or (not (before or now) and not (key in old and key in new)):
             continue
-        elif path == "train.num_steps":
-            yield (
-                f"{path}: there {before!r}, now {now!r} (a run cannot be extended yet: train a new run, or begin one "
-                "from its parameters with --config.start_from)"
-            )
+        elif path == "train.num_steps" and isinstance(before, int) and isinstance(now, int):
+            if now > before and longer:
+                continue
+            remedy = "--extend makes this run longer" if now > before else "a run cannot be made shorter"
+            yield f"{path}: there {before!r}, now {now!r} ({remedy})"
         else:
             shown = [repr(side[key]) if key in side else "(absent)" for side in (old, new)]
             yield f"{path}: there {shown[0]}, now {shown[1]}"
@@ -141,7 +162,8 @@ def origin_difference(stored: dict, made_by: dict) -> str:
 
     Returns "" if it does not differ.
     """
-    if differences := list(config_differences(migrate(stored["config"]), migrate(made_by["config"]))):
+    configs = migrate(stored["config"]), migrate(made_by["config"])
+    if differences := list(config_differences(*configs, longer=True)):  # the run may have been extended since
         return f"was made with another config; give another --workdir, or undo: {differences[0]}"
     if stored["data"] != made_by["data"]:
         return (

@@ -1,51 +1,72 @@
-"""The metrics of a run: `metrics.jsonl` always, and TensorBoard on request."""
+"""The metrics of a run: `metrics.jsonl` always, and trackers such as TensorBoard on request."""
 
 import json
 from pathlib import Path
 
 import numpy as np
+from absl import logging
 
 from vae_jax.files import finite, write_text
-from vae_jax.spec import BadOption
+from vae_jax.runs import trackers
+from vae_jax.spec import first_line
 
 
 class Writer:
-    """A writer of one JSON object for each logged step, and of event files beside it with `tensorboard`.
+    """A writer of one JSON object for each logged step, and of the same numbers to the trackers named in `names`.
 
-    NaN and infinity, which JSON does not have, are written as null. Raises `BadOption` if tensorboardX is missing.
+    NaN and infinity, which JSON does not have, are written as null. A tracker that fails while the run trains is one
+    line in the log, and is left out from then on. Raises `BadOption` for a tracker that cannot be used.
     """
 
-    def __init__(self, directory, *, tensorboard=False):
+    def __init__(self, directory, names=()):
         self.path = Path(directory) / "metrics.jsonl"
-        self._file = self._board = self._summary_writer = None
-        if tensorboard:
-            try:
-                from tensorboardX import SummaryWriter
-            except ImportError as error:
-                raise BadOption("tensorboard needs: pip install 'vae_jax[tensorboard]'") from error
-            self._summary_writer = SummaryWriter
+        self._file, self._trackers, self._started = None, trackers.open_all(names, directory), {}
+
+    @property
+    def has_trackers(self) -> bool:
+        """True if someone looks at images and histograms."""
+        return bool(self._trackers)
 
     def start(self, step: int):
         """Remove the lines after `step`: a resumed run writes the same lines again."""
         before = [line for line in read_metrics(self.path) if line["step"] <= int(step)]
         write_text(self.path, "".join(_line(line) for line in before))
         self._file = self.path.open("a", encoding="utf-8")
-        if self._summary_writer:
-            self._board = self._summary_writer(str(self.path.parent), purge_step=int(step) + 1)
+        for name, tracker in self._trackers.items():
+            trackers.start(name, tracker, step)
+            self._started[name] = tracker
 
     def write(self, step: int, metrics: dict):
         """Write the metrics of one logged step."""
         metrics = {name: float(value) for name, value in metrics.items()}
         self._file.write(_line({"step": int(step), **metrics}))
         self._file.flush()
-        for name, value in metrics.items() if self._board else ():
-            self._board.add_scalar(name, value, int(step))
+        self._send("scalars", step, metrics)
+
+    def images(self, step: int, images: dict):
+        """Show images, {name: uint8 [H, W, C]} with C = 1 or 3, in the trackers."""
+        self._send("images", step, images)
+
+    def histograms(self, step: int, histograms: dict):
+        """Show histograms of {name: numbers [N]} in the trackers."""
+        self._send("histograms", step, histograms)
+
+    def _send(self, kind, step, values):
+        for name, tracker in list(self._started.items()):
+            try:
+                getattr(tracker, kind)(int(step), values)
+            except Exception as error:  # of any kind: the run does not depend on who looks at it
+                logging.warning("%s gets no more: %s; metrics.jsonl has everything", name, first_line(error))
+                del self._started[name]
 
     def close(self):
         if self._file:
             self._file.close()
-        if self._board:
-            self._board.close()
+        for name, tracker in self._started.items():
+            try:
+                tracker.close()
+            except Exception as error:
+                logging.warning("%s was not closed: %s", name, first_line(error))
 
 
 def _line(metrics):
@@ -58,8 +79,8 @@ class MemberWriters:
     Metrics are [M], or one value for all. A member whose step has not changed writes nothing.
     """
 
-    def __init__(self, directories, **options):
-        self._writers = [Writer(directory, **options) for directory in directories]
+    def __init__(self, directories, names=()):
+        self._writers = [Writer(directory, names) for directory in directories]
         self._steps = []
 
     def start(self, steps):

@@ -13,7 +13,7 @@ from flax import struct
 
 from vae_jax.core import Learner
 from vae_jax.spec import BadOption, integers, names
-from vae_jax.training.gradient import gradient
+from vae_jax.training.gradient import gradient, rates_of, with_rates
 
 ENCODER, REST, BOTH = 0, 1, 2
 
@@ -120,6 +120,7 @@ def _turns(optimizer, encoder, start, decide):
     `decide(turn, **extra)` -> turn, ENCODER | REST | BOTH, where `extra` are the learner's extra arguments. `start` is
     the first turn.
     """
+    told = rates_of(optimizer)
     optimizer = optax.with_extra_args_support(optimizer)
 
     def parts(params):
@@ -146,4 +147,7 @@ def _turns(optimizer, encoder, start, decide):
             updates |= moved
         return updates, new
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    def rates(state):
+        return {f"{name}_{part}": rate for part in ("encoder", "rest") for name, rate in told(state[part]).items()}
+
+    return with_rates(optax.GradientTransformationExtraArgs(init, update), rates)

@@ -69,7 +69,8 @@ class Checkpoints:
                 self._set_aside(damaged)
         for attempt in range(ATTEMPTS):
             try:
-                return ocp.CheckpointManager(self.directory, options=options)
+                with _without_warnings() if self._read_only else contextlib.nullcontext():
+                    return ocp.CheckpointManager(self.directory, options=options)
             except FileNotFoundError:  # the run that trains has just removed one of them
                 if attempt == ATTEMPTS - 1:
                     raise
@@ -128,7 +129,7 @@ class Checkpoints:
         A damaged checkpoint is skipped with a line in the log.
 
         Args:
-          like: a pytree with the structure, shapes and shardings of the result.
+          like: a pytree with the structure, shapes and shardings of the result, of arrays or of `ShapeDtypeStruct`.
           step: asks for the checkpoint of that step; "best" for that of the highest bound.
 
         Raises `ValueError` if all checkpoints are damaged, if the requested one does not exist, or if one belongs to
@@ -220,9 +221,7 @@ class Checkpoints:
         return self._manager.restore(step, args=args.Composite(record=args.JsonRestore())).record
 
     def _read(self, step, like, record):
-        template = jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=getattr(a, "sharding", None)), _raw(like)
-        )
+        template = jax.tree.map(_raw_shape, like)
         args = self._ocp.args
         arrays = self._manager.restore(step, args=args.Composite(tree=args.StandardRestore(template))).tree
         if _checksum(arrays) != record["checksum"]:
@@ -278,6 +277,17 @@ class Checkpoints:
             ) from error
 
 
+@contextlib.contextmanager
+def _without_warnings():
+    """Leave out the warnings of Orbax that a folder which is opened for reading is read-only."""
+    handler, serious = logging.get_absl_handler(), lambda record: record.levelno >= logging.converter.STANDARD_ERROR
+    handler.addFilter(serious)
+    try:
+        yield
+    finally:
+        handler.removeFilter(serious)
+
+
 def state_settings() -> dict:
     """Return the settings of JAX that decide which types the arrays of a state have."""
     return {"x64": bool(jax.config.jax_enable_x64), "prng_impl": str(jax.config.jax_default_prng_impl)}
@@ -309,7 +319,13 @@ _copied = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
 
 
 def _is_key(leaf):
-    return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jax.dtypes.issubdtype(getattr(leaf, "dtype", np.dtype(float)), jax.dtypes.prng_key)
+
+
+def _raw_shape(leaf):
+    """Return the shape, type and sharding of a leaf, or of the data of a key."""
+    raw = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else jax.eval_shape(jnp.asarray, leaf)
+    return jax.ShapeDtypeStruct(raw.shape, raw.dtype, sharding=getattr(leaf, "sharding", None))
 
 
 def _raw(tree):

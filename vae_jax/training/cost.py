@@ -17,7 +17,7 @@ def step_flop(learner, state, batch) -> float:
 
 
 @functools.cache
-def matmul_rate(size=None, tries=5, repeats=4) -> float:
+def matmul_rate(size=None, tries=3, repeats=3) -> float:
     """Return the float32 FLOP/s of a square matrix product on one device, the peak that one can reach.
 
     The product has JAX's default precision. The arguments are its size, and those of `seconds_of`.

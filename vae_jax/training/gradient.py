@@ -49,8 +49,24 @@ class State:
     mean_norm: jax.Array | None  # the running mean of the gradient's norm if large ones are skipped, or None
 
 
-def optimizer(*, name, learning_rate, schedule=None, clip_norm=0.0, **options) -> optax.GradientTransformation:
-    """Return the optimiser of Optax called `name`.
+class Optimizer(optax.GradientTransformationExtraArgs):
+    """An optimiser of Optax that tells its learning rates: `rates(opt_state)` -> {metric: rate of the next update}."""
+
+
+def with_rates(transformation, rates) -> Optimizer:
+    """Return `transformation` as an `Optimizer` with this function `rates`."""
+    optimizer = Optimizer(*optax.with_extra_args_support(transformation))
+    optimizer.rates = rates
+    return optimizer
+
+
+def rates_of(optimizer):
+    """Return the function `rates` of an optimiser; for one of Optax itself, which does not tell, there are none."""
+    return getattr(optimizer, "rates", lambda opt_state: {})
+
+
+def optimizer(*, name, learning_rate, schedule=None, clip_norm=0.0, **options) -> Optimizer:
+    """Return the optimiser of Optax called `name`, which tells its `learning_rate` at every update.
 
     Args:
       name: a function of `optax`, such as "adam".
@@ -80,10 +96,19 @@ def optimizer(*, name, learning_rate, schedule=None, clip_norm=0.0, **options) -
         except TypeError as error:
             raise BadOption(f": {first_line(error)}") from error
     _check_step(name, transformation)
-    return optax.chain(optax.clip_by_global_norm(clip_norm), transformation) if clip_norm else transformation
+    if clip_norm:
+        transformation = optax.chain(optax.clip_by_global_norm(clip_norm), transformation)
+
+    def rates(opt_state):
+        if not schedule:
+            return {"learning_rate": jnp.asarray(learning_rate, jnp.float32)}
+        counts = optax.tree_utils.tree_get_all_with_path(opt_state, "count")  # of updates; all of them are equal
+        return {"learning_rate": rate(counts[0][1])} if counts else {}
+
+    return with_rates(transformation, rates)
 
 
-def by_part(*, default, **parts) -> optax.GradientTransformation:
+def by_part(*, default, **parts) -> Optimizer:
     """Return an optimiser that treats the parts of the parameters differently.
 
     Each of `parts`, {part of the parameters: optimiser}, has its own optimiser, and all others have `default`. Raises
@@ -95,7 +120,13 @@ def by_part(*, default, **parts) -> optax.GradientTransformation:
             raise BadOption(f": no part {unknown[0]!r} of the model learns{nearest(unknown[0], params)}")
         return {part: part if part in parts else "default" for part in params}
 
-    return optax.partition({"default": default, **parts}, labels)
+    optimizers = {"default": default, **parts}
+
+    def rates(opt_state):
+        told = {part: rates_of(one)(opt_state.inner_states[part].inner_state) for part, one in optimizers.items()}
+        return {f"{name}_{part}": rate for part, of_part in told.items() for name, rate in of_part.items()}
+
+    return with_rates(optax.partition(optimizers, labels), rates)
 
 
 def _check_step(name, transformation):
@@ -158,6 +189,8 @@ def _schedule(spec):
 def gradient(model, optimizer, *, average_decay=0.0, skip_above=0.0, only=()) -> Learner:
     """Return the learner θ ← θ - optimiser(∇ mean_B loss).
 
+    The metrics are the loss and its terms, `grad_norm`, the learning rate if the optimiser tells it, and `skipped`.
+
     With `average_decay` d > 0, evaluation uses θ̄ ← d_t θ̄ + (1 - d_t) θ, d_t = min(d, (1 + t)/(10 + t)), so that the
     start is forgotten. A step whose loss or gradient is not finite changes only the counts.
 
@@ -181,6 +214,7 @@ def gradient(model, optimizer, *, average_decay=0.0, skip_above=0.0, only=()) ->
     """
     check(average_decay=average_decay, skip_above=skip_above)
     names(only=only)
+    rates = rates_of(optimizer)
     optimizer = optax.with_extra_args_support(optimizer)
 
     def moving(params):
@@ -249,7 +283,8 @@ def gradient(model, optimizer, *, average_decay=0.0, skip_above=0.0, only=()) ->
             skipped_in_row=(state.skipped_in_row + 1) * (1 - finite.astype(jnp.int32)),
             mean_norm=mean_norm,
         )
-        return state, {"loss": loss, **aux.terms, "grad_norm": grad_norm, "skipped": skip.astype(jnp.float32)}
+        metrics = {"loss": loss, **aux.terms, "grad_norm": grad_norm, **rates(before[1])}
+        return state, metrics | {"skipped": skip.astype(jnp.float32)}
 
     def params(state):
         return state.params if state.average is None else whole(state.params, state.average)

@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tqdm
 from absl import logging
 from jax.experimental import multihost_utils
 from jax.sharding import PartitionSpec as P
 
 from vae_jax.spec import BadOption, integers
 from vae_jax.training import sharding, signals
+from vae_jax.training.progress import Progress, counted, logged, mean_of_finite, said
 from vae_jax.training.signals import Preempted
 
 JUDGED_BY = ("bound", "loss", "distortion")  # terms of a validation, the first of them that there is
@@ -56,8 +56,10 @@ def fit(
     checkpoint_every=1000,
     max_skipped=20,
     writer=None,
+    hooks=(),
     progress=True,
     profile=None,
+    patience_from=0,
 ) -> Fit:
     """Run `learner` on `stream` up to step `num_steps`, from the newest of `checkpoints` if there is one.
 
@@ -78,8 +80,10 @@ def fit(
       checkpoint_every: steps between two checkpoints; 0 saves only at the end.
       max_skipped: non-finite steps in a row after which the run is given up.
       writer: gets the metrics of every chunk.
-      progress: True to show a progress bar.
+      hooks: pairs (every, function of (params, step)); it is called at the log after `every` steps and at the last.
+      progress: True to show how far the run is (`progress.Progress`).
       profile: a folder for a trace of one chunk.
+      patience_from: the step up to which validations do not count for `patience`, in a run that is made longer.
 
     Raises `Diverged` after `max_skipped` non-finite steps in a row, if the loss has exploded, or if no step was
     accepted; nothing is saved from then on. In a sweep, such a member is frozen and the others continue.
@@ -99,25 +103,31 @@ def fit(
     mesh = mesh or sharding.single()
     chunks = _Chunks(learner, stream, mesh, profile)
     run = _Run(*start(learner, stream, key, patience, mesh, chunks.feed), patience, checkpoints)
-    run.resume()
+    run.resume(patience_from)
     if writer:
         writer.start(np.asarray(run.state.step))
 
     def span(step):
         return min(log_every - step % log_every, num_steps - step)
 
-    bar = tqdm.tqdm(total=num_steps, initial=run.step, unit="step", disable=not progress, dynamic_ncols=True)
-    with bar, signals.noted() if checkpoints else contextlib.nullcontext(lambda: 0) as noted:
+    def now(length, every):
+        return _due(run.step, length, every) or run.step == num_steps
+
+    shown = Progress(num_steps, enabled=progress)
+    with contextlib.closing(shown), signals.noted() if checkpoints else contextlib.nullcontext(lambda: 0) as noted:
         while run.step < num_steps and not run.frozen().all():
             length, alive = span(run.step), ~run.frozen()
             state, metrics, seconds = chunks(run.state, run.step, length, span(run.step + length), ~alive)
             run.advance(state, metrics, seconds, alive, max_skipped)
-            logged = _logged(metrics, length / seconds)
-            if validate and (_due(run.step, length, eval_every) or run.step == num_steps):
-                logged |= run.validate(validate, learner.params(state), alive)
+            means = logged(metrics, length / seconds)
+            if validate and now(length, eval_every):
+                means |= run.validate(validate, learner.params(state), alive)
             if writer:
-                writer.write(np.asarray(state.step), logged)
-            _show(bar, length, logged)
+                writer.write(np.asarray(state.step), means)
+            for every, hook in hooks:
+                if now(length, every):
+                    hook(learner.params(state), run.step)
+            shown.show(run.step, length, means)
             if number := _of_any_process(noted()):  # at the last step as well: what follows may take long
                 run.save(wait=True)
                 name = signal.Signals(number).name
@@ -141,15 +151,18 @@ class _Run:
     checkpoints: Any
     step: int = 0
     bound: Any = None  # of the newest chunk; None if it ended without a validation
+    validated: bool = False
 
-    def resume(self):
-        """Continue from the newest checkpoint, if there is one."""
+    def resume(self, patience_from=0):
+        """Continue from the newest checkpoint, if there is one. Up to `patience_from`, validations are forgotten."""
         if self.checkpoints and (restored := self.checkpoints.restore((self.state, self.best))):
             step, (self.state, self.best), record = restored
             self.record = {name: _array(value) for name, value in record.items()}
             self.checkpoints.set_aside_after(step)
             logging.info("resumed from the checkpoint of step %d", step)
         self.step = int(np.max(self.state.step))
+        if self.step <= patience_from:
+            self.record["stale"] = np.zeros_like(self.record["stale"])
 
     def frozen(self):
         """Return True for a run that has diverged or run out of patience, one value for each member."""
@@ -169,8 +182,9 @@ class _Run:
 
     def validate(self, validate, params, alive) -> dict:
         """Validate `params`, remember them if they are the best so far, and return the metrics."""
-        valid = validate(params, self.step)
-        self.bound = _worth(valid)
+        with contextlib.nullcontext() if self.validated else said("compiling the validation"):
+            valid = validate(params, self.step)
+        self.bound, self.validated = _worth(valid), True
         better = _is_best(self.bound, self.step, self.record, alive)
         if self.patience:
             self.best = _select(better, params, self.best)
@@ -230,7 +244,8 @@ class _Chunks:
     def _program(self, state, feed, length):
         if length not in self.compiled:
             began = time.perf_counter()
-            self.compiled[length] = compile_chunk(self.learner, self.stream, state, feed, length, self.mesh)
+            with said(f"compiling {length} training steps"):
+                self.compiled[length] = compile_chunk(self.learner, self.stream, state, feed, length, self.mesh)
             self.compile_s += time.perf_counter() - began
         return self.compiled[length]
 
@@ -253,7 +268,9 @@ def restore(learner, stream, checkpoints, *, patience=0, step=None, mesh=None) -
       step: asks for the checkpoint of that step; "best" for that of the best validation bound.
       mesh: the devices on which the state is placed.
     """
-    state, best, _ = start(learner, stream, jax.random.key(0), patience, mesh)
+    mesh, shapes = mesh or sharding.single(), state_shapes(learner, stream)
+    state = _placed(shapes, mesh)
+    best = _placed(jax.eval_shape(learner.params, shapes), mesh) if patience else None
     restored = checkpoints.restore((state, best), step=step)
     if restored is None:
         return None
@@ -281,6 +298,12 @@ def start(learner, stream, key, patience=0, mesh=None, feed=None):
     best = jax.tree.map(jnp.copy, learner.params(state)) if patience else None
     record = {"best_bound": -np.inf, "best_step": 0, "stale": 0, "first_loss": np.nan, "diverged": False}
     return state, best, {k: np.full(key.shape, v) for k, v in record.items()} | {"seconds": np.zeros(())}
+
+
+def _placed(shapes, mesh):
+    """Return `shapes` with the sharding that each array has on the devices of `mesh`."""
+    place = lambda a, sharding: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding)  # noqa: E731
+    return jax.tree.map(place, shapes, sharding.state_shardings(mesh, shapes))
 
 
 def state_shapes(learner, stream):
@@ -393,33 +416,6 @@ def _due(step, length, every):
     return every > 0 and step // every > (step - length) // every
 
 
-def _counted(metrics):
-    """Return the metrics with NaN at the steps that were skipped, which no mean should count."""
-    skipped = metrics["skipped"].astype(bool)
-    counted = {name: np.where(skipped, np.nan, values) for name, values in metrics.items()}
-    return counted | {"skipped": metrics["skipped"]}
-
-
-def _logged(metrics, steps_per_s) -> dict:
-    """Return the means of a chunk, which are logged."""
-    means = {f"train/{name}": _mean_of_finite(values) for name, values in _counted(metrics).items()}
-    return means | {"train/steps_per_s": steps_per_s}
-
-
-def _show(bar, length, logged):
-    """Move the progress bar by `length` steps."""
-    bar.update(length)
-    shown = "bound" if "train/bound" in logged else "loss"
-    bar.set_postfix_str(f"{shown} {_mean_of_finite(np.ravel(logged[f'train/{shown}'])):.2f} nats")
-
-
-def _mean_of_finite(values):
-    """Return the mean over the first axis, without the values that are not finite."""
-    finite = np.isfinite(values)
-    with np.errstate(invalid="ignore"):
-        return np.where(finite, values, 0.0).sum(0) / finite.sum(0)
-
-
 def _diverged(metrics, step, state, first_loss, max_skipped, alive):
     """Yield (member, reason) for every run that cannot recover. For a single run, `member` is ().
 
@@ -434,7 +430,7 @@ def _diverged(metrics, step, state, first_loss, max_skipped, alive):
     skipped = metrics["skipped"].astype(bool) & alive
     if skipped.any():
         logging.warning("steps %d to %d: %d skipped", step + 1, step + len(skipped), skipped.sum())
-    in_row, loss = np.asarray(state.skipped_in_row), _mean_of_finite(_counted(metrics)["loss"])
+    in_row, loss = np.asarray(state.skipped_in_row), mean_of_finite(counted(metrics)["loss"])
     for member in zip(*np.nonzero(alive), strict=True) if in_row.ndim else [()]:
         of_member = {name: values[(slice(None), *member)] for name, values in metrics.items()}
         if in_row[member] >= max_skipped:
@@ -445,7 +441,7 @@ def _diverged(metrics, step, state, first_loss, max_skipped, alive):
                 f"step {step + since + 1}: {', '.join(bad)} not finite, {in_row[member]} steps in a row; {ADVICE}",
             )
         elif loss[member] > EXPLODED * (1.0 + abs(first_loss[member])):
-            terms = {name: _mean_of_finite(of_member[name]) for name in ("rate", "distortion") if name in of_member}
+            terms = {name: mean_of_finite(of_member[name]) for name in ("rate", "distortion") if name in of_member}
             worst = max(terms, key=terms.get, default="loss")
             yield (
                 member,

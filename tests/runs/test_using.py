@@ -1,0 +1,188 @@
+"""Codes of files, draws into files, and measurements on data of one's own, by runs that have learned nothing yet."""
+
+import csv
+import json
+import wave
+
+import jax
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from vae_jax.configs import autoencoder_digits, chow_liu_digits, ngram_audio, text_vae_text, vae_digits
+from vae_jax.data import idx
+from vae_jax.runs import build, evaluate, own_data, using
+from vae_jax.training import loop
+from vae_jax.training.checkpoint import Checkpoints
+
+
+def begun(folder, module, **data):
+    """A run without a step; its parameters are those at the start."""
+    config = described(folder, module, **data)
+    experiment, checkpoints = build.build(config), Checkpoints(folder / "checkpoints")
+    state, best, _ = loop.start(experiment.learner, experiment.stream, experiment.key)
+    checkpoints.save(0, (state, best), {})
+    checkpoints.close()
+    return folder
+
+
+def described(folder, module, **data):
+    """Write the config of a run; its checkpoint is missing."""
+    config = module.get_config("smoke").to_dict()
+    config["data"] |= data
+    config["eval"] |= {"num_samples": 2, "num_test": 8}
+    config["mesh"]["data"] = 1
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    return config
+
+
+@pytest.fixture(scope="module")
+def conditional(tmp_path_factory):
+    """A VAE of digits given their class."""
+    return begun(tmp_path_factory.mktemp("conditional"), vae_digits, context={"name": "label"})
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    return begun(tmp_path_factory.mktemp("text"), text_vae_text)
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """The first 40 digits as 8-bit images in a folder: 30 to learn from and 10 to test on."""
+    folder, digits = tmp_path_factory.mktemp("own"), load_digits()
+    x = np.round(digits.images * 255 / 16).astype(np.uint8)
+    for prefix, part in (("train", slice(0, 30)), ("t10k", slice(30, 40))):
+        idx.write(folder / f"{prefix}-images-idx3-ubyte", x[part])
+        idx.write(folder / f"{prefix}-labels-idx1-ubyte", digits.target[part].astype(np.uint8))
+    return folder
+
+
+def posteriors(folder):
+    experiment = build.build_trained(folder)
+    params, data = build.restore(folder, experiment).params, experiment.split("test")
+    return jax.vmap(experiment.model.latent.posterior, (None, 0, 0))(params, data["x"], data["context"]), data
+
+
+def test_codes_are_those_of_the_posterior_in_both_kinds_of_file(conditional, tmp_path):
+    line = using.encode_files(conditional, tmp_path / "codes.npz")
+    assert line.startswith("300 codes of digits in ")
+    (q, data), codes = posteriors(conditional), np.load(tmp_path / "codes.npz")
+    np.testing.assert_allclose(codes["mean"], q.loc, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(codes["scale"], np.exp(q.log_scale), rtol=1e-5)
+    np.testing.assert_array_equal(codes["label"], data["context"])
+    using.encode_files(conditional, tmp_path / "codes.csv")
+    with (tmp_path / "codes.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["row"] for row in rows[:2]] == ["test/0", "test/1"] and len(rows) == 300
+    assert float(rows[7]["mean_3"]) == pytest.approx(codes["mean"][7, 3]) and int(rows[7]["label"]) == codes["label"][7]
+
+
+def test_files_of_ones_own_are_encoded_whole(conditional, own, tmp_path):
+    using.encode_files(conditional, tmp_path / "codes.npz", name="idx", path=str(own), split="all")
+    codes = np.load(tmp_path / "codes.npz")
+    assert codes["mean"].shape == (40, 8) and sorted(codes["label"]) == sorted(load_digits().target[:40])
+    rows = codes["row"].tolist()
+    assert len(set(rows)) == 40 and rows[0] == "train/0" and rows[-1] == "test/9"
+    assert codes["label"][-10:].tolist() == load_digits().target[30:40].tolist()
+
+
+def test_draws_are_on_the_scale_of_the_data_and_follow_the_classes(conditional, tmp_path):
+    line = using.sample_files(conditional, tmp_path / "a", num=6, context="3, 5")
+    assert line == f"6 draws in {tmp_path / 'a'}: samples.npz, samples.png"
+    drawn = np.load(tmp_path / "a" / "samples.npz")
+    assert drawn["x"].shape == (6, 8, 8, 1) and set(np.unique(drawn["x"])) == {0, 1}
+    assert drawn["context"].tolist() == [3, 5, 3, 5, 3, 5]
+    assert (tmp_path / "a" / "samples.png").read_bytes().startswith(b"\x89PNG")
+    experiment = build.build_trained(conditional)
+    assert using.contexts_of(experiment, None, 12).tolist() == [*range(10), 0, 1]
+    named = experiment._replace(dataset=experiment.dataset._replace(class_names=tuple("abcdefghij")))
+    assert using.contexts_of(named, "b,9", 3).tolist() == [1, 9, 1]
+    with pytest.raises(ValueError, match=r"there is no class '10'; the classes are 0 \.\. 9 or a, b"):
+        using.contexts_of(named, "10", 3)
+
+
+def test_another_seed_gives_other_draws(text, tmp_path):
+    draws = []
+    for seed in (0, 1):
+        using.sample_files(text, tmp_path, num=20, seed=seed, temperature=0.7)
+        draws.append((tmp_path / "samples.txt").read_text())
+    assert draws[0] != draws[1] and len(draws[0].splitlines()) == 20
+
+
+@pytest.mark.parametrize(
+    ("transform", "x", "stored"),
+    [
+        ("levels", [0.0, 16.0], [0, 16]),
+        ("unit", [0.0, 0.51, 1.0], [0, 8, 16]),
+        ("dequantize", [0.0, 0.999, 1.5, -1.0], [0, 16, 16, 0]),
+        ("binarize", [0.0, 1.0], [0, 1]),
+    ],
+)
+def test_the_scale_of_the_data(transform, x, stored, conditional):
+    experiment = build.build_trained(conditional)
+    experiment = experiment._replace(transform=build._transform(transform))
+    values = using.to_stored(experiment, np.asarray(x, np.float32))
+    assert values.tolist() == stored and values.dtype == np.uint8
+
+
+def test_text_of_ones_own_has_the_words_of_the_run(text, tmp_path):
+    (tmp_path / "lines.txt").write_text("the dog sees a cat .\n\nunheardof words\n")
+    using.encode_files(text, tmp_path / "codes.npz", name="text", path=str(tmp_path / "lines.txt"), split="all")
+    codes = np.load(tmp_path / "codes.npz")
+    assert len(codes["mean"]) == 2 and codes["row"].tolist() == ["test/0", "test/1"]
+
+
+def test_sounds_are_written_as_sounds(tmp_path):
+    folder = begun(tmp_path, ngram_audio)
+    using.sample_files(folder, num=2)
+    with wave.open(str(folder / "samples" / "sample_1.wav")) as file:
+        assert file.getframerate() == 8000 and file.getnframes() == 64
+
+
+def test_a_run_is_measured_on_data_of_ones_own_and_its_results_stay(conditional, own):
+    (conditional / "results.json").write_text("{}")
+    source = {"name": "idx", "path": str(own), "files": None, "split": "test"}
+    said = evaluate.again(conditional, source=source)
+    file = conditional / f"evaluation-idx-{own.name}.json"
+    results = json.loads(file.read_text())
+    assert str(file) in said and results["test/num_examples"] == 10 and results["test/data"] == source
+    assert (conditional / "results.json").read_text() == "{}" and not (conditional / "figures").exists()
+    assert own_data.title(name="tfds:a/b", path="x/y z.csv", files=None, split="all") == "tfds_a_b-y_z-all"
+
+
+class TestRefusals:
+    def test_of_the_file(self, conditional, tmp_path):
+        with pytest.raises(ValueError, match=r"--out=.*codes.txt: give a file that ends with .npz or .csv"):
+            using.encode_files(conditional, tmp_path / "codes.txt")
+
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("four_by_four", r"--data=four_by_four: its images are \(4, 4, 1\), those of digits are \(8, 8, 1\)"),
+            ("text", "--data=text: this is another kind of data than digits"),
+        ],
+    )
+    def test_of_data_that_do_not_fit(self, name, message, conditional, tmp_path):
+        with pytest.raises(ValueError, match=message):
+            using.encode_files(conditional, tmp_path / "codes.npz", name=name)
+
+    def test_of_a_model_without_codes_and_one_without_a_prior(self, tmp_path):
+        tree, encoder = tmp_path / "tree", tmp_path / "encoder"
+        described(tree, chow_liu_digits)
+        described(encoder, autoencoder_digits)
+        with pytest.raises(ValueError, match="'chow_liu' has no codes"):
+            using.encode_files(tree, tmp_path / "codes.npz")
+        with pytest.raises(ValueError, match=r"'autoencoder' has no p\(z\) to draw from"):
+            using.sample_files(encoder)
+        with pytest.raises(ValueError, match="--context: this model is conditional on nothing"):
+            using.sample_files(tree, context="3")
+        with pytest.raises(ValueError, match=r"--temperature=0\.5: only models of text have one"):
+            using.sample_files(tree, temperature=0.5)
+
+    def test_of_data_without_the_class_that_the_model_needs(self, conditional, own, tmp_path):
+        for file in own.glob("*images*"):
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+        with pytest.raises(ValueError, match="has no label, and this model is conditional on it"):
+            using.encode_files(conditional, tmp_path / "codes.npz", name="idx", path=str(tmp_path))

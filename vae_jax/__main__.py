@@ -1,0 +1,5 @@
+"""The console command of a checkout that is not installed: `python -m vae_jax train --flags`."""
+
+from vae_jax.runs.commands import main
+
+main()

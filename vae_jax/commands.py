@@ -1,0 +1,8 @@
+"""The commands, as `vae_jax.commands.train`: `experiments/*.py` of a checkout, which a wheel has in their place.
+
+`vae_jax.runs.commands` runs them by name.
+"""
+
+from pathlib import Path
+
+__path__ = [str(Path(__file__).parents[1] / "experiments")]  # pyproject.toml puts them at vae_jax/commands in a wheel

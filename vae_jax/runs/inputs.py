@@ -1,0 +1,105 @@
+"""The input of a trained model: examples and contexts on the scale of the stored data, as a batch that it takes."""
+
+import numpy as np
+
+from vae_jax.data import pipeline, text
+from vae_jax.data.values import Split
+from vae_jax.spec import nearest
+
+
+def batch(experiment, x, context):
+    """Return the batch that the model sees, its size, and True if x is one example."""
+    x, single = examples(experiment.dataset, x)
+    split = Split(x)
+    if experiment.context is not None:
+        split = _with_context(experiment, split, context, single)
+    elif context is not None:
+        raise ValueError("this model takes no context, and one was given; leave it out")
+    dataset = experiment.dataset._replace(test=split)
+    options = {"transform": experiment.transform, "conditioning": experiment.conditioning}
+    return pipeline.fixed_split(dataset, "test", **options), len(x), single
+
+
+def examples(dataset, x):
+    """Return x as stored examples [N, ...], and True if it is one. Raises `ValueError` for other shapes."""
+    shape = dataset.train.x.shape[1:]
+    if dataset.vocabulary is not None and _is_text(x):
+        single = isinstance(x, str)
+        return text.rows([x] if single else list(x), dataset.vocabulary, shape[0]), single
+    if dataset.columns is not None and not isinstance(x, np.ndarray):
+        x = dataset.columns.to_model(x)
+    x = np.asarray(x)
+    if x.dtype == object or x.dtype.kind not in "biuf":
+        raise ValueError(f"x must hold numbers, got an array of {x.dtype}")
+    if x.dtype == bool:
+        x = x.astype(np.uint8)
+    for wanted in (shape, shape[:-1] if shape[-1:] == (1,) and len(shape) == 3 else shape):
+        if x.shape == wanted or x.shape[1:] == wanted:
+            single = x.shape == wanted
+            x = x.reshape((1, *shape) if single else (len(x), *shape))
+            if not len(x):
+                raise ValueError("x holds no example")
+            return _on_scale(dataset, x), single
+    raise ValueError(f"an example of {dataset.name} has the shape {shape}; give one or [N, ...], got {x.shape}")
+
+
+def _on_scale(dataset, x):
+    """Return x in the stored type. Raises `ValueError` for fractions or a range that the integers do not have."""
+    stored, top = dataset.train.x.dtype, dataset.max_value
+    if stored.kind not in "ui":
+        return x
+    if x.dtype.kind == "f" and not np.all(x == np.round(x)):
+        raise ValueError(
+            f"x holds fractions, and {dataset.name} has integers 0..{top}; scale x to that range and round"
+        )
+    if not (x.min() >= 0 and x.max() <= top):
+        raise ValueError(f"x must lie in 0..{top}, the range of {dataset.name}; it reaches from {x.min()} to {x.max()}")
+    return x.astype(stored)
+
+
+def _with_context(experiment, split, context, single):
+    name = experiment.config["data"]["context"]["name"]
+    if name == "label":
+        return split._replace(label=contexts(experiment, context, len(split.x)))
+    if experiment.conditioning.stored(experiment.dataset.train) is None:  # made from x
+        return split
+    context = np.asarray(context)[None] if single and context is not None else context
+    return split._replace(context=contexts(experiment, context, len(split.x)))
+
+
+def contexts(experiment, context, size, *, in_turn=False):
+    """Return `size` contexts as the model takes them, None for an unconditional model."""
+    spec = experiment.context
+    if spec is None:
+        if context is not None:
+            raise ValueError("this model takes no context, and one was given; leave it out")
+        return None
+    if context is None and in_turn and spec.shape == ():
+        return np.arange(size, dtype=np.int32) % spec.support.num_levels
+    if context is None:
+        kind = f"one of {spec.support.num_levels} classes" if spec.shape == () else f"an array {spec.shape}"
+        raise ValueError(f"this model is conditional: give context=, {kind} for each example")
+    context = np.asarray(context)
+    if spec.shape == ():
+        context = _classes(experiment.dataset, context, spec.support.num_levels)
+    if context.shape == spec.shape:
+        context = np.broadcast_to(context, (size, *spec.shape))
+    if context.shape != (size, *spec.shape):
+        raise ValueError(f"context must be one {spec.shape} or {(size, *spec.shape)} of them, got {context.shape}")
+    return context
+
+
+def _classes(dataset, context, num_classes):
+    """Return class numbers for numbers or names."""
+    if context.dtype.kind in "US":
+        names = list(dataset.class_names or ())
+        if unknown := [name for name in context.ravel() if name not in names]:
+            raise ValueError(f"context: unknown class {str(unknown[0])!r}{nearest(str(unknown[0]), names)}")
+        context = np.array([names.index(name) for name in context.ravel()]).reshape(context.shape)
+    if context.dtype.kind not in "iu" or np.any((context < 0) | (context >= num_classes)):
+        raise ValueError(f"context must be classes 0..{num_classes - 1}, got {context.ravel()[:3].tolist()}")
+    return context.astype(np.int32)
+
+
+def _is_text(x):
+    return isinstance(x, str) or (isinstance(x, list | tuple) and all(isinstance(line, str) for line in x))

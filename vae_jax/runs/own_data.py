@@ -1,0 +1,132 @@
+"""Data of one's own for a trained model: read as the data of the run were, and refused if they do not fit."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from vae_jax.data import sources, text, transforms
+from vae_jax.data.values import NAMES, SPLITS, Dataset, Split
+from vae_jax.spec import one_of, under
+
+
+def read(experiment, name, path=None, files=None, *, flag="--data") -> Dataset:
+    """Return the data set `name` for the model of `experiment`.
+
+    Readers get the options of the run's config. Text gets the run's vocabulary, a table the run's standardisation.
+
+    Args:
+      experiment: the experiment of the run.
+      name: a data set of `sources.load`.
+      path: where its files are.
+      files: the options of its reader; None for those of the run, if it has the same reader.
+      flag: the flag that names the data, for errors.
+
+    Raises `ValueError` for data of another shape, other levels or another kind than those of the run.
+    """
+    data, dataset = experiment.config["data"], experiment.dataset
+    if dataset.vocabulary and path:
+        return _sentences(dataset, path)
+    options = {"max_value": data["max_value"], "audio": data["audio"] if name == "audio" else None}
+    options |= {"tokens": data["tokens"] if name == "text" or name not in NAMES else None}
+    if files is None and name == data["name"]:
+        files = data.get("files")
+    with under("config.data"):
+        other = sources.load(name, path, **options, **({"files": files} if files else {}))
+    if dataset.columns and other.columns:
+        return _standardized(dataset, other)
+    _check(experiment, other, f"{flag}={name}")
+    return other
+
+
+def on(experiment, *, name, path, files, split):
+    """Return `experiment` with data of one's own as its test split, those of `split` or, with "all", of every split.
+
+    Args:
+      experiment: the experiment of the run.
+      name: a data set of `sources.load`; None for that of the run.
+      path: where its files are.
+      files: the options of its reader (`read`).
+      split: "train", "valid", "test" or "all".
+
+    Raises `ValueError` for data that do not fit, or that lack what the model is conditional on.
+    """
+    dataset = experiment.dataset if name is None else read(experiment, name, path, files)
+    return experiment._replace(dataset=_with_test(experiment, dataset, split))
+
+
+def _with_test(experiment, dataset, split) -> Dataset:
+    one_of((*SPLITS, "all"), **{"--split": split})
+    chosen = _together(dataset) if split == "all" else getattr(dataset, split)
+    name = experiment.config["data"]["context"]["name"]
+    if experiment.context is not None and name != "prefix":
+        context = _context(experiment, chosen)
+        if context is None:
+            raise ValueError(f"{dataset.name} has no {name}, and this model is conditional on it; give data with one")
+        if name == "label" and (known := experiment.dataset.num_classes) <= np.max(context, initial=0):
+            raise ValueError(
+                f"{dataset.name} has a class {np.max(context)}, and this model knows only 0 .. {known - 1}"
+            )
+    return dataset._replace(test=chosen)
+
+
+def title(*, name, path, split, **_) -> str:
+    """Return a name for files about this data: letters, digits, dots, dashes and underscores."""
+    parts = [name, path and Path(path).stem, split if split != "test" else None]
+    return re.sub(r"[^\w.-]+", "_", "-".join(filter(None, parts)))
+
+
+def _context(experiment, split):
+    made = experiment.config["data"]["context"].get("size")  # from x itself
+    return split.x if made else experiment.conditioning.stored(split)
+
+
+def _together(dataset) -> Split:
+    """Return the examples of all splits as one, in the order of `SPLITS`."""
+    splits = [getattr(dataset, split) for split in SPLITS]
+    parts = zip(*splits, strict=True)
+    return Split(*(None if any(part is None for part in arrays) else np.concatenate(arrays) for arrays in parts))
+
+
+def _sentences(dataset, path) -> Dataset:
+    """Return the lines of a file as sentences in the vocabulary of `dataset`, all of them in each split."""
+    vocabulary, length = dataset.vocabulary, dataset.train.x.shape[1]
+    tokens = (text.tokenize(line, level=vocabulary.level) for line in text.read_lines(path))
+    fitting = [sentence for sentence in tokens if 0 < len(sentence) < length]
+    if not fitting:
+        raise ValueError(f"{path} has no line of 1 to {length - 1} tokens, which is the longest sentence of this model")
+    split = Split(np.stack([vocabulary.encode(sentence, length) for sentence in fitting]))
+    none = Split(split.x[:0])
+    return dataset._replace(
+        name=Path(path).stem, train=none, valid=none, test=split, num_classes=None, class_names=None
+    )
+
+
+def _standardized(dataset, other) -> Dataset:
+    """Return a table with its values on the scale of the run. Raises `ValueError` if a column is missing."""
+    splits = (getattr(other, split) for split in SPLITS)
+    to_model = lambda x: dataset.columns.to_model(other.columns.to_original(x))  # noqa: E731
+    scaled = {name: split._replace(x=to_model(split.x)) for name, split in zip(SPLITS, splits, strict=True)}
+    return other._replace(**scaled, columns=dataset.columns)
+
+
+def _check(experiment, other, what):
+    """Raise `ValueError` unless the model of `experiment` takes the data set `other`."""
+    dataset, transform = experiment.dataset, experiment.transform
+    shapes = [x.shape[1:] for x in (other.test.x, dataset.test.x)]
+    kinds = [(bool(d.vocabulary), d.encoding, bool(d.columns)) for d in (other, dataset)]
+    if kinds[0] != kinds[1]:
+        raise ValueError(f"{what}: this is another kind of data than {dataset.name}, of which the model is")
+    if other.vocabulary and other.vocabulary != dataset.vocabulary:
+        raise ValueError(f"{what}: its words are not those of the model; give the text by its path")
+    if shapes[0] != shapes[1]:
+        kind = "images" if len(shapes[1]) == 3 else "examples"
+        raise ValueError(
+            f"{what}: its {kind} are {shapes[0]}, those of {dataset.name} are {shapes[1]}; give a data set with {kind} "
+            "of the same shape"
+        )
+    if other.max_value != dataset.max_value and transform is not transforms.binarize:
+        raise ValueError(
+            f"{what}: its levels are 0..{other.max_value}, those of {dataset.name} 0..{dataset.max_value}; "
+            "give a data set with the same levels, or a run of binarised data"
+        )

@@ -1,0 +1,228 @@
+"""A trained run at work: codes of files, and draws, written to files."""
+
+import csv
+import io
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vae_jax.data import recordings, transforms
+from vae_jax.distributions import Normal
+from vae_jax.evaluation import latents
+from vae_jax.files import write_bytes, write_text
+from vae_jax.runs import build, own_data, pictures, sounds
+from vae_jax.spec import integers
+from vae_jax.tasks import decode
+
+AT_ONCE = 100  # draws side by side
+SHOWN = 100  # draws in the picture
+
+
+def encode_files(folder, out, *, name=None, path=None, files=None, split="test", checkpoint=None) -> str:
+    """Write q(z|x) of every example: `mean`, `scale` if q is a diagonal Gaussian, `label`, `class` and `row`.
+
+    A hierarchy has `mean_z1`, `mean_z2` ... . The table of a CSV has a column for each dimension.
+
+    Args:
+      folder: the workdir of the run.
+      out: the file to write, .npz or .csv.
+      name: a data set of one's own (`own_data.on`); None for that of the run.
+      path: where its files are.
+      files: the options of its reader.
+      split: "train", "valid", "test" or "all".
+      checkpoint: a step, "best", or None for the last.
+
+    Returns a line about the file. Raises `ValueError` for a model without codes and for data that do not fit.
+    """
+    out = Path(out).expanduser()
+    if out.suffix not in (".npz", ".csv"):
+        raise ValueError(f"--out={out}: give a file that ends with .npz or .csv")
+    experiment = build.build_trained(folder)
+    if experiment.model.latent is None:
+        raise ValueError(f"{folder}: {experiment.config['family']!r} has no codes; take a run of a model that has")
+    other = own_data.on(experiment, name=name, path=path, files=files, split=split)
+    params = build.restore(folder, experiment, step=checkpoint).params
+    columns = _codes(other, params) | _names(other.dataset, split)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(out, _npz(columns) if out.suffix == ".npz" else _csv(columns).encode())
+    return f"{len(columns['row'])} codes of {other.dataset.name} in {out}: {', '.join(columns)}"
+
+
+def sample_files(folder, out=None, *, num=100, seed=0, context=None, temperature=1.0, checkpoint=None) -> str:
+    """Draw from a run: samples.npz, and samples.png (images), .txt (text), .csv (a table) or .wav files (sound).
+
+    The draws in samples.npz, `x` and `context`, are on the scale of the data.
+
+    Args:
+      folder: the workdir of the run.
+      out: the folder to write; None for `folder`/samples.
+      num: how many draws.
+      seed: of the draws.
+      context: classes by number or name, comma-separated, or a .npy file of contexts, taken in turn; None for all
+        classes in turn, or the contexts of the test split.
+      temperature: of text: below 1 likelier words, above 1 more variety (`decode.sampled`).
+      checkpoint: a step, "best", or None for the last.
+
+    Returns a line about the files. Raises `ValueError` for a model that cannot draw, and for a context that it does not
+    have.
+    """
+    integers(**{"--num": num, "--seed": seed}, at_least=0)
+    integers(**{"--num": num})
+    experiment = build.build_trained(folder)
+    draw, contexts = _drawer(experiment, temperature), contexts_of(experiment, context, num)
+    params = build.restore(folder, experiment, step=checkpoint).params
+    keys = jax.random.split(jax.random.key(seed), num)
+    batched = jax.jit(
+        lambda params, keys, c: jax.lax.map(lambda each: draw(params, *each), (keys, c), batch_size=AT_ONCE)
+    )
+    x = np.asarray(batched(params, keys, contexts))
+    out = Path(out).expanduser() if out else Path(folder).expanduser() / "samples"
+    out.mkdir(parents=True, exist_ok=True)
+    arrays = {"x": to_stored(experiment, x)} | ({} if contexts is None else {"context": np.asarray(contexts)})
+    write_bytes(out / "samples.npz", _npz(arrays))
+    return f"{num} draws in {out}: samples.npz, {_shown(experiment, x, arrays['x'], out)}"
+
+
+def contexts_of(experiment, text, number):
+    """Return the contexts of `number` draws, an array [number, ...] or None, from the text of a flag.
+
+    Raises `ValueError` for a class or an array that the model does not take.
+    """
+    context, dataset = experiment.context, experiment.dataset
+    if context is None:
+        if text is not None:
+            raise ValueError("--context: this model is conditional on nothing; leave it out")
+        return None
+    if context.shape == ():
+        names = dataset.class_names or ()
+        known = context.support.num_levels
+        words = range(known) if text is None else [word.strip() for word in text.split(",")]
+        given = [names.index(word) if word in names else word for word in words]
+        if wrong := [word for word in given if not str(word).isdecimal() or int(word) >= known]:
+            also = f" or {', '.join(names)}" if names else ""
+            raise ValueError(f"--context: there is no class {wrong[0]!r}; the classes are 0 .. {known - 1}{also}")
+        values = np.asarray([int(word) for word in given], np.int32)
+    elif text is None:
+        values = experiment.split("test")["context"]
+    else:
+        try:
+            values = np.load(Path(text).expanduser(), allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise ValueError(f"--context={text}: give a .npy file of contexts {context.shape} ({error})") from error
+        if values.ndim == len(context.shape):
+            values = values[None]
+        if values.shape[1:] != context.shape:
+            raise ValueError(f"--context={text}: contexts are {context.shape}, and the file has {values.shape}")
+        values = values.astype(experiment.split("test")["context"].dtype)
+    return jnp.asarray(values)[jnp.arange(number) % len(values)]
+
+
+def to_stored(experiment, x) -> np.ndarray:
+    """Return draws on the scale of the stored data: levels for pixels and sound of levels, ids for text."""
+    top, stored = experiment.dataset.max_value, experiment.dataset.train.x.dtype
+    if not np.issubdtype(stored, np.integer):
+        return x
+    if experiment.transform is transforms.unit:
+        x = np.round(x * top)
+    elif experiment.transform is transforms.dequantize:
+        x = np.floor(x * (top + 1))
+    elif experiment.transform is transforms.binarize:
+        return x.astype(np.uint8)
+    return np.clip(x, 0, top).astype(stored)
+
+
+def _drawer(experiment, temperature):
+    """Return (params, key, context) -> x, one draw."""
+    model = experiment.model
+    if model.sample is None:
+        raise ValueError(
+            f"{experiment.config['family']!r} has no p(z) to draw from; a density of its codes stands for one: "
+            "vae-jax codes --draw=10"
+        )
+    if temperature == 1.0:
+        return model.sample
+    if not experiment.dataset.vocabulary or not (model.density or model.latent):
+        raise ValueError(f"--temperature={temperature:g}: only models of text have one; leave it out")
+    if not temperature > 0:
+        raise ValueError(f"--temperature={temperature:g}: give a number above 0")
+
+    def draw(params, key, context):
+        if model.density:
+            return decode.sampled(model.density(params, context), key, temperature=temperature)
+        key_z, key_x = jax.random.split(key)
+        z = model.latent.prior(params, context).sample(key_z)
+        return decode.sampled(model.latent.likelihood(params, z, context), key_x, temperature=temperature)
+
+    return draw
+
+
+def _shown(experiment, x, stored, out) -> str:
+    """Write the draws for a person, and return the names of the files; nothing for data that no picture shows."""
+    dataset = experiment.dataset
+    if dataset.vocabulary:
+        write_text(out / "samples.txt", "".join(f"{dataset.vocabulary.decode(row)}\n" for row in x))
+        return "samples.txt"
+    if dataset.encoding:
+        for number, levels in enumerate(sounds.to_levels(experiment, x)):
+            file = io.BytesIO()
+            recordings.write_wav(file, dataset.encoding.decode(levels), dataset.encoding.sample_rate)
+            write_bytes(out / f"sample_{number}.wav", file.getvalue())
+        return f"sample_0.wav ... sample_{len(x) - 1}.wav"
+    if dataset.columns:
+        write_text(out / "samples.csv", _csv(dataset.columns.to_original(x)))
+        return "samples.csv"
+    if x.ndim != 4:
+        return "x as in the data"
+    from vae_jax import plotting  # matplotlib: not before it is needed
+    from vae_jax.plotting import images
+
+    plotting.save(images.grid(pictures.to_unit(experiment)(x[:SHOWN])), out / "samples.png")
+    return "samples.png"
+
+
+def _codes(experiment, params) -> dict:
+    """Return {"mean": [N, D]} of the test split, and {"scale": [N, D]} if q(z|x) is a diagonal Gaussian."""
+    data = experiment.split("test")
+    means = latents.posterior_means(experiment.model, params, data)
+    if isinstance(means, tuple):
+        return {f"mean_z{level}": np.asarray(mean) for level, mean in enumerate(means, 1)}
+    codes = {"mean": np.asarray(means)}
+    q = latents.posteriors(experiment.model, params, data)
+    return codes | ({"scale": np.exp(np.asarray(q.log_scale))} if isinstance(q, Normal) else {})
+
+
+def _names(dataset, split) -> dict:
+    """Return {"row": the place of each example in its split}, with "label" and "class" if the data have them."""
+    label, names, size = dataset.test.label, dataset.class_names, len(dataset.test.x)
+    sizes = {split: size}
+    if split == "all":
+        sizes = {"train": len(dataset.train.x), "valid": len(dataset.valid.x)}
+        sizes["test"] = size - sum(sizes.values())
+    rows = {"row": np.asarray([f"{part}/{number}" for part, of_part in sizes.items() for number in range(of_part)])}
+    if label is None:
+        return rows
+    classes = {"class": np.asarray(names)[label]} if names else {}
+    return rows | {"label": np.asarray(label)} | classes
+
+
+def _npz(arrays) -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)
+    return file.getvalue()
+
+
+def _csv(columns) -> str:
+    """Return columns as CSV, names first; an array [N, ...] has a column for each of its elements."""
+    columns = {name: np.asarray(values) for name, values in columns.items()}
+    table = {name: values for name, values in columns.items() if values.ndim == 1}
+    for name, values in columns.items():
+        if values.ndim > 1:
+            flat = values.reshape(len(values), -1)
+            table |= {f"{name}_{place}": flat[:, place] for place in range(flat.shape[1])}
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(table)
+    writer.writerows(zip(*(values.tolist() for values in table.values()), strict=True))
+    return text.getvalue()
