@@ -255,6 +255,21 @@ def test_an_evaluation_writes_the_page_again(run, tmp_path, monkeypatch):
     assert "trained for 20 steps" in structure.text
 
 
+def test_a_page_is_written_from_the_workdir_itself(cases, tmp_path, monkeypatch):
+    """As by `vae-jax report`, where the data are gone."""
+    experiment, params, _ = cases["dense"]
+    stand_in = experiment._replace(dataset=description.stand_in(description.describe(experiment.dataset)))
+
+    def build_trained(folder, with_data=True):
+        if with_data:
+            raise ValueError("config.data.path: no such folder")
+        return stand_in
+
+    monkeypatch.setattr(build, "build_trained", build_trained)
+    monkeypatch.setattr(build, "restore", lambda *_, **__: loop.Fit(None, params, {}))
+    assert check(page.write(tmp_path))[1]["decoder"]["images"] == []
+
+
 def test_the_command_outlives_a_new_page(cases, tmp_path, monkeypatch):
     experiment, params, _ = cases["dense"]
     argv = ["/bin/python3", "-m", "experiments.train", "--config=a/vae_digits.py:smoke", "--config.model.latent_dim=3"]

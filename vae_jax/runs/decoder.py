@@ -54,7 +54,7 @@ def of(experiment, params, num_test=0) -> dict | None:
       params: its trained parameters.
       num_test: how many test examples are encoded; 0 for all.
     """
-    event, context, latent = experiment.event, experiment.context, experiment.model.latent
+    event, context = experiment.event, experiment.context
     is_image = len(event.shape) == 3 and event.shape[-1] in (1, 3) and not experiment.dataset.encoding
     if experiment.config["family"] not in ("vae", "autoencoder") or not is_image or (context and context.shape != ()):
         return None
