@@ -46,8 +46,20 @@ LAYERS = {  # the other parts of vae_jax that each part may import
         *("models", "training", "evaluation", "tasks", "plotting", "data"),
     },
 }
+FILE_FORMATS = {"h5py", "zarr", "pyarrow", "tifffile", "datasets"}  # imported where such a file is read
 THIRD_PARTY = {  # parts that stay light
-    "data": {"numpy", "jax", "tensorflow_datasets", "grain", "absl", "sklearn", "scipy", "soundfile", "PIL"},
+    "data": {
+        "numpy",
+        "jax",
+        "tensorflow_datasets",
+        "grain",
+        "absl",
+        "sklearn",
+        "scipy",
+        "soundfile",
+        "PIL",
+        *FILE_FORMATS,
+    },
     "plotting": {"numpy", "matplotlib"},
 }
 STANDARD = set(__import__("sys").stdlib_module_names)

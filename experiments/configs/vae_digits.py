@@ -5,7 +5,7 @@ arXiv:1312.6114.  vae-jax train --config=vae_digits
 Result (seed 0, two CPU cores): test IW-5000 log p(x) -23.03 ± 0.21 nats, ELBO -23.42; 10,000 steps in 2 s.
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
 from vae_jax.errors import nearest
 
@@ -29,7 +29,8 @@ def get_config(arg: str = "") -> ConfigDict:
     config.data = ConfigDict(
         {
             "name": "digits",
-            "path": "",  # a folder of files; empty: where the set is usually found
+            "path": "",  # a file or a folder of files; empty: where the set is usually found
+            "files": Options(),  # options of images, arrays, table, huggingface: see vae_jax/data/README.md
             "max_value": 0,  # the largest value that a stored pixel can have; 0: ask the data set
             "transform": "binarize",  # a function of vae_jax.data.transforms
             "context": {"name": "none"},  # what the model is conditional on: none, label
@@ -82,6 +83,18 @@ def get_config(arg: str = "") -> ConfigDict:
         }
     )
     return smoke(config) if is_smoke(arg) else config
+
+
+class Options(ConfigDict):
+    """Options that only their reader knows: a flag such as --config.data.files.size='(32, 32)' may add any key."""
+
+    def get_type(self, key):
+        if key not in self:
+            self[key] = config_dict.placeholder(object)
+        return super().get_type(key)
+
+    def lock(self):
+        return self
 
 
 def chosen(arg: str, allowed, default: str) -> tuple[str, bool]:

@@ -263,7 +263,7 @@ def test_a_config_builds_streams_and_splits():
     digits = sources.load("digits")
     config = {"data": {"name": "digits", "transform": "dequantize", "context": {"name": "image", "size": (4, 4)}}}
     given = build.conditioning(config, digits)
-    assert given.event == ((8, 8, 1), Unit()) and given.context[:2] == ((4, 4, 1), Unit())
+    assert given.event == ((8, 8, 1), Unit(), False) and given.context[:2] == ((4, 4, 1), Unit())
     for split in SPLITS:
         batch = pipeline.fixed_split(digits, split, transform=transforms.dequantize, conditioning=given)
         np.testing.assert_allclose(batch["context"], blocks(batch["x"], (4, 4)), rtol=1e-5)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vae_jax.data import audio, files, idx, recordings, sources, text
+from vae_jax.data import array_files, audio, files, idx, image_files, recordings, sources, text
 from vae_jax.data.images import packed_bits
 from vae_jax.data.prepared import read_json
 
@@ -93,6 +93,35 @@ def images(path):
     idx.write(path, np.random.default_rng(0).integers(256, size=(40, 5, 5), dtype=np.uint8))
 
 
+def picture(path, **options):
+    image = pytest.importorskip("PIL.Image")
+    image.fromarray(np.random.default_rng(0).integers(256, size=(9, 8, 3), dtype=np.uint8)).save(path, **options)
+
+
+def decoded(path):
+    return image_files.decode(path, str(path), image_files.options())
+
+
+def five_bands(path):
+    x = np.random.default_rng(0).integers(65536, size=(9, 8, 5), dtype=np.uint16)
+    pytest.importorskip("tifffile").imwrite(path, x, photometric="minisblack", planarconfig="contig")
+
+
+def hdf5(path):
+    with pytest.importorskip("h5py").File(path, "w") as file:
+        file.create_dataset("x", data=np.arange(600.0).reshape(40, 15), chunks=(10, 15), compression="gzip")
+
+
+def parquet(path):
+    table = pytest.importorskip("pyarrow").table({"x": np.arange(600.0).reshape(40, 15).tolist(), "y": ["a", "b"] * 20})
+    __import__("pyarrow.parquet").parquet.write_table(table, path)
+
+
+def read_arrays(path):
+    file = array_files.opened(path)
+    return [np.array(file.read(name)) for name in file.names]
+
+
 def written(write):
     return lambda path: path.write_bytes(write)
 
@@ -111,6 +140,18 @@ FORMATS = {  # name of the file: how it is made, how it is read
     "one.ogg": (soundfile_bytes, lambda path: recordings.read(path, 8000)),
     "x.npz": (functools.partial(npz, save=np.savez), lambda path: audio.load(path, length=10)),
     "packed.npz": (functools.partial(npz, save=np.savez_compressed), lambda path: audio.load(path, length=10)),
+    "one.png": (picture, decoded),
+    "one.jpg": (picture, decoded),
+    "one.webp": (picture, decoded),
+    "one.gif": (picture, decoded),
+    "one.bmp": (picture, decoded),
+    "one.tif": (picture, decoded),
+    "lzw.tif": (functools.partial(picture, compression="tiff_lzw"), decoded),
+    "five.tif": (five_bands, decoded),
+    "one.npy": (lambda path: np.save(path, np.arange(60.0).reshape(4, 15)), read_arrays),
+    "two.npz": (lambda path: np.savez(path, x=np.arange(60.0), y=np.array(["a", "b"])), read_arrays),
+    "one.h5": (hdf5, read_arrays),
+    "one.parquet": (parquet, read_arrays),
     "lines.txt": (written(TSV), lambda path: text.load(path, max_length=20)),
     "verses.tsv": (written(TSV), lambda path: text.load(path, max_length=20)),
 }

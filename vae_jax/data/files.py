@@ -61,6 +61,32 @@ def load_npz(path, names) -> dict[str, np.ndarray]:
         return {name: _array(archive, member, path) for name, member in members.items() if member in stored}
 
 
+def npz_names(path) -> tuple[str, ...]:
+    """Return the names of the arrays in an .npz. Raises the errors of `load_npz`."""
+    path = regular(path)
+    with reading(path, "not an .npz of arrays"), zipfile.ZipFile(path) as archive:
+        stored = [plain_name(member, path) for member in archive.namelist()]
+    return tuple(member.removesuffix(".npy") for member in stored if member.endswith(".npy"))
+
+
+def load_npy(path) -> np.ndarray:
+    """Return the array in an .npy file as a read-only memory map. Python objects are refused.
+
+    Raises FileNotFoundError, or `ValueError` for a file that is damaged or of another length than its header promises.
+    """
+    path = regular(path)
+    with reading(path, "not an .npy of one array"):
+        with path.open("rb") as file:
+            shape, dtype, start = _header(file, path)
+            stored = path.stat().st_size - start
+        if stored != math.prod(shape) * dtype.itemsize:
+            raise ValueError(
+                f"{path}: truncated or too long: {shape} {dtype} are {math.prod(shape) * dtype.itemsize:,} bytes, and "
+                f"the file has {stored:,}; fetch or write it again"
+            )
+        return np.load(path, mmap_mode="r" if stored else None, allow_pickle=False)
+
+
 @contextlib.contextmanager
 def reading(path, what):
     """Turn any exception of a library about damaged bytes into a `ValueError` of one line: "PATH: WHAT (REASON)".
@@ -82,15 +108,7 @@ def reading(path, what):
 def _array(archive, member, path):
     info = archive.getinfo(member)
     with archive.open(member) as file:
-        version = np.lib.format.read_magic(file)
-        if version not in _HEADERS:
-            raise ValueError(f"{member}: the .npy version {version} is not read")
-        shape, _, dtype = _HEADERS[version](file)
-        start = file.tell()
-    if dtype.hasobject:
-        raise ValueError(f"{member}: an array of Python objects, which could run code; store numbers or strings")
-    if any(size < 0 for size in shape):
-        raise ValueError(f"{member}: the shape {shape} has a negative size")
+        shape, dtype, start = _header(file, member)
     num_bytes = math.prod(shape) * dtype.itemsize
     if start + num_bytes != info.file_size:
         stored = info.file_size - start
@@ -98,3 +116,16 @@ def _array(archive, member, path):
     check_memory(path, num_bytes, "store less in one file")
     with archive.open(member) as file:
         return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _header(file, where):
+    """Return the shape and the type of an array, and where its values begin."""
+    version = np.lib.format.read_magic(file)
+    if version not in _HEADERS:
+        raise ValueError(f"{where}: the .npy version {version} is not read")
+    shape, _, dtype = _HEADERS[version](file)
+    if dtype.hasobject:
+        raise ValueError(f"{where}: an array of Python objects, which could run code; store numbers or strings")
+    if any(size < 0 for size in shape):
+        raise ValueError(f"{where}: the shape {shape} has a negative size")
+    return shape, dtype, file.tell()

@@ -88,7 +88,8 @@ def find(folder, prefix: str, kind: str) -> Path | None:
 def read_split(folder, *prefixes: str) -> tuple[np.ndarray, np.ndarray | None]:
     """Return images [N, H, W, C], uint8 or float32 in [0, 1], and labels int32 [N] or None, of the first prefix.
 
-    Raises FileNotFoundError if there are no images, `ValueError` for values that are not images or labels.
+    Vectors [N, D] are returned in their type. Raises FileNotFoundError if there are no images, `ValueError` for values
+    that are not images or labels.
     """
     images, labels = (
         next(filter(None, (find(folder, p, kind) for p in prefixes)), None) for kind in ("images", "labels")
@@ -111,8 +112,13 @@ def read_split(folder, *prefixes: str) -> tuple[np.ndarray, np.ndarray | None]:
 
 def _pixels(x, file) -> np.ndarray:
     """Return images of any IDX type, [N, H, W] or [N, H, W, C], as [N, H, W, C], uint8 or float32 in [0, 1]."""
-    if x.ndim not in (3, 4) or 0 in x.shape:
-        raise ValueError(f"{file}: images must be [N, H, W] or [N, H, W, C] and not empty, these are {list(x.shape)}")
+    if x.ndim not in (2, 3, 4) or 0 in x.shape:
+        raise ValueError(
+            f"{file}: images must be [N, H, W] or [N, H, W, C], vectors [N, D], and not empty, these are "
+            f"{list(x.shape)}"
+        )
+    if x.ndim == 2:
+        return x
     floating = x.dtype.kind == "f"
     if x.dtype != np.uint8:
         bad = ~((x >= 0) & (x <= (1 if floating else 255)))  # written like this, NaN is bad too

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from vae_jax.data import files, idx, prepared, ranges, reading, synthetic
+from vae_jax.data import files, idx, prepared, ranges, stored, synthetic
+from vae_jax.data.splits import hold_out
 from vae_jax.data.transforms import fixed_draw
 from vae_jax.data.values import SPLITS, Dataset, Split
 
 DEBIAN = {"fashion_mnist": [Path("/usr/share/datasets/fashion-mnist")]}
 PUBLISHED_ORDER = ("mnist", "fashion_mnist")  # their validation set is, by custom, the last 10,000 of train
 DIGITS_SEED = 0
-HOLD_OUT_SEED = 0
 MAX_CLASSES = 10**6
 
 # The sha256 of the unpacked bits, [N, 784] bytes of 0 and 1. Written as the original text ("0 1 ... 0\n"), the same
@@ -189,6 +189,10 @@ def _of_folder(name, folder, num_classes=None, max_value=None) -> Dataset:
             f"{folder}: train images are {train.x.dtype} {train.x.shape[1:]}, "
             f"test images {test.x.dtype} {test.x.shape[1:]}: they must agree"
         )
+    if train.x.ndim == 2:
+        x = stored.alike(folder, {"train": train.x, "test": test.x})
+        stored.check_numbers(folder, x, missing=None)
+        train, test = train._replace(x=x["train"]), test._replace(x=x["test"])
     if name in PUBLISHED_ORDER and train.x.shape[1:3] != (28, 28):
         raise ValueError(
             f"{folder}: {name} has images of 28x28, these are {'x'.join(map(str, train.x.shape[1:3]))}; read images of "
@@ -224,29 +228,8 @@ def _num_classes(name, where, labels, num_classes, num_images) -> int:
 
 
 def _hold_out(name, train: Split) -> tuple[Split, Split]:
-    """Return the rest of `train` and its min(10000, N // 6) held-out images, both in the order of the file.
-
-    For `PUBLISHED_ORDER` they are the last images. Otherwise a permutation of fixed seed chooses them, because files
-    are often sorted by class. Mapped images stay mapped.
-    """
-    size = len(train.x)
-    held_out = min(10_000, size // 6)
-    if not held_out:
-        raise ValueError(f"{name}: {size} training images are too few to hold a sixth of them out; give at least 6")
-    if name in PUBLISHED_ORDER:
-        chosen = slice(size - held_out), slice(size - held_out, None)
-    else:
-        order = np.random.default_rng(HOLD_OUT_SEED).permutation(size)
-        chosen = np.sort(order[held_out:]), np.sort(order[:held_out])
-    rest, out = (Split(_rows(train.x, c), None if train.label is None else train.label[c]) for c in chosen)
-    return rest, out
-
-
-def _rows(x, chosen):
-    """Return x[chosen]. If x is mapped, it stays in its file."""
-    if isinstance(chosen, slice) or not isinstance(x, np.memmap | reading.Rows):
-        return x[chosen]
-    return reading.Rows(x.array, x.index[chosen]) if isinstance(x, reading.Rows) else reading.Rows(x, chosen)
+    """Return the rest of `train` and its held-out images, both in the order of the file (`splits.hold_out`)."""
+    return hold_out(name, train, last=name in PUBLISHED_ORDER)
 
 
 def _directory(name, path) -> Path:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jax.data import ranges, reading, text, transforms
+from vae_jax.data.on_demand import OnDemand
 from vae_jax.data.values import Dataset, Split
 from vae_jax.spec import BadOption
 
@@ -66,6 +67,7 @@ def stream(
     num_workers=0,
     process=(0, 1),
     buckets=1,
+    missing=False,
 ) -> Stream:
     """Return training batches, shuffled in every epoch. Resident or streamed, they are the same bit for bit.
 
@@ -84,6 +86,7 @@ def stream(
       buckets: the number of groups of equal size into which sentences are sorted by length. A batch comes from one
         group, so it is padded to the longest sentence of that group. Each epoch shuffles the groups and the order of
         the batches; every sentence is as likely as with one bucket.
+      missing: True if values of x may be NaN, which means: not observed. They stay NaN (`Dataset.missing`).
 
     Raises `BadOption` for a batch that is larger than the data or than a bucket, or cannot be shared evenly; for worker
     processes if the examples are not mapped from a file; for buckets of other data than text, or of more bytes than
@@ -91,7 +94,7 @@ def stream(
     """
     size = len(split.x)
     _check_sizes(size, batch_size, process, buckets)
-    ranges.check(split.x, transform, max_value)
+    ranges.check(split.x, transform, max_value, missing=missing)
     ends = np.arange(buckets + 1) * size // buckets
     lengths = ()
     if buckets > 1:
@@ -100,7 +103,8 @@ def stream(
 
     def finish(key, stored, step):
         draw = jax.random.fold_in(jax.random.wrap_key_data(key[1]), step)
-        return divide(stored | {"x": transform(draw, stored["x"], max_value)})
+        x = transform(draw, stored["x"], max_value)
+        return divide(stored | {"x": jnp.where(jnp.isnan(stored["x"]), jnp.nan, x) if missing else x})
 
     if sum(array.nbytes for array in arrays.values()) <= memory_limit:
         return _resident(arrays, key, finish, batch_size, ends, lengths)
@@ -124,7 +128,7 @@ def _resident(arrays, key, finish, batch_size, ends, lengths) -> Stream:
     """Keep all examples on the device; a batch picks its rows there."""
     buckets, size = len(ends) - 1, int(ends[-1])
     steps_per_epoch = buckets * (size // buckets // batch_size)
-    arrays = {name: np.asarray(a) if isinstance(a, reading.Rows) else a for name, a in arrays.items()}
+    arrays = {name: np.asarray(a) if isinstance(a, reading.Rows | OnDemand) else a for name, a in arrays.items()}
 
     def batch(feed, step, i):
         order = jax.random.fold_in(jax.random.wrap_key_data(feed["key"][0]), step // steps_per_epoch)
@@ -227,13 +231,17 @@ def fixed_split(dataset: Dataset, split: str, *, transform, conditioning=None) -
     Raises `BadOption` for values that `transform` does not take (`ranges.check`).
     """
     stored = getattr(dataset, split)
-    ranges.check(stored.x, transform, dataset.max_value)
+    ranges.check(stored.x, transform, dataset.max_value, missing=dataset.missing)
     arrays = _arrays(stored, conditioning)
     if transform is transforms.binarize:
         x = transforms.fixed_draw(stored.x, dataset.max_value, split).astype(np.float32)
+        if dataset.missing:
+            x[np.isnan(np.asarray(stored.x))] = np.nan
     else:
         key = jax.random.key(FIXED_DRAW_SEED, impl="threefry2x32")  # for every kind of key that runs use
         x = np.asarray(transform(key, jnp.asarray(np.asarray(stored.x)), dataset.max_value))
+    if dataset.missing:
+        x = np.where(np.isnan(stored.x), np.float32(np.nan), x)
     return jax.tree.map(np.asarray, _divide(conditioning)(arrays | {"x": x}))
 
 

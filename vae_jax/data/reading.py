@@ -51,8 +51,8 @@ def reader(arrays, constants, *, size, batch_size, process=(0, 1), num_workers=0
     steps_per_epoch = size // batch_size
     if num_workers and _place(arrays["x"]) is None:
         raise BadOption(
-            f"num_workers must be 0, got {num_workers}: these examples are in memory and not mapped from a file, so "
-            "every worker process would need a copy; unpack a .gz to get a file that can be mapped"
+            f"num_workers must be 0, got {num_workers}: these examples are in memory or of a source, not mapped "
+            "from a file, so every worker process would need a copy; unpack a .gz to get a file that can be mapped"
         )
     together = max(1, min(64, ITEM_BYTES // batch_bytes))
     draw = functools.lru_cache(maxsize=1)(constants)

@@ -6,6 +6,10 @@ TFDS sets are mapped, so they may be larger than memory.
 * `digits`, `four_by_four`, `mnist`, `fashion_mnist`, `mnist_static`, `binarized_mnist`, `idx`: see `images`.
 * `text`: a file with a sentence on each line (`text.load`), or by default sentences of `synthetic.grammar`.
 * `audio`: a sound file, a folder of them or an .npz (`audio.load`), or by default sung vowels (`synthetic.vowels`).
+* `images`: a folder of image files (`folders.load`). `arrays`: .npy, .npz, HDF5, Zarr, Parquet (`arrays.load`).
+  `huggingface`: a set in the format of that hub (`huggingface.load`).
+* `table`: a CSV, Parquet or Arrow file (`table.load`), or by default scikit-learn's breast_cancer.
+* `counts`: counts from a known process (`synthetic.counts`).
 * `NAME`, `NAME/CONFIG` or `tfds:NAME`: a prepared set of TFDS; `path` is then TFDS's data_dir. With `tokens` it is a
   set with texts, and every line is a sentence.
 
@@ -15,12 +19,15 @@ The log reports the values of the images and the scale on which they are read (`
 from pathlib import Path
 
 import numpy as np
-from absl import logging
 
+from vae_jax.data import arrays, folders, huggingface, images, labels, prepared, synthetic, table, text
 from vae_jax.data import audio as sound
-from vae_jax.data import images, prepared, text
 from vae_jax.data.values import NAMES, SPLITS, Dataset, Split
 from vae_jax.spec import BadOption, call
+
+# The readers of the user's own files: (path, *, max_value, **files) -> Dataset.
+READERS = {"images": folders.load, "arrays": arrays.load, "huggingface": huggingface.load}
+WITH_FILES = (*READERS, "table")  # their options are in `files`; max_value is at most 65535, of others 255
 
 
 def load(
@@ -29,6 +36,7 @@ def load(
     *,
     tokens: dict | None = None,
     audio: dict | None = None,
+    files: dict | None = None,
     max_value: int | None = None,
 ) -> Dataset:
     """Return the data set `name`, and log how its values are read and which classes a split lacks.
@@ -38,6 +46,7 @@ def load(
       path: where its files are; no other place is then searched.
       tokens: keyword arguments of `text.load`, or of `text.of_lines` for TFDS.
       audio: keyword arguments of `audio.load`.
+      files: keyword arguments of the reader of the user's files that `name` names (`READERS`).
       max_value: the largest value that a pixel can have; `None` or 0 to find it out (`ranges.find`).
 
     Raises FileNotFoundError for missing files, `ValueError` for unknown names and damaged files, and `BadOption` for
@@ -47,23 +56,32 @@ def load(
         raise BadOption(f"tokens must be empty for {name}, which is no text, got {tokens}")
     if audio and name != "audio":
         raise BadOption(f"audio must be empty for {name}: it is for the data set 'audio', got {audio}")
+    if files and name not in WITH_FILES:
+        raise BadOption(f"files must be empty for {name}: it is for {', '.join(sorted(WITH_FILES))}; got {files}")
     whole = isinstance(max_value, int | np.integer) and not isinstance(max_value, bool)
-    if max_value and not (whole and 1 <= max_value <= 255):
-        raise BadOption(f"max_value must be 0 (find it out) or an integer from 1 to 255, got {max_value!r}")
-    dataset = _load(name, path, tokens or {}, audio or {}, max_value)
+    most = 65535 if name in WITH_FILES else 255
+    if max_value and not (whole and 1 <= max_value <= most):
+        raise BadOption(f"max_value must be 0 (find it out) or an integer from 1 to {most}, got {max_value!r}")
+    dataset = _load(name, path, tokens or {}, audio or {}, files or {}, max_value)
     if max_value and max_value != dataset.max_value:
         raise BadOption(
             f"max_value must be 0 for {dataset.name}, whose values are known to lie in 0..{dataset.max_value}; got "
             f"{max_value}"
         )
-    _log_missing_classes(dataset)
+    labels.log_missing_classes(dataset)
     return dataset
 
 
-def _load(name, path, tokens, audio, max_value) -> Dataset:
+def _load(name, path, tokens, audio, files, max_value) -> Dataset:
+    if name in READERS:
+        return _of_files(READERS[name], path, files, max_value)
     match name:
         case "audio":
             return _of_audio(path, audio)
+        case "table":
+            return call(table.load, files, path, where="files")
+        case "counts":
+            return _counts(path)
         case "text":
             name = "grammar" if path is None else Path(path).stem
             return _of_tokens(name, *call(text.load, tokens, path, where="tokens"))
@@ -80,9 +98,26 @@ def _load(name, path, tokens, audio, max_value) -> Dataset:
             return images.of_tfds(name.removeprefix("tfds:"), path, max_value)
 
 
+def _counts(path) -> Dataset:
+    """Return counts of 200 genes in 2,000 cells that are drawn from a known process (`synthetic.counts`)."""
+    if path is not None:
+        raise ValueError(f"counts is drawn, not read, and takes no path, got {path}; read your own with name='table'")
+    splits = {split: Split(synthetic.counts(split)[-1]) for split in SPLITS}
+    return Dataset("counts", **splits, max_value=max(int(split.x.max()) for split in splits.values()))
+
+
 def _of_tokens(name, ids, vocabulary) -> Dataset:
     splits = {split: Split(ids[split]) for split in SPLITS}
     return Dataset(name, **splits, max_value=len(vocabulary) - 1, vocabulary=vocabulary)
+
+
+def _of_files(reader, path, files, max_value) -> Dataset:
+    """Call a reader of the user's files. `max_value` stands beside `files`, and so do the errors about it."""
+    try:
+        return call(reader, files, path, where="files", max_value=max_value)
+    except BadOption as error:
+        message = str(error)
+        raise BadOption(message.removeprefix("files.") if message.startswith("files.max_value") else message) from error
 
 
 def _of_audio(path, options) -> Dataset:
@@ -120,13 +155,3 @@ def _chosen(dataset, classes, *, keep) -> Dataset:
         chosen = np.isin(stored.label, classes) == keep
         splits[split] = Split(*(None if array is None else array[chosen] for array in stored))
     return dataset._replace(**splits)
-
-
-def _log_missing_classes(dataset) -> None:
-    for split in SPLITS:
-        label = getattr(dataset, split).label
-        missing = [] if label is None else np.setdiff1d(np.arange(dataset.num_classes), label).tolist()
-        if missing:
-            shown = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
-            words = "%s: the %s split has no example of %d of %d classes: %s"
-            logging.warning(words, dataset.name, split, len(missing), dataset.num_classes, shown)

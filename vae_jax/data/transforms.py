@@ -9,7 +9,7 @@ from jax.extend.random import threefry_2x32
 
 from vae_jax.data.values import SPLITS
 
-__all__ = ["binarize", "dequantize", "levels", "real", "tokens", "unit"]
+__all__ = ["binarize", "columns", "counts", "dequantize", "levels", "real", "tokens", "unit"]
 
 STATIC_SEED = 0
 
@@ -17,12 +17,23 @@ STATIC_SEED = 0
 def binarize(key, pixels, max_value):
     """Draw x = 1 with probability pixel / max_value. With a new key at every step this is dynamic binarisation.
 
-    There are 16 random bits for each pixel: the probability is exact to 2⁻¹⁶, and exact at 0 and at 1.
+    There are 16 random bits for each pixel: the probability is exact to 2⁻¹⁶, and exact at 0 and at 1. NaN stays NaN.
     """
     bits = _bits16(key, pixels.shape)
     if jnp.issubdtype(pixels.dtype, jnp.floating):
-        return (bits < pixels * (65536.0 / max_value)).astype(jnp.float32)
+        drawn = (bits < pixels * (65536.0 / max_value)).astype(jnp.float32)
+        return jnp.where(jnp.isnan(pixels), jnp.nan, drawn)
     return (bits * max_value < pixels.astype(jnp.uint32) * 65536).astype(jnp.float32)
+
+
+def columns(key, rows, max_value):
+    """Return the rows of a table as they are; missing values are NaN."""
+    return rows.astype(jnp.float32)
+
+
+def counts(key, x, max_value):
+    """Return whole numbers as they are, without an upper limit, for a likelihood of counts."""
+    return x.astype(jnp.float32)
 
 
 def levels(key, pixels, max_value):
@@ -57,29 +68,11 @@ def dequantize(key, pixels, max_value):
     if max_value > 255:
         raise ValueError(
             f"transform 'dequantize' takes at most 256 levels, got {max_value + 1}: with 16 bits of noise they do not "
-            "fit into a float32; use 'levels'"
+            "fit into a float32; use 'levels' or 'unit', or read 8 bits"
         )
     # Eight bits of level and sixteen of u fit a float32 exactly: 255 + u never rounds up to the next level.
     u = _bits16(key, pixels.shape).astype(jnp.float32) / 65536
     return (pixels.astype(jnp.float32) + u) / (max_value + 1)
-
-
-def to_stored(transform, x, max_value, *, drawn=False):
-    """Return values of a likelihood on the scale of the stored data: the way back from `transform`.
-
-    Args:
-      transform: the function of this module that made the values.
-      x: means or draws of a likelihood.
-      max_value: the largest value that can be stored.
-      drawn: True for draws, which become levels again; means of dequantised levels become E[level] = V E[x] - 1/2.
-    """
-    x = np.asarray(x)
-    if transform in (binarize, unit):
-        return x * np.float32(max_value)
-    if transform is dequantize:
-        level = np.floor(x * np.float32(max_value + 1)) if drawn else x * np.float32(max_value + 1) - np.float32(0.5)
-        return np.clip(level, 0, max_value)
-    return x
 
 
 def log_levels_per_dim(transform, max_value):
@@ -95,7 +88,8 @@ def fixed_draw(x: np.ndarray, max_value: int, split: str) -> np.ndarray:
     x, rng = np.asarray(x), np.random.default_rng([STATIC_SEED, SPLITS.index(split)])
     if np.issubdtype(x.dtype, np.floating):
         return (rng.random(x.shape, np.float32) < x / max_value).astype(np.uint8)
-    return (rng.integers(max_value, size=x.shape, dtype=np.uint8) < x).astype(np.uint8)
+    dtype = np.uint8 if max_value <= 256 else np.uint16
+    return (rng.integers(max_value, size=x.shape, dtype=dtype) < x).astype(np.uint8)
 
 
 def _bits16(key, shape):

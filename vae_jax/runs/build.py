@@ -14,7 +14,7 @@ import numpy as np
 
 from vae_jax import files, models, spec
 from vae_jax.core import Context, Event, Learner, Model
-from vae_jax.data import audio, contexts, description, pipeline, sources, text, transforms
+from vae_jax.data import audio, contexts, description, pipeline, scale, sources, text, transforms
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.data.values import Dataset, event_of
 from vae_jax.distributions import check_continuous, check_support
@@ -64,8 +64,9 @@ class Experiment(NamedTuple):
             return [dataset.vocabulary.decode(row) for row in np.asarray(x)]
         if dataset.columns:
             return dataset.columns.to_original(np.asarray(x))
-        x = transforms.to_stored(self.transform, x, dataset.max_value, drawn=drawn)
-        return np.round(x).astype(dataset.train.x.dtype) if drawn and dataset.train.x.dtype.kind in "ui" else x
+        if drawn:
+            return np.asarray(scale.draw_to_stored(self.transform, x, dataset.max_value, dataset.train.x.dtype))
+        return np.asarray(scale.mean_to_stored(self.transform, x, dataset.max_value))
 
     def batch_shapes(self) -> dict:
         """Return the shapes and types of a training batch. Nothing is computed."""
@@ -113,7 +114,8 @@ def build(config: dict, dataset=None) -> Experiment:
     if (density := likelihood_shapes(experiment)) is not None:
         valid = experiment.split("valid")["x"]
         check_support(density, valid)
-        if not _is_mass(density, transform) and not (model.latent and model.latent.prior is None):
+        without_prior = model.latent and model.latent.prior is None
+        if not (_is_mass(density, transform) or without_prior or dataset.columns):  # whose reader has looked at them
             check_continuous(density, valid)
     return experiment
 
@@ -122,7 +124,9 @@ def build_stream(config: dict, dataset) -> pipeline.Stream:
     """Return the training batches of the config's seed."""
     data = config["data"]
     options = {name: data[name] for name in ("batch_size", "memory_limit", "num_workers", "buckets")}
+    options["missing"] = dataset.missing
     options |= {"transform": _transform(data["transform"]), "conditioning": conditioning(config, dataset)}
+    options |= {"missing": dataset.missing}
     process = jax.process_index(), jax.process_count()
     with under("config.data"):
         return pipeline.stream(
@@ -139,7 +143,7 @@ def conditioning(config: dict, dataset) -> contexts.Conditioning:
 
 def load_data(data: dict) -> Dataset:
     """Read the data set of `config.data`. No class is left out."""
-    options = {name: data[name] for name in ("tokens", "audio", "max_value")}
+    options = {name: data[name] for name in ("tokens", "audio", "files", "max_value")}
     with under("config.data"):
         return sources.load(data["name"], data["path"] or None, **options)
 
@@ -382,6 +386,7 @@ def _tuples(value, path="config"):
         return {key: _tuples(item, f"{path}.{key}") for key, item in value.items()}
     if not isinstance(value, list | tuple):
         return value
-    if wrong := [item for item in value if isinstance(item, str) and not item.isidentifier()]:
+    names_of_files = path.startswith("config.data.files.")  # may hold any letters
+    if wrong := [v for v in value if isinstance(v, str) and not (v.isidentifier() or names_of_files)]:
         raise ValueError(f"{path}: {wrong[0]!r} is no list of values; give them as in --{path}='(24, 24)'")
     return tuple(_tuples(item, path) for item in value)

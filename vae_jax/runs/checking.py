@@ -116,6 +116,7 @@ def _data(
     max_value,
     tokens,
     audio,
+    files,
 ):
     _words(name=name, path=path, transform=transform)
     _named(context=context)
@@ -128,6 +129,7 @@ def _data(
     for label in leave_out:
         integers(**{"leave_out: each entry": label}, at_least=0)
     _options(tokens, "tokens", words=("level",), counts=("min_count", "max_length"))
+    _dicts(files=files)
     _options(audio, "audio", words=("companding", "label"), counts=("sample_rate", "length"))
 
 

@@ -312,7 +312,7 @@ class _Codes:
                 turn[self.label == name] = np.arange(np.sum(self.label == name))
             order = np.lexsort((self.label, turn))
         chosen = order[:IMAGES]
-        pixels = np.round(255 * to_unit(np.asarray(x)[self.index[chosen]])).astype(np.uint8)
+        pixels = np.round(255 * np.nan_to_num(to_unit(np.asarray(x)[self.index[chosen]]))).astype(np.uint8)
         return [
             {
                 "pixels": base64.b64encode(image.tobytes()).decode(),

@@ -6,7 +6,7 @@ ADDED = {  # options that earlier versions did not have, with the values that th
     "start_from": "",
     "learner": {"name": "gradient"},
     "mesh": {"data": -1, "model": 1},
-    "data": {"leave_out": (), "num_workers": 0, "buckets": 1, "max_value": 0, "tokens": {}, "audio": {}},
+    "data": {"leave_out": (), "num_workers": 0, "buckets": 1, "max_value": 0, "tokens": {}, "audio": {}, "files": {}},
     "train": {"keep": 2, "preview_every": 0, "writers": ()},
 }
 

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax.data import stored, transforms
+from vae_jax.data import scale, transforms
 from vae_jax.distributions import LowRankNormal, MultivariateNormal, Normal, Sequential
 from vae_jax.evaluation import likelihood, yardstick
 from vae_jax.runs import build
@@ -68,7 +68,7 @@ class _Scale:
         self.transform, self.max_value = experiment.transform, dataset.max_value
         self.dtype = jax.dtypes.canonicalize_dtype(dataset.train.x.dtype)
         self.is_text = dataset.vocabulary is not None
-        self.is_random = stored.is_random(self.transform, self.dtype, self.max_value)
+        self.is_random = scale.is_random(self.transform, self.dtype, self.max_value)
         self.offset = build.levels_offset(experiment.config, dataset)
         self.x = Value("x", tuple(experiment.event.shape), self.dtype, self._meaning(dataset))
         self.seed = Value("seed", (), np.dtype("uint32"), "any number: equal seeds give equal results")
@@ -98,16 +98,16 @@ class _Scale:
         return "as in the data set" if self.transform is transforms.real else f"numbers from 0 to {self.max_value}"
 
     def expected(self, x):
-        return stored.expected(self.transform, x, self.max_value)
+        return scale.expected(self.transform, x, self.max_value)
 
     def drawn(self, key, x):
         return self.transform(key, x, self.max_value) if self.is_random else self.expected(x)
 
     def mean(self, x):
-        return stored.mean_to_stored(self.transform, x, self.max_value)
+        return scale.mean_to_stored(self.transform, x, self.max_value)
 
     def sample(self, x):
-        return stored.draw_to_stored(self.transform, x, self.max_value, self.dtype)
+        return scale.draw_to_stored(self.transform, x, self.max_value, self.dtype)
 
     def context(self, context):
         """Return what the model takes for the context inputs `context`, a tuple of at most one."""

@@ -13,7 +13,18 @@ from vae_jax import files, spec
 from vae_jax.data import description, sources
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.evaluation import latents, likelihood
-from vae_jax.runs import build, checking, extension, page, pictures, previews, processes, report, workdir, writers
+from vae_jax.runs import (
+    build,
+    checking,
+    extension,
+    page,
+    pictures,
+    previews,
+    processes,
+    report,
+    workdir,
+    writers,
+)
 from vae_jax.runs.migrate import migrate
 from vae_jax.training import loop, sharding
 
