@@ -233,7 +233,6 @@ def test_names_are_escaped(cases, tmp_path):
 def test_a_page_is_rewritten_without_the_data(cases, tmp_path):
     experiment, params, with_data = cases["dense"]
     stand_in = description.stand_in(json.loads(json.dumps(description.describe(experiment.dataset))))
-    assert description.is_stand_in(stand_in) and not description.is_stand_in(experiment.dataset)
     data = check(page.write(tmp_path, experiment._replace(dataset=stand_in), params))[1]["decoder"]
     assert data["layers"] == with_data["layers"] and data["classes"] == list(NAMES)
     assert data["images"] == data["codes"] == [] and sorted(data["order"]) == [0, 1, 2]
@@ -254,6 +253,21 @@ def test_an_evaluation_writes_the_page_again(run, tmp_path, monkeypatch):
     structure, _ = check(tmp_path / "run" / page.NAME)
     assert "−43.50 ± 0.50" in structure.text and "from the checkpoint of step 7" in structure.text
     assert "trained for 20 steps" in structure.text
+
+
+def test_a_page_is_written_from_the_workdir_itself(cases, tmp_path, monkeypatch):
+    """As by `vae-jax report`, where the data are gone."""
+    experiment, params, _ = cases["dense"]
+    stand_in = experiment._replace(dataset=description.stand_in(description.describe(experiment.dataset)))
+
+    def build_trained(folder, with_data=True):
+        if with_data:
+            raise ValueError("config.data.path: no such folder")
+        return stand_in
+
+    monkeypatch.setattr(build, "build_trained", build_trained)
+    monkeypatch.setattr(build, "restore", lambda *_, **__: loop.Fit(None, params, {}))
+    assert check(page.write(tmp_path))[1]["decoder"]["images"] == []
 
 
 def test_the_command_outlives_a_new_page(cases, tmp_path, monkeypatch):

@@ -54,12 +54,6 @@ def stand_in(description: dict) -> Dataset:
         raise ValueError(f"this is not the description of a data set ({type(error).__name__}: {error})") from error
 
 
-def is_stand_in(dataset: Dataset) -> bool:
-    """Return True if the examples of `dataset` are those of `stand_in`: one zero in the place of all numbers."""
-    x = dataset.train.x
-    return isinstance(x, np.ndarray) and x.size > 1 and not any(x.strides)
-
-
 def _shapes(split):
     arrays = {name: array for name, array in split._asdict().items() if array is not None}
     return {name: {"shape": list(array.shape), "dtype": np.dtype(array.dtype).str} for name, array in arrays.items()}

@@ -13,17 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import expit, softmax
 
-from vae_jax.data import description
 from vae_jax.distributions import (
     Bernoulli,
     Categorical,
     Deterministic,
     DiscretizedLogisticMixture,
     Normal,
-    is_standard_normal,
 )
 from vae_jax.evaluation import latents
-from vae_jax.runs import pictures
+from vae_jax.runs import passes, report
+from vae_jax.runs.scene import standard_normal_prior, to_unit
 
 MOST_BYTES = 2_200_000  # of the weights as text: a page stays below 3 MB
 NEAR = 0.5 / 255  # the largest difference of a pixel from the model's; the browser's rounding comes on top
@@ -43,25 +42,32 @@ ACTIVATIONS = {
 }
 
 
-def of(experiment, params) -> dict | None:
+def of(experiment, params, num_test=0) -> dict | None:
     """Return what a page needs to decode: layers, latent dimensions by activity, test images and their codes.
 
     Without the data (`description.stand_in`) there are no images and no codes, and the activity of a dimension is how
     much it changes the decoded image. Returns None for a model that is no VAE or auto-encoder of images with a dense or
     convolutional decoder, is conditional on other things than a class, is too large, or computes other pixels.
+
+    Args:
+      experiment: the experiment of the run.
+      params: its trained parameters.
+      num_test: how many test examples are encoded; 0 for all.
     """
-    event, context, latent = experiment.event, experiment.context, experiment.model.latent
+    event, context = experiment.event, experiment.context
     is_image = len(event.shape) == 3 and event.shape[-1] in (1, 3) and not experiment.dataset.encoding
     if experiment.config["family"] not in ("vae", "autoencoder") or not is_image or (context and context.shape != ()):
         return None
     layers, contexts = layers_of(experiment, params)
     if layers is None:
         return None
-    test = None if description.is_stand_in(experiment.dataset) else experiment.split("test")
+    has_data = experiment.dataset.stands_for is None
+    test = jax.tree.map(np.asarray, report.test_examples(experiment, num_test)) if has_data else None
     dim = experiment.config["model"]["latent_dim"]
     means = np.zeros((0, dim)) if test is None else np.asarray(latents.posterior_means(experiment.model, params, test))
-    codes = _Codes(means, experiment.dataset.test.label if test is not None else None)
-    is_standard = latent.prior is not None and _has_standard_prior(experiment, params)
+    label = experiment.dataset.test.label if has_data else None
+    codes = _Codes(means, None if label is None else label[: len(means)])
+    is_standard = standard_normal_prior(experiment, params) is not None
     z, classes = _trial(codes.means, dim, 0 if context is None else context.support.num_levels)
     expected = _pixels(experiment, params, z, classes)
     stored = _stored(layers, z, contexts[classes] if context else None, expected)
@@ -86,7 +92,7 @@ def of(experiment, params) -> dict | None:
         "high": high.round(3).tolist(),
         "start": (np.zeros(dim) if is_standard or not len(codes.means) else codes.means.mean(0)).round(4).tolist(),
         "is_standard": is_standard,
-        "images": [] if test is None else codes.images(pictures.to_unit(experiment), test["x"]),
+        "images": [] if test is None else codes.images(to_unit(experiment), test["x"]),
         "codes": codes.points(plane),
     }
 
@@ -275,11 +281,8 @@ def _described(layer):
 
 def _pixels(experiment, params, z, classes):
     """Return the model's pixels in [0, 1], [N, H W C]."""
-    likelihood = experiment.model.latent.likelihood
-    c = None if experiment.context is None else jnp.asarray(classes)
-    means = jax.jit(jax.vmap(lambda params, z, c: likelihood(params, z, c).mean(), in_axes=(None, 0, 0)))
-    mean = means(params, jnp.asarray(z, jnp.float32), c)
-    return pictures.to_unit(experiment)(mean).reshape(len(z), -1)
+    mean = passes.decode(experiment.model.latent, params, z, classes if experiment.context else None)
+    return to_unit(experiment)(mean).reshape(len(z), -1)
 
 
 def _trial(means, dim, num_classes):
@@ -309,7 +312,7 @@ class _Codes:
                 turn[self.label == name] = np.arange(np.sum(self.label == name))
             order = np.lexsort((self.label, turn))
         chosen = order[:IMAGES]
-        pixels = np.round(255 * to_unit(np.asarray(x)[self.index[chosen]])).astype(np.uint8)
+        pixels = np.round(255 * np.nan_to_num(to_unit(np.asarray(x)[self.index[chosen]]))).astype(np.uint8)
         return [
             {
                 "pixels": base64.b64encode(image.tobytes()).decode(),
@@ -326,12 +329,6 @@ class _Codes:
         return [[*(round(float(self.means[n, i]), 3) for i in plane), int(label[n])] for n in chosen]
 
 
-def _has_standard_prior(experiment, params):
-    """Return True if p(z) is N(0, I) for the first class: no data are read for it."""
-    context = None if experiment.context is None else jnp.int32(0)
-    return is_standard_normal(experiment.model.latent.prior(params, context))
-
-
 def _activity(experiment, params, test, layers, contexts):
     """Return how active every latent dimension is [D], and the unit of these numbers.
 
@@ -343,8 +340,9 @@ def _activity(experiment, params, test, layers, contexts):
         context = None if contexts is None else np.repeat(contexts[:1], dim, axis=0)
         ends = [decode(layers, sign * np.eye(dim), context) for sign in (1.0, -1.0)]
         return 255 * np.mean(np.abs(ends[0] - ends[1]), axis=-1), "of 255"
+    some = jax.tree.map(lambda a: a[: report.MUTUAL_INFORMATION_EXAMPLES], test)
     try:
-        return np.asarray(latents.rate_per_dimension(experiment.model, params, test)), "nats"
+        return np.asarray(latents.rate_per_dimension(experiment.model, params, some)), "nats"
     except TypeError:
         means = np.asarray(latents.posterior_means(experiment.model, params, test))
         return np.var(means, axis=0), "variance"

@@ -17,6 +17,10 @@ CAPTIONS = {
     "reconstruction_samples": "Test images and reconstructions from several draws of q(z|x).",
     "interpolations": "From one test image to another, along the chord and along the arc between their codes.",
     "latents": "Codes of the test set.",
+    "traversals": "Means of p(x|z) as one latent dimension changes, a row for each dimension.",
+    "nearest": "Samples and the nearest training images.",
+    "best_and_worst": "The test images with the highest and with the lowest log p(x).",
+    "components": "The components of the mixture.",
     "rate_per_dimension": "The rate KL(q(z|x) ‖ p(z)) of each latent dimension.",
 }
 DRAWN_IN_PAGE = ("training",)  # the page draws these curves itself

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from vae_jax import files
 from vae_jax.runs import build, checking, own_data, page, pictures, report
-from vae_jax.training import sharding
 
 
 def again(
@@ -38,10 +37,10 @@ def again(
     fitted = build.restore(folder, experiment, step=checkpoint, mesh=experiment.mesh)
     results = report.evaluate(experiment, fitted.params, **options)
     files.write_json(folder / "evaluation.json", results)
-    step, params = int(fitted.state.step), sharding.on_host(fitted.params)
+    step, params = int(fitted.state.step), fitted.params
     text = f"step {step} of {folder}\n{report.table(results)}"
     if figures:
-        text += f"\nfigures in {pictures.figures(experiment, fitted.params, folder, formats=formats)}"
+        text += f"\nfigures in {pictures.figures(experiment, params, folder, formats=formats)}"
     if page.report(folder, experiment, params, results=results, step=step):
         text += f"\npage in {folder / page.NAME}"
     return text

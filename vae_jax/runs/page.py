@@ -7,8 +7,10 @@ import numpy as np
 from absl import logging
 
 from vae_jax import files
-from vae_jax.runs import embedded, facts, pictures
+from vae_jax.runs import build, embedded, facts, passes, pictures
+from vae_jax.runs import report as reports
 from vae_jax.runs.writers import read_metrics
+from vae_jax.training.progress import said
 
 NAME = "report.html"
 MOST_BYTES = 2_900_000  # of a page
@@ -20,25 +22,29 @@ def report(folder, experiment, params, *, results=None, step=None) -> bool:
     """Write the page as `write` does and return True. A failure is one line in the log, and the result is False."""
 
     def make():
-        write(folder, experiment, params, results=results, step=step)  # and no figure
+        with said(f"writing {NAME}"):
+            write(folder, experiment, params, results=results, step=step)  # and no figure
 
     return pictures.drawn(NAME, make, None)
 
 
-def write(folder, experiment, params, *, results=None, step=None) -> Path:
+def write(folder, experiment=None, params=None, *, results=None, step=None) -> Path:
     """Write `report.html` of the run in `folder` from what the folder holds, and return its path.
 
-    The data set of `experiment` may be a stand-in without examples (`description.stand_in`): then test images and their
+    The data set of `experiment` may be a stand-in without examples (`data.description`): then test images and their
     codes are left out.
 
     Args:
       folder: the workdir.
-      experiment: its experiment.
-      params: the parameters to show.
+      experiment: its experiment; None to build it, with the data if they can be read.
+      params: the parameters to show; None for those of the last checkpoint.
       results: the flat results to show; None for those of results.json.
       step: the step of `params`, if they are not those of results.json.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
+    experiment = experiment or _opened(folder)
+    params = build.restore(folder, experiment, mesh=experiment.mesh).params if params is None else params
+    params = passes.on_one_device(experiment, params)
     page = folder / NAME
     stored = folder / "results.json"
     trained = files.read_json(stored) if stored.exists() else {}
@@ -47,7 +53,7 @@ def write(folder, experiment, params, *, results=None, step=None) -> Path:
     name, default = facts.default_config(folder, command)
     rows = facts.config_rows(experiment.config, default)
     environments = files.read_json(folder / "environment.json") if (folder / "environment.json").exists() else []
-    machine, drawn = _decoder(experiment, params), curves(folder / "metrics.jsonl")
+    machine, drawn = _decoder(experiment, params, folder), curves(folder / "metrics.jsonl")
     content = {
         "title": folder.resolve().name,
         "sentence": facts.sentence(experiment, params, results),
@@ -75,12 +81,23 @@ def write(folder, experiment, params, *, results=None, step=None) -> Path:
     return page
 
 
-def _decoder(experiment, params):
+def _opened(folder):
+    """Return the experiment of a workdir, without the data if they cannot be read."""
+    try:
+        return build.build_trained(folder)
+    except (ValueError, OSError) as error:
+        logging.info("the page has no test images: %s", str(error).split("\n")[0])
+        return build.build_trained(folder, with_data=False)
+
+
+def _decoder(experiment, params, folder):
     """Return the decoder for the page, or None. A failure is one line in the log: the page is written without it."""
     from vae_jax.runs import decoder  # SciPy: not before a page is written
 
+    log_prob = reports.read_log_prob(folder)  # of the test images that were measured, which figures show as well
+    num_test = experiment.config["eval"]["num_test"] if log_prob is None else len(log_prob)
     try:
-        return decoder.of(experiment, params)
+        return decoder.of(experiment, params, num_test)
     except Exception as error:  # of any kind: the rest of the page does not depend on it
         logging.warning("%s has no decoder: %s: %s", NAME, type(error).__name__, str(error).split("\n")[0])
         logging.debug("traceback:", exc_info=True)

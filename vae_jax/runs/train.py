@@ -82,7 +82,7 @@ def complete(config, folder, *, dataset=None, profile=False, figures=True, forma
             store_codes(experiment, params, folder)
             if figures:
                 pictures.figures(experiment, params, folder, formats=formats)
-                page.report(folder, experiment, sharding.on_host(params))
+                page.report(folder, experiment, params)
     return results
 
 
