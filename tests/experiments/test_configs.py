@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 from vae_jax.data import idx
 from vae_jax.distributions import Deterministic
 from vae_jax.evaluation import likelihood
-from vae_jax.runs import build, pictures, report, train
+from vae_jax.runs import build, pictures, report, scene, train
 from vae_jax.training import loop, sharding
 
 CONFIGS = sorted(p.stem for p in Path("experiments/configs").glob("*.py") if not p.stem.startswith("_"))
@@ -134,10 +134,10 @@ def test_bfloat16_trains_to_the_bound_of_float32():
 
 def test_pairs_are_of_different_classes_where_there_are_such():
     label = np.array([0, 0, 1, 0, 0, 2, 1, 1])
-    left, right = pictures._different_classes(label, 2, len(label))
+    left, right = scene.different_classes(label, 2, len(label))
     assert left.tolist() == [0, 1] and np.all(label[left] != label[right])
     for label in (np.zeros(8, int), None):
-        left, right = pictures._different_classes(label, 2, 8)
+        left, right = scene.different_classes(label, 2, 8)
         assert left.tolist() == [0, 1] and right.tolist() == [2, 3]
 
 
@@ -160,6 +160,7 @@ def test_a_conditional_vae_is_a_switch(images, tmp_path):
     (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 1, "train/bound": -1.0, "valid/bound": -1.0}) + "\n")
     folder = pictures.figures(experiment, state.params, tmp_path)
     assert {p.stem for p in folder.iterdir()} == {
+        "nearest",
         "reconstructions",
         "reconstruction_samples",
         "samples",
@@ -170,6 +171,7 @@ def test_a_conditional_vae_is_a_switch(images, tmp_path):
         "latents",
         "rate_per_dimension",
         "training",
+        "traversals",
     }
 
 

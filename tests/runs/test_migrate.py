@@ -18,7 +18,7 @@ def old(context=False):
     config = {name: value for name, value in CONFIG.items() if name not in ("start_from", "learner", "mesh")}
     for section in ("data", "train"):
         config[section] = {name: value for name, value in config[section].items() if name not in ADDED[section]}
-    config["data"]["context"] = context
+    config["data"]["context"], config["train"]["tensorboard"] = context, False
     return config
 
 
@@ -34,6 +34,16 @@ def test_a_context_was_a_bool(context, name):
     assert migrate(config)["data"]["context"] == {"name": name}
     assert migrate(migrate(config)) == migrate(config) and config["data"]["context"] is context
     assert (build.build(config).context is not None) is context
+
+
+@pytest.mark.parametrize(("switch", "names"), [(True, ("tensorboard",)), (False, ())])
+def test_tensorboard_was_a_switch(switch, names):
+    config = old()
+    config["train"]["tensorboard"] = switch
+    assert migrate(config)["train"]["writers"] == names and "tensorboard" not in migrate(config)["train"]
+    assert config["train"]["tensorboard"] is switch  # the argument is left as it is
+    (flag,) = {migrate_flag(f"--config.train.tensorboard={value}") for value in (switch, str(switch).lower())}
+    assert flag == f"--config.train.writers={names[0] if names else '()'}"
 
 
 def test_an_old_workdir_is_the_folder_of_the_same_run(tmp_path):
@@ -55,13 +65,15 @@ def test_what_is_no_config_is_left_to_the_check(value):
 def test_an_old_flag_is_read(tmp_path):
     assert migrate_flag("--config.data.context=False") == "--config.data.context.name=none"
     assert migrate_flag("--config.data.path=True") == "--config.data.path=True"
+    assert migrate_flag("--config.train.tensorboard") == "--config.train.writers=tensorboard"
     code = """
 from absl import app, flags
 from ml_collections import config_flags
 from vae_jax.runs import launching
 config = config_flags.DEFINE_config_file("config")
-app.run(lambda argv: print(config.value.data.context.name), flags_parser=launching.parse_flags)
+show = lambda argv: print(config.value.data.context.name, config.value.train.writers)
+app.run(show, flags_parser=launching.parse_flags)
 """
     file = "--config=experiments/configs/vae_digits.py"
-    command = [sys.executable, "-c", code, file, "--config.data.context=True"]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "label\n"
+    command = [sys.executable, "-c", code, file, "--config.data.context=True", "--config.train.tensorboard=True"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "label ('tensorboard',)\n"

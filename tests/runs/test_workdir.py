@@ -291,7 +291,7 @@ class TestTensorBoard:
 
         monkeypatch.setitem(sys.modules, "tensorboardX", type(os)("tensorboardX"))
         sys.modules["tensorboardX"].SummaryWriter = SummaryWriter
-        writer = writers.Writer(tmp_path, tensorboard=True)
+        writer = writers.Writer(tmp_path, ("tensorboard",))
         writer.start(120)
         writer.close()
         assert TestTensorBoard.calls == [121]

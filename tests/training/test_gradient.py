@@ -49,6 +49,64 @@ def test_clipping_bounds_the_step(size):
     assert int(state.skipped) == 0
 
 
+def rates_of_steps(optimizer, number=4, model=None, name="learning_rate", bad=()):
+    """The reported learning rates of the first steps; those in `bad` have a loss that is NaN."""
+    learned = gradient.gradient(model or quadratic(), optimizer)
+    state, step, rates = learned.init(jax.random.key(0), batch_of(1.0)), jax.jit(learned.step), []
+    for t in range(number):
+        state, metrics = step(state, batch_of(jnp.nan if t in bad else 1.0))
+        rates.append(float(metrics[name]))
+    return rates
+
+
+HALVES = {"name": "piecewise_constant_schedule", "init_value": 1.0, "boundaries_and_scales": {1: 0.5, 3: 0.5}}
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "lion", "rmsprop", "lamb"])
+def test_the_learning_rate_of_every_step_is_reported(name):
+    assert rates_of_steps(gradient.optimizer(name=name, learning_rate=0.5)) == [0.5] * 4
+    scheduled = gradient.optimizer(name=name, learning_rate=0.5, schedule=HALVES, clip_norm=1.0)
+    factor = optax.piecewise_constant_schedule(1.0, {1: 0.5, 3: 0.5})
+    np.testing.assert_allclose(rates_of_steps(scheduled), [0.5 * float(factor(t)) for t in range(4)])
+
+
+def test_the_reported_rate_is_the_one_that_moved_the_parameters():
+    """SGD moves θ by the rate times the gradient; a step that is skipped does not move the schedule."""
+    optimizer = gradient.optimizer(name="sgd", learning_rate=0.5, schedule=HALVES)
+    learned = gradient.gradient(quadratic(), optimizer)
+    state = learned.init(jax.random.key(0), batch_of(1.0))
+    for t in range(5):
+        before, state_before = state.params["theta"], state
+        state, metrics = learned.step(state, batch_of(jnp.nan if t == 1 else 1.0))
+        if t != 1:
+            rate = (state.params["theta"] - before) / (1.0 - before)
+            np.testing.assert_allclose(rate, float(metrics["learning_rate"]), rtol=1e-5)
+    assert int(state_before.skipped) == 1
+
+
+def test_every_part_reports_its_own_learning_rate():
+    model = quadratic()
+    model = model._replace(
+        init=lambda key, batch: {"theta": jnp.zeros(2), "critic": jnp.zeros(2)},
+        loss=lambda params, key, batch, step: model_loss(params, key, batch, step),
+    )
+    optimizers = {"default": ("adam", 0.1), "critic": ("sgd", 0.3)}
+    parts = {part: gradient.optimizer(name=n, learning_rate=r) for part, (n, r) in optimizers.items()}
+    for part, (_, rate) in optimizers.items():
+        found = rates_of_steps(gradient.by_part(**parts), model=model, name=f"learning_rate_{part}")
+        np.testing.assert_allclose(found, [rate] * 4, rtol=1e-6)
+
+
+def model_loss(params, key, batch, step):
+    return quadratic().loss({"theta": params["theta"] + params["critic"]}, key, batch, step)
+
+
+def test_an_optimiser_of_optax_itself_needs_not_tell_its_rate():
+    learned = gradient.gradient(quadratic(), optax.sgd(0.1))
+    _, metrics = learned.step(learned.init(jax.random.key(0), batch_of(1.0)), batch_of(1.0))
+    assert set(metrics) == {"loss", "bound", "grad_norm", "skipped"}
+
+
 def test_a_schedule_multiplies_the_learning_rate():
     schedule = {"name": "linear_schedule", "init_value": 0.0, "end_value": 1.0, "transition_steps": 2}
     sgd = learner(schedule=schedule)

@@ -475,3 +475,16 @@ def test_what_fails_on_the_devices_is_no_damage_to_a_checkpoint(tmp_path, monkey
     with pytest.raises(jax.errors.JaxRuntimeError, match="Gloo"):  # else a whole checkpoint would be removed
         fit(checkpoints=checkpoints)
     checkpoints.close()
+
+
+def test_hooks_are_called_at_the_logs_that_are_due_and_at_the_last_step():
+    calls = {4: [], 6: [], 100: []}
+    fit(hooks=[(every, lambda params, step, every=every: calls[every].append(step)) for every in calls])
+    assert calls == {4: [6, 9, 12], 6: [6, 12], 100: [12]}  # logs are at 3, 6, 9, 12
+
+
+def test_a_hook_sees_the_parameters_of_its_step():
+    seen = []
+    whole = fit(hooks=[(3, lambda params, step: seen.append(np.asarray(params["theta"])))])
+    np.testing.assert_array_equal(seen[-1], whole.params["theta"])
+    np.testing.assert_array_equal(seen[1], fit(num_steps=6).params["theta"])

@@ -139,9 +139,9 @@ def different_classes(label, pairs, size):
     pairs = min(pairs, size // 2)
     if pairs == 0:
         raise ValueError(f"a path needs two test images, and the test set has {size}")
-    left = np.arange(pairs)
-    if label is None:
-        return left, left + pairs
-    candidates = [range(pairs + a, size, pairs) for a in left]
-    right = [next((i for i in some if label[i] != label[a]), some[0]) for a, some in zip(left, candidates, strict=True)]
+    left, right, free = np.arange(pairs), [], list(range(pairs, size))
+    for a in left:
+        b = next((i for i in free if label is not None and label[i] != label[a]), free[0])
+        right.append(b)
+        free.remove(b)
     return left, np.asarray(right)
