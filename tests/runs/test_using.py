@@ -92,7 +92,7 @@ def test_draws_are_on_the_scale_of_the_data_and_follow_the_classes(conditional, 
     line = using.sample_files(conditional, tmp_path / "a", num=6, context="3, 5")
     assert line == f"6 draws in {tmp_path / 'a'}: samples.npz, samples.png"
     drawn = np.load(tmp_path / "a" / "samples.npz")
-    assert drawn["x"].shape == (6, 8, 8, 1) and set(np.unique(drawn["x"])) == {0, 1}
+    assert drawn["x"].shape == (6, 8, 8, 1) and set(np.unique(drawn["x"])) == {0, 16}
     assert drawn["context"].tolist() == [3, 5, 3, 5, 3, 5]
     assert (tmp_path / "a" / "samples.png").read_bytes().startswith(b"\x89PNG")
     experiment = build.build_trained(conditional)
@@ -111,20 +111,17 @@ def test_another_seed_gives_other_draws(text, tmp_path):
     assert draws[0] != draws[1] and len(draws[0].splitlines()) == 20
 
 
-@pytest.mark.parametrize(
-    ("transform", "x", "stored"),
-    [
-        ("levels", [0.0, 16.0], [0, 16]),
-        ("unit", [0.0, 0.51, 1.0], [0, 8, 16]),
-        ("dequantize", [0.0, 0.999, 1.5, -1.0], [0, 16, 16, 0]),
-        ("binarize", [0.0, 1.0], [0, 1]),
-    ],
-)
-def test_the_scale_of_the_data(transform, x, stored, conditional):
-    experiment = build.build_trained(conditional)
-    experiment = experiment._replace(transform=build._transform(transform))
-    values = using.to_stored(experiment, np.asarray(x, np.float32))
-    assert values.tolist() == stored and values.dtype == np.uint8
+def test_classes_with_names_get_the_numbers_of_the_run(conditional):
+    dataset = build.build_trained(conditional).dataset
+    few = dataset._replace(
+        **{split: getattr(dataset, split)._replace(label=np.array([0, 1, 1])) for split in ("train", "valid", "test")},
+        class_names=("b", "j"),
+        num_classes=2,
+    )
+    named = dataset._replace(class_names=tuple("abcdefghij"))
+    assert own_data._with_classes_of(named, few).test.label.tolist() == [1, 9, 9]
+    with pytest.raises(ValueError, match=r"has a class 'z'; this model knows a, b"):
+        own_data._with_classes_of(named, few._replace(class_names=("a", "z")))
 
 
 def test_text_of_ones_own_has_the_words_of_the_run(text, tmp_path):
