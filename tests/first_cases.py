@@ -28,7 +28,11 @@ FIRST = {
         "test_a_trained_discriminator_finds_it": 0,
         "test_eight_devices_see_one_batch": 0,
     },
+    "distributions/test_observed.py": {
+        "test_the_density_of_the_observed_entries_is_the_marginal": 8,
+    },
     "conditionals/test_heads.py": {
+        "test_every_density_of_shares_is_finite": 1,
         "test_every_density_of_a_vector_is_finite": 3,
         "test_every_density_is_finite": 4,
     },

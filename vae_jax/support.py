@@ -1,6 +1,12 @@
-"""The values that data and random variables can take: the reals, bits, levels, tokens, counts, unit vectors."""
+"""The values that data and random variables can take: reals, bits, levels, tokens, counts, unit vectors, mixed columns.
+
+A missing value is NaN. `seen` turns values, and missing ones, into what networks see.
+"""
 
 import dataclasses
+
+import jax
+import jax.numpy as jnp
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,12 +21,14 @@ class Real:
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """Real numbers in [0, 1]: dequantised levels."""
+    """Real numbers in [0, 1], such as dequantised levels; `open` leaves out both ends."""
+
+    open: bool = False
 
     num_levels = None
 
     def __str__(self):
-        return "real numbers in [0, 1]"
+        return "real numbers in (0, 1)" if self.open else "real numbers in [0, 1]"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,14 +81,78 @@ class Tokens:
         return f"tokens below {self.num_levels}"
 
 
-Support = Real | Unit | Sphere | Counts | Binary | Levels | Tokens
+CATEGORICAL = "categorical:"  # the beginning of a kind of column; the number of categories follows
+KINDS = {"real": Real(), "binary": Binary(), "count": Counts()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """Rows of a table: each column has a kind, "real", "binary", "count" or "categorical:C" (codes 0, ..., C - 1)."""
+
+    kinds: tuple
+
+    num_levels = None
+
+    def __str__(self):
+        return "columns of a table"
+
+    def groups(self) -> dict:
+        """Return {kind: the places of its columns}, in the order in which the kinds first appear."""
+        groups = {}
+        for place, kind in enumerate(self.kinds):
+            groups.setdefault(kind, []).append(place)
+        return groups
+
+    def plain(self):
+        """Return the support of every column if it is one of `Real`, `Binary` and `Counts`; None for other tables."""
+        return KINDS.get(self.kinds[0]) if len(set(self.kinds)) == 1 else None
+
+
+Support = Real | Unit | Sphere | Counts | Binary | Levels | Tokens | Columns
+
+
+def num_categories(kind) -> int | None:
+    """Return C of the kind "categorical:C"; None for other kinds of columns."""
+    return int(kind.removeprefix(CATEGORICAL)) if kind.startswith(CATEGORICAL) else None
 
 
 def is_discrete(support) -> bool:
     """Return True if the values are countable: then log p is the logarithm of a mass, and draws carry no gradient."""
+    if isinstance(support, Columns):
+        return "real" not in support.kinds
     return isinstance(support, Binary | Levels | Tokens | Counts)
 
 
 def standardize(support, x):
-    """Return `x` on the scale that networks see: levels 0, ..., V - 1 become [-1, 1], all else stays as it is."""
+    """Return `x` on the scale that networks see.
+
+    Levels 0, ..., V - 1 become [-1, 1], counts log(1 + x), categories of a table one-hot vectors; all else stays as it
+    is. Rows of a table [..., D] become [..., F], with a place for each category.
+    """
+    if isinstance(support, Columns):
+        return jnp.concatenate(
+            [_column(kind, x[..., place, None]) for place, kind in enumerate(support.kinds)], axis=-1
+        )
+    if isinstance(support, Counts):
+        return jnp.log1p(x)
     return 2.0 * x / (support.num_levels - 1) - 1.0 if isinstance(support, Levels) else x
+
+
+def seen(support, x, missing=False):
+    """Return what networks see of x: `standardize`, with zeros in place of missing values (NaN) and their mask.
+
+    If values may be missing, the mask (1 where x is observed) is joined on the last axis.
+    """
+    if not missing:
+        return standardize(support, x)
+    is_missing = jnp.isnan(x)
+    inputs = standardize(support, x)
+    inputs = jnp.where(jnp.isnan(inputs), 0.0, inputs)
+    return jnp.concatenate([inputs, 1.0 - is_missing.astype(inputs.dtype)], axis=-1)
+
+
+def _column(kind, x):
+    if size := num_categories(kind):
+        codes = jnp.where(jnp.isnan(x), -1, x).astype(jnp.int32)  # -1 is a vector of zeros
+        return jax.nn.one_hot(codes[..., 0], size)
+    return jnp.log1p(x) if kind == "count" else x

@@ -11,15 +11,21 @@ from vae_jax.conditionals import heads
 from vae_jax.conditionals.conditional import abstract, zeros
 from vae_jax.distributions import (
     Bernoulli,
+    Beta,
     Categorical,
+    ContinuousBernoulli,
     DiscretizedLogisticMixture,
     LowRankNormal,
     Mixture,
     MultivariateNormal,
+    NegativeBinomial,
     Normal,
+    Poisson,
     RelaxedBernoulli,
+    StudentT,
     Transformed,
     VonMisesFisher,
+    ZeroInflated,
 )
 from vae_jax.support import Binary, Levels, Real, Unit, standardize
 
@@ -34,7 +40,9 @@ VECTORS = (
     "von_mises_fisher",
 )
 PIXELS = ("bernoulli", "categorical", "discretized_logistic", "discretized_logistic_mixture")
-ELSEWHERE = ("pixel_cnn",)  # `test_chains.py`
+ELSEWHERE = ("columns", "pixel_cnn")  # `test_tables.py`, `test_chains.py`
+UNIT = ("bernoulli", "beta", "continuous_bernoulli")
+COUNTS = ("negative_binomial", "poisson", "zero_inflated_negative_binomial", "zero_inflated_poisson")
 
 
 def far_outputs(shapes):
@@ -46,20 +54,25 @@ def far_outputs(shapes):
         yield jnp.asarray(np.concatenate([constant, rng.choice(FAR, size=(20, *shape))]), jnp.float32)
 
 
-def assert_finite(name, shape):
+def assert_finite(name, shape, context=None, **options):
     """log p(x) and its gradient, at both ends of the data and at the density's own samples."""
-    head = getattr(heads, name)(shape)
+    head = getattr(heads, name)(shape, **options)
+    more = {} if context is None else {"context": context}
     rng = np.random.default_rng(2)
     weights = zeros(head)[len(head.shapes) :]  # of the head's own networks
     weights = jax.tree.map(lambda a: jnp.asarray(rng.normal(scale=0.3, size=a.shape), jnp.float32), weights)
-    top = {"bernoulli": 1.0}.get(name, 255.0 if name in PIXELS else 3.0)
-    log_prob = lambda raw, x: head.distribution(*raw, *weights).log_prob(x)  # noqa: E731
+    top = 1.0 if name in UNIT else 255.0 if name in PIXELS else 3.0
+    log_prob = lambda raw, x: head.distribution(*raw, *weights, **more).log_prob(x)  # noqa: E731
 
     @jax.jit
     @jax.vmap
     def value_and_gradient(raw):
         x = jnp.stack(
-            [jnp.zeros(shape), jnp.full(shape, top), head.distribution(*raw, *weights).sample(jax.random.key(0))]
+            [
+                jnp.zeros(shape),
+                jnp.full(shape, top),
+                head.distribution(*raw, *weights, **more).sample(jax.random.key(0)),
+            ]
         )
         return jax.vmap(jax.value_and_grad(log_prob), in_axes=(None, 0))(raw, x)
 
@@ -77,6 +90,27 @@ def test_every_density_of_a_vector_is_finite(name):
     assert_finite(name, (2,))
 
 
+@pytest.mark.parametrize("name", COUNTS)
+def test_every_density_of_shares_is_finite(name):
+    """Means that are shares of a total count, with a share of nearly nothing."""
+    dispersion = {} if "poisson" in name else {"dispersion": "example"}
+    assert_finite(name, (3,), jnp.array([9.0]), library=True, **dispersion)
+
+
+def test_a_student_of_a_shared_scale_is_finite():
+    assert_finite("student_t", (3,), scale="shared")
+
+
+def test_the_means_of_a_library_are_shares_of_it():
+    raw = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3)), jnp.float32)
+    for name in COUNTS:
+        head = getattr(heads, name)((2, 3), library=True)
+        distribution = head.distribution(*[raw] * len(zeros(head)), context=jnp.log(jnp.array([70.0])))
+        counts = getattr(distribution, "base", distribution)
+        np.testing.assert_allclose(jnp.sum(counts.mean()), 70.0, rtol=1e-5)
+        np.testing.assert_allclose(counts.mean().ravel(), 70.0 * jax.nn.softmax(raw.ravel()), rtol=1e-5)
+
+
 def test_the_full_covariance_is_finite_up_to_eight_dimensions():
     assert_finite("multivariate_normal", (8,))
 
@@ -85,6 +119,14 @@ def test_the_full_covariance_is_finite_up_to_eight_dimensions():
     "name, kind",
     [
         ("bernoulli", Bernoulli),
+        ("beta", Beta),
+        ("continuous_bernoulli", ContinuousBernoulli),
+        ("negative_binomial", NegativeBinomial),
+        ("normal_shared_scale", Normal),
+        ("poisson", Poisson),
+        ("student_t", StudentT),
+        ("zero_inflated_negative_binomial", ZeroInflated),
+        ("zero_inflated_poisson", ZeroInflated),
         ("categorical", Categorical),
         ("coupling_flow", Transformed),
         ("inverse_autoregressive_flow", Transformed),
@@ -116,8 +158,8 @@ def test_a_density_of_vectors_refuses_an_image(name):
 
 
 def test_every_head_is_tested_here():
-    plain = ("normal", "normal_fixed_scale", "normal_mixture", "relaxed_bernoulli")
-    assert set(heads.__all__) == {*plain, *VECTORS, *PIXELS, *ELSEWHERE}
+    plain = ("normal", "normal_fixed_scale", "normal_mixture", "normal_shared_scale", "relaxed_bernoulli", "student_t")
+    assert set(heads.__all__) == {*plain, *VECTORS, *PIXELS, *UNIT, *COUNTS, *ELSEWHERE}
 
 
 def test_data_are_standardised_to_about_one():

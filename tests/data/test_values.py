@@ -9,7 +9,7 @@ from vae_jax.data import pipeline, sources, transforms, values
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.data.values import Dataset, Split, event_of
 from vae_jax.spec import BadOption
-from vae_jax.support import Binary, Levels, Real, Tokens, Unit
+from vae_jax.support import Binary, Columns, Counts, Levels, Real, Tokens, Unit, seen
 
 
 @pytest.mark.parametrize(
@@ -38,8 +38,10 @@ def test_the_event_is_that_of_the_transformed_data(name, transform, shape, suppo
 
 def test_every_transform_has_a_support():
     split = Split(np.zeros((2, 3, 3, 1), np.uint8))
-    for name in transforms.__all__:
+    for name in set(transforms.__all__) - {"columns"}:  # which is for tables: `test_table.py`
         assert event_of(Dataset("x", split, split, split, 255), name).shape == (3, 3, 1)
+    with pytest.raises(BadOption, match=r"^transform: a table needs 'columns', and other data cannot have it; x is no"):
+        event_of(Dataset("x", split, split, split, 255), "columns")
     with pytest.raises(BadOption, match=r"^transform: unknown value 'level'; did you mean 'levels'\? \(allowed: bin"):
         event_of(Dataset("x", split, split, split, 255), "level")
 
@@ -51,6 +53,49 @@ def test_real_numbers_stay_as_they_are():
     split.x[0, 0] = np.nan
     with pytest.raises(ValueError, match=r"'real' takes finite numbers, and these reach from nan to nan"):
         pipeline.fixed_split(Dataset("x", split, split, split, 1), "test", transform=transforms.real)
+
+
+def test_missing_values_stay_missing_under_every_transform():
+    x = np.array([[0.0, np.nan, 1.0], [np.nan, 1.0, 0.0]], np.float32)
+    split = Split(x)
+    data = Dataset("x", split, split, split, 1, missing=True)
+    for name in ("binarize", "counts", "levels", "real", "unit"):
+        transform = getattr(transforms, name)
+        assert event_of(data, name).missing
+        test = pipeline.fixed_split(data, "test", transform=transform)["x"]
+        np.testing.assert_array_equal(test, x)
+        stream = pipeline.stream(split, seed=0, batch_size=2, transform=transform, max_value=1, missing=True)
+        batch = stream.batch(stream.feed(0, 1), jnp.int32(0), 0)["x"]
+        np.testing.assert_array_equal(np.isnan(batch).sum(axis=1), [1, 1])
+    with pytest.raises(ValueError, match="these reach from nan to nan"):
+        pipeline.fixed_split(data._replace(missing=False), "test", transform=transforms.real)
+
+
+def test_counts_are_whole_numbers_without_a_limit():
+    split = Split(np.array([[0, 3000], [7, 1]], np.uint16))
+    data = Dataset("x", split, split, split, 1)
+    assert event_of(data, "counts").support == Counts()
+    np.testing.assert_array_equal(pipeline.fixed_split(data, "test", transform=transforms.counts)["x"], split.x)
+    for x, words in (
+        ([[0.5]], "'counts' takes integers"),
+        ([[-1.0]], r"'counts' takes 0, 1, 2, \.\.\., and these reach"),
+    ):
+        wrong = Split(np.array(x))
+        with pytest.raises(ValueError, match=words):
+            pipeline.fixed_split(Dataset("x", wrong, wrong, wrong, 1), "test", transform=transforms.counts)
+
+
+def test_networks_see_zeros_and_a_mask_in_place_of_missing_values():
+    x = jnp.array([[3.0, jnp.nan, 4.0], [jnp.nan, 0.0, 1.0]])
+    mask = [[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]]
+    np.testing.assert_array_equal(seen(Real(), x, missing=True), np.concatenate([np.nan_to_num(x), mask], axis=1))
+    given = seen(Levels(5), x, missing=True)
+    np.testing.assert_array_equal(given[:, :3], [[0.5, 0.0, 1.0], [0.0, -1.0, -0.5]])
+    np.testing.assert_array_equal(seen(Levels(5), x[:, 2]), [1.0, -0.5])
+    row = Columns(("count", "categorical:3", "real"))
+    given = seen(row, jnp.array([3.0, jnp.nan, jnp.nan]), missing=True)
+    np.testing.assert_allclose(given, [np.log(4.0), 0, 0, 0, 0, 1, 0, 0], rtol=1e-6)
+    np.testing.assert_allclose(seen(row, jnp.array([0.0, 2.0, -0.5])), [0, 0, 0, 1, -0.5])
 
 
 def test_a_label_is_seen_as_one_of_its_classes():

@@ -6,9 +6,12 @@ import pytest
 
 from vae_jax.distributions import (
     Bernoulli,
+    Beta,
     Categorical,
+    ContinuousBernoulli,
     DiscretizedLogisticMixture,
     Normal,
+    Poisson,
     Sequential,
     UniformSphere,
     check_support,
@@ -19,6 +22,7 @@ from vae_jax.support import Sphere, Tokens
 
 BITS, SOFTMAX = Bernoulli(jnp.zeros(3)), Categorical(jnp.zeros((3, 17)))
 SPHERE = UniformSphere(3)
+COUNTS, GREY, BETA = Poisson(jnp.zeros(3)), ContinuousBernoulli(jnp.zeros(3)), Beta(jnp.zeros(3), jnp.zeros(3))
 LOGISTIC, GAUSSIAN = DiscretizedLogisticMixture(*[jnp.zeros((3, 1))] * 3), Normal.standard((3,))
 
 
@@ -30,6 +34,9 @@ LOGISTIC, GAUSSIAN = DiscretizedLogisticMixture(*[jnp.zeros((3, 1))] * 3), Norma
         (LOGISTIC, [0, 255, 3]),
         (GAUSSIAN, [-3.5, 0, 1e6]),
         (SPHERE, [0, 0.6, -0.8]),
+        (COUNTS, [0, 7, 1e6]),
+        (GREY, [0, 0.5, 1]),
+        (BETA, [0.1, 0.5, 0.9]),
     ],
 )
 def test_data_in_the_support(distribution, x):
@@ -49,6 +56,11 @@ def test_data_in_the_support(distribution, x):
         (SPHERE, [0, 0.6, 0.9], r"UniformSphere likelihood is a density of unit vectors"),
         (GAUSSIAN, [0, float("nan"), 1], r"NaN or infinite"),
         (GAUSSIAN, [0, float("inf"), 1], r"NaN or infinite"),
+        (COUNTS, [0, 1.5, 3], r"a Poisson likelihood is a density of 0, 1, 2, \.\.\.; .*\[0, 3\].*transform='counts'"),
+        (COUNTS, [0, -1, 3], r"range over \[-1, 3\]"),
+        (GREY, [0, 0.5, 1.5], r"a ContinuousBernoulli likelihood is a density of real numbers in \[0, 1\].*'unit'"),
+        (BETA, [0, 0.5, 1.5], r"a Beta likelihood is a density of real numbers in \(0, 1\)"),
+        (BETA, [0.5, 0.5, 1], r"33.3% of the data are 0 or 1, where it is zero or infinite.*continuous_bernoulli"),
     ],
 )
 def test_data_outside(distribution, x, words):

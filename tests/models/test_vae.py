@@ -217,7 +217,14 @@ def test_an_example_is_judged_alone(objective):
 # --------------------------------------------------------------------------------------------------------- precision
 
 FAR = (-1e4, -100.0, 0.0, 100.0, 1e4)
-TOP = {"bernoulli": 1.0, "categorical": 255.0, "discretized_logistic": 255.0, "discretized_logistic_mixture": 255.0}
+TOP = {
+    "bernoulli": 1.0,
+    "beta": 1.0,
+    "continuous_bernoulli": 1.0,
+    "categorical": 255.0,
+    "discretized_logistic": 255.0,
+    "discretized_logistic_mixture": 255.0,
+}
 
 
 def far_outputs(shapes, size=60):
@@ -230,7 +237,8 @@ def far_outputs(shapes, size=60):
 
 RICH = ("multivariate_normal", "low_rank_normal", "normal_mixture", "planar_flow", "coupling_flow")
 OF_CODES = ("low_rank_normal", "planar_flow", "coupling_flow", "sylvester_flow", "von_mises_fisher")
-WITH_NETWORKS = ("inverse_autoregressive_flow", "pixel_cnn")
+WITH_NETWORKS = ("inverse_autoregressive_flow", "pixel_cnn", "columns", "normal_shared_scale")  # or weights
+WITH_NETWORKS += ("negative_binomial", "zero_inflated_negative_binomial")
 LIKELIHOODS = [name for name in heads.__all__ if name not in (*OF_CODES, *WITH_NETWORKS)]
 ALL_PAIRS = [("normal", likelihood) for likelihood in LIKELIHOODS] + [(posterior, "bernoulli") for posterior in RICH]
 SLOW = ("normal", "discretized_logistic_mixture")

@@ -22,11 +22,13 @@ class Head(NamedTuple):
     shapes: tuple  # of the arrays that a network must return
     distribution: Callable  # (*arrays) -> distribution; with `init`, the weights are the last argument
     init: Callable | None = None  # key -> weights of the distribution, shared by all inputs
+    context: tuple | None = None  # the shape of the embedded context that `distribution` needs; None if it needs none
 
 
 def abstract(head: Head):
     """Return the head's distribution with shapes in place of arrays: its type and its support are known already."""
-    return jax.eval_shape(lambda: head.distribution(*zeros(head)))
+    context = {} if head.context is None else {"context": jnp.zeros(head.context)}
+    return jax.eval_shape(lambda: head.distribution(*zeros(head), **context))
 
 
 def zeros(head: Head):
@@ -39,6 +41,7 @@ def conditional(network, head: Head) -> Conditional:
     """Return p(y | x, context) whose parameters are the outputs of `network(x, context)`.
 
     If the head has weights, params are {"network": ..., "weights": ...}; otherwise they are the network's variables.
+    A head that needs the context gets it as well; without one it raises `BadOption`.
     """
 
     def init(key, x, context=None):
@@ -48,12 +51,23 @@ def conditional(network, head: Head) -> Conditional:
         return {"network": variables, "weights": head.init(jax.random.fold_in(key, 1))}
 
     def distribution(params, x, context=None, dropout_key=None):
+        more = {} if head.context is None else {"context": _checked(head, context)}
         if head.init is None:
-            return head.distribution(*network.apply(params, x, context, dropout_key=dropout_key))
+            return head.distribution(*network.apply(params, x, context, dropout_key=dropout_key), **more)
         outputs = network.apply(params["network"], x, context, dropout_key=dropout_key)
-        return head.distribution(*outputs, params["weights"])
+        return head.distribution(*outputs, params["weights"], **more)
 
     return Conditional(init, distribution, abstract(head))
+
+
+def _checked(head, context):
+    """Return the context that a head needs."""
+    if context is None or jnp.shape(context) != head.context:
+        raise BadOption(
+            "likelihood.library: True needs the total count of each example as the model's context; set "
+            "data.context.name to 'library', or library to False"
+        )
+    return context
 
 
 def vector_length(name, event_shape, at_least=1):

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax.conditionals.conditional import LOG_SCALE_LIMIT, Head, vector_length
-from vae_jax.distributions import LowRankNormal, Mixture, MultivariateNormal, Normal, VonMisesFisher
+from vae_jax.distributions import LowRankNormal, Mixture, MultivariateNormal, Normal, StudentT, VonMisesFisher
 from vae_jax.numerics import soft_clip
-from vae_jax.spec import integers, numbers
+from vae_jax.spec import integers, numbers, one_of
 
 __all__ = [
     "low_rank_normal",
@@ -16,8 +16,12 @@ __all__ = [
     "normal",
     "normal_fixed_scale",
     "normal_mixture",
+    "normal_shared_scale",
+    "student_t",
     "von_mises_fisher",
 ]
+
+LOG_DF_LIMIT = 4.0  # degrees of freedom between 1.02 and 55
 
 
 def normal(event_shape) -> Head:
@@ -32,6 +36,35 @@ def normal_fixed_scale(event_shape, *, scale=0.1) -> Head:
     """
     numbers(scale=scale, at_least=math.exp(-LOG_SCALE_LIMIT), at_most=math.exp(LOG_SCALE_LIMIT))
     return Head((event_shape,), lambda loc: Normal(loc, jnp.full_like(loc, jnp.log(scale))))
+
+
+def normal_shared_scale(event_shape) -> Head:
+    """Return a normal whose log-scales are learned, one for each dimension, and the same for all inputs.
+
+    The network returns the means. It is the noise of factor analysis, and suits small data.
+    """
+    return Head(
+        (event_shape,),
+        lambda loc, raw: Normal(loc, soft_clip(raw, LOG_SCALE_LIMIT)),
+        lambda key: jnp.zeros(event_shape),
+    )
+
+
+def student_t(event_shape, *, scale="example") -> Head:
+    """Return Student's t, a normal of heavy tails, for each dimension. The degrees of freedom are learned, 1 to 55.
+
+    `scale` is "example" if the network returns location, log-scale and degrees of freedom; it is "shared" if the
+    network returns the location, and the rest is learned for each dimension, the same for all inputs.
+    """
+    one_of(("example", "shared"), scale=scale)
+
+    def distribution(loc, raw, raw_df):
+        return StudentT(loc, soft_clip(raw, LOG_SCALE_LIMIT), 1.0 + jnp.exp(soft_clip(raw_df + 2.0, LOG_DF_LIMIT)))
+
+    if scale == "example":
+        return Head((event_shape,) * 3, distribution)
+    init = lambda key: {"scale": jnp.zeros(event_shape), "df": jnp.zeros(event_shape)}  # noqa: E731
+    return Head((event_shape,), lambda loc, weights: distribution(loc, weights["scale"], weights["df"]), init)
 
 
 def multivariate_normal(event_shape) -> Head:

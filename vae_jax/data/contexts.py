@@ -2,6 +2,7 @@
 
     none                       p(x)
     label                      p(x | class)
+    library                    p(x | the sum of x): counts, given how many there are in an example
     vector, image              p(x | c), with an array c that is stored beside x (`Split.context`)
     image with a size          p(x | x reduced to that size): super-resolution
     prefix                     p(x_{>n} | x_{<=n}): a sequence is continued
@@ -19,9 +20,9 @@ from vae_jax.core import Context, Event
 from vae_jax.data import reading, values
 from vae_jax.data.values import SPLITS, Dataset, Split
 from vae_jax.spec import BadOption, integers, sizes
-from vae_jax.support import Binary, Levels, Real, Unit
+from vae_jax.support import Binary, Columns, Counts, Levels, Real, Unit
 
-__all__ = ["image", "label", "none", "prefix", "vector"]
+__all__ = ["image", "label", "library", "none", "prefix", "vector"]
 
 
 class Conditioning(NamedTuple):
@@ -43,6 +44,27 @@ def label(dataset: Dataset, event: Event) -> Conditioning:
     if dataset.num_classes is None or any(getattr(dataset, split).label is None for split in SPLITS):
         raise BadOption(f"name 'label': {dataset.name} has no labels; set it to 'none', or store labels")
     return Conditioning(event, values.label(dataset.num_classes), lambda split: split.label, lambda batch: batch)
+
+
+def library(dataset: Dataset, event: Event) -> Conditioning:
+    """Model p(x | Σ_d x_d) of counts x: the total count of an example is its library size.
+
+    Raises `BadOption` for values that are no counts, and for missing ones, whose total is not known.
+    """
+    support = event.support.plain() if isinstance(event.support, Columns) else event.support
+    if support != Counts():
+        raise BadOption(
+            f"name 'library': the values of {dataset.name} are {event.support}, and a library size is a sum of counts; "
+            "set the name to 'none', or the transform to 'counts'"
+        )
+    if event.missing:
+        raise BadOption(f"name 'library': {dataset.name} has missing counts, whose total is not known; use 'none'")
+
+    def divide(batch):
+        x = jnp.asarray(batch["x"])
+        return batch | {"context": jnp.sum(x.reshape(len(x), -1), axis=1, keepdims=True)}
+
+    return Conditioning(event, values.library(), lambda split: None, divide)
 
 
 def vector(dataset: Dataset, event: Event) -> Conditioning:

@@ -6,6 +6,7 @@ A description has the shapes and types of the splits, the meaning of their value
 import numpy as np
 
 from vae_jax.data.audio import Encoding
+from vae_jax.data.columns import Columns
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.data.text import Vocabulary
 from vae_jax.data.values import SPLITS, Dataset, Split
@@ -35,7 +36,8 @@ def stand_in(description: dict) -> Dataset:
     """
     try:
         splits = {split: Split(**_zeros(description["splits"][split])) for split in SPLITS}
-        vocabulary, encoding, names = (description[name] for name in ("vocabulary", "encoding", "class_names"))
+        words = ("vocabulary", "encoding", "class_names", "columns")
+        vocabulary, encoding, names, columns = (description[name] for name in words)
         return Dataset(
             description["name"],
             **splits,
@@ -45,7 +47,8 @@ def stand_in(description: dict) -> Dataset:
             encoding=encoding and Encoding(encoding["sample_rate"], encoding["companding"]),
             class_names=names and tuple(names),
             stands_for=description["fingerprint"],
-            missing=description.get("missing", False),
+            columns=columns and Columns.from_dict(columns),
+            missing=description["missing"],
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"this is not the description of a data set ({type(error).__name__}: {error})") from error

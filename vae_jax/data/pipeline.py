@@ -86,7 +86,7 @@ def stream(
       buckets: the number of groups of equal size into which sentences are sorted by length. A batch comes from one
         group, so it is padded to the longest sentence of that group. Each epoch shuffles the groups and the order of
         the batches; every sentence is as likely as with one bucket.
-      missing: True if NaN means "not observed" (`Dataset.missing`).
+      missing: True if values of x may be NaN, which means: not observed. They stay NaN (`Dataset.missing`).
 
     Raises `BadOption` for a batch that is larger than the data or than a bucket, or cannot be shared evenly; for worker
     processes if the examples are not mapped from a file; for buckets of other data than text, or of more bytes than
@@ -103,7 +103,8 @@ def stream(
 
     def finish(key, stored, step):
         draw = jax.random.fold_in(jax.random.wrap_key_data(key[1]), step)
-        return divide(stored | {"x": transform(draw, stored["x"], max_value)})
+        x = transform(draw, stored["x"], max_value)
+        return divide(stored | {"x": jnp.where(jnp.isnan(stored["x"]), jnp.nan, x) if missing else x})
 
     if sum(array.nbytes for array in arrays.values()) <= memory_limit:
         return _resident(arrays, key, finish, batch_size, ends, lengths)
@@ -239,6 +240,8 @@ def fixed_split(dataset: Dataset, split: str, *, transform, conditioning=None) -
     else:
         key = jax.random.key(FIXED_DRAW_SEED, impl="threefry2x32")  # for every kind of key that runs use
         x = np.asarray(transform(key, jnp.asarray(np.asarray(stored.x)), dataset.max_value))
+    if dataset.missing:
+        x = np.where(np.isnan(stored.x), np.float32(np.nan), x)
     return jax.tree.map(np.asarray, _divide(conditioning)(arrays | {"x": x}))
 
 

@@ -119,8 +119,8 @@ def _refuse_two_readings(name, low, high, floating, chosen, dark_below):
 def check(x, transform, max_value, *, missing=False) -> None:
     """Raise `BadOption` if the result of `transform` has no meaning for the stored values x.
 
-    `dequantize`, `levels` and `tokens` need integers. All transforms except `real` need values in 0..`max_value`.
-    Functions that are not in `transforms` are not checked.
+    `counts`, `dequantize`, `levels` and `tokens` need integers. All transforms except `columns`, `counts` and `real`
+    need values in 0..`max_value`. Functions that are not in `transforms` are not checked.
 
     Args:
       x: the stored values.
@@ -134,15 +134,21 @@ def check(x, transform, max_value, *, missing=False) -> None:
     floating, things = np.issubdtype(x.dtype, np.floating), _things(x)
     if floating and name == "dequantize":
         raise BadOption(f"transform: 'dequantize' takes integer levels, and these {things} are floats; {_grid(x)}")
-    if floating and name in ("levels", "tokens") and not all(map(_is_whole, _chunks(x))):
+    if floating and name in ("counts", "levels", "tokens") and not all(map(_is_whole, _chunks(x))):
         raise BadOption(f"transform: {name!r} takes integers, and these {things} hold fractions; {_grid(x)}")
-    if not floating and np.iinfo(np.uint8 if x.dtype == bool else x.dtype).max <= max_value and x.dtype.kind in "ub":
+    is_bounded = x.dtype.kind in "ub" and np.iinfo(np.uint8 if x.dtype == bool else x.dtype).max <= max_value
+    if is_bounded or (name == "counts" and x.dtype.kind in "ub"):
         return  # no value can be out of range
     low, high, _ = look(x, missing=missing)
-    if name == "real":
+    if name in ("columns", "real"):
         if not np.isfinite([low, high]).all():
             remedy = "" if missing else _missing_remedy(x)
-            raise BadOption(f"transform: 'real' takes finite numbers, and these reach from {low:g} to {high:g}{remedy}")
+            raise BadOption(
+                f"transform: {name!r} takes finite numbers, and these reach from {low:g} to {high:g}{remedy}"
+            )
+    elif name == "counts":
+        if not (low >= 0 and np.isfinite(high)):
+            raise BadOption(f"transform: 'counts' takes 0, 1, 2, ..., and these reach from {low:g} to {high:g}")
     elif not (low >= 0 and high <= max_value):  # written like this, NaN is out of range
         remedy = "; use 'real' for real numbers, scale them" if floating else "; scale them"
         raise BadOption(

@@ -8,6 +8,8 @@ TFDS sets are mapped, so they may be larger than memory.
 * `audio`: a sound file, a folder of them or an .npz (`audio.load`), or by default sung vowels (`synthetic.vowels`).
 * `images`: a folder of image files (`folders.load`). `arrays`: .npy, .npz, HDF5, Zarr, Parquet (`arrays.load`).
   `huggingface`: a set in the format of that hub (`huggingface.load`).
+* `table`: a CSV, Parquet or Arrow file (`table.load`), or by default scikit-learn's breast_cancer.
+* `counts`: counts from a known process (`synthetic.counts`).
 * `NAME`, `NAME/CONFIG` or `tfds:NAME`: a prepared set of TFDS; `path` is then TFDS's data_dir. With `tokens` it is a
   set with texts, and every line is a sentence.
 
@@ -18,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vae_jax.data import arrays, folders, huggingface, images, labels, prepared, text
+from vae_jax.data import arrays, folders, huggingface, images, labels, prepared, synthetic, table, text
 from vae_jax.data import audio as sound
 from vae_jax.data.values import NAMES, SPLITS, Dataset, Split
 from vae_jax.spec import BadOption, call
@@ -76,6 +78,10 @@ def _load(name, path, tokens, audio, files, max_value) -> Dataset:
     match name:
         case "audio":
             return _of_audio(path, audio)
+        case "table":
+            return call(table.load, files, path, where="files")
+        case "counts":
+            return _counts(path)
         case "text":
             name = "grammar" if path is None else Path(path).stem
             return _of_tokens(name, *call(text.load, tokens, path, where="tokens"))
@@ -90,6 +96,14 @@ def _load(name, path, tokens, audio, files, max_value) -> Dataset:
             return _of_tokens(name, *call(text.of_lines, tokens, prepared.texts(name, path), name, where="tokens"))
         case _:
             return images.of_tfds(name.removeprefix("tfds:"), path, max_value)
+
+
+def _counts(path) -> Dataset:
+    """Return counts of 200 genes in 2,000 cells that are drawn from a known process (`synthetic.counts`)."""
+    if path is not None:
+        raise ValueError(f"counts is drawn, not read, and takes no path, got {path}; read your own with name='table'")
+    splits = {split: Split(synthetic.counts(split)[-1]) for split in SPLITS}
+    return Dataset("counts", **splits, max_value=max(int(split.x.max()) for split in splits.values()))
 
 
 def _of_tokens(name, ids, vocabulary) -> Dataset:

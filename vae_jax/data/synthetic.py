@@ -1,4 +1,4 @@
-"""Data with a known generative process: images, sentences (with a known log p(x), too) and sung vowels.
+"""Data with a known generative process: images, sentences (with a known log p(x), too), sung vowels and counts.
 
 `four_by_four`: 4x4 images. One number z moves a bright bar, the same in all four rows, across the image, and every
 pixel has its own noise. The images lie on a curve in sixteen dimensions, plus noise.
@@ -166,3 +166,34 @@ def vowels(split, length):
             x[label == n] = lfilter([sum(resonance)], resonance, x[label == n])
     loudest = np.abs(x).max(axis=1, keepdims=True)
     return np.round(0.5 * 2**15 * x / loudest).astype(np.int16), label
+
+
+# ----------------------------------------------------------------------------------------------------------- counts
+#
+# Counts of genes in cells, as single-cell sequencing gives them: four factors, a depth of each cell, and a negative
+# binomial whose dispersion is the gene's.
+#
+#     z ~ N(0, I)    depth l ~ LogNormal(log 2000, 0.4)    x_g ~ NB(mean l softmax(W z + b)_g, inverse dispersion θ_g)
+
+COUNTS_SEED = 3
+COUNTS_SIZES = {"train": 1400, "valid": 300, "test": 300}
+COUNTS_GENES, COUNTS_FACTORS = 200, 4
+
+
+def counts_process():
+    """Return W [G, D], b [G] and log θ [G] of the process."""
+    rng = np.random.default_rng([COUNTS_SEED, len(COUNTS_SIZES)])
+    weight = rng.normal(scale=0.6, size=(COUNTS_GENES, COUNTS_FACTORS))
+    return weight, rng.normal(scale=1.2, size=COUNTS_GENES), rng.normal(loc=0.7, scale=0.7, size=COUNTS_GENES)
+
+
+def counts(split):
+    """Return z [N, D], log l [N] and x [N, G], uint16, of a split: the same draw at every call."""
+    rng = np.random.default_rng([COUNTS_SEED, list(COUNTS_SIZES).index(split)])
+    weight, bias, log_theta = counts_process()
+    z = rng.standard_normal((COUNTS_SIZES[split], COUNTS_FACTORS))
+    log_depth = rng.normal(math.log(2000.0), 0.4, size=len(z))
+    logits = z @ weight.T + bias
+    share = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
+    theta, mean = np.exp(log_theta), np.exp(log_depth)[:, None] * share
+    return z, log_depth, rng.poisson(rng.gamma(theta, mean / theta)).astype(np.uint16)

@@ -9,7 +9,7 @@ from jax.extend.random import threefry_2x32
 
 from vae_jax.data.values import SPLITS
 
-__all__ = ["binarize", "dequantize", "levels", "real", "tokens", "unit"]
+__all__ = ["binarize", "columns", "counts", "dequantize", "levels", "real", "tokens", "unit"]
 
 STATIC_SEED = 0
 
@@ -24,6 +24,16 @@ def binarize(key, pixels, max_value):
         drawn = (bits < pixels * (65536.0 / max_value)).astype(jnp.float32)
         return jnp.where(jnp.isnan(pixels), jnp.nan, drawn)
     return (bits * max_value < pixels.astype(jnp.uint32) * 65536).astype(jnp.float32)
+
+
+def columns(key, rows, max_value):
+    """Return the rows of a table as they are; missing values are NaN."""
+    return rows.astype(jnp.float32)
+
+
+def counts(key, x, max_value):
+    """Return whole numbers as they are, without an upper limit, for a likelihood of counts."""
+    return x.astype(jnp.float32)
 
 
 def levels(key, pixels, max_value):

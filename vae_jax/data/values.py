@@ -1,24 +1,25 @@
 """The values that pass from data to models: a data set and its splits, what is modelled, and what it depends on.
 
 `Dataset` and `Split` hold stored arrays. `event_of` describes one example as the model sees it, after the transform.
-`label`, `vector`, `image` and `prefix` describe the four kinds of context (`core.Context`).
+`label`, `library`, `vector`, `image` and `prefix` describe the kinds of context (`core.Context`).
 """
 
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from vae_jax.core import Context, Event
 from vae_jax.data.audio import Encoding
 from vae_jax.data.text import Vocabulary
 from vae_jax.spec import BadOption, nearest
-from vae_jax.support import Binary, Levels, Real, Support, Tokens, Unit, standardize
+from vae_jax.support import Binary, Counts, Levels, Real, Support, Tokens, Unit, standardize
 
 SPLITS = ("train", "valid", "test")
 # The data sets that `sources.load` reads by itself. Every other name is a set of TFDS.
 NAMES = (
-    *("digits", "mnist", "fashion_mnist", "binarized_mnist", "mnist_static", "four_by_four"),
+    *("digits", "mnist", "fashion_mnist", "binarized_mnist", "mnist_static", "four_by_four", "counts"),
     *("idx", "text", "audio", "images", "arrays", "table", "huggingface"),
 )
 
@@ -49,7 +50,7 @@ class Dataset(NamedTuple):
     class_names: the name of each class, in the order of the labels; None without names.
     columns: what the columns of a table mean (`table.Columns`); None for other data.
     stands_for: the fingerprint of the data in whose place there are zeros (`description.stand_in`); None for data.
-    missing: True if x may hold NaN, which means: not observed.
+    missing: True if values of x may be NaN, which means: not observed.
     """
 
     name: str
@@ -67,9 +68,14 @@ class Dataset(NamedTuple):
 
 
 def event_of(dataset: Dataset, transform: str) -> Event:
-    """Return the shape and the support of one example of `dataset` after the transform of this name (`transforms`)."""
+    """Return the shape and the support of one example of `dataset` after the transform of this name (`transforms`).
+
+    Raises `BadOption` for an unknown transform, and unless the rows of a table, and no other data, have 'columns'.
+    """
     supports = {
         "binarize": Binary(),
+        "columns": dataset.columns and dataset.columns.support,
+        "counts": Counts(),
         "dequantize": Unit(),
         "levels": Levels(dataset.max_value + 1),
         "real": Real(),
@@ -78,12 +84,23 @@ def event_of(dataset: Dataset, transform: str) -> Event:
     }
     if transform not in supports:
         raise BadOption(f"transform: unknown value {transform!r}{nearest(str(transform), supports)}")
+    if (dataset.columns is not None) != (transform == "columns"):
+        kind = "is no table" if dataset.columns is None else "is a table"
+        raise BadOption(
+            f"transform: a table needs 'columns', and other data cannot have it; {dataset.name} {kind}, got "
+            f"{transform!r}"
+        )
     return Event(dataset.train.x.shape[1:], supports[transform], dataset.missing)
 
 
 def label(num_classes: int) -> Context:
     """Return the context that is a class, 0 .. num_classes - 1. Networks see a one-hot vector [num_classes]."""
     return Context((), Levels(num_classes), lambda context: jax.nn.one_hot(context, num_classes))
+
+
+def library() -> Context:
+    """Return the context that is the total count of an example, [1]. Networks and heads see its logarithm."""
+    return Context((1,), Counts(), lambda context: jnp.log(jnp.maximum(context, 1.0)))
 
 
 def vector(size: int) -> Context:

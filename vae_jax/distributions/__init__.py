@@ -5,18 +5,22 @@ A reparameterised one may also have `sample_and_log_prob(key)`, which is exact w
 """
 
 from vae_jax.distributions.autoregressive import Autoregressive, Cached, RasterScan, Series
+from vae_jax.distributions.bounded import Beta, ContinuousBernoulli
+from vae_jax.distributions.counts import NegativeBinomial, Poisson, ZeroInflated
 from vae_jax.distributions.deterministic import Deterministic
 from vae_jax.distributions.discrete import Bernoulli, Categorical, OneHot
 from vae_jax.distributions.kl import has_closed_form, kl_divergence, kl_per_dim
 from vae_jax.distributions.mixture import Mixture
 from vae_jax.distributions.ngram import BackedOff
 from vae_jax.distributions.normal import LowRankNormal, MultivariateNormal, Normal, is_standard_normal
+from vae_jax.distributions.observed import Observed, Rows, is_factorised
 from vae_jax.distributions.pixels import DiscretizedLogisticMixture, NormalMixtures
 from vae_jax.distributions.relaxed import RelaxedBernoulli, RelaxedOneHot, relax
 from vae_jax.distributions.reshaped import Reshaped
 from vae_jax.distributions.sentence import Sentence
 from vae_jax.distributions.sequential import Sequential, draw
 from vae_jax.distributions.spherical import UniformSphere, VonMisesFisher
+from vae_jax.distributions.student import StudentT
 from vae_jax.distributions.support import check_continuous, check_support, has_discrete_part
 from vae_jax.distributions.transformed import Transformed
 from vae_jax.distributions.tree import Tree
@@ -25,32 +29,41 @@ __all__ = [
     "Autoregressive",
     "BackedOff",
     "Bernoulli",
+    "Beta",
     "Cached",
     "Categorical",
+    "ContinuousBernoulli",
     "Deterministic",
     "DiscretizedLogisticMixture",
     "LowRankNormal",
     "Mixture",
     "MultivariateNormal",
+    "NegativeBinomial",
     "Normal",
     "NormalMixtures",
+    "Observed",
     "OneHot",
+    "Poisson",
     "RasterScan",
     "RelaxedBernoulli",
     "RelaxedOneHot",
     "Reshaped",
+    "Rows",
     "Sentence",
     "Sequential",
     "Series",
+    "StudentT",
     "Transformed",
     "Tree",
     "UniformSphere",
     "VonMisesFisher",
+    "ZeroInflated",
     "check_continuous",
     "check_support",
     "draw",
     "has_closed_form",
     "has_discrete_part",
+    "is_factorised",
     "is_standard_normal",
     "kl_divergence",
     "kl_per_dim",

@@ -25,6 +25,10 @@ class Bernoulli:
         x, logits = jnp.ravel(x), jnp.ravel(self.logits)
         return jnp.sum(x * logits) - sum_softplus(logits)
 
+    def log_probs(self, x):
+        """Return log p(x_d) of every entry, in nats."""
+        return x * self.logits - jax.nn.softplus(self.logits)
+
     def mean(self):
         return jax.nn.sigmoid(self.logits)
 
@@ -45,6 +49,11 @@ class Categorical:
     def log_prob(self, x):
         log_p = jax.nn.log_softmax(self.logits)
         return jnp.sum(jnp.take_along_axis(log_p, x.astype(jnp.int32)[..., None], axis=-1))
+
+    def log_probs(self, x):
+        """Return log p(x_d) of every entry, in nats."""
+        log_p = jax.nn.log_softmax(self.logits)
+        return jnp.take_along_axis(log_p, x.astype(jnp.int32)[..., None], axis=-1)[..., 0]
 
     def mean(self):
         """Return the expected level, Σ_v v p(v)."""

@@ -35,6 +35,11 @@ class Normal:
         """Σ_d -½ (ε_d² + log 2π) - log scale_d, in nats."""
         return self._log_prob((x - self.loc) * jnp.exp(-self.log_scale))
 
+    def log_probs(self, x):
+        """Return log p(x_d) of every entry, in nats."""
+        epsilon = (x - self.loc) * jnp.exp(-self.log_scale)
+        return -0.5 * (jnp.square(epsilon) + LOG_2PI) - self.log_scale
+
     def _log_prob(self, epsilon):
         return jnp.sum(-0.5 * (jnp.square(epsilon) + LOG_2PI) - self.log_scale)
 

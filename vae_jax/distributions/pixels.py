@@ -33,6 +33,10 @@ class DiscretizedLogisticMixture:
         return jnp.round(self._level(_sample(self, key, jax.random.logistic)))
 
     def log_prob(self, x):
+        return jnp.sum(self.log_probs(x))
+
+    def log_probs(self, x):
+        """Return log P(v) of every entry, in nats."""
         v = x[..., None].astype(self.locs.dtype)
         top = self.num_levels - 1
         half_bin = 1.0 / top
@@ -44,7 +48,7 @@ class DiscretizedLogisticMixture:
         log_mass = -jax.nn.softplus(-upper) - jax.nn.softplus(lower) + log1mexp(2.0 * half_bin * inverse_scale)
         log_mass = jnp.where(v <= 0, -jax.nn.softplus(-upper), log_mass)  # log σ(u)
         log_mass = jnp.where(v >= top, -jax.nn.softplus(lower), log_mass)  # log (1 - σ(l))
-        return jnp.sum(jax.nn.logsumexp(jax.nn.log_softmax(self.logits) + log_mass, axis=-1))
+        return jax.nn.logsumexp(jax.nn.log_softmax(self.logits) + log_mass, axis=-1)
 
     def mean(self):
         """Return the mean of the mixture before rounding, as a level."""
@@ -73,7 +77,11 @@ class NormalMixtures:
         return _sample(self, key, jax.random.normal)
 
     def log_prob(self, x):
-        return jnp.sum(jax.nn.logsumexp(self.log_joint(x), axis=-1))
+        return jnp.sum(self.log_probs(x))
+
+    def log_probs(self, x):
+        """Return log p(x_d) of every entry, in nats."""
+        return jax.nn.logsumexp(self.log_joint(x), axis=-1)
 
     def log_joint(self, x):
         """Return log π_dm N(x_d; μ_dm, s_dm²) [*event, M], nats."""

@@ -4,16 +4,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vae_jax.distributions.observed import Observed
 from vae_jax.spec import shown
-from vae_jax.support import Binary, Levels, Real, Sphere, Tokens, Unit, is_discrete
+from vae_jax.support import Binary, Columns, Counts, Levels, Real, Sphere, Tokens, Unit, is_discrete
 
 REPEATED = 0.1  # share of values that occur more than once; data with a larger share lie on a grid
+AT_ENDS = 1e-3  # share of values at an end of an open interval; fewer may be rounded
 SAMPLE = 50_000  # values; among so many, float32 draws of a continuous density hardly ever coincide
 
 
 def check_support(distribution, x):
-    """Raise `ValueError` if `x` (one event or a batch) holds values outside the support of `distribution`."""
+    """Raise `ValueError` if `x` (one event or a batch) holds values outside the support of `distribution`.
+
+    Missing values (NaN) are left out if the distribution is `Observed`.
+    """
     support, x = distribution.support, np.asarray(x)
+    if isinstance(support, Columns):
+        return _check_columns(distribution, x)
+    if isinstance(distribution, Observed):
+        distribution, x = distribution.base, x[~np.isnan(x)]
+        if not x.size:
+            return
     low, high = float(np.min(x)), float(np.max(x))
     likelihood, span = f"a {type(distribution).__name__} likelihood", f"the data range over [{low:g}, {high:g}]"
     if not (np.isfinite(low) and np.isfinite(high)):
@@ -22,6 +33,22 @@ def check_support(distribution, x):
         raise ValueError(
             f"{likelihood} is a density of 0 and 1 only; {span}. Set transform='binarize', or choose a likelihood of "
             "levels (discretized_logistic_mixture)"
+        )
+    if isinstance(support, Unit):
+        if low < 0 or high > 1:
+            raise ValueError(
+                f"{likelihood} is a density of {support}; {span}. Set transform='unit' or 'dequantize', which scale "
+                "the data, or choose a likelihood of real numbers (normal)"
+            )
+        if support.open and (share := np.mean((x == 0) | (x == 1))) > AT_ENDS:
+            raise ValueError(
+                f"{likelihood} is a density of {support}, and {share:.1%} of the data are 0 or 1, where it is zero or "
+                "infinite. Set transform='dequantize' (stored integers), or choose continuous_bernoulli"
+            )
+    if support == Counts() and not (low >= 0 and bool(np.all(x == np.round(x)))):
+        raise ValueError(
+            f"{likelihood} is a density of 0, 1, 2, ...; {span}. Set transform='counts' for stored counts, or choose a "
+            "likelihood of real numbers (normal)"
         )
     if support == Sphere() and not np.allclose(np.linalg.norm(x, axis=-1), 1.0, atol=1e-4):
         raise ValueError(f"{likelihood} is a density of unit vectors, and some of the data have another length")
@@ -33,13 +60,24 @@ def check_support(distribution, x):
             )
 
 
+def _check_columns(distribution, x):
+    """Check every group of columns of one kind. A column may hold missing values if the distribution is `Observed`."""
+    missing = isinstance(distribution, Observed)
+    columns = distribution.base if missing else distribution
+    for part, places in zip(columns.parts, columns.places, strict=True):
+        check_support(Observed(part) if missing else part, x[..., list(places)])
+
+
 def check_continuous(distribution, x):
     """Raise `ValueError` if `x` (a batch) lies on a grid of points and `distribution` is a density over the reals.
 
     Such a density can grow without bound at the points, so its value has no meaning. For example, log p(x) of binary
     pixels under a narrow normal can be arbitrarily large. The test is the share of values that occur more than once.
     """
+    if isinstance(distribution, Observed):
+        distribution = distribution.base
     values = np.asarray(x).ravel()
+    values = values[~np.isnan(values)]
     values = values[np.linspace(0, len(values) - 1, min(SAMPLE, len(values))).astype(int)]
     distinct, counts = np.unique(values, return_counts=True)
     repeated = counts[counts > 1].sum() / len(values)
@@ -75,7 +113,7 @@ def real_coordinates(support):
         return (lambda u: u / jnp.linalg.norm(u, axis=-1, keepdims=True)), (lambda x: x)
     if not isinstance(support, Binary | Levels | Unit):
         raise ValueError(f"values that are {shown(str(support))} have no real coordinates")
-    top = 1.0 if support == Unit() else support.num_levels - 1.0
+    top = 1.0 if isinstance(support, Unit) else support.num_levels - 1.0
 
     def to_real(x):
         p = jnp.clip(x / top, 0.01, 0.99)

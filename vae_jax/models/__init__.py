@@ -6,7 +6,7 @@ import pkgutil
 
 from vae_jax.core import Context, Event, Model
 from vae_jax.spec import BadOption, call
-from vae_jax.support import Tokens
+from vae_jax.support import Columns, Tokens
 
 
 def families() -> list[str]:
@@ -35,9 +35,30 @@ def from_config(family: str, config: dict, *, event: Event, context: Context | N
         kind = "text" if takes == (Tokens,) else "images" if takes is None else " or ".join(t.__name__ for t in takes)
         data = "text" if is_text else "images"
         raise BadOption(f"family: {family!r} is a model of {kind}, and the data are {data}; use another family")
-    arguments = {"event": event}
+    arguments = {"event": event if getattr(module, "TABLES", False) else _complete(family, event)}
     if "context" in inspect.signature(module.from_config).parameters:
         arguments["context"] = context
     elif context is not None:
         raise BadOption(f"family: {family!r} takes no context; train it without one (data.context.name='none')")
     return call(module.from_config, config, where="model", **arguments)
+
+
+def _complete(family, event) -> Event:
+    """Return `event` for a family that reads neither mixed columns nor missing values.
+
+    A table whose columns are all real, all binary or all counts is data of that kind. Raises `BadOption` for other
+    tables and for missing values.
+    """
+    if event.missing:
+        raise BadOption(
+            f"family: {family!r} cannot leave out missing values, and the data have some; use 'vae' or "
+            "'hierarchical_vae', or complete the data"
+        )
+    if not isinstance(event.support, Columns):
+        return event
+    if (support := event.support.plain()) is None:
+        raise BadOption(
+            f"family: {family!r} takes columns of one kind, real, binary or counts, and the table has the kinds "
+            f"{', '.join(sorted(event.support.groups()))}; use 'vae' with the likelihood 'columns'"
+        )
+    return event._replace(support=support)

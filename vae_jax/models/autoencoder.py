@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax import core, networks
-from vae_jax.conditionals import conditional, deterministic, heads
+from vae_jax.conditionals import conditional, deterministic, heads, tables
 from vae_jax.core import Aux, Latent, Model, by_loss, embedded
 from vae_jax.networks import tied as tied_weights
 from vae_jax.networks.network import compute_in
@@ -129,7 +129,7 @@ def from_config(
     def network(spec, outputs, where):
         return compute_in(compute_dtype, build(networks, spec, outputs, where=where))
 
-    p = build(heads, likelihood, tuple(event.shape), where="likelihood")
+    p = tables.likelihood(heads, likelihood, event)
     f = build(deterministic, code, (latent_dim,), where="code")
     return autoencoder(
         conditional(network(encoder, f.shapes, "encoder"), f),

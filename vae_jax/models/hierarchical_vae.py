@@ -17,14 +17,15 @@ import jax.numpy as jnp
 
 from vae_jax import networks, objectives, spec
 from vae_jax.conditionals import conditional as build_conditional
-from vae_jax.conditionals import heads, priors
+from vae_jax.conditionals import heads, priors, tables
 from vae_jax.core import Latent, Model, embedded, first_example, learned
 from vae_jax.distributions import Sequential
 from vae_jax.networks.network import compute_in
 from vae_jax.objectives import objective as objective_of
 from vae_jax.spec import BadOption, build
-from vae_jax.support import standardize
+from vae_jax.support import seen
 
+TABLES = True  # takes the columns of a table, and missing values
 INFERENCE = ("bottom_up", "top_down")
 
 
@@ -72,7 +73,7 @@ def hierarchical_vae(
                 f"conditional: it is over values that are {p.abstract.support}, and the posterior, a "
                 f"{type(q.abstract).__name__}, is over {q.abstract.support}; use the same head for both"
             )
-    see = functools.partial(standardize, event.support)
+    see = functools.partial(seen, event.support, missing=event.missing)
     objective = objective_of.of(objective, see=see, **options)
     downwards = range(depth)[::-1]
     q_order = downwards if top_down else range(depth)
@@ -123,7 +124,7 @@ def hierarchical_vae(
         return learned(
             encoder=variables(key_encoders, encoders, q_order, encoder_input, seen, 0),
             decoder=variables(key_decoders, decoders, downwards, decoder_input, c, 1),
-            prior=prior.init(jax.random.fold_in(key, 2), batch),
+            prior=prior.init(jax.random.fold_in(key, 2), objective_of.filled(batch, event)),
             # All levels as one vector: an equation with a network of z is one of a single code, and its loss refuses z.
             **objective.init(jax.random.fold_in(key, 3), {"x": x, "z": jnp.zeros(sum(latent_dims))}),
         )
@@ -176,7 +177,7 @@ def from_config(
     dims = tuple(level["latent_dim"] for level in levels.values())
     q_heads = [build(heads, posterior, (dim,), where="posterior") for dim in dims]
     z_heads = [build(heads, conditional, (dim,), where="conditional") for dim in dims[:-1]]
-    x_head = build(heads, likelihood, tuple(event.shape), where="likelihood")
+    x_head = tables.likelihood(heads, likelihood, event)
 
     def network(spec, outputs, *, where):
         return compute_in(compute_dtype, build(networks, spec, outputs, where=where))

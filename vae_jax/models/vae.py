@@ -8,12 +8,14 @@ With the likelihood `pixel_cnn` it is PixelVAE, arXiv:1611.05013: the chain rule
 import functools
 
 from vae_jax import networks, objectives
-from vae_jax.conditionals import conditional, heads, priors
+from vae_jax.conditionals import conditional, heads, priors, tables
 from vae_jax.core import Model
 from vae_jax.networks.network import compute_in
 from vae_jax.objectives import objective as objective_of
 from vae_jax.spec import build, integers
-from vae_jax.support import standardize
+from vae_jax.support import seen
+
+TABLES = True  # takes the columns of a table, and missing values
 
 
 def vae(
@@ -24,7 +26,8 @@ def vae(
     Args:
       encoder: a `core.Conditional`, x and c -> q(z|x, c).
       decoder: a `core.Conditional`, z and c -> p(x|z, c).
-      event: the `core.Event` x.
+      event: the `core.Event` x. If it may have missing values, the encoder sees zeros in their place and the mask of
+        the observed ones (`support.seen`), and the decoder's density must be `Observed`.
       latent_dim: D, the size of z.
       prior: one of `conditionals.priors`; None for N(0, I).
       objective: an equation of `objectives`, which training maximises.
@@ -35,13 +38,14 @@ def vae(
     """
     prior = prior or priors.standard((latent_dim,))
     priors.check_support(prior, encoder.abstract)
+    see = functools.partial(seen, event.support, missing=event.missing)
     return objective_of.latent_variable_model(
         encoder,
         decoder,
         prior,
         event=event,
         latent_shape=(latent_dim,),
-        objective=objective_of.of(objective, see=functools.partial(standardize, event.support), **options),
+        objective=objective_of.of(objective, see=see, **options),
         context=context,
     )
 
@@ -82,7 +86,7 @@ def from_config(
         return compute_in(compute_dtype, build(networks, spec, outputs, where=where))
 
     q = build(heads, posterior, (latent_dim,), where="posterior")
-    p = build(heads, likelihood, tuple(event.shape), where="likelihood")
+    p = tables.likelihood(heads, likelihood, event)
     decoder = conditional(network(decoder, p.shapes, where="decoder"), p)
     prior = build(priors, prior, (latent_dim,), decoder.abstract.support, where="prior")
     equation, options = objective_of.from_config(objective, build_network=network)

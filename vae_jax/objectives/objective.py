@@ -13,7 +13,7 @@ from vae_jax.core import Aux, Latent, Model, by_loss, embedded, first_example, l
 from vae_jax.objectives import schedules
 from vae_jax.objectives.bounds import log_weight, plain_elbo
 from vae_jax.spec import BadOption, build, check_options, nearest, probe, shown, under
-from vae_jax.support import standardize
+from vae_jax.support import seen
 
 
 class Objective(NamedTuple):
@@ -146,7 +146,7 @@ def latent_variable_model(
 
     Params have the parts "encoder", "decoder", and "prior", "objective", "state" where there is something to learn.
     """
-    scaled = functools.partial(standardize, event.support)
+    scaled = functools.partial(seen, event.support, missing=event.missing)
     embed = functools.partial(embedded, context)
 
     def latent_of(dropout_key=None):
@@ -171,11 +171,21 @@ def latent_variable_model(
         return learned(
             encoder=encoder.init(key_encoder, scaled(x), c),
             decoder=decoder.init(key_decoder, z, c),
-            prior=prior.init(jax.random.fold_in(key, 2), batch),
+            prior=prior.init(jax.random.fold_in(key, 2), filled(batch, event)),
             **objective.init(jax.random.fold_in(key, 3), example),
         )
 
     return model(init, latent_of, objective, drops=drops)
+
+
+def filled(batch, event):
+    """Return `batch` with the mean of the observed values of a column in place of a missing one, or 0 for no value."""
+    if not event.missing:
+        return batch
+    missing = jnp.isnan(batch["x"])
+    total = jnp.sum(jnp.where(missing, 0.0, batch["x"]), axis=0)
+    mean = total / jnp.maximum(jnp.sum(~missing, axis=0), 1)
+    return batch | {"x": jnp.where(missing, mean[None], batch["x"])}
 
 
 def from_config(spec, *, build_network) -> tuple[Callable, dict]:

@@ -114,7 +114,8 @@ def build(config: dict, dataset=None) -> Experiment:
     if (density := likelihood_shapes(experiment)) is not None:
         valid = experiment.split("valid")["x"]
         check_support(density, valid)
-        if not _is_mass(density, transform) and not (model.latent and model.latent.prior is None):
+        without_prior = model.latent and model.latent.prior is None
+        if not (_is_mass(density, transform) or without_prior or dataset.columns):  # whose reader has looked at them
             check_continuous(density, valid)
     return experiment
 
@@ -125,6 +126,7 @@ def build_stream(config: dict, dataset) -> pipeline.Stream:
     options = {name: data[name] for name in ("batch_size", "memory_limit", "num_workers", "buckets")}
     options["missing"] = dataset.missing
     options |= {"transform": _transform(data["transform"]), "conditioning": conditioning(config, dataset)}
+    options |= {"missing": dataset.missing}
     process = jax.process_index(), jax.process_count()
     with under("config.data"):
         return pipeline.stream(

@@ -57,6 +57,9 @@ def evaluate(experiment, params, *, num_samples, num_test, progress=True, folder
         summary["dequantized"] = True
         if "log_prob" in summary:
             summary["log_density"] = summary["log_prob"] + build.levels_offset(experiment.config, experiment.dataset)
+    if experiment.dataset.columns and "log_prob" in summary:
+        volume = float(np.mean(experiment.dataset.columns.log_volume(test["x"])))
+        summary["log_prob_original"] = summary["log_prob"] - volume
     if experiment.dataset.encoding:
         summary["sample_rate"] = experiment.dataset.encoding.sample_rate
     return {f"test/{name}": value for name, value in summary.items()}
@@ -208,7 +211,15 @@ def _code_lines(r):
 
 
 def _examples(r):
-    return "sentences" if "perplexity" in r else "windows" if "sample_rate" in r else "images"
+    return (
+        "sentences"
+        if "perplexity" in r
+        else "windows"
+        if "sample_rate" in r
+        else "rows"
+        if "log_prob_original" in r
+        else "images"
+    )
 
 
 def _density_lines(r):
@@ -227,6 +238,11 @@ def _density_lines(r):
         yield (
             f"          {r['log_density']:10.2f} nats, log-density of dequantised values in [0, 1); minus "
             "D log(levels) it is the line above, a lower bound for the levels"
+        )
+    if "log_prob_original" in r:
+        yield (
+            f"          {r['log_prob_original']:10.2f} nats in the original units of the columns; above, those of "
+            "standardised columns"
         )
     bounded = ", at most" if "num_samples" in r or "dequantized" in r else ""
     if "perplexity" in r:

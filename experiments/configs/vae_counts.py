@@ -1,0 +1,26 @@
+"""VAE of counts, 200 genes in 2,000 simulated cells: a negative binomial whose means are shares of the total count.
+
+arXiv:1709.02082, the size observed.  python -m experiments.train --config=experiments/configs/vae_counts.py
+"""
+
+from ml_collections import ConfigDict
+
+from vae_jax.configs import vae_digits
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    config = vae_digits.get_config()
+    config.model.update(
+        {
+            "latent_dim": 8,
+            "encoder": {"name": "mlp", "hidden": (128,), "activation": "relu"},
+            "decoder": {"name": "mlp", "hidden": (), "activation": "relu"},
+            "likelihood": {"name": "negative_binomial", "library": True, "dispersion": "shared"},
+        }
+    )
+    config.data.update({"name": "counts", "transform": "counts", "batch_size": 100})
+    config.data.context.name = "library"  # the total count of an example
+    config.train.update({"num_steps": 6_000, "log_every": 200, "eval_every": 200, "checkpoint_every": 2_000})
+    config.optimizer.schedule.decay_steps = 6_000
+    config.eval.num_samples = 1_000
+    return vae_digits.smoke(config) if vae_digits.is_smoke(arg) else config
