@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vae_jax.data import sources, text, transforms
+from vae_jax.data import folders, sources, text, transforms
+from vae_jax.data.reading import Rows
 from vae_jax.data.values import NAMES, SPLITS, Dataset, Split
 from vae_jax.spec import one_of, under
 
@@ -23,7 +24,7 @@ def on(experiment, *, name, path, files, split):
     Raises `ValueError` for data that do not fit, or that lack what the model is conditional on.
     """
     dataset = experiment.dataset if name is None else read(experiment, name, path, files)
-    return experiment._replace(dataset=_with_test(experiment, dataset, split))
+    return experiment._replace(dataset=with_test(experiment, dataset, split))
 
 
 def read(experiment, name, path=None, files=None, *, flag="--data") -> Dataset:
@@ -56,6 +57,25 @@ def read(experiment, name, path=None, files=None, *, flag="--data") -> Dataset:
     return _with_classes_of(dataset, other) if experiment.context is not None else other
 
 
+def row_names(dataset, split, name, path) -> list[str]:
+    """Return a name for each example of `split`, or with "all" of every split: that of its file, or SPLIT/PLACE.
+
+    Args:
+      dataset: the data set.
+      split: "train", "valid", "test" or "all".
+      name: the name by which it was read.
+      path: where its files are.
+    """
+    files = folders.file_names(path) if name == "images" else {}
+    rows = []
+    for part in SPLITS if split == "all" else (split,):
+        x = getattr(dataset, part).x
+        of_part = [files["train"][place] for place in x.index] if files and isinstance(x, Rows) else files.get(part, ())
+        places = [f"{part}/{place}" for place in range(len(x))]
+        rows += of_part if len(of_part) == len(x) else places
+    return rows
+
+
 def title(*, name, path, split, **_) -> str:
     """Return a name for files about this data: letters, digits, dots, dashes and underscores."""
     parts = [name, path and Path(path).stem, split if split != "test" else None]
@@ -69,7 +89,7 @@ def _scale(experiment, name):
     return experiment.dataset.max_value if guessed and levels else 0
 
 
-def _with_test(experiment, dataset, split) -> Dataset:
+def with_test(experiment, dataset, split) -> Dataset:
     """Return `dataset` with the examples of `split`, or with "all" of every split, as its test split."""
     one_of((*SPLITS, "all"), **{"--split": split})
     chosen = _together(dataset) if split == "all" else getattr(dataset, split)

@@ -42,9 +42,15 @@ def encode_files(folder, out, *, name=None, path=None, files=None, split="test",
     experiment = build.build_trained(folder, with_data=name is None)
     if experiment.model.latent is None:
         raise ValueError(f"{folder}: {experiment.config['family']!r} has no codes; take a run of a model that has")
-    other = own_data.on(experiment, name=name, path=path, files=files, split=split)
+    dataset = experiment.dataset if name is None else own_data.read(experiment, name, path, files)
+    other = experiment._replace(dataset=own_data.with_test(experiment, dataset, split))
     params = build.restore(folder, experiment, step=checkpoint).params
-    columns = _codes(other, params) | _names(other.dataset, split)
+    where = (experiment.config["data"]["name"], experiment.config["data"]["path"]) if name is None else (name, path)
+    columns = (
+        {"row": np.asarray(own_data.row_names(dataset, split, *where))}
+        | _classes(other.dataset)
+        | _codes(other, params)
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(out, _npz(columns) if out.suffix == ".npz" else _csv(columns).encode())
     return f"{len(columns['row'])} codes of {other.dataset.name} in {out}: {', '.join(columns)}"
@@ -202,18 +208,12 @@ def _codes(experiment, params) -> dict:
     return codes | ({"scale": np.exp(np.asarray(q.log_scale))} if isinstance(q, Normal) else {})
 
 
-def _names(dataset, split) -> dict:
-    """Return {"row": the place of each example in its split}, with "label" and "class" if the data have them."""
-    label, names, size = dataset.test.label, dataset.class_names, len(dataset.test.x)
-    sizes = {split: size}
-    if split == "all":
-        sizes = {"train": len(dataset.train.x), "valid": len(dataset.valid.x)}
-        sizes["test"] = size - sum(sizes.values())
-    rows = {"row": np.asarray([f"{part}/{number}" for part, of_part in sizes.items() for number in range(of_part)])}
+def _classes(dataset) -> dict:
+    """Return {"label": numbers, "class": names} of the test split, as far as the data have them."""
+    label, names = dataset.test.label, dataset.class_names
     if label is None:
-        return rows
-    classes = {"class": np.asarray(names)[label]} if names else {}
-    return rows | {"label": np.asarray(label)} | classes
+        return {}
+    return {"label": np.asarray(label)} | ({"class": np.asarray(names)[label]} if names else {})
 
 
 def _npz(arrays) -> bytes:
