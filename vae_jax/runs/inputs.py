@@ -26,8 +26,8 @@ def examples(dataset, x):
     if dataset.vocabulary is not None and _is_text(x):
         single = isinstance(x, str)
         return text.rows([x] if single else list(x), dataset.vocabulary, shape[0]), single
-    if dataset.columns is not None and not isinstance(x, np.ndarray):
-        x = dataset.columns.to_model(x)
+    if dataset.columns is not None:
+        return _rows(dataset.columns, x)
     x = np.asarray(x)
     if x.dtype == object or x.dtype.kind not in "biuf":
         raise ValueError(f"x must hold numbers, got an array of {x.dtype}")
@@ -41,6 +41,15 @@ def examples(dataset, x):
                 raise ValueError("x holds no example")
             return _on_scale(dataset, x), single
     raise ValueError(f"an example of {dataset.name} has the shape {shape}; give one or [N, ...], got {x.shape}")
+
+
+def mask_of(mask, shape, single):
+    """Return a mask of a batch, True for observed entries. Raises `ValueError` for another shape or type."""
+    mask = np.asarray(mask)
+    mask = mask[None] if single else mask
+    if mask.dtype != bool or mask.shape[: len(shape)] != shape[: mask.ndim] or mask.size != np.prod(shape):
+        raise ValueError(f"mask must hold True and False, {list(shape)}; got {mask.dtype} {list(mask.shape)}")
+    return mask.reshape(shape)
 
 
 def _on_scale(dataset, x):
@@ -99,6 +108,16 @@ def _classes(dataset, context, num_classes):
     if context.dtype.kind not in "iu" or np.any((context < 0) | (context >= num_classes)):
         raise ValueError(f"context must be classes 0..{num_classes - 1}, got {context.ravel()[:3].tolist()}")
     return context.astype(np.int32)
+
+
+def _rows(columns, x):
+    """Return rows of a table as the model stores them [N, D], and True if x is one row."""
+    if hasattr(x, "keys"):
+        single = all(np.ndim(x[name]) == 0 for name in x)
+        return columns.to_model({name: [x[name]] if single else x[name] for name in x.keys()}), single
+    rows = x.tolist() if hasattr(x, "tolist") else list(x)
+    single = not (len(rows) and isinstance(rows[0], list | tuple))
+    return columns.to_model([rows] if single else rows), single
 
 
 def _is_text(x):

@@ -5,6 +5,7 @@ A `Run` does not need the training data. All its methods take and return NumPy a
 """
 
 import dataclasses
+import functools
 import shutil
 import tempfile
 import weakref
@@ -23,7 +24,7 @@ from vae_jax.runs import build, configs, inputs, pieces, report
 from vae_jax.runs import workdir as workdirs
 from vae_jax.runs.writers import read_metrics
 from vae_jax.spec import integers, one_of
-from vae_jax.tasks import decode, interpolate, outliers
+from vae_jax.tasks import decode, impute, interpolate, outliers
 
 AT_ONCE = 128  # examples of a compiled call; fewer if they are large
 SAVED = ("config.json", "dataset.json", "environment.json", "metrics.jsonl", "results.json", "codes.npz", "checkpoints")
@@ -244,6 +245,40 @@ class Run:
         scores = outliers.of_data(getattr(outliers, method), self.model, self.params, key, data, **options)
         return _first(scores[:size], single)
 
+    def impute(self, x, mask=None, context=None, *, num_samples=1000, num_draws=0, seed=0):
+        """Return x with its missing values filled in: E[x_mis | x_obs] (`tasks.impute`), rows of a table as columns.
+
+        Args:
+          x: examples, or one; NaN is missing. For a table, {name of a column: values}, None or NaN for missing.
+          mask: True for observed entries, of the shape of x; the others are filled in, too.
+          context: for a conditional model.
+          num_samples: K of the importance weights.
+          num_draws: S; more than 0 for draws of p(x_mis | x_obs) instead of the mean, [S, N, ...], a list for a table.
+          seed: of the samples.
+
+        Raises `ValueError` for a model that was trained without missing values.
+        """
+        self._needs("latent", "impute")
+        if not self.experiment.event.missing:
+            raise ValueError(
+                "impute requires a model that was trained with missing values: NaN in the data, and missing=True of "
+                "`data.from_arrays` or config.data.files.missing"
+            )
+        integers(num_samples=num_samples)
+        integers(num_draws=num_draws, at_least=0)
+        data, _, single = inputs.batch(self.experiment, x, context)
+        observed = ~np.isnan(data["x"])
+        if mask is not None:
+            mask = inputs.mask_of(mask, data["x"].shape, single)
+            data, observed = data | {"x": np.where(mask, data["x"], np.nan)}, observed & mask
+        function = _imputing(num_samples, num_draws, seed)
+        filled = self._apply(function, {"x": data["x"], "index": np.arange(len(observed))}, data.get("context"))
+        if not num_draws:
+            return _first(self._stored(filled), single)
+        draws = [self._stored(filled[:, s], drawn=True) for s in range(num_draws)]
+        draws = [_first(draw, single) for draw in draws]
+        return draws if self.dataset.columns else np.stack(draws)
+
     # ------------------------------------------------------------------------------------------ keeping and moving
 
     def save(self, folder) -> Path:
@@ -258,6 +293,13 @@ class Run:
             elif (self.folder / name).is_file():
                 shutil.copy2(self.folder / name, folder / name)
         return folder
+
+    def export(self, folder, **options) -> Path:
+        """Write weights and programs that need JAX but not this package into a folder (`runs.export.export`)."""
+        from vae_jax.runs import export
+
+        description = workdirs.read_description(self.folder)
+        return export.export(self.experiment, self.params, folder, description=description, **options)
 
     def to(self, target) -> "Run":
         """Return the run on another device ("cpu", "gpu", "tpu" or a `jax.Device`), or in "bf16" or "float32".
@@ -377,6 +419,19 @@ def _decoded(model, params, z, context):
 
 def _reconstructed(model, params, x, context):
     return _decoded(model, params, model.latent.posterior(params, x, context).mean(), context)
+
+
+@functools.cache
+def _imputing(num_samples, num_draws, seed):
+    """Return the function of one example that fills it in; equal numbers give the same, which is compiled once."""
+
+    def fill(model, params, example, context):
+        key = jax.random.fold_in(jax.random.key(seed), example["index"])
+        options = {"num_samples": num_samples, "num_draws": max(1, num_draws)}
+        imputed = impute.impute(model.latent, params, key, example["x"], context, **options)
+        return imputed.draws if num_draws else imputed.mean
+
+    return fill
 
 
 def _draw(model, params, key_data, context):

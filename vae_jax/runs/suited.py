@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from vae_jax import data as data_sets
 from vae_jax import models
-from vae_jax.data import sources
+from vae_jax.data import sources, table
 from vae_jax.data.values import NAMES, Dataset
 from vae_jax.runs import configs
 from vae_jax.runs.migrate import migrate
@@ -22,13 +22,15 @@ LARGEST_BATCH = 128
 def dataset(data) -> Dataset:
     """Return the data set that `data` means.
 
-    `data` is a `Dataset`, an array [N, ...] or a dict of arrays (the arguments of `data.from_arrays`), the name of a
-    data set, or the path of a folder of images, of a file of arrays, or of a table.
+    `data` is a `Dataset`, an array [N, ...] or a dict of arrays (the arguments of `data.from_arrays`), a data frame,
+    the name of a data set, or the path of a folder of images, of a file of arrays, or of a table.
     """
     if isinstance(data, Dataset):
         return data
     if isinstance(data, Mapping):
         return data_sets.from_arrays(**data)
+    if hasattr(data, "columns") and hasattr(data, "keys"):  # a data frame
+        return table.of_columns("table", {str(name): data[name].tolist() for name in data.keys()})
     if not isinstance(data, str | Path):
         return data_sets.from_arrays(data)
     if isinstance(data, str) and data in NAMES:

@@ -280,12 +280,12 @@ class Checkpoints:
 @contextlib.contextmanager
 def _without_warnings():
     """Leave out the warnings of Orbax that a folder which is opened for reading is read-only."""
-    handler, serious = logging.get_absl_handler(), lambda record: record.levelno >= logging.converter.STANDARD_ERROR
-    handler.addFilter(serious)
+    logger, serious = logging.get_absl_logger(), lambda record: record.levelno >= logging.converter.STANDARD_ERROR
+    logger.addFilter(serious)
     try:
         yield
     finally:
-        handler.removeFilter(serious)
+        logger.removeFilter(serious)
 
 
 def state_settings() -> dict:
