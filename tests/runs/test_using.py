@@ -10,15 +10,15 @@ import pytest
 from sklearn.datasets import load_digits
 
 from vae_jax.configs import autoencoder_digits, chow_liu_digits, ngram_audio, text_vae_text, vae_digits
-from vae_jax.data import idx
+from vae_jax.data import idx, sources
 from vae_jax.runs import build, evaluate, own_data, using
 from vae_jax.training import loop
 from vae_jax.training.checkpoint import Checkpoints
 
 
-def begun(folder, module, **data):
+def begun(folder, module, model=(), **data):
     """A run without a step; its parameters are those at the start."""
-    config = described(folder, module, **data)
+    config = described(folder, module, dict(model), **data)
     experiment, checkpoints = build.build(config), Checkpoints(folder / "checkpoints")
     state, best, _ = loop.start(experiment.learner, experiment.stream, experiment.key)
     checkpoints.save(0, (state, best), {})
@@ -26,9 +26,10 @@ def begun(folder, module, **data):
     return folder
 
 
-def described(folder, module, **data):
+def described(folder, module, model=(), **data):
     """Write the config of a run; its checkpoint is missing."""
     config = module.get_config("smoke").to_dict()
+    config["model"] |= dict(model)
     config["data"] |= data
     config["eval"] |= {"num_samples": 2, "num_test": 8}
     config["mesh"]["data"] = 1
@@ -92,7 +93,7 @@ def test_draws_are_on_the_scale_of_the_data_and_follow_the_classes(conditional, 
     line = using.sample_files(conditional, tmp_path / "a", num=6, context="3, 5")
     assert line == f"6 draws in {tmp_path / 'a'}: samples.npz, samples.png"
     drawn = np.load(tmp_path / "a" / "samples.npz")
-    assert drawn["x"].shape == (6, 8, 8, 1) and set(np.unique(drawn["x"])) == {0, 1}
+    assert drawn["x"].shape == (6, 8, 8, 1) and set(np.unique(drawn["x"])) == {0, 16}
     assert drawn["context"].tolist() == [3, 5, 3, 5, 3, 5]
     assert (tmp_path / "a" / "samples.png").read_bytes().startswith(b"\x89PNG")
     experiment = build.build_trained(conditional)
@@ -111,20 +112,17 @@ def test_another_seed_gives_other_draws(text, tmp_path):
     assert draws[0] != draws[1] and len(draws[0].splitlines()) == 20
 
 
-@pytest.mark.parametrize(
-    ("transform", "x", "stored"),
-    [
-        ("levels", [0.0, 16.0], [0, 16]),
-        ("unit", [0.0, 0.51, 1.0], [0, 8, 16]),
-        ("dequantize", [0.0, 0.999, 1.5, -1.0], [0, 16, 16, 0]),
-        ("binarize", [0.0, 1.0], [0, 1]),
-    ],
-)
-def test_the_scale_of_the_data(transform, x, stored, conditional):
-    experiment = build.build_trained(conditional)
-    experiment = experiment._replace(transform=build._transform(transform))
-    values = using.to_stored(experiment, np.asarray(x, np.float32))
-    assert values.tolist() == stored and values.dtype == np.uint8
+def test_classes_with_names_get_the_numbers_of_the_run(conditional):
+    dataset = build.build_trained(conditional).dataset
+    few = dataset._replace(
+        **{split: getattr(dataset, split)._replace(label=np.array([0, 1, 1])) for split in ("train", "valid", "test")},
+        class_names=("b", "j"),
+        num_classes=2,
+    )
+    named = dataset._replace(class_names=tuple("abcdefghij"))
+    assert own_data._with_classes_of(named, few).test.label.tolist() == [1, 9, 9]
+    with pytest.raises(ValueError, match=r"has a class 'z'; this model knows a, b"):
+        own_data._with_classes_of(named, few._replace(class_names=("a", "z")))
 
 
 def test_text_of_ones_own_has_the_words_of_the_run(text, tmp_path):
@@ -186,3 +184,54 @@ class TestRefusals:
             (tmp_path / file.name).write_bytes(file.read_bytes())
         with pytest.raises(ValueError, match="has no label, and this model is conditional on it"):
             using.encode_files(conditional, tmp_path / "codes.npz", name="idx", path=str(tmp_path))
+
+
+def test_a_table_has_its_columns_its_scale_and_its_classes(tmp_path):
+    """Another table of the same columns, of other mean and in another order, is read on the scale of the run."""
+    rng = np.random.default_rng(0)
+
+    def write(path, columns, number):
+        values = {
+            "height": [f"{170 + 10 * value:.2f}" for value in rng.normal(size=number)],
+            "city": rng.choice(["Bern", "Oslo", "Rome"], number).tolist(),
+        }
+        values["city"][:3] = ["Bern", "Oslo", "Rome"]
+        rows = zip(*(values[name] for name in columns), strict=True)
+        path.write_text("\n".join([",".join(columns), *(",".join(row) for row in rows)]) + "\n")
+
+    write(tmp_path / "all.csv", ("height", "city"), 60)
+    write(tmp_path / "few.csv", ("city", "height"), 20)
+    folder = tmp_path / "run"
+    begun(
+        folder,
+        vae_digits,
+        model={"likelihood": {"name": "columns"}},
+        name="table",
+        path=str(tmp_path / "all.csv"),
+        transform="columns",
+    )
+    using.encode_files(folder, tmp_path / "codes.npz", name="table", path=str(tmp_path / "few.csv"), split="all")
+    assert np.load(tmp_path / "codes.npz")["mean"].shape == (20, 8)
+    experiment = build.build_trained(folder)
+    few = own_data.read(experiment, "table", str(tmp_path / "few.csv"))
+    heights = np.concatenate([getattr(few, split).x[:, 0] for split in ("train", "valid", "test")])
+    mean, scale = experiment.dataset.columns.to_original(np.array([[0.0, 0], [1.0, 0]]))["height"]
+    scale -= mean
+    written = [float(line.split(",")[1]) for line in (tmp_path / "few.csv").read_text().splitlines()[1:]]
+    np.testing.assert_allclose(np.sort(heights), np.sort((np.array(written) - mean) / scale), atol=1e-4)
+    assert using.sample_files(folder, num=5).endswith("samples.npz, samples.csv")
+    with (folder / "samples" / "samples.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 5 and {row["city"] for row in rows} <= {"Bern", "Oslo", "Rome"}
+
+
+def test_rows_of_a_folder_of_images_have_the_names_of_their_files(tmp_path, monkeypatch):
+    monkeypatch.setenv("VAE_JAX_CACHE", "off")
+    images = pytest.importorskip("PIL.Image")
+    for number in range(12):
+        images.fromarray(np.full((4, 4), 20 * number, np.uint8)).save(tmp_path / f"{number}.png")
+    dataset = sources.load("images", str(tmp_path), max_value=255)
+    names = own_data.row_names(dataset, "all", "images", str(tmp_path))
+    values = np.concatenate([np.asarray(getattr(dataset, split).x)[:, 0, 0, 0] for split in ("train", "valid", "test")])
+    assert names == [f"{value // 20}.png" for value in values] and len(set(names)) == 12
+    assert own_data.row_names(dataset, "test", "arrays", "x")[:2] == ["test/0", "test/1"]

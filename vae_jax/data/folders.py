@@ -55,6 +55,12 @@ def load(path=None, *, size=None, channels=None, fit="resize", bits=None, label=
     )
 
 
+def file_names(path) -> dict[str, list[str]]:
+    """Return {split: names of its files below `path`}, in order; splits that are held out of "train" are in it."""
+    folder = _folder(path)
+    return {split: [name for name, _ in part] for split, part in _splits(folder, _found(folder)).items()}
+
+
 def _folder(path) -> Path:
     if path is None:
         raise ValueError("images needs a path: a folder of image files")

@@ -28,7 +28,7 @@ def again(
     if checkpoint not in (None, "best") and not checkpoint.isdecimal():
         raise ValueError(f"--checkpoint={checkpoint}: give a step, or best")
     pictures.check_formats(formats)
-    experiment = build.build_trained(folder)
+    experiment = build.build_trained(folder, with_data=not (source and source["name"]))
     options = dict(experiment.config["eval"])
     options |= {k: v for k, v in {"num_samples": num_samples, "num_test": num_test}.items() if v is not None}
     checking.check_config(experiment.config | {"eval": options})

@@ -5,38 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vae_jax.data import sources, text, transforms
+from vae_jax.data import folders, sources, text, transforms
+from vae_jax.data.reading import Rows
 from vae_jax.data.values import NAMES, SPLITS, Dataset, Split
 from vae_jax.spec import one_of, under
-
-
-def read(experiment, name, path=None, files=None, *, flag="--data") -> Dataset:
-    """Return the data set `name` for the model of `experiment`.
-
-    Readers get the options of the run's config. Text gets the run's vocabulary, a table the run's standardisation.
-
-    Args:
-      experiment: the experiment of the run.
-      name: a data set of `sources.load`.
-      path: where its files are.
-      files: the options of its reader; None for those of the run, if it has the same reader.
-      flag: the flag that names the data, for errors.
-
-    Raises `ValueError` for data of another shape, other levels or another kind than those of the run.
-    """
-    data, dataset = experiment.config["data"], experiment.dataset
-    if dataset.vocabulary and path:
-        return _sentences(dataset, path)
-    options = {"max_value": data["max_value"], "audio": data["audio"] if name == "audio" else None}
-    options |= {"tokens": data["tokens"] if name == "text" or name not in NAMES else None}
-    if files is None and name == data["name"]:
-        files = data.get("files")
-    with under("config.data"):
-        other = sources.load(name, path, **options, **({"files": files} if files else {}))
-    if dataset.columns and other.columns:
-        return _standardized(dataset, other)
-    _check(experiment, other, f"{flag}={name}")
-    return other
 
 
 def on(experiment, *, name, path, files, split):
@@ -52,10 +24,73 @@ def on(experiment, *, name, path, files, split):
     Raises `ValueError` for data that do not fit, or that lack what the model is conditional on.
     """
     dataset = experiment.dataset if name is None else read(experiment, name, path, files)
-    return experiment._replace(dataset=_with_test(experiment, dataset, split))
+    return experiment._replace(dataset=with_test(experiment, dataset, split))
 
 
-def _with_test(experiment, dataset, split) -> Dataset:
+def read(experiment, name, path=None, files=None, *, flag="--data") -> Dataset:
+    """Return the data set `name` for the model of `experiment`.
+
+    Readers get the options of the run's config, and files the run's scale. Text gets the run's vocabulary, a table the
+    run's standardisation, and classes with names the run's numbers.
+
+    Args:
+      experiment: the experiment of the run.
+      name: a data set of `sources.load`.
+      path: where its files are.
+      files: the options of its reader; None for those of the run, if it has the same reader.
+      flag: the flag that names the data, for errors.
+
+    Raises `ValueError` for data of another shape, other levels or another kind than those of the run.
+    """
+    data, dataset = experiment.config["data"], experiment.dataset
+    if dataset.vocabulary and path:
+        return _sentences(dataset, path)
+    options = {"max_value": data["max_value"] or _scale(experiment, name)}
+    options |= {"audio": data["audio"] if name == "audio" else None}
+    options |= {"tokens": data["tokens"] if name == "text" or name not in NAMES else None}
+    options |= {"files": data["files"] if files is None and name == data["name"] else files}
+    with under("config.data"):
+        other = sources.load(name, path, **options)
+    if dataset.columns and other.columns:
+        return _standardized(dataset, other)
+    _check(experiment, other, f"{flag}={name}")
+    return _with_classes_of(dataset, other) if experiment.context is not None else other
+
+
+def row_names(dataset, split, name, path) -> list[str]:
+    """Return a name for each example of `split`, or with "all" of every split: that of its file, or SPLIT/PLACE.
+
+    Args:
+      dataset: the data set.
+      split: "train", "valid", "test" or "all".
+      name: the name by which it was read.
+      path: where its files are.
+    """
+    files = folders.file_names(path) if name == "images" else {}
+    rows = []
+    for part in SPLITS if split == "all" else (split,):
+        x = getattr(dataset, part).x
+        of_part = [files["train"][place] for place in x.index] if files and isinstance(x, Rows) else files.get(part, ())
+        places = [f"{part}/{place}" for place in range(len(x))]
+        rows += of_part if len(of_part) == len(x) else places
+    return rows
+
+
+def title(*, name, path, split, **_) -> str:
+    """Return a name for files about this data: letters, digits, dots, dashes and underscores."""
+    parts = [name, path and Path(path).stem, split if split != "test" else None]
+    return re.sub(r"[^\w.-]+", "_", "-".join(filter(None, parts)))
+
+
+def _scale(experiment, name):
+    """Return the largest value of the run's data for files whose scale would be guessed, 0 to find it out."""
+    guessed = name == "idx" or name in sources.READERS
+    levels = experiment.dataset.train.x.dtype.kind in "ui" and experiment.transform is not transforms.binarize
+    return experiment.dataset.max_value if guessed and levels else 0
+
+
+def with_test(experiment, dataset, split) -> Dataset:
+    """Return `dataset` with the examples of `split`, or with "all" of every split, as its test split."""
     one_of((*SPLITS, "all"), **{"--split": split})
     chosen = _together(dataset) if split == "all" else getattr(dataset, split)
     name = experiment.config["data"]["context"]["name"]
@@ -70,12 +105,6 @@ def _with_test(experiment, dataset, split) -> Dataset:
     return dataset._replace(test=chosen)
 
 
-def title(*, name, path, split, **_) -> str:
-    """Return a name for files about this data: letters, digits, dots, dashes and underscores."""
-    parts = [name, path and Path(path).stem, split if split != "test" else None]
-    return re.sub(r"[^\w.-]+", "_", "-".join(filter(None, parts)))
-
-
 def _context(experiment, split):
     made = experiment.config["data"]["context"].get("size")  # from x itself
     return split.x if made else experiment.conditioning.stored(split)
@@ -83,13 +112,13 @@ def _context(experiment, split):
 
 def _together(dataset) -> Split:
     """Return the examples of all splits as one, in the order of `SPLITS`."""
-    splits = [getattr(dataset, split) for split in SPLITS]
-    parts = zip(*splits, strict=True)
-    return Split(*(None if any(part is None for part in arrays) else np.concatenate(arrays) for arrays in parts))
+    parts = zip(*(getattr(dataset, split) for split in SPLITS), strict=True)
+    whole = lambda arrays: np.concatenate([np.asarray(array) for array in arrays])  # noqa: E731
+    return Split(*(None if any(array is None for array in arrays) else whole(arrays) for arrays in parts))
 
 
 def _sentences(dataset, path) -> Dataset:
-    """Return the lines of a file as sentences in the vocabulary of `dataset`, all of them in each split."""
+    """Return the lines of a file as sentences in the vocabulary of `dataset`: the test split, the others are empty."""
     vocabulary, length = dataset.vocabulary, dataset.train.x.shape[1]
     tokens = (text.tokenize(line, level=vocabulary.level) for line in text.read_lines(path))
     fitting = [sentence for sentence in tokens if 0 < len(sentence) < length]
@@ -97,9 +126,7 @@ def _sentences(dataset, path) -> Dataset:
         raise ValueError(f"{path} has no line of 1 to {length - 1} tokens, which is the longest sentence of this model")
     split = Split(np.stack([vocabulary.encode(sentence, length) for sentence in fitting]))
     none = Split(split.x[:0])
-    return dataset._replace(
-        name=Path(path).stem, train=none, valid=none, test=split, num_classes=None, class_names=None
-    )
+    return Dataset(Path(path).stem, none, none, split, max_value=dataset.max_value, vocabulary=vocabulary)
 
 
 def _standardized(dataset, other) -> Dataset:
@@ -108,6 +135,19 @@ def _standardized(dataset, other) -> Dataset:
     to_model = lambda x: dataset.columns.to_model(other.columns.to_original(x))  # noqa: E731
     scaled = {name: split._replace(x=to_model(split.x)) for name, split in zip(SPLITS, splits, strict=True)}
     return other._replace(**scaled, columns=dataset.columns)
+
+
+def _with_classes_of(dataset, other) -> Dataset:
+    """Return `other` with the class numbers of `dataset`, by their names. Raises `ValueError` for an unknown name."""
+    names, known = other.class_names, dataset.class_names
+    if not names or not known or names == known:
+        return other
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"{other.name} has a class {unknown[0]!r}; this model knows {', '.join(known)}")
+    numbers = np.asarray([known.index(name) for name in names], np.int32)
+    splits = {split: getattr(other, split) for split in SPLITS}
+    splits = {name: split._replace(label=numbers[np.asarray(split.label)]) for name, split in splits.items()}
+    return other._replace(**splits, class_names=known, num_classes=len(known))
 
 
 def _check(experiment, other, what):

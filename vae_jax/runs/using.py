@@ -1,22 +1,22 @@
 """A trained run at work: codes of files, and draws, written to files."""
 
 import csv
+import functools
 import io
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
-from vae_jax.data import recordings, transforms
+from vae_jax.data import recordings
 from vae_jax.distributions import Normal
 from vae_jax.evaluation import latents
 from vae_jax.files import write_bytes, write_text
-from vae_jax.runs import build, own_data, pictures, sounds
+from vae_jax.runs import build, own_data, page, pieces, scene, sounds
 from vae_jax.spec import integers
 from vae_jax.tasks import decode
 
-AT_ONCE = 100  # draws side by side
 SHOWN = 100  # draws in the picture
 
 
@@ -39,12 +39,18 @@ def encode_files(folder, out, *, name=None, path=None, files=None, split="test",
     out = Path(out).expanduser()
     if out.suffix not in (".npz", ".csv"):
         raise ValueError(f"--out={out}: give a file that ends with .npz or .csv")
-    experiment = build.build_trained(folder)
+    experiment = build.build_trained(folder, with_data=name is None)
     if experiment.model.latent is None:
         raise ValueError(f"{folder}: {experiment.config['family']!r} has no codes; take a run of a model that has")
-    other = own_data.on(experiment, name=name, path=path, files=files, split=split)
+    dataset = experiment.dataset if name is None else own_data.read(experiment, name, path, files)
+    other = experiment._replace(dataset=own_data.with_test(experiment, dataset, split))
     params = build.restore(folder, experiment, step=checkpoint).params
-    columns = _codes(other, params) | _names(other.dataset, split)
+    where = (experiment.config["data"]["name"], experiment.config["data"]["path"]) if name is None else (name, path)
+    columns = (
+        {"row": np.asarray(own_data.row_names(dataset, split, *where))}
+        | _classes(other.dataset)
+        | _codes(other, params)
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(out, _npz(columns) if out.suffix == ".npz" else _csv(columns).encode())
     return f"{len(columns['row'])} codes of {other.dataset.name} in {out}: {', '.join(columns)}"
@@ -53,7 +59,7 @@ def encode_files(folder, out, *, name=None, path=None, files=None, split="test",
 def sample_files(folder, out=None, *, num=100, seed=0, context=None, temperature=1.0, checkpoint=None) -> str:
     """Draw from a run: samples.npz, and samples.png (images), .txt (text), .csv (a table) or .wav files (sound).
 
-    The draws in samples.npz, `x` and `context`, are on the scale of the data.
+    The draws in samples.npz, `x` and `context`, are on the scale of the data; those of a table are its columns.
 
     Args:
       folder: the workdir of the run.
@@ -68,21 +74,22 @@ def sample_files(folder, out=None, *, num=100, seed=0, context=None, temperature
     Returns a line about the files. Raises `ValueError` for a model that cannot draw, and for a context that it does not
     have.
     """
-    integers(**{"--num": num, "--seed": seed}, at_least=0)
-    integers(**{"--num": num})
-    experiment = build.build_trained(folder)
+    integers(num=num)
+    integers(seed=seed, at_least=0)
+    experiment = build.build_trained(folder, with_data=False)
+    if context is None and experiment.context is not None and experiment.context.shape:
+        experiment = build.build_trained(folder)  # for the contexts of the test split
     draw, contexts = _drawer(experiment, temperature), contexts_of(experiment, context, num)
     params = build.restore(folder, experiment, step=checkpoint).params
-    keys = jax.random.split(jax.random.key(seed), num)
-    batched = jax.jit(
-        lambda params, keys, c: jax.lax.map(lambda each: draw(params, *each), (keys, c), batch_size=AT_ONCE)
-    )
-    x = np.asarray(batched(params, keys, contexts))
+    keys = np.asarray(jax.random.key_data(jax.random.split(jax.random.key(seed), num)))
+    x = pieces.apply(draw, experiment, params, keys, contexts)
     out = Path(out).expanduser() if out else Path(folder).expanduser() / "samples"
     out.mkdir(parents=True, exist_ok=True)
-    arrays = {"x": to_stored(experiment, x)} | ({} if contexts is None else {"context": np.asarray(contexts)})
+    drawn = experiment.to_stored(x, drawn=True)
+    arrays = dict(drawn) if isinstance(drawn, dict) else {"x": np.asarray(drawn)}
+    arrays |= {} if contexts is None else {"context": contexts}
     write_bytes(out / "samples.npz", _npz(arrays))
-    return f"{num} draws in {out}: samples.npz, {_shown(experiment, x, arrays['x'], out)}"
+    return f"{num} draws in {out}: samples.npz{_shown(experiment, x, drawn, out)}"
 
 
 def contexts_of(experiment, text, number):
@@ -116,25 +123,11 @@ def contexts_of(experiment, text, number):
         if values.shape[1:] != context.shape:
             raise ValueError(f"--context={text}: contexts are {context.shape}, and the file has {values.shape}")
         values = values.astype(experiment.split("test")["context"].dtype)
-    return jnp.asarray(values)[jnp.arange(number) % len(values)]
-
-
-def to_stored(experiment, x) -> np.ndarray:
-    """Return draws on the scale of the stored data: levels for pixels and sound of levels, ids for text."""
-    top, stored = experiment.dataset.max_value, experiment.dataset.train.x.dtype
-    if not np.issubdtype(stored, np.integer):
-        return x
-    if experiment.transform is transforms.unit:
-        x = np.round(x * top)
-    elif experiment.transform is transforms.dequantize:
-        x = np.floor(x * (top + 1))
-    elif experiment.transform is transforms.binarize:
-        return x.astype(np.uint8)
-    return np.clip(x, 0, top).astype(stored)
+    return np.asarray(values)[np.arange(number) % len(values)]
 
 
 def _drawer(experiment, temperature):
-    """Return (params, key, context) -> x, one draw."""
+    """Return (model, params, key data, context) -> x, one draw."""
     model = experiment.model
     if model.sample is None:
         raise ValueError(
@@ -142,44 +135,66 @@ def _drawer(experiment, temperature):
             "vae-jax codes --draw=10"
         )
     if temperature == 1.0:
-        return model.sample
+        return _draw
     if not experiment.dataset.vocabulary or not (model.density or model.latent):
         raise ValueError(f"--temperature={temperature:g}: only models of text have one; leave it out")
     if not temperature > 0:
         raise ValueError(f"--temperature={temperature:g}: give a number above 0")
-
-    def draw(params, key, context):
-        if model.density:
-            return decode.sampled(model.density(params, context), key, temperature=temperature)
-        key_z, key_x = jax.random.split(key)
-        z = model.latent.prior(params, context).sample(key_z)
-        return decode.sampled(model.latent.likelihood(params, z, context), key_x, temperature=temperature)
-
-    return draw
+    return functools.partial(_draw_text, temperature=temperature)
 
 
-def _shown(experiment, x, stored, out) -> str:
-    """Write the draws for a person, and return the names of the files; nothing for data that no picture shows."""
+def _draw(model, params, key, context):
+    return model.sample(params, jax.random.wrap_key_data(key), context)
+
+
+def _draw_text(model, params, key, context, *, temperature):
+    key_z, key_x = jax.random.split(jax.random.wrap_key_data(key))
+    if model.density:
+        return decode.sampled(model.density(params, context), key_x, temperature=temperature)
+    z = model.latent.prior(params, context).sample(key_z)
+    return decode.sampled(model.latent.likelihood(params, z, context), key_x, temperature=temperature)
+
+
+def _shown(experiment, x, drawn, out) -> str:
+    """Write the draws for a person, and return ", " and the names of the files; "" for what no picture shows.
+
+    Args:
+      experiment: the experiment of the run.
+      x: the draws on the scale of the model.
+      drawn: the draws on the scale of the data (`Experiment.to_stored`).
+      out: the folder.
+    """
     dataset = experiment.dataset
     if dataset.vocabulary:
-        write_text(out / "samples.txt", "".join(f"{dataset.vocabulary.decode(row)}\n" for row in x))
-        return "samples.txt"
+        write_text(out / "samples.txt", "".join(f"{line}\n" for line in drawn))
+        return ", samples.txt"
     if dataset.encoding:
         for number, levels in enumerate(sounds.to_levels(experiment, x)):
             file = io.BytesIO()
             recordings.write_wav(file, dataset.encoding.decode(levels), dataset.encoding.sample_rate)
             write_bytes(out / f"sample_{number}.wav", file.getvalue())
-        return f"sample_0.wav ... sample_{len(x) - 1}.wav"
+        return f", sample_0.wav ... sample_{len(x) - 1}.wav"
     if dataset.columns:
-        write_text(out / "samples.csv", _csv(dataset.columns.to_original(x)))
-        return "samples.csv"
+        write_text(out / "samples.csv", _csv(drawn))
+        return ", samples.csv"
     if x.ndim != 4:
-        return "x as in the data"
+        return ""
     from vae_jax import plotting  # matplotlib: not before it is needed
     from vae_jax.plotting import images
 
-    plotting.save(images.grid(pictures.to_unit(experiment)(x[:SHOWN])), out / "samples.png")
-    return "samples.png"
+    plotting.save(images.grid(scene.to_unit(experiment)(x[:SHOWN])), out / "samples.png")
+    return ", samples.png"
+
+
+def write_page(folder) -> Path:
+    """Write report.html of a trained run again, and return its path. Without the data it has no test images."""
+    folder = Path(folder).expanduser()
+    try:
+        experiment = build.build_trained(folder)
+    except OSError as error:
+        logging.warning("the page has no test images: %s", error)
+        experiment = build.build_trained(folder, with_data=False)
+    return page.write(folder, experiment, build.restore(folder, experiment).params)
 
 
 def _codes(experiment, params) -> dict:
@@ -193,18 +208,12 @@ def _codes(experiment, params) -> dict:
     return codes | ({"scale": np.exp(np.asarray(q.log_scale))} if isinstance(q, Normal) else {})
 
 
-def _names(dataset, split) -> dict:
-    """Return {"row": the place of each example in its split}, with "label" and "class" if the data have them."""
-    label, names, size = dataset.test.label, dataset.class_names, len(dataset.test.x)
-    sizes = {split: size}
-    if split == "all":
-        sizes = {"train": len(dataset.train.x), "valid": len(dataset.valid.x)}
-        sizes["test"] = size - sum(sizes.values())
-    rows = {"row": np.asarray([f"{part}/{number}" for part, of_part in sizes.items() for number in range(of_part)])}
+def _classes(dataset) -> dict:
+    """Return {"label": numbers, "class": names} of the test split, as far as the data have them."""
+    label, names = dataset.test.label, dataset.class_names
     if label is None:
-        return rows
-    classes = {"class": np.asarray(names)[label]} if names else {}
-    return rows | {"label": np.asarray(label)} | classes
+        return {}
+    return {"label": np.asarray(label)} | ({"class": np.asarray(names)[label]} if names else {})
 
 
 def _npz(arrays) -> bytes:
