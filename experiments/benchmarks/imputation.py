@@ -10,8 +10,8 @@ log p(x_d | x_obs), nats, in standardised units, and for real columns the root m
     iterative   IterativeImputer, BayesianRidge: N(imputation, s_d²), s_d the root mean square error of the column for
                 entries that are hidden from the imputer in turn, a tenth of the training entries at a time
     draws       IterativeImputer(sample_posterior=True): N(mean, variance) of 20 imputations
-    vae         the config `vae_table`, its last parameters: p(x_d | x_obs) by 2,000 importance samples about the mode of
-                p(z | x_obs) (`vae_jax.tasks.impute`, `vae_jax.inference.laplace`)
+    vae         the config `vae_table`, its last parameters: p(x_d | x_obs) by 2,000 importance samples about the mode
+                of p(z | x_obs) (`vae_jax.tasks.impute`, `vae_jax.inference.laplace`)
 
 The imputers see binary columns and counts as numbers and categories as indicators; for those columns their normal is
 integrated over the values, and normalised. Every row of the table below is one seed, of the holes and of the networks.
