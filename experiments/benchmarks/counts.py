@@ -2,12 +2,13 @@
 
     python -m experiments.benchmarks.counts [--steps=N] [--seeds=0,1,2]
 
-The data set is `counts`: 2,000 cells of 200 genes, 1,400 for training (`data.synthetic`). Three log-likelihoods of the
+The data set is `counts`: 2,000 cells of 200 genes, 1,400 for training (`data.synthetic`). Log-likelihoods of the
 300 test cells, each from 1,000 importance samples about the mode of the posterior (`inference.laplace`):
 
     process          W, b, θ as they drew the data, the depth of a cell as it was drawn
     process, totals  the same, with the total count in place of the depth: what a model with `library` knows
-    vae              the config `vae_counts`
+    vae, depths      the config `vae_counts`, given the depths as the process is
+    vae              the config `vae_counts`: it sees the total count, which tells a little more about x than the depth
     vae, plain q     the same model, with its encoder as the proposal
     no factors       W = 0: shares and θ that are the same in all cells, the best fit to the training cells
 """
@@ -24,6 +25,7 @@ import scipy.special
 from vae_jax.configs import vae_counts
 from vae_jax.core import Latent
 from vae_jax.data import synthetic
+from vae_jax.data.values import SPLITS, Dataset, Split
 from vae_jax.distributions import NegativeBinomial, Normal
 from vae_jax.evaluation import likelihood
 from vae_jax.inference import laplace
@@ -102,13 +104,19 @@ def without_factors(train, test):
     return np.asarray(jnp.sum(of(p, test), axis=1), np.float64)
 
 
-def trained(seed, steps):
-    """Return the experiment of `vae_counts` and its parameters, the best of its validations."""
+def trained(seed, steps, depths=False):
+    """Return the experiment of `vae_counts`, its last parameters, and the record of the training."""
     config = vae_counts.get_config().to_dict()
     config["seed"] = seed
     if steps:
         config["train"]["num_steps"] = config["optimizer"]["schedule"]["decay_steps"] = steps
-    experiment = build.build(config)
+    if depths:
+        config["data"]["context"] = {"name": "vector"}
+        drawn = {split: synthetic.counts(split) for split in SPLITS}
+        splits = {s: Split(x, context=log_depth[:, None].astype(np.float32)) for s, (_, log_depth, x) in drawn.items()}
+        experiment = build.build(config, Dataset("counts", **splits, max_value=1))
+    else:
+        experiment = build.build(config)
     validation = jax.random.fold_in(experiment.key, 2), experiment.split("valid")
     names = ("num_steps", "log_every", "eval_every", "checkpoint_every", "patience", "max_skipped")
     fitted = loop.fit(
@@ -124,7 +132,7 @@ def trained(seed, steps):
 
 def report(name, values, reference=None, note=""):
     error = values.std(ddof=1) / np.sqrt(len(values))
-    apart = "" if reference is None else f"  minus process, totals: {np.mean(values - reference):8.2f} ± "
+    apart = "" if reference is None else f"  minus the process: {np.mean(values - reference):8.2f} ± "
     apart += "" if reference is None else f"{np.std(values - reference, ddof=1) / np.sqrt(len(values)):.2f}"
     print(f"{name:18s} {values.mean():9.2f} ± {error:5.2f} nats a cell{apart}  {note}", flush=True)
 
@@ -144,14 +152,16 @@ def main():
     known, ess = log_prob(process(), {}, x, np.log(total))
     report("process, totals", known, note=f"effective samples {ess:.0f}")
     report("no factors", without_factors(jnp.asarray(train), jnp.asarray(x)), known)
+    depths = log_depth[:, None].astype(np.float32)
     for seed in map(int, args.seeds.split(",")):
-        start = time.time()
-        experiment, params, record = trained(seed, args.steps)
-        for name, estimate in (("vae", log_prob), ("vae, plain q", estimated)):
-            values, ess = estimate(experiment.model.latent, params, x, total)
+        start, models = time.time(), [trained(seed, args.steps, depths=with_depths) for with_depths in (True, False)]
+        estimates = ("vae, depths", log_prob, depths), ("vae", log_prob, total), ("vae, plain q", estimated, total)
+        for n, (name, estimate, context) in enumerate(estimates):
+            experiment, params, record = models[min(n, 1)]
+            values, ess = estimate(experiment.model.latent, params, x, context)
             note = f"effective samples {ess:.0f}; seed {seed}, best step {record['best_step']}, "
             note += f"{time.time() - start:.0f} s"
-            report(name, values, known, note)
+            report(name, values, known if n else drawn, note)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,9 @@ def poisson(event_shape, *, library=False) -> Head:
 
 
 def negative_binomial(event_shape, *, library=False, dispersion="shared") -> Head:
-    """Return negative binomial counts of mean μ and variance μ + μ²/θ; log θ is softly clipped to (-8, 8).
+    """Return negative binomial counts of mean μ and variance μ + μ²/θ, as in arXiv:1709.02082.
+
+    log θ is softly clipped to (-8, 8).
 
     Args:
       event_shape: the shape of x.

@@ -36,7 +36,7 @@ class Scores(NamedTuple):
 def impute(latent, params, key, x, context=None, *, num_samples, num_draws=1) -> Imputed:
     """Fill in the missing values of x: their posterior mean, and draws.
 
-    A draw takes z_k with probability w̃_k, then x_mis ~ p(x_mis | z_k).
+    The mean is that of arXiv:1812.02633 eq. (12). A draw takes z_k with probability w̃_k, then x_mis ~ p(x_mis | z_k).
 
     Args:
       latent: a `core.Latent` whose likelihood is `Observed`.
@@ -67,7 +67,7 @@ def score(latent, params, key, x, truth, context=None, *, num_samples) -> Scores
     """Return the log-density of `truth` at the missing entries of x, given the observed ones.
 
     It is log Σ_k w_k p(x_mis | z_k) - log Σ_k w_k: the ratio of two importance-weighted estimates, of p(x_mis, x_obs)
-    and of p(x_obs), from the same K draws of q(z | x_obs). Its bias vanishes as 1/K.
+    and of p(x_obs), from the same K draws of q(z | x_obs), arXiv:1812.02633. Its bias vanishes as 1/K.
 
     Args:
       latent: a `core.Latent` whose likelihood is `Observed`.
