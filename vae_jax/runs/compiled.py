@@ -10,8 +10,6 @@ from pathlib import Path
 
 from absl import logging
 
-from vae_jax.data import cache
-
 LARGEST = 2 * 2**30  # bytes; the programs that were written first are removed beyond
 
 
@@ -22,6 +20,8 @@ def keep_programs():
     written is one line in the log.
     """
     import jax  # a second: not before a launcher has read its flags
+
+    from vae_jax.data import cache
 
     if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
         return
