@@ -119,6 +119,7 @@ NUMBERS = {
         "data.leave_out": ("must be a tuple|: each entry must be", [3, "3", [-1], [1.0], [None]]),
         "data.max_value": (NATURAL, [-1, 1.0, "255"]),
         "data.context": ("must be a dict of options", [1, "yes", None]),
+        "data.files": ("must be a dict of options|must be empty for digits", [1, None, {"size": 8}]),
         "data.context.name": ("unknown value|must be a string", [1, "lable", None]),
         "train.num_steps": (COUNT, [0, -1, 10.0, "10", None]),
         "train.log_every": (COUNT, [0, -5, 2.5]),
