@@ -79,7 +79,7 @@ def smoke(name, images):
     name, _, arg = name.partition(":")
     module = importlib.import_module(f"vae_jax.configs.{name}")
     config = module.get_config(",".join(filter(None, (arg, "smoke"))))
-    if config.data.name not in ("digits", "text", "audio"):
+    if config.data.name not in ("digits", "text", "audio", "table", "counts"):
         config.data.path = str(images)
     return config.to_dict()
 
