@@ -154,9 +154,8 @@ def fit(experiment):
     """Train without a workdir."""
     from vae_jax.evaluation import likelihood
 
-    options = dict(experiment.config["train"])
-    for name in ("tensorboard", "keep"):
-        options.pop(name)
+    names = ("num_steps", "log_every", "eval_every", "checkpoint_every", "patience", "max_skipped")
+    options = {name: experiment.config["train"][name] for name in names}
     validate = likelihood.validation(experiment.model, jax.random.fold_in(experiment.key, 2), experiment.split("valid"))
     key = jax.random.fold_in(experiment.key, 0)
     return loop.fit(experiment.learner, experiment.stream, key=key, validate=validate, progress=False, **options)

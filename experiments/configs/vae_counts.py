@@ -1,6 +1,8 @@
 """VAE of counts, 200 genes in 2,000 simulated cells: a negative binomial whose means are shares of the total count.
 
-arXiv:1709.02082, the size observed.  python -m experiments.train --config=experiments/configs/vae_counts.py
+arXiv:1709.02082, the size observed.  vae-jax train --config=vae_counts
+
+Result: not yet measured.
 """
 
 from ml_collections import ConfigDict
