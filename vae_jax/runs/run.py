@@ -298,8 +298,7 @@ class Run:
         """Write weights and programs that need JAX but not this package into a folder (`runs.export.export`)."""
         from vae_jax.runs import export
 
-        description = workdirs.read_description(self.folder)
-        return export.export(self.experiment, self.params, folder, description=description, **options)
+        return export.export(self.experiment, self.params, folder, **options)
 
     def to(self, target) -> "Run":
         """Return the run on another device ("cpu", "gpu", "tpu" or a `jax.Device`), or in "bf16" or "float32".
