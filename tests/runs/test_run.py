@@ -56,6 +56,13 @@ def test_the_test_set_has_the_log_prob_of_the_run(run, digits):
     assert abs(measured.log_prob.mean() - run.results["test/log_prob"]) < 1e-5
 
 
+def test_an_export_decodes_as_the_run_does(run, trained, tmp_path):
+    exported = vae_jax.load_exported(run.export(tmp_path / "model", platforms=("cpu",), num_samples=2))
+    z = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
+    np.testing.assert_allclose(exported.decoder(z)["mean"], run.decode(z), rtol=1e-5)
+    assert exported.dataset == read_json(trained / "dataset.json")
+
+
 def test_one_example_is_an_example_of_a_batch(run, digits):
     x = digits.test.x[:5]
     many = run.encode(x), run.reconstruct(x), run.decode(run.encode(x)), *run.encode(x, with_scale=True)
