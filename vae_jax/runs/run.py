@@ -91,6 +91,8 @@ class Run:
     def encode(self, x, context=None, *, with_scale=False):
         """Return the codes of x, the means of q(z|x): [N, D], or a tuple of them by level for a hierarchy.
 
+        If the data are transformed at random (`binarize`, `dequantize`), the encoder sees the mean of the draws.
+
         Args:
           x: examples on the scale of the stored data, or one example.
           context: classes, class names or arrays, for a conditional model.
@@ -340,7 +342,7 @@ class Run:
 
     def _each(self, function, x, context, then=lambda result: result):
         """Return `then` of `function` of every example of x, in pieces of a fixed size, as NumPy."""
-        data, _, single = inputs.batch(self.experiment, x, context)
+        data, _, single = inputs.batch(self.experiment, x, context, expected=True)
         result = self._apply(function, data["x"], data.get("context"))
         return _first(then(result), single)
 

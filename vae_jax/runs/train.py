@@ -107,7 +107,9 @@ def store_codes(experiment, params, folder, limit=10_000):
     train = experiment.dataset.train
     index = np.unique(np.linspace(0, len(train.x) - 1, limit).astype(np.int64))
     chosen = experiment.dataset._replace(train=jax.tree.map(lambda a: np.asarray(a[index]), train))
-    means = latents.posterior_means(experiment.model, params, experiment._replace(dataset=chosen).split("train"))
+    means = latents.posterior_means(
+        experiment.model, params, experiment._replace(dataset=chosen).split("train", expected=True)
+    )
     with io.BytesIO() as content:
         np.savez(content, train=np.concatenate(jax.tree.leaves(means), axis=1), index=index)
         files.write_bytes(folder / "codes.npz", content.getvalue())
