@@ -62,7 +62,7 @@ def own(tmp_path_factory):
 
 def posteriors(folder):
     experiment = build.build_trained(folder)
-    params, data = build.restore(folder, experiment).params, experiment.split("test")
+    params, data = build.restore(folder, experiment).params, experiment.split("test", expected=True)
     return jax.vmap(experiment.model.latent.posterior, (None, 0, 0))(params, data["x"], data["context"]), data
 
 
