@@ -5,7 +5,22 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from vae_jax.plotting import OKABE_ITO, curves, file_name, images, latents, plain, save, scores, styled
+from vae_jax.plotting import (
+    OKABE_ITO,
+    add_caption,
+    class_style,
+    curves,
+    examples,
+    file_name,
+    images,
+    latents,
+    plain,
+    save,
+    scores,
+    series,
+    styled,
+    walks,
+)
 from vae_jax.plotting.tiles import NEUTRAL
 
 RNG = np.random.default_rng(0)
@@ -333,6 +348,140 @@ def test_scores_that_are_not_finite_are_left_out():
     assert (edges[0], edges[-1]) == (1.0, 3.0)
     with pytest.raises(ValueError, match="no score of the inliers, or of the outliers, is finite"):
         scores.histograms([np.nan], [1.0], label="score")
+
+
+# --- colours ----------------------------------------------------------------------------------------------------------
+
+# What readers with each deficiency see, in linear RGB (Machado, Oliveira and Fernandes 2009, severity 1).
+VISION = {
+    "usual": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+
+
+def lab(rgb, matrix):
+    """CIELAB of sRGB colours [N, 3] as a reader with this matrix sees them."""
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ np.transpose(matrix)
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    xyz = np.clip(linear, 0, 1) @ to_xyz.T / to_xyz.sum(axis=1)
+    f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
+    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)
+
+
+@pytest.mark.parametrize("vision", VISION)
+@pytest.mark.parametrize("num_classes", [3, 8, 10])
+def test_every_reader_distinguishes_classes(vision, num_classes):
+    """Two classes differ by a distance in CIELAB of 10, far above the 2.3 that can just be noticed, or by marker."""
+    styles = [class_style(k, num_classes) for k in range(num_classes)]
+    colours = lab(np.array([matplotlib.colors.to_rgb(colour) for colour, _ in styles]), VISION[vision])
+    white = lab(np.ones((1, 3)), VISION[vision])
+    assert np.linalg.norm(colours - white, axis=1).min() > 15
+    for i in range(num_classes):
+        for j in range(i):
+            assert styles[i][1] != styles[j][1] or np.linalg.norm(colours[i] - colours[j]) > 10, (i, j)
+
+
+def test_no_two_of_fifty_classes_look_alike():
+    assert len({class_style(k, 50) for k in range(50)}) == 50
+
+
+# --- walks, examples, series ------------------------------------------------------------------------------------------
+
+
+def test_traversals_name_rows_and_values():
+    x, rows = noise(8, 8, 1), noise(2, 5, 8, 8, 1)
+    figure = walks.traversals(x, rows, [-3.0, -1.5, 0.0, 1.5, 3.0], ["$z_1$", "$z_4$"], unit="σ")
+    original, panel = figure.axes
+    assert [text.get_text() for text in panel.get_xticklabels()] == ["−3", "−1.5", "0", "1.5", "3"]
+    assert [text.get_text() for text in panel.get_yticklabels()] == ["$z_1$", "$z_4$"] and panel.get_xlabel() == "σ"
+    assert original.get_title() == "$x$"
+    with pytest.raises(ValueError, match=r"values must have shape \[T=5\]"):
+        walks.traversals(x, rows, [0.0], ["a", "b"])
+
+
+def test_class_paths_have_the_classes_at_both_ends():
+    figure = walks.class_paths(*noise(2, 2, 8, 8, 3), *noise(2, 2, 4, 8, 8, 3), ["cat", "dog"], ["bird", "cow"])
+    labels = [(figure.axes[n].get_ylabel(), figure.axes[n + 2].get_ylabel()) for n in (0, 3)]
+    assert labels == [("cat", "bird"), ("dog", "cow")]
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_samples_stand_above_their_nearest_images(channels):
+    samples, found = noise(4, 6, 6, channels), noise(4, 3, 6, 6, channels)
+    _, below = examples.beside_nearest(samples, found, [0.1, 0.25, 0.0, 1.0]).axes
+    assert [text.get_text() for text in below.get_xticklabels()] == ["0.10", "0.25", "0.00", "1.00"]
+    width = channels * 7 - 1 if channels == 2 else 6
+    for row in range(3):
+        for column in range(4):
+            height = (below.images[0].get_array().shape[0] - 2) / 3
+            scale = int((height - 2) // 6)
+            sheet = np.asarray(below.images[0].get_array())
+            y, x = int(2 + row * height), 2 + column * (width * scale + 2)
+            cell = sheet[y : y + 6 * scale : scale, x : x + 6 * scale : scale]
+            first = found[column, row, ..., :1] if channels != 3 else found[column, row]
+            np.testing.assert_array_equal(cell[..., : first.shape[-1]], first)
+
+
+def test_ranked_rows_have_a_number_for_each_image():
+    figure = examples.ranked({"best": (noise(3, 4, 4, 1), [-1.0, -2.0, -3.0]), "worst": (noise(1, 4, 4, 1), [-99.5])})
+    assert [[t.get_text() for t in axes.get_xticklabels()] for axes in figure.axes] == [
+        ["−1.0", "−2.0", "−3.0"],
+        ["−99.5"],
+    ]
+
+
+def test_lines_share_one_scale():
+    data = {"data": RNG.normal(size=(3, 20)), "model": 9 * RNG.normal(size=(2, 20))}
+    panels = series.lines(data).axes
+    assert [panel.get_title() for panel in panels] == ["data", "model"]
+    assert panels[0].get_ylim() == panels[1].get_ylim()
+    for panel, x in zip(panels, data.values(), strict=True):
+        np.testing.assert_array_equal([line.get_ydata() for line in panel.lines], x)
+
+
+def test_overlays_put_a_reconstruction_on_its_example():
+    x = RNG.normal(size=(6, 9))
+    panels = series.overlays(x, x + 1).axes
+    assert len(panels) == 6
+    for n, panel in enumerate(panels):
+        np.testing.assert_array_equal([line.get_ydata() for line in panel.lines], [x[n], x[n] + 1])
+
+
+def test_pairs_leave_out_what_is_missing_and_show_at_most_six_columns():
+    data, drawn = RNG.normal(size=(40, 8)), RNG.normal(size=(30, 8))
+    data[:10, 1] = np.nan
+    data[:, 2] = np.nan
+    figure = series.pairs(data, drawn, [f"c{d}" for d in range(8)])
+    assert len(figure.axes) == 6 * 7 / 2
+    panel = figure.axes[1]  # the second column against the first
+    points = panel.collections[0].get_offsets()
+    assert np.isfinite(np.asarray(points.compressed())).all() and points.shape == (40, 2)
+    assert {"c0", "c5"} <= set(names(figure)) and not {"c6", "c7"} & set(names(figure))
+
+
+def test_a_caption_stands_below_everything_and_is_broken_into_lines(tmp_path):
+    figure = images.grid(noise(6, 8, 8, 1), ncols=3, column_names=["a", "b", "c"])
+    below = figure.get_tightbbox().y0
+    add_caption(figure, "word " * 60 + "$5")
+    text = figure.texts[-1]
+    assert "\n" in text.get_text() and text.get_text().endswith(r"\$5")
+    box = text.get_window_extent().transformed(figure.dpi_scale_trans.inverted())
+    assert box.y1 < below
+    save(figure, tmp_path / "a.png")
+    assert imread(tmp_path / "a.png").shape[0] > figure.get_figheight() * 200
+
+
+@pytest.mark.parametrize("kind", ["png", "pdf", "svg"])
+def test_equal_figures_are_equal_files(kind, tmp_path):
+    files = []
+    for n in range(2):
+        save(latents.kl_per_dimension(np.ones(3)), tmp_path / f"{n}.{kind}")
+        files.append((tmp_path / f"{n}.{kind}").read_bytes())
+    assert files[0] == files[1] and {"png": b"PNG", "pdf": b"PDF", "svg": b"<svg"}[kind] in files[0]
+    with pytest.raises(ValueError, match=r"a.jpg: a figure is written as one of png, pdf, svg"):
+        save(latents.kl_per_dimension(np.ones(3)), tmp_path / "a.jpg")
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

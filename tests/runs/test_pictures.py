@@ -11,6 +11,7 @@ from absl import logging
 from matplotlib.image import imread
 
 from vae_jax.data import sources, values
+from vae_jax.data.columns import Columns
 from vae_jax.distributions import Normal, is_standard_normal
 from vae_jax.runs import build, image_figures, pictures, report, scene, train
 
@@ -281,31 +282,34 @@ def test_the_components_of_a_mixture_are_drawn_from_the_heaviest_on(opened):
 def numbers(dim, columns=None):
     """A data set of vectors [N, dim]."""
     rng = np.random.default_rng(0)
-    splits = [values.Split(rng.normal(size=(n, dim)).astype(np.float32)) for n in (20, 8, 12)]
+    draws = [rng.normal(size=(n, dim)).astype(np.float32) for n in (20, 8, 12)]
+    if columns:
+        draws = [np.where([kind == "binary" for kind in columns.kinds], x > 0, x).astype(np.float32) for x in draws]
+    splits = [values.Split(x) for x in draws]
     return values.Dataset("numbers", *splits, 1, columns=columns)
 
 
-class Columns:
-    """The columns of a table, as `data.table` describes them."""
+COLUMNS = Columns(("age", "$ income"), ("real", "binary"), (None, ("low", "high")), (40.0, 0.0), (10.0, 1.0))
 
-    names = ("age", "$ income")
 
-    def to_original(self, x):
-        return np.asarray(x) * [10.0, 1000.0] + [40.0, 3000.0]
+def of_vectors(data):
+    """A config for `numbers` or for a table."""
+    table = data.columns is not None
+    config = config_of(likelihood={"name": "columns"} if table else {"name": "normal"})
+    config["data"]["transform"] = "columns" if table else "real"
+    return config
 
 
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
         (numbers(9), {"samples", "reconstructions", "best_and_worst"}),
-        (numbers(2, Columns()), {"samples"}),
+        (numbers(2, COLUMNS), {"samples"}),
     ],
     ids=["series", "table"],
 )
 def test_vectors_are_lines_and_tables_are_pairs_of_columns(data, expected, opened, tmp_path, said):
-    config = config_of(likelihood={"name": "normal"})
-    config["data"]["transform"] = "real"
-    experiment, params = opened(config, data)
+    experiment, params = opened(of_vectors(data), data)
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "train/bound": -1.0}\n')
     report.write_log_prob(tmp_path, np.linspace(-3.0, -1.0, 12))
     folder = pictures.figures(experiment, params, tmp_path)
@@ -316,14 +320,15 @@ def test_vectors_are_lines_and_tables_are_pairs_of_columns(data, expected, opene
 def test_a_table_is_drawn_in_its_own_units(opened):
     from vae_jax.runs import vector_figures
 
-    config = config_of(likelihood={"name": "normal"})
-    config["data"]["transform"] = "real"
-    experiment, params = opened(config, numbers(2, Columns()))
+    experiment, params = opened(of_vectors(numbers(2, COLUMNS)), numbers(2, COLUMNS))
     figure = vector_figures.makers(scene.Scene(experiment, params))["samples"]()
     below = figure.axes[1]
     assert (below.get_xlabel(), below.get_ylabel()) == ("age", r"\$ income")
     points = np.asarray(below.collections[0].get_offsets())
-    np.testing.assert_allclose(points, Columns().to_original(experiment.dataset.test.x), rtol=1e-5)
+    x = experiment.dataset.test.x
+    np.testing.assert_allclose(points[:, 0], 40 + 10 * x[:, 0], rtol=1e-5)
+    np.testing.assert_allclose(points[:, 1], x[:, 1], atol=0.25)  # codes, spread a little
+    assert [text.get_text() for text in below.get_yticklabels()] == ["low", "high"]
 
 
 @pytest.mark.parametrize("broken", ["_makers", "save", "savefig"])

@@ -28,8 +28,8 @@ PALETTE = (
     *("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"),
     *("#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"),
 )
-# Eight colours, easier to distinguish than ten (Okabe and Ito 2008); the yellow is darkened for white paper.
-OKABE_ITO = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#000000", "#d8c800")
+# Eight colours, easier to distinguish than ten (Okabe and Ito 2008).
+OKABE_ITO = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#000000", "#f0e442")
 MARKERS = "os^Dv"
 
 STYLE = {

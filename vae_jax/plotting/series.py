@@ -6,7 +6,7 @@ from matplotlib.ticker import MaxNLocator
 
 from vae_jax.plotting import INK, OKABE_ITO, QUIET, plain, row_of_panels, shaped, styled
 
-MOST_POINTS, MOST_COLUMNS, BINS = 1000, 6, 24
+MOST_POINTS, MOST_COLUMNS, MOST_NAMES, BINS = 1000, 6, 4, 24
 DATA, MODEL = QUIET, OKABE_ITO[0]
 
 
@@ -58,7 +58,7 @@ def overlays(x, mean, *, xlabel="index", ncols=4):
 
 
 @styled
-def pairs(data, samples, names):
+def pairs(data, samples, names, *, categories=None):
     """Show the columns of a table two by two: points of the data and of the model, and histograms on the diagonal.
 
     Rows with a missing value (NaN) in a pair of columns are left out there. At most the first `MOST_COLUMNS` columns
@@ -68,34 +68,35 @@ def pairs(data, samples, names):
       data: rows of the data [N, D].
       samples: rows of the model [M, D].
       names: the names of the columns [D]; dollar signs begin a formula.
+      categories: the names of the codes 0, 1, ... of each column [D], None for a column of numbers. Points of codes are
+        spread a little, so that they do not hide each other.
     """
     data, samples = shaped(data=(data, "N D"), samples=(samples, "M D"))
     both = [rows[:MOST_POINTS, :MOST_COLUMNS].astype(float) for rows in (data, samples)]
     dim = both[0].shape[1]
+    codes = [None] * dim if categories is None else list(categories)[:dim]
     side, gap = min(1.4, 6.0 / dim), 0.08
     whole = dim * (side + gap) - gap
     figure = Figure(figsize=(whole, whole))
-    limits = [_range([rows[:, d] for rows in both], margin=0.06) for d in range(dim)]
+    limits = [
+        _range([rows[:, d] for rows in both], margin=0.06) if codes[d] is None else (-0.5, len(codes[d]) - 0.5)
+        for d in range(dim)
+    ]
+    spread = [_spread(rows, codes) for rows in both]
     for row in range(dim):
         for column in range(row + 1):
-            place = (column * (side + gap) / whole, 1 - (row * (side + gap) + side) / whole, side / whole, side / whole)
-            panel = figure.add_axes(place, xlim=limits[column])
+            place = (column * (side + gap) / whole, 1 - (row * (side + gap) + side) / whole)
+            panel = figure.add_axes((*place, side / whole, side / whole), xlim=limits[column])
             if row == column:
-                edges = np.linspace(*limits[column], BINS + 1)
-                for rows, colour, name in zip(both, (DATA, MODEL), ("data", "samples"), strict=True):
-                    values = rows[:, column][np.isfinite(rows[:, column])]
-                    share = np.histogram(values, edges)[0] / max(len(values), 1)
-                    panel.stairs(
-                        share, edges, color=colour, label=name, fill=colour == DATA, alpha=0.5 if colour == DATA else 1
-                    )
-                panel.set_yticks([])
+                bins = BINS if codes[column] is None else len(codes[column])
+                _shares(panel, [rows[:, column] for rows in both], np.linspace(*limits[column], bins + 1))
             else:
-                for rows, colour in zip(both, (DATA, MODEL), strict=True):
-                    style = {"s": 3, "alpha": 0.5, "linewidths": 0, "rasterized": True}
+                style = {"s": 3, "alpha": 0.5, "linewidths": 0, "rasterized": True}
+                for rows, colour in zip(spread, (DATA, MODEL), strict=True):
                     panel.scatter(rows[:, column], rows[:, row], color=colour, **style)
                 panel.set_ylim(limits[row])
-                panel.yaxis.set_major_locator(MaxNLocator(3))
-            panel.xaxis.set_major_locator(MaxNLocator(3))
+                _name_codes(panel.yaxis, codes[row])
+            _name_codes(panel.xaxis, codes[column])
             panel.tick_params(labelleft=column == 0 and row > 0, labelbottom=row == dim - 1)
             if row == dim - 1:
                 panel.set_xlabel(names[column])
@@ -103,6 +104,31 @@ def pairs(data, samples, names):
                 panel.set_ylabel(names[row])
     figure.axes[0].legend(loc="upper left", bbox_to_anchor=(1.05, 1), handlelength=1.2)
     return figure
+
+
+def _shares(panel, both, edges):
+    """Draw the shares of two sets of numbers in the same bins."""
+    for values, colour, name in zip(both, (DATA, MODEL), ("data", "samples"), strict=True):
+        values = values[np.isfinite(values)]
+        share = np.histogram(values, edges)[0] / max(len(values), 1)
+        style = {"fill": True, "alpha": 0.5} if colour == DATA else {}
+        panel.stairs(share, edges, color=colour, label=name, **style)
+    panel.set_yticks([])
+
+
+def _spread(rows, codes):
+    """Return rows in which codes are moved by up to a quarter."""
+    noise = np.random.default_rng(0).uniform(-0.25, 0.25, rows.shape)
+    return rows + noise * np.array([names is not None for names in codes])
+
+
+def _name_codes(axis, names):
+    """Put the names of codes at an axis, at most `MOST_NAMES`; a few numbers for a column of numbers."""
+    if names is None or len(names) > MOST_NAMES:
+        axis.set_major_locator(MaxNLocator(3, integer=names is not None))
+        return
+    short = [plain(name if len(str(name)) <= 10 else f"{str(name)[:9]}…") for name in names]
+    axis.set_ticks(np.arange(len(names)), labels=short)
 
 
 def _range(arrays, margin=0.04):

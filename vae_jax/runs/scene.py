@@ -1,4 +1,4 @@
-"""What the figures of a trained model are drawn from: test examples, codes, draws. Each is computed once."""
+"""The material of figures of a trained model: test examples, codes, draws. Each is computed once."""
 
 import functools
 

@@ -56,12 +56,11 @@ def pairs(scene):
 
 def in_pairs(dataset, x, drawn):
     """Return the figure of examples x [N, D] and draws of the model, in the units of the columns of `dataset`."""
-    names = (
-        [f"$x_{{{d + 1}}}$" for d in range(x[0].size)]
-        if dataset.columns is None
-        else [plain(name) for name in dataset.columns.names]
-    )
-    return series.pairs(*(_in_units(dataset.columns, _lines(rows)) for rows in (x, drawn)), names)
+    columns = dataset.columns
+    if columns is None:
+        return series.pairs(_lines(x), _lines(drawn), [f"$x_{{{d + 1}}}$" for d in range(x[0].size)])
+    rows = (_in_units(columns, _lines(rows)) for rows in (x, drawn))
+    return series.pairs(*rows, [plain(name) for name in columns.names], categories=columns.categories)
 
 
 def best_and_worst(scene):
@@ -81,8 +80,7 @@ def _lines(x):
 
 
 def _in_units(columns, x):
-    """Return rows of a table in the original units of its columns, where these are numbers."""
-    if columns is None:
-        return x
-    rows = np.asarray(columns.to_original(x))
-    return rows if np.issubdtype(rows.dtype, np.number) else x
+    """Return rows of a table in the units of the file; columns of categories keep their codes."""
+    original = columns.to_original(x)
+    known = zip(columns.names, columns.categories, strict=True)
+    return np.stack([original[name] if names is None else x[:, d] for d, (name, names) in enumerate(known)], axis=1)

@@ -1,4 +1,4 @@
-"""What a person sees of a run: a bar on a terminal, otherwise lines in the log, such as that of a batch queue."""
+"""The progress of a run: a bar on a terminal, otherwise lines in the log, such as that of a batch queue."""
 
 import contextlib
 import sys
