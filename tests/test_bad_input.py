@@ -79,7 +79,7 @@ def smoke(name, images):
     name, _, arg = name.partition(":")
     module = importlib.import_module(f"vae_jax.configs.{name}")
     config = module.get_config(",".join(filter(None, (arg, "smoke"))))
-    if config.data.name not in ("digits", "text", "audio"):
+    if config.data.name not in ("digits", "text", "audio", "table", "counts"):
         config.data.path = str(images)
     return config.to_dict()
 
@@ -119,6 +119,7 @@ NUMBERS = {
         "data.leave_out": ("must be a tuple|: each entry must be", [3, "3", [-1], [1.0], [None]]),
         "data.max_value": (NATURAL, [-1, 1.0, "255"]),
         "data.context": ("must be a dict of options", [1, "yes", None]),
+        "data.files": ("must be a dict of options|must be empty for digits", [1, None, {"size": 8}]),
         "data.context.name": ("unknown value|must be a string", [1, "lable", None]),
         "train.num_steps": (COUNT, [0, -1, 10.0, "10", None]),
         "train.log_every": (COUNT, [0, -5, 2.5]),

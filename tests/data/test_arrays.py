@@ -321,6 +321,8 @@ def test_what_looks_wrong_is_said(caplog):
     caplog.clear()
     from_arrays(vectors(200), np.arange(200) % 3)
     assert caplog.text == ""
+    from_arrays(vectors(200) * [1, 1, 1, 1, 1000])
+    assert "columns reach over " in caplog.text and "standardise them, or read them as a table" in caplog.text
     from_arrays(vectors(50), np.arange(50) % 3)
     assert "35 training examples are few" in caplog.text
 

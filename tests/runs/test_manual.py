@@ -45,8 +45,8 @@ def test_a_page_shows_keys_values_and_what_they_mean():
     page = manual.config("vae_digits")
     lines = page.splitlines()
     assert max(map(len, lines)) <= 120 and page.startswith("--config=vae_digits: VAE on scikit-learn's digits")
-    (line,) = (line for line in lines if line.startswith("  data.path "))
-    assert re.fullmatch(r"  data\.path +'' +a folder of files; empty: where the set is usually", line)
+    (line,) = (line for line in lines if line.startswith("  data.transform "))
+    assert re.fullmatch(r"  data\.transform +'binarize' +a function of vae_jax\.data\.transforms", line)
     keys = [line.split()[0] for line in lines if re.match(r"  [a-z_]+(\.| )", line)]
     expected = [".".join(path) for path, _ in comments.leaves(configs.find("vae_digits").to_dict())]
     assert set(expected) <= set(keys)

@@ -56,6 +56,13 @@ def test_the_test_set_has_the_log_prob_of_the_run(run, digits):
     assert abs(measured.log_prob.mean() - run.results["test/log_prob"]) < 1e-5
 
 
+def test_an_export_decodes_as_the_run_does(run, trained, tmp_path):
+    exported = vae_jax.load_exported(run.export(tmp_path / "model", platforms=("cpu",), num_samples=2))
+    z = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
+    np.testing.assert_allclose(exported.decoder(z)["mean"], run.decode(z), rtol=1e-5)
+    assert exported.dataset == read_json(trained / "dataset.json")
+
+
 def test_one_example_is_an_example_of_a_batch(run, digits):
     x = digits.test.x[:5]
     many = run.encode(x), run.reconstruct(x), run.decode(run.encode(x)), *run.encode(x, with_scale=True)
@@ -73,9 +80,10 @@ def test_a_channel_of_one_may_be_left_out_and_numbers_may_be_of_any_type(run, di
 
 
 def test_codes_are_the_means_of_the_posterior(run, digits):
-    data = run.experiment._replace(dataset=digits).split("test")
-    q = jax.vmap(run.model.latent.posterior, (None, 0))(run.params, data["x"])
+    x = digits.test.x.astype(np.float32) / 16  # the mean of the bits that are drawn
+    q = jax.vmap(run.model.latent.posterior, (None, 0))(run.params, x)
     np.testing.assert_allclose(run.encode(digits.test.x), q.loc, atol=1e-5)
+    np.testing.assert_allclose(run.encode(digits.test.x[7]), q.loc[7], atol=1e-5)
 
 
 def test_results_are_on_the_scale_of_the_data(run, digits):
@@ -93,7 +101,6 @@ def test_paths_begin_and_end_at_their_examples(run, digits):
     for path in ("linear", "spherical"):
         images = run.interpolate(a, b, num_steps=5, path=path)
         assert images.shape == (5, 8, 8, 1)
-        # Each example has a draw of its own under binarisation, the first of a batch that of the first.
         np.testing.assert_allclose(images[[0, -1]], run.reconstruct(np.stack([a, b])), atol=1e-4)
     along = run.traverse(a, 3, values=[-1.0, run.encode(a)[3], 1.0])
     np.testing.assert_allclose(along[1], run.reconstruct(a), atol=1e-4)
@@ -105,6 +112,7 @@ def test_a_training_example_is_its_own_nearest_neighbour(run, digits):
     indices, distances = run.neighbours(x, 2, among=x)
     assert indices[:, 0].tolist() == [0, 1, 2] and distances[:, 0].max() < 1e-5
     indices, distances = run.neighbours(x, 3)
+    assert indices[:, 0].tolist() == [5, 700, 1196] and distances[:, 0].max() < 1e-4
     assert indices.shape == (3, 3) and (np.diff(distances, axis=1) >= 0).all() and indices.max() < 1197
 
 

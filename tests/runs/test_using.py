@@ -62,7 +62,7 @@ def own(tmp_path_factory):
 
 def posteriors(folder):
     experiment = build.build_trained(folder)
-    params, data = build.restore(folder, experiment).params, experiment.split("test")
+    params, data = build.restore(folder, experiment).params, experiment.split("test", expected=True)
     return jax.vmap(experiment.model.latent.posterior, (None, 0, 0))(params, data["x"], data["context"]), data
 
 
@@ -226,7 +226,7 @@ def test_a_table_has_its_columns_its_scale_and_its_classes(tmp_path):
 
 
 def test_rows_of_a_folder_of_images_have_the_names_of_their_files(tmp_path, monkeypatch):
-    monkeypatch.setenv("VAE_JAX_CACHE", "off")
+    monkeypatch.setenv("VAE_JAX_CACHE", str(tmp_path / ".cache"))
     images = pytest.importorskip("PIL.Image")
     for number in range(12):
         images.fromarray(np.full((4, 4), 20 * number, np.uint8)).save(tmp_path / f"{number}.png")

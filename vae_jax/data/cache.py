@@ -20,8 +20,9 @@ PIECE = 2**20
 
 
 def root() -> Path:
-    """Return the folder of the cache: $VAE_JAX_CACHE or ~/.cache/vae_jax."""
-    return Path(os.environ.get("VAE_JAX_CACHE") or "~/.cache/vae_jax").expanduser()
+    """Return the folder of the cache: $VAE_JAX_CACHE, $XDG_CACHE_HOME/vae_jax or ~/.cache/vae_jax."""
+    of_user = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "vae_jax"
+    return Path(os.environ.get("VAE_JAX_CACHE") or of_user).expanduser()
 
 
 def arrays(name: str, identity, make) -> dict[str, np.ndarray]:

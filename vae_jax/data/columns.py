@@ -13,7 +13,7 @@ MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "None", "?")
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-    """What the columns of a table mean.
+    """The meaning of the columns of a table.
 
     names: [D] strings.
     kinds: [D], each "real", "binary", "count" or "categorical:C".

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax.data import ranges, reading, text, transforms
+from vae_jax.data import ranges, reading, scale, text, transforms
 from vae_jax.data.on_demand import OnDemand
 from vae_jax.data.values import Dataset, Split
 from vae_jax.spec import BadOption
@@ -217,7 +217,7 @@ def data_key(seed):
     return np.asarray(jax.random.key_data(jax.random.split(branch)))
 
 
-def fixed_split(dataset: Dataset, split: str, *, transform, conditioning=None) -> dict:
+def fixed_split(dataset: Dataset, split: str, *, transform, conditioning=None, expected=False) -> dict:
     """Return a whole split as one batch, drawn once with a fixed seed: the same validation and test data for every run.
 
     Binarised, it is the draw of `transforms.fixed_draw`: `mnist_static` and dynamic MNIST share their test set.
@@ -227,13 +227,17 @@ def fixed_split(dataset: Dataset, split: str, *, transform, conditioning=None) -
       split: "train", "valid" or "test".
       transform: a function of `data.transforms`.
       conditioning: what makes the context (`data.contexts`); None for p(x).
+      expected: True for the mean of what `transform` draws (`scale.expected`), so that an example does not depend on
+        those beside it.
 
     Raises `BadOption` for values that `transform` does not take (`ranges.check`).
     """
     stored = getattr(dataset, split)
     ranges.check(stored.x, transform, dataset.max_value, missing=dataset.missing)
     arrays = _arrays(stored, conditioning)
-    if transform is transforms.binarize:
+    if expected:
+        x = np.asarray(scale.expected(transform, jnp.asarray(np.asarray(stored.x)), dataset.max_value))
+    elif transform is transforms.binarize:
         x = transforms.fixed_draw(stored.x, dataset.max_value, split).astype(np.float32)
     else:
         key = jax.random.key(FIXED_DRAW_SEED, impl="threefry2x32")  # for every kind of key that runs use

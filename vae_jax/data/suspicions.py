@@ -8,6 +8,7 @@ from vae_jax.data.values import SPLITS
 
 FEW = 100  # training examples: fewer are learned by heart
 WHOLE, MANY = 2**30, 10**6  # bytes and examples: copies are looked for in smaller data
+WIDE = 100  # the span of a column of real numbers: with such numbers a network begins far from any use
 SHOWN = 8  # columns named in a line
 
 
@@ -38,7 +39,11 @@ def _log_columns(name, x):
         high.append(np.fmax.reduce(part, axis=0))
         digests = [hash((d, c.tobytes())) for d, c in zip(digests, np.ascontiguousarray(part.T), strict=True)]
     low, high = np.fmin.reduce(low, axis=0), np.fmax.reduce(high, axis=0)
-    constant = np.flatnonzero(~(low < high))  # also if nothing is observed
+    span = high.astype(np.float64) - low
+    constant = np.flatnonzero(~(span > 0))  # also if nothing is observed
+    if x.dtype.kind == "f" and (span[span > 0] > WIDE).any():
+        words = "%s: columns reach over %.3g to %.3g: standardise them, or read them as a table, which does so"
+        logging.warning(words, name, span[span > 0].min(), span.max())
     if len(constant):
         words = "%s: %d of %d columns are constant and say nothing; leave them out: %s"
         logging.warning(words, name, len(constant), x.shape[1], _shown(constant))

@@ -43,8 +43,9 @@ class Poisson:
 
 @struct.dataclass
 class NegativeBinomial:
-    """Independent negative binomial counts with means μ and variances μ + μ²/θ, θ = exp(log_theta): Poissons of
-    Gamma-distributed means, as in arXiv:1709.02082.
+    """Independent negative binomial counts of mean μ and variance μ + μ²/θ, where θ = exp(log_theta).
+
+    They are Poisson counts whose means have a Gamma distribution, as in arXiv:1709.02082.
 
     p(x) = Γ(x + θ) / (Γ(θ) x!) (θ / (θ + μ))^θ (μ / (θ + μ))^x. θ is the inverse dispersion; it has the shape of
     `log_mean`.

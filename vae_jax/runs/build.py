@@ -52,10 +52,14 @@ class Experiment(NamedTuple):
         """The quantity on which the model is conditional; None for nothing."""
         return self.conditioning.context
 
-    def split(self, name: str) -> dict:
-        """Return a whole split ("train", "valid" or "test") as one batch, in its fixed draw."""
+    def split(self, name: str, *, expected=False) -> dict:
+        """Return a whole split ("train", "valid" or "test") as one batch, in its fixed draw.
+
+        With `expected` it is the mean of what the transform draws.
+        """
+        options = {"transform": self.transform, "conditioning": self.conditioning, "expected": expected}
         with under("config.data"):
-            return pipeline.fixed_split(self.dataset, name, transform=self.transform, conditioning=self.conditioning)
+            return pipeline.fixed_split(self.dataset, name, **options)
 
     def to_stored(self, x, *, drawn=False):
         """Return means or draws of the likelihood on the scale of the stored data; sentences for ids of tokens."""

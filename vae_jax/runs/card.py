@@ -39,7 +39,7 @@ def readme(config, manifest) -> str:
         "`manifest.json` has the names, shapes and types of all weights, inputs and outputs, and the SHA-256 of each "
         "file. `config.json` is the config of the run. `dataset.json` describes the data set: the shapes of its "
         "splits, its largest value, and the names of its classes, words or columns. Where vae_jax is installed, "
-        "`vae_jax.runs.exported.load_exported(folder)` checks and loads everything.",
+        "`vae_jax.load_exported(folder)` checks and loads everything.",
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -7,8 +7,16 @@ from vae_jax.data.values import Split
 from vae_jax.spec import nearest
 
 
-def batch(experiment, x, context):
-    """Return the batch that the model sees, its size, and True if x is one example."""
+def batch(experiment, x, context, *, expected=False):
+    """Return the batch that the model sees, its size, and True if x is one example.
+
+    Args:
+      experiment: the experiment of the run.
+      x: examples on the scale of the stored data, or one.
+      context: for a conditional model.
+      expected: True for the mean of what the transform draws, as an encoder sees it; otherwise the fixed draw, in which
+        log p(x) is measured (`pipeline.fixed_split`).
+    """
     x, single = examples(experiment.dataset, x)
     split = Split(x)
     if experiment.context is not None:
@@ -16,7 +24,7 @@ def batch(experiment, x, context):
     elif context is not None:
         raise ValueError("this model takes no context, and one was given; leave it out")
     dataset = experiment.dataset._replace(test=split)
-    options = {"transform": experiment.transform, "conditioning": experiment.conditioning}
+    options = {"transform": experiment.transform, "conditioning": experiment.conditioning, "expected": expected}
     return pipeline.fixed_split(dataset, "test", **options), len(x), single
 
 
@@ -77,7 +85,14 @@ def _with_context(experiment, split, context, single):
 
 
 def contexts(experiment, context, size, *, in_turn=False):
-    """Return `size` contexts as the model takes them, None for an unconditional model."""
+    """Return `size` contexts as the model takes them, None for an unconditional model.
+
+    Args:
+      experiment: the experiment of the run.
+      context: one context for all or one for each; classes by number or by name.
+      size: how many there must be.
+      in_turn: True for the classes in turn if `context` is None.
+    """
     spec = experiment.context
     if spec is None:
         if context is not None:

@@ -19,7 +19,7 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from vae_jax.errors import first_line
-from vae_jax.runs import cache, configs, manual, processes, streams
+from vae_jax.runs import compiled, configs, manual, processes, streams
 from vae_jax.runs.migrate import migrate_flag
 from vae_jax.training import signals
 from vae_jax.training.signals import Preempted
@@ -52,7 +52,7 @@ def launched(main):
                     raise ValueError(f"unknown argument {argv[1]!r}: all arguments are flags, as in --config=FILE")
                 _import_jax()
                 processes.join(processes.DISTRIBUTED.value)
-                cache.keep_programs()
+                compiled.keep_programs()
                 _check_devices()
                 main(argv)
         except Preempted as stopped:

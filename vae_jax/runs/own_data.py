@@ -8,7 +8,7 @@ import numpy as np
 from vae_jax.data import folders, sources, text, transforms
 from vae_jax.data.reading import Rows
 from vae_jax.data.values import NAMES, SPLITS, Dataset, Split
-from vae_jax.spec import one_of, under
+from vae_jax.spec import BadOption, one_of, under
 
 
 def on(experiment, *, name, path, files, split):
@@ -45,12 +45,11 @@ def read(experiment, name, path=None, files=None, *, flag="--data") -> Dataset:
     data, dataset = experiment.config["data"], experiment.dataset
     if dataset.vocabulary and path:
         return _sentences(dataset, path)
-    options = {"max_value": data["max_value"] or _scale(experiment, name)}
-    options |= {"audio": data["audio"] if name == "audio" else None}
+    options = {"audio": data["audio"] if name == "audio" else None}
     options |= {"tokens": data["tokens"] if name == "text" or name not in NAMES else None}
     options |= {"files": data["files"] if files is None and name == data["name"] else files}
     with under("config.data"):
-        other = sources.load(name, path, **options)
+        other = _loaded(name, path, options, data["max_value"] or _scale(experiment, name))
     if dataset.columns and other.columns:
         return _standardized(dataset, other)
     _check(experiment, other, f"{flag}={name}")
@@ -80,6 +79,16 @@ def title(*, name, path, split, **_) -> str:
     """Return a name for files about this data: letters, digits, dots, dashes and underscores."""
     parts = [name, path and Path(path).stem, split if split != "test" else None]
     return re.sub(r"[^\w.-]+", "_", "-".join(filter(None, parts)))
+
+
+def _loaded(name, path, options, max_value):
+    """Return a data set on the scale 0..max_value; if its values are larger, on its own, which `_check` refuses."""
+    try:
+        return sources.load(name, path, max_value=max_value, **options)
+    except BadOption:
+        if not max_value:
+            raise
+        return sources.load(name, path, max_value=0, **options)
 
 
 def _scale(experiment, name):

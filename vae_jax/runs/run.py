@@ -84,12 +84,14 @@ class Run:
             error = "" if error is None else f" ± {error:.2f}"
             kind = self.results.get("test/kind", "")
             parts.append(f"test log p(x) {self.results['test/log_prob']:.2f}{error} nats ({kind})")
-        return f"<Run {', '.join(parts)}; in {self.folder}>"
+        return f"<Run {', '.join(parts)}; in {self.folder.name}>"
 
     # ------------------------------------------------------------------------------------------ codes and back
 
     def encode(self, x, context=None, *, with_scale=False):
         """Return the codes of x, the means of q(z|x): [N, D], or a tuple of them by level for a hierarchy.
+
+        If the data are transformed at random (`binarize`, `dequantize`), the encoder sees the mean of the draws.
 
         Args:
           x: examples on the scale of the stored data, or one example.
@@ -298,8 +300,7 @@ class Run:
         """Write weights and programs that need JAX but not this package into a folder (`runs.export.export`)."""
         from vae_jax.runs import export
 
-        description = workdirs.read_description(self.folder)
-        return export.export(self.experiment, self.params, folder, description=description, **options)
+        return export.export(self.experiment, self.params, folder, **options)
 
     def to(self, target) -> "Run":
         """Return the run on another device ("cpu", "gpu", "tpu" or a `jax.Device`), or in "bf16" or "float32".
@@ -341,7 +342,7 @@ class Run:
 
     def _each(self, function, x, context, then=lambda result: result):
         """Return `then` of `function` of every example of x, in pieces of a fixed size, as NumPy."""
-        data, _, single = inputs.batch(self.experiment, x, context)
+        data, _, single = inputs.batch(self.experiment, x, context, expected=True)
         result = self._apply(function, data["x"], data.get("context"))
         return _first(then(result), single)
 
@@ -376,7 +377,7 @@ def load(folder) -> Run:
     return Run(experiment, params, folder, workdirs.read_results(folder) if finished else {})
 
 
-def fit(data, config="vae", *, workdir=None, figures=False, **changes) -> Run:
+def fit(data, config="vae", *, workdir=None, figures=False, progress=True, **changes) -> Run:
     """Train a model and return it.
 
     Args:
@@ -384,7 +385,8 @@ def fit(data, config="vae", *, workdir=None, figures=False, **changes) -> Run:
       config: the name of a config, such as "vae_digits"; a family, such as "vae", for a config that suits the data; or
         a config.
       workdir: the folder of the run. None for a temporary one, which exists as long as the `Run`; `save` keeps it.
-      figures: True to draw the figures as well.
+      figures: True to draw the figures and to write report.html as well.
+      progress: True to show how far it is.
       **changes: values of the config, by their path with "." (in a dict: **{"model.latent_dim": 2}) or by their last
         name if only one place has it (latent_dim=2).
     """
@@ -393,7 +395,7 @@ def fit(data, config="vae", *, workdir=None, figures=False, **changes) -> Run:
     dataset = suited.dataset(data)
     chosen = configs.with_changes(suited.config(config, dataset), changes)
     folder = Path(tempfile.mkdtemp(prefix="vae_jax-") if workdir is None else workdir)
-    train.complete(chosen, folder, dataset=dataset, figures=figures)
+    train.complete(chosen, folder, dataset=dataset, figures=figures, progress=progress)
     run = load(folder)
     if workdir is None:
         weakref.finalize(run, shutil.rmtree, folder, ignore_errors=True)

@@ -29,7 +29,17 @@ from vae_jax.runs.migrate import migrate
 from vae_jax.training import loop, sharding
 
 
-def complete(config, folder, *, dataset=None, profile=False, figures=True, formats=("png",), extend=False) -> dict:
+def complete(
+    config,
+    folder,
+    *,
+    dataset=None,
+    profile=False,
+    figures=True,
+    formats=("png",),
+    extend=False,
+    progress=True,
+) -> dict:
     """Train a model, measure it on the test set and draw it. Return the results.
 
     The same call again continues a run that was stopped, and does not repeat what is done.
@@ -42,6 +52,7 @@ def complete(config, folder, *, dataset=None, profile=False, figures=True, forma
       figures: True to draw the figures.
       formats: what each figure is written as (`pictures.FORMATS`).
       extend: True to lengthen the run in `folder` to a larger `num_steps`, from its last state (`extension`).
+      progress: True to show how far training and measuring are.
 
     Raises `ValueError` if `folder` holds a run of another config, or if another process is training in it.
     """
@@ -72,9 +83,9 @@ def complete(config, folder, *, dataset=None, profile=False, figures=True, forma
             workdir.update_config(folder, config)
             workdir.record_environment(folder)
             files.write_json(folder / workdir.DESCRIPTION, description.describe(experiment.dataset))
-        fitted = train(experiment, folder, profile=profile)
+        fitted = train(experiment, folder, profile=profile, progress=progress)
         params = jax.device_put(fitted.params, sharding.replicated(experiment.mesh))
-        options = {"progress": processes.is_first(), "folder": folder if processes.is_first() else None}
+        options = {"progress": progress and processes.is_first(), "folder": folder if processes.is_first() else None}
         results = report.evaluate(experiment, params, **experiment.config["eval"], **options)
         results |= report.training(experiment, fitted.record)
         if processes.is_first():
@@ -96,7 +107,9 @@ def store_codes(experiment, params, folder, limit=10_000):
     train = experiment.dataset.train
     index = np.unique(np.linspace(0, len(train.x) - 1, limit).astype(np.int64))
     chosen = experiment.dataset._replace(train=jax.tree.map(lambda a: np.asarray(a[index]), train))
-    means = latents.posterior_means(experiment.model, params, experiment._replace(dataset=chosen).split("train"))
+    means = latents.posterior_means(
+        experiment.model, params, experiment._replace(dataset=chosen).split("train", expected=True)
+    )
     with io.BytesIO() as content:
         np.savez(content, train=np.concatenate(jax.tree.leaves(means), axis=1), index=index)
         files.write_bytes(folder / "codes.npz", content.getvalue())
@@ -123,7 +136,7 @@ def _completed(config, folder):
     return workdir.read_results(folder, workdir.RESULTS)
 
 
-def train(experiment, folder, *, profile=False) -> loop.Fit:
+def train(experiment, folder, *, profile=False, progress=True) -> loop.Fit:
     """Run the learner up to its last step, from the newest checkpoint if there is one."""
     options = dict(experiment.config["train"])
     names, keep, preview_every = (options.pop(name) for name in ("writers", "keep", "preview_every"))
@@ -150,7 +163,7 @@ def train(experiment, folder, *, profile=False) -> loop.Fit:
             checkpoints=checkpoints,
             writer=writer,
             hooks=previews.hooks(experiment, folder, writer, preview_every),
-            progress=processes.is_first(),
+            progress=progress and processes.is_first(),
             profile=folder / "profile" if profile else None,
             patience_from=extension.patience_from(folder),
         )

@@ -199,7 +199,7 @@ def write_page(folder) -> Path:
 
 def _codes(experiment, params) -> dict:
     """Return {"mean": [N, D]} of the test split, and {"scale": [N, D]} if q(z|x) is a diagonal Gaussian."""
-    data = experiment.split("test")
+    data = experiment.split("test", expected=True)
     means = latents.posterior_means(experiment.model, params, data)
     if isinstance(means, tuple):
         return {f"mean_z{level}": np.asarray(mean) for level, mean in enumerate(means, 1)}

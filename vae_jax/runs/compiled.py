@@ -1,6 +1,6 @@
-"""Compiled programs that are kept from one start to the next, in a folder of the user's cache.
+"""Compiled programs that are kept from one start to the next, in the user's cache (`data.cache`).
 
-`VAE_JAX_CACHE` names another folder; the value "off" keeps nothing.
+`JAX_ENABLE_COMPILATION_CACHE=false` keeps nothing, and `JAX_COMPILATION_CACHE_DIR` names another folder.
 """
 
 import hashlib
@@ -10,36 +10,27 @@ from pathlib import Path
 
 from absl import logging
 
-VARIABLE = "VAE_JAX_CACHE"
 LARGEST = 2 * 2**30  # bytes; the programs that were written first are removed beyond
 
 
-def folder() -> Path | None:
-    """Return the folder of everything that is kept; None for `VAE_JAX_CACHE=off`."""
-    chosen = os.environ.get(VARIABLE, "")
-    if chosen.lower() == "off":
-        return None
-    root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(chosen or Path(root) / "vae_jax").expanduser()
-
-
 def keep_programs():
-    """Let JAX keep compiled programs in `folder()`, unless `JAX_COMPILATION_CACHE_DIR` has chosen another place.
+    """Let JAX keep compiled programs in the cache, unless a variable of JAX says otherwise.
 
     Programs of a CPU run only on its kind, so each kind of machine has a folder of its own. A folder that cannot be
     written is one line in the log.
     """
     import jax  # a second: not before a launcher has read its flags
 
-    root = folder()
-    if root is None or jax.config.jax_compilation_cache_dir:
+    from vae_jax.data import cache
+
+    if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
         return
-    programs = root / "programs" / _machine()
+    programs = cache.root() / "programs" / _machine()
     try:
         programs.mkdir(parents=True, exist_ok=True)
         _shrink(programs)
     except OSError as error:
-        logging.info("compiled programs are not kept (%s); set %s to a folder, or to off", error, VARIABLE)
+        logging.info("compiled programs are not kept (%s); set VAE_JAX_CACHE to another folder", error)
         return
     jax.config.update("jax_compilation_cache_dir", str(programs))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
