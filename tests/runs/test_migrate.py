@@ -46,6 +46,12 @@ def test_tensorboard_was_a_switch(switch, names):
     assert flag == f"--config.train.writers={names[0] if names else '()'}"
 
 
+def test_several_writers_are_one_flag():
+    config = CONFIG | {"train": CONFIG["train"] | {"writers": ("tensorboard,wandb", "mlflow")}}
+    assert migrate(config)["train"]["writers"] == ("tensorboard", "wandb", "mlflow")
+    assert migrate(config | {"train": config["train"] | {"writers": [3]}})["train"]["writers"] == [3]  # refused later
+
+
 def test_an_old_workdir_is_the_folder_of_the_same_run(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(old()))
     assert workdir.read_config(tmp_path)["data"]["context"] == {"name": "none"}

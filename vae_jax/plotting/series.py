@@ -61,7 +61,8 @@ def overlays(x, mean, *, xlabel="index", ncols=4):
 def pairs(data, samples, names, *, categories=None):
     """Show the columns of a table two by two: points of the data and of the model, and histograms on the diagonal.
 
-    Rows with a missing value (NaN) in a pair of columns are left out there. At most the first `MOST_COLUMNS` columns
+    Rows with a missing value (NaN) in a pair of columns are left out there. The axes hold all data, and the samples but
+    for one in a hundred on either side, which may lie far out. At most the first `MOST_COLUMNS` columns
     and the first `MOST_POINTS` rows are shown.
 
     Args:
@@ -78,10 +79,7 @@ def pairs(data, samples, names, *, categories=None):
     side, gap = min(1.4, 6.0 / dim), 0.08
     whole = dim * (side + gap) - gap
     figure = Figure(figsize=(whole, whole))
-    limits = [
-        _range([rows[:, d] for rows in both], margin=0.06) if codes[d] is None else (-0.5, len(codes[d]) - 0.5)
-        for d in range(dim)
-    ]
+    limits = [_limits(*(rows[:, d] for rows in both), codes[d]) for d in range(dim)]
     spread = [_spread(rows, codes) for rows in both]
     for row in range(dim):
         for column in range(row + 1):
@@ -95,8 +93,8 @@ def pairs(data, samples, names, *, categories=None):
                 for rows, colour in zip(spread, (DATA, MODEL), strict=True):
                     panel.scatter(rows[:, column], rows[:, row], color=colour, **style)
                 panel.set_ylim(limits[row])
-                _name_codes(panel.yaxis, codes[row])
-            _name_codes(panel.xaxis, codes[column])
+                _name_codes(panel.yaxis, codes[row], 10)
+            _name_codes(panel.xaxis, codes[column], 16 // len(codes[column] or [0]))
             panel.tick_params(labelleft=column == 0 and row > 0, labelbottom=row == dim - 1)
             if row == dim - 1:
                 panel.set_xlabel(names[column])
@@ -122,13 +120,25 @@ def _spread(rows, codes):
     return rows + noise * np.array([names is not None for names in codes])
 
 
-def _name_codes(axis, names):
+def _limits(data, samples, names):
+    """Return the limits of the axis of a column: of all data, and of the samples without a hundredth on either side."""
+    if names is not None:
+        return -0.5, len(names) - 0.5
+    samples = samples[np.isfinite(samples)]
+    return _range([data, np.percentile(samples, [1, 99]) if samples.size else samples], margin=0.06)
+
+
+def _name_codes(axis, names, letters):
     """Put the names of codes at an axis, at most `MOST_NAMES`; a few numbers for a column of numbers."""
     if names is None or len(names) > MOST_NAMES:
         axis.set_major_locator(MaxNLocator(3, integer=names is not None))
         return
-    short = [plain(name if len(str(name)) <= 10 else f"{str(name)[:9]}…") for name in names]
-    axis.set_ticks(np.arange(len(names)), labels=short)
+    axis.set_ticks(np.arange(len(names)), labels=[plain(shortened(name, letters)) for name in names])
+
+
+def shortened(name, letters) -> str:
+    """Return `name`, cut to so many letters."""
+    return str(name) if len(str(name)) <= letters else f"{str(name)[: letters - 1]}…"
 
 
 def _range(arrays, margin=0.04):

@@ -42,6 +42,11 @@ def migrate(config):
     if isinstance(train := config.get("train"), Mapping) and isinstance(train.get("tensorboard"), bool):
         if train.pop("tensorboard"):
             train["writers"] = ("tensorboard",)
+    if isinstance(train, Mapping) and isinstance(names := train.get("writers"), tuple | list):
+        parts = [
+            str(name).split(",") if isinstance(name, str) else [name] for name in names
+        ]  # a flag: tensorboard,wandb
+        train["writers"] = type(names)(part for some in parts for part in some)
     if isinstance(config.get("data"), Mapping) and isinstance(context := config["data"].get("context"), bool):
         config["data"]["context"] = {"name": _context_name(context)}
     return config

@@ -60,7 +60,9 @@ def in_pairs(dataset, x, drawn):
     if columns is None:
         return series.pairs(_lines(x), _lines(drawn), [f"$x_{{{d + 1}}}$" for d in range(x[0].size)])
     rows = (_in_units(columns, _lines(rows)) for rows in (x, drawn))
-    return series.pairs(*rows, [plain(name) for name in columns.names], categories=columns.categories)
+    return series.pairs(
+        *rows, [plain(series.shortened(name, 18)) for name in columns.names], categories=columns.categories
+    )
 
 
 def best_and_worst(scene):
