@@ -7,8 +7,7 @@
 import importlib
 
 __docformat__ = "google"  # how pdoc reads the docstrings
-_HOMES = {"fit": "run", "load": "run", "load_exported": "exported"}  # modules of vae_jax.runs
-__all__ = sorted(_HOMES)
+_HOMES = {"fit": "run", "load": "run", "load_exported": "exported"}  # modules of vae_jax.runs, where they are explained
 
 
 def __getattr__(name):

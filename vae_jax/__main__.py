@@ -2,4 +2,5 @@
 
 from vae_jax.runs.commands import main
 
-main()
+if __name__ == "__main__":
+    main()

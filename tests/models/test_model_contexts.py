@@ -87,7 +87,7 @@ def draws(shape, support, seed, size=4):
 
 def batch_of(family, context):
     event = FAMILIES[family][2]
-    return {"x": draws(*event, seed=0), "context": draws(context.shape, context.support, seed=1)}
+    return {"x": draws(event.shape, event.support, seed=0), "context": draws(context.shape, context.support, seed=1)}
 
 
 @functools.cache
@@ -101,7 +101,7 @@ def randomized(family, context):
 
 def weights_of_context(family, params):
     """{path: the rows of a kernel that a model without a context lacks}, and whole arrays that it lacks."""
-    plain = jax.eval_shape(build(family).init, jax.random.key(0), {"x": draws(*FAMILIES[family][2], seed=0)})
+    plain = jax.eval_shape(build(family).init, jax.random.key(0), {"x": draws(*FAMILIES[family][2][:2], seed=0)})
     sizes = {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree.leaves_with_path(plain)}
     rows = {}
     for path, leaf in jax.tree.leaves_with_path(params):

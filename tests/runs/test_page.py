@@ -245,7 +245,7 @@ def test_an_evaluation_writes_the_page_again(run, tmp_path, monkeypatch):
     monkeypatch.setattr(report, "table", str)
     again = RESULTS | {"test/log_prob": -43.5}
     state = types.SimpleNamespace(step=7)
-    monkeypatch.setattr(build, "build_trained", lambda _: experiment)
+    monkeypatch.setattr(build, "build_trained", lambda *_, **__: experiment)
     monkeypatch.setattr(build, "restore", lambda *_, **__: loop.Fit(state, params, {}))
     monkeypatch.setattr(report, "evaluate", lambda *_, **__: again)
     text = evaluate.again(tmp_path / "run", figures=False)

@@ -21,6 +21,7 @@ from vae_jax.distributions import (
     Normal,
 )
 from vae_jax.evaluation import latents
+from vae_jax.networks import layers
 from vae_jax.runs import passes, report
 from vae_jax.runs.scene import standard_normal_prior, to_unit
 
@@ -178,39 +179,24 @@ def layers_of(experiment, params):
     if body is None:
         return None, None
     tree = jax.tree.map(np.asarray, tree)
-    layers, contexts = body(network, tree, experiment.event.shape, np.eye(classes) if classes else None)
-    head = _head(experiment, params, layers[-1]["bias"].size, layers[-1]["op"])
+    described, contexts = body(network, tree, experiment.event.shape, np.eye(classes) if classes else None)
+    head = _head(experiment, params, described[-1]["bias"].size, described[-1]["op"])
     if head is None:
         return None, None
     columns, ending = head
-    layers[-1] = layers[-1] | {name: layers[-1][name][..., columns] for name in ("kernel", "bias")}
-    return [*layers, *ending], contexts
+    described[-1] |= {name: described[-1][name][..., columns] for name in ("kernel", "bias")}
+    return [*described, *ending], contexts
 
 
 def _mlp(network, tree, shape, contexts):
     """Return the layers of `networks.mlp`, and the contexts after the branch that processes them."""
-    dense = lambda n: {"op": "dense", **tree[f"Dense_{n}"]}  # noqa: E731
-    act = {"op": "gate" if network.get("gated") else "act", "name": network.get("activation", "relu")}
-    count, first = sum(name.startswith("Dense_") for name in tree), len(network.get("branches", ()))
-    layers = [layer for n in range(first) for layer in (dense(n), act)]
-    if contexts is not None:
-        branch = [layer for n in range(first, 2 * first) for layer in (dense(n), act)]
-        layers, contexts, first = [*layers, {"op": "join"}], _run(branch, contexts), 2 * first
-    layers += [layer for n in range(first, count) for layer in (dense(n), act)]
-    return [*layers, {"op": "dense", **tree["DenseHead_0"]["Dense_0"]}], contexts
+    described, branch = layers.mlp(network, tree, context=contexts is not None)
+    return described, _run(branch, contexts) if branch else contexts
 
 
 def _conv(network, tree, shape, contexts):
-    """Return the layers of `networks.conv_decoder`."""
-    act = {"op": "act", "name": network.get("activation", "relu")}
-    dense, up = (sum(name.startswith(kind) for name in tree) for kind in ("Dense_", "ConvTranspose_"))
-    layers = [] if contexts is None else [{"op": "join"}]
-    for n in range(dense):
-        layers += [{"op": "dense", **tree[f"Dense_{n}"]}, act]
-    for n in range(up):
-        height, width = (side // 2 ** (up - n) for side in shape[:2])
-        layers += [{"op": "up", "height": height, "width": width, "stride": 2, **tree[f"ConvTranspose_{n}"]}, act]
-    return layers[:-1], contexts
+    """Return the layers of `networks.conv_decoder`, and the contexts as they are."""
+    return layers.conv_decoder(network, tree, shape, context=contexts is not None), contexts
 
 
 def _head(experiment, params, outputs, last):

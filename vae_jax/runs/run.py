@@ -387,8 +387,8 @@ def fit(data, config="vae", *, workdir=None, figures=False, progress=True, **cha
       workdir: the folder of the run. None for a temporary one, which exists as long as the `Run`; `save` keeps it.
       figures: True to draw the figures and to write report.html as well.
       progress: True to show how far it is.
-      **changes: values of the config, by their path with "." (in a dict: **{"model.latent_dim": 2}) or by their last
-        name if only one place has it (latent_dim=2).
+      **changes: values of the config, by their last name if only one place has it, such as latent_dim=2, otherwise by
+        their path, such as "model.objective.beta" as the key of a dict.
     """
     from vae_jax.runs import suited, train
 
