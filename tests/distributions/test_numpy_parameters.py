@@ -34,7 +34,7 @@ from vae_jax.distributions import (
 from vae_jax.distributions.sentence import LevelSeries
 from vae_jax.distributions.support import supports
 from vae_jax.models.ngram import levels, modified
-from vae_jax.support import Binary, Support
+from vae_jax.support import Binary, Columns, Support
 
 RNG = np.random.default_rng(0)
 D, V = 4, 3
@@ -79,11 +79,18 @@ def series():
     return Series(reals(D), bits, lambda params: jnp.zeros(()), step, (D,), Binary())
 
 
+def rows():
+    parts = (Normal(reals(2), reals(2)), Bernoulli(reals(1)))
+    return distributions.Rows(parts, ((0, 2), (1,)), Columns(("real", "binary", "real")))
+
+
 EXAMPLES = {  # one of each, all its arrays NumPy's
     "Autoregressive": Autoregressive(reals(D), bits, (D,), Binary()),
     "BackedOff": BackedOff(GRAMS, np.array([2, 3], np.int32), 5),
     "Bernoulli": Bernoulli(reals(D)),
+    "Beta": distributions.Beta(reals(D), reals(D)),
     "Categorical": Categorical(reals(D, V)),
+    "ContinuousBernoulli": distributions.ContinuousBernoulli(reals(D)),
     "Deterministic": Deterministic(reals(D)),
     "DiscretizedLogisticMixture": DiscretizedLogisticMixture(reals(D, 2), reals(D, 2), reals(D, 2), 8),
     "LevelSeries": LevelSeries(words(), 3),
@@ -91,13 +98,17 @@ EXAMPLES = {  # one of each, all its arrays NumPy's
     "Mixture": Mixture(reals(V), Normal(reals(V, D), reals(V, D))),
     "Mixture of mixtures": Mixture(reals(2), Mixture(reals(2, V), Normal(reals(2, V, D), reals(2, V, D)))),
     "MultivariateNormal": MultivariateNormal(reals(D), np.eye(D, dtype=np.float32)),
+    "NegativeBinomial": distributions.NegativeBinomial(reals(D), reals(D)),
     "Normal": Normal(reals(D), reals(D)),
     "NormalMixtures": NormalMixtures(reals(D, 2), reals(D, 2), reals(D, 2)),
+    "Observed": distributions.Observed(Normal(reals(D), reals(D))),
     "OneHot": OneHot(reals(D, V)),
+    "Poisson": distributions.Poisson(reals(D)),
     "RasterScan": scan(),
     "RelaxedBernoulli": RelaxedBernoulli(reals(D), np.float32(0.5)),
     "RelaxedOneHot": RelaxedOneHot(reals(D, V), np.float32(0.5)),
     "Reshaped": Reshaped(Bernoulli(reals(D)), (2, 2)),
+    "Rows": rows(),
     "Sentence": words(),
     "Sequential": Sequential(Normal(reals(D), reals(D)), reals(D), None, (lambda p, _, z: Normal(z[0] + p, p),)),
     "Series": series(),
@@ -110,9 +121,11 @@ EXAMPLES = {  # one of each, all its arrays NumPy's
     "Transformed, permutation": flow(bijectors.Chain((bijectors.Permutation(ORDER), bijectors.Flip()))),
     "Transformed, planar": flow(bijectors.Planar(reals(D), reals(D), np.float32(0.1))),
     "Transformed, Sylvester": flow(bijectors.Sylvester(reals(2, D), reals(2, D, D), reals(2, D), reals(D))),
+    "StudentT": distributions.StudentT(reals(D), reals(D), np.full(D, 5.0, np.float32)),
     "Tree": Tree(np.arange(D), np.array([0, 0, 1, 1]), reals(D, 2)),
     "UniformSphere": UniformSphere(D),
     "VonMisesFisher": VonMisesFisher(UNIT, np.float32(3.0)),
+    "ZeroInflated": distributions.ZeroInflated(reals(D), distributions.Poisson(reals(D))),
 }
 
 
@@ -124,6 +137,7 @@ def test_every_distribution_and_every_bijector_has_an_example():
         "draw",
         "has_closed_form",
         "has_discrete_part",
+        "is_factorised",
         "is_standard_normal",
         "kl_divergence",
         "kl_per_dim",

@@ -70,7 +70,7 @@ class Rows:
     def log_probs(self, x):
         """Return the log-probability of every column [D], in nats."""
         pieces = zip(self.parts, self.places, strict=True)
-        return self._joined([part.log_probs(x[jnp.asarray(places)]) for part, places in pieces])
+        return self._joined([part.log_probs(x[np.asarray(places)]) for part, places in pieces])
 
     def mean(self):
         """Return the mean of every column; of categories, which have none, the most probable code."""
@@ -88,13 +88,13 @@ class Rows:
         for part, places in zip(self.parts, self.places, strict=True):
             if isinstance(part, Categorical):
                 p = jnp.tensordot(weights, jax.nn.softmax(part.logits), axes=1)
-                mean = mean.at[jnp.asarray(places)].set(jnp.argmax(p, axis=-1).astype(mean.dtype))
+                mean = mean.at[np.asarray(places)].set(jnp.argmax(p, axis=-1).astype(mean.dtype))
         return mean
 
     def _joined(self, pieces):
         """Return the entries of all parts in the order of the columns."""
         order = np.argsort(np.concatenate([np.asarray(places) for places in self.places]))
-        return jnp.concatenate([piece.astype(jnp.float32) for piece in pieces])[jnp.asarray(order)]
+        return jnp.concatenate([piece.astype(jnp.float32) for piece in pieces])[order]
 
 
 def is_factorised(distribution) -> bool:
