@@ -1,6 +1,7 @@
 """Imputation of removed entries of a table: a VAE against column means and scikit-learn's IterativeImputer.
 
     python -m experiments.benchmarks.imputation [--table=breast_cancer|wine|diabetes|mixed] [--seeds=0,1,2]
+        [--methods=column,iterative,draws,vae]
 
 30 % of the entries of all splits are removed at random. Each method is fitted on the training rows with their holes,
 sees the test rows with theirs, and is judged on the removed test entries, one by one: the mean log-score
@@ -9,7 +10,7 @@ log p(x_d | x_obs), nats, in standardised units, and for real columns the root m
     column      the observed training entries: N(mean, variance) of a real column, frequencies (plus one) of the others
     iterative   IterativeImputer, BayesianRidge: N(imputation, s_d²), s_d the root mean square error of the column for
                 entries that are hidden from the imputer in turn, a tenth of the training entries at a time
-    draws       IterativeImputer(sample_posterior=True): N(mean, variance) of 20 imputations
+    draws       IterativeImputer(sample_posterior=True): N(mean, variance) of 50 imputations
     vae         the config `vae_table`, its last parameters: p(x_d | x_obs) by 2,000 importance samples about the mode
                 of p(z | x_obs) (`vae_jax.tasks.impute`, `vae_jax.inference.laplace`)
 
@@ -38,7 +39,7 @@ from vae_jax.support import num_categories
 from vae_jax.tasks import impute
 from vae_jax.training import loop
 
-HIDE, SAMPLES, FOLDS, DRAWS = 0.3, 2000, 10, 20
+HIDE, SAMPLES, FOLDS, DRAWS = 0.3, 2000, 10, 50
 COUNTS = np.arange(400)  # values over which a normal is integrated
 
 
@@ -236,10 +237,12 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--table", default="breast_cancer,mixed")
     parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--methods", default=",".join(METHODS))
     args = parser.parse_args()
     for name in args.table.split(","):
-        runs = [measure(name, int(seed)) for seed in args.seeds.split(",")]
-        for method in METHODS:
+        methods = {method: METHODS[method] for method in args.methods.split(",")}
+        runs = [measure(name, int(seed), methods) for seed in args.seeds.split(",")]
+        for method in methods:
             score, _, rmse = np.mean([run[method] for run in runs], axis=0)
             print(f"{name} mean over seeds {method:9s} log-score {score:7.3f}  RMSE {rmse:.3f}")
 

@@ -10,6 +10,10 @@ from vae_jax.core import Conditional
 from vae_jax.spec import BadOption
 
 LOG_SCALE_LIMIT = 8.0
+NO_LIBRARY = (
+    "library: True needs the total count of each example as the model's context; set data.context.name to 'library', "
+    "or library to False"
+)
 
 
 class Head(NamedTuple):
@@ -63,10 +67,7 @@ def conditional(network, head: Head) -> Conditional:
 def _checked(head, context):
     """Return the context that a head needs."""
     if context is None or jnp.shape(context) != head.context:
-        raise BadOption(
-            "likelihood.library: True needs the total count of each example as the model's context; set "
-            "data.context.name to 'library', or library to False"
-        )
+        raise BadOption(NO_LIBRARY)
     return context
 
 

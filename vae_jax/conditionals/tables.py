@@ -4,7 +4,7 @@ import inspect
 import types
 
 from vae_jax.conditionals import codes, counts, gaussian, pixels
-from vae_jax.conditionals.conditional import Head, abstract
+from vae_jax.conditionals.conditional import NO_LIBRARY, Head, abstract
 from vae_jax.distributions import Observed, Rows, is_factorised
 from vae_jax.spec import BadOption, build, name_of, under
 from vae_jax.support import KINDS, Columns, num_categories
@@ -77,17 +77,18 @@ def _of_kind(kind, size, chosen) -> Head:
     return head
 
 
-def likelihood(namespace, spec, event, *, where="likelihood") -> Head:
+def likelihood(namespace, spec, event, context=None, *, where="likelihood") -> Head:
     """Return the head over x that the dict `spec` names; with missing values, over the observed entries of x.
 
     Args:
       namespace: the module `conditionals.heads`.
       spec: {"name": ..., options}.
       event: the `core.Event` x.
+      context: the `core.Context` of the model; None for none.
       where: the path of `spec` in errors.
 
-    Raises `BadOption` for a head that does not fit the columns of a table, and for missing values with a head whose
-    entries are not independent.
+    Raises `BadOption` for a head that does not fit the columns of a table or needs another context, and for missing
+    values with a head whose entries are not independent.
     """
     function = getattr(namespace, str(name_of(spec)), None)
     takes = function is not None and "support" in inspect.signature(function).parameters
@@ -95,6 +96,8 @@ def likelihood(namespace, spec, event, *, where="likelihood") -> Head:
     head = build(namespace, spec, tuple(event.shape), where=where, **given)
     density = abstract(head)
     with under(where):
+        if head.context is not None and (context is None or context.shape != head.context):
+            raise BadOption(NO_LIBRARY)
         if isinstance(event.support, Columns) and density.support not in (event.support, event.support.plain()):
             raise BadOption(
                 f"name: {spec['name']!r} is over values that are {density.support}, and the table has columns of the "

@@ -129,7 +129,7 @@ def from_config(
     def network(spec, outputs, where):
         return compute_in(compute_dtype, build(networks, spec, outputs, where=where))
 
-    p = tables.likelihood(heads, likelihood, event)
+    p = tables.likelihood(heads, likelihood, event, context)
     f = build(deterministic, code, (latent_dim,), where="code")
     return autoencoder(
         conditional(network(encoder, f.shapes, "encoder"), f),

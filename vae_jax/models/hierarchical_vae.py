@@ -177,7 +177,7 @@ def from_config(
     dims = tuple(level["latent_dim"] for level in levels.values())
     q_heads = [build(heads, posterior, (dim,), where="posterior") for dim in dims]
     z_heads = [build(heads, conditional, (dim,), where="conditional") for dim in dims[:-1]]
-    x_head = tables.likelihood(heads, likelihood, event)
+    x_head = tables.likelihood(heads, likelihood, event, context)
 
     def network(spec, outputs, *, where):
         return compute_in(compute_dtype, build(networks, spec, outputs, where=where))

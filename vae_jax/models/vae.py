@@ -86,7 +86,7 @@ def from_config(
         return compute_in(compute_dtype, build(networks, spec, outputs, where=where))
 
     q = build(heads, posterior, (latent_dim,), where="posterior")
-    p = tables.likelihood(heads, likelihood, event)
+    p = tables.likelihood(heads, likelihood, event, context)
     decoder = conditional(network(decoder, p.shapes, where="decoder"), p)
     prior = build(priors, prior, (latent_dim,), decoder.abstract.support, where="prior")
     equation, options = objective_of.from_config(objective, build_network=network)
