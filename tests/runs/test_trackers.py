@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -66,6 +67,7 @@ def test_wandb_continues_the_run_of_the_workdir(tmp_path):
     pytest.importorskip("wandb")
     (tmp_path / "config.json").write_text(json.dumps({"seed": 3}))
     write(tmp_path, ("wandb",), 0)
+    time.sleep(1.1)  # the folder of a start has the second in its name
     write(tmp_path, ("wandb",), 2)
     name = json.loads((tmp_path / "trackers.json").read_text())["wandb"]
     files = sorted((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
