@@ -75,7 +75,7 @@ def active_units(means, threshold=0.01):
 
     arXiv:1509.00519 sec. 5.2. `means` is an array [N, D], or a tuple of them for the levels of a hierarchy.
     """
-    return sum(int(jnp.sum(jnp.var(level, axis=0) > threshold)) for level in jax.tree.leaves(means))
+    return sum(int(np.sum(np.var(level, axis=0) > threshold)) for level in jax.tree.leaves(means))
 
 
 def prior_of(model, params, data):
@@ -97,6 +97,11 @@ def rate_per_dimension(model, params, data):
     q = posteriors(model, params, data)
     if not (isinstance(q, Normal) and isinstance(prior, Normal)):
         raise TypeError(f"the rate of {type(q).__name__} against {type(prior).__name__} does not split by dimension")
+    return _mean_rates(q, prior)
+
+
+@jax.jit
+def _mean_rates(q, prior):
     return jnp.mean(jax.vmap(lambda one: kl_normal_normal_per_dim(one, prior))(q), axis=0)
 
 

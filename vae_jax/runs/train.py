@@ -1,7 +1,9 @@
 """One run, from its config to a complete workdir: config.json, metrics.jsonl, checkpoints/, figures/, results.json."""
 
 import contextlib
+import importlib
 import io
+import threading
 from pathlib import Path
 
 import jax
@@ -83,6 +85,8 @@ def complete(
             workdir.update_config(folder, config)
             workdir.record_environment(folder)
             files.write_json(folder / workdir.DESCRIPTION, description.describe(experiment.dataset))
+        if figures and processes.is_first():  # matplotlib takes a second, which is free while a program is compiled
+            threading.Thread(target=importlib.import_module, args=("vae_jax.runs.image_figures",), daemon=True).start()
         fitted = train(experiment, folder, profile=profile, progress=progress)
         params = jax.device_put(fitted.params, sharding.replicated(experiment.mesh))
         options = {"progress": progress and processes.is_first(), "folder": folder if processes.is_first() else None}
