@@ -43,7 +43,7 @@ LAYERS = {  # the other parts of vae_jax that each part may import
     "plotting": set(),
     "runs": {
         *("core", "files", "commands", "configs", "distributions"),
-        *("models", "networks", "training", "evaluation", "tasks", "plotting", "data"),
+        *("models", "networks", "inference", "training", "evaluation", "tasks", "plotting", "data"),
     },
 }
 FILE_FORMATS = {"h5py", "zarr", "pyarrow", "tifffile", "datasets"}  # imported where such a file is read

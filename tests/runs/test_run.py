@@ -265,6 +265,32 @@ def test_sentences_go_in_and_come_out(tmp_path):
         run.encode([" "])
 
 
+def test_missing_values_are_filled_in_and_observed_ones_stay(tmp_path):
+    run = untrained("vae_table:smoke", tmp_path)
+    table = sources.load("table", files={"hide": 0.3})
+    rows = table.columns.to_original(table.test.x[:6])
+    gone = {name: np.isnan(values) for name, values in rows.items()}
+    for proposal in ("laplace", "encoder"):
+        filled = run.impute(rows, num_samples=20, proposal=proposal)
+        for name, values in rows.items():
+            assert np.isfinite(filled[name]).all()
+            np.testing.assert_allclose(filled[name][~gone[name]], values[~gone[name]], rtol=1e-4)
+    first = {name: values[0] for name, values in rows.items()}
+    draws = run.impute(first, num_samples=20, num_draws=3)
+    assert len(draws) == 3 and all(np.isfinite(draw[name]) for draw in draws for name in rows)
+    mask = np.ones((6, len(rows)), bool)
+    mask[2, 0] = False
+    name = next(iter(rows))
+    assert run.impute(filled, mask, num_samples=20)[name][2] != filled[name][2]
+    with pytest.raises(ValueError, match=r"mask must hold True and False, \[6, 30\]"):
+        run.impute(filled, mask[:3])
+
+
+def test_a_model_of_complete_data_fills_nothing_in(run, digits):
+    with pytest.raises(ValueError, match="impute requires a model that was trained with missing values"):
+        run.impute(digits.test.x[:2])
+
+
 # ------------------------------------------------------------------------------------------------------------- fit
 
 

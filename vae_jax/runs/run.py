@@ -20,10 +20,12 @@ from vae_jax.core import Model
 from vae_jax.data.values import Dataset
 from vae_jax.distributions import Normal, Sentence
 from vae_jax.evaluation import yardstick
+from vae_jax.inference import laplace
 from vae_jax.runs import build, configs, inputs, pieces, report
 from vae_jax.runs import workdir as workdirs
 from vae_jax.runs.writers import read_metrics
 from vae_jax.spec import integers, one_of
+from vae_jax.support import Real
 from vae_jax.tasks import decode, impute, interpolate, outliers
 
 AT_ONCE = 128  # examples of a compiled call; fewer if they are large
@@ -247,7 +249,7 @@ class Run:
         scores = outliers.of_data(getattr(outliers, method), self.model, self.params, key, data, **options)
         return _first(scores[:size], single)
 
-    def impute(self, x, mask=None, context=None, *, num_samples=1000, num_draws=0, seed=0):
+    def impute(self, x, mask=None, context=None, *, num_samples=1000, num_draws=0, proposal="laplace", seed=0):
         """Return x with its missing values filled in: E[x_mis | x_obs] (`tasks.impute`), rows of a table as columns.
 
         Args:
@@ -256,6 +258,8 @@ class Run:
           context: for a conditional model.
           num_samples: K of the importance weights.
           num_draws: S; more than 0 for draws of p(x_mis | x_obs) instead of the mean, [S, N, ...], a list for a table.
+          proposal: what z is drawn from: "laplace" for a Gaussian at the mode of p(z|x_obs) (`inference.laplace`), for
+            which the encoder need not be good; "encoder" for q(z|x_obs), also of a hierarchy.
           seed: of the samples.
 
         Raises `ValueError` for a model that was trained without missing values.
@@ -268,12 +272,15 @@ class Run:
             )
         integers(num_samples=num_samples)
         integers(num_draws=num_draws, at_least=0)
+        one_of(("laplace", "encoder"), proposal=proposal)
+        if proposal == "laplace" and self._posterior_shapes().support != Real():
+            raise ValueError("proposal 'laplace' is for codes that are one vector of real numbers; use 'encoder'")
         data, _, single = inputs.batch(self.experiment, x, context)
         observed = ~np.isnan(data["x"])
         if mask is not None:
             mask = inputs.mask_of(mask, data["x"].shape, single)
             data, observed = data | {"x": np.where(mask, data["x"], np.nan)}, observed & mask
-        function = _imputing(num_samples, num_draws, seed)
+        function = _imputing(num_samples, num_draws, proposal, seed)
         filled = self._apply(function, {"x": data["x"], "index": np.arange(len(observed))}, data.get("context"))
         if not num_draws:
             return _first(self._stored(filled), single)
@@ -424,13 +431,16 @@ def _reconstructed(model, params, x, context):
 
 
 @functools.cache
-def _imputing(num_samples, num_draws, seed):
+def _imputing(num_samples, num_draws, proposal, seed):
     """Return the function of one example that fills it in; equal numbers give the same, which is compiled once."""
 
     def fill(model, params, example, context):
         key = jax.random.fold_in(jax.random.key(seed), example["index"])
         options = {"num_samples": num_samples, "num_draws": max(1, num_draws)}
-        imputed = impute.impute(model.latent, params, key, example["x"], context, **options)
+        latent = model.latent
+        if proposal == "laplace":
+            latent = latent._replace(posterior=laplace.posterior(latent))
+        imputed = impute.impute(latent, params, key, example["x"], context, **options)
         return imputed.draws if num_draws else imputed.mean
 
     return fill
