@@ -31,6 +31,7 @@ def main(argv):
     results = train.complete(CONFIG.value.to_dict(), workdir, **options)
     if processes.is_first():
         print(f"\n{report.table(results)}\nfigures in {workdir / 'figures'}, numbers in {workdir / 'results.json'}")
+        print(f"all of it on one page: {workdir / 'report.html'}")
 
 
 if __name__ == "__main__":
