@@ -286,6 +286,17 @@ def test_missing_values_are_filled_in_and_observed_ones_stay(tmp_path):
         run.impute(filled, mask[:3])
 
 
+def test_paths_between_rows_of_a_table_begin_at_their_rows(tmp_path):
+    run = untrained("vae_table:smoke", tmp_path)
+    table = sources.load("table")
+    first, last = (table.columns.to_original(table.test.x[i]) for i in (0, 1))
+    path, ends = run.interpolate(first, last, num_steps=3), (run.reconstruct(first), run.reconstruct(last))
+    for name in table.columns.names:
+        np.testing.assert_allclose(path[name][[0, -1]], [ends[0][name][0], ends[1][name][0]], rtol=1e-4)
+    along = run.traverse(first, 0, values=[run.encode(first)[0, 0]])
+    np.testing.assert_allclose(along[table.columns.names[3]], ends[0][table.columns.names[3]], rtol=1e-4)
+
+
 def test_a_model_of_complete_data_fills_nothing_in(run, digits):
     with pytest.raises(ValueError, match="impute requires a model that was trained with missing values"):
         run.impute(digits.test.x[:2])

@@ -139,12 +139,8 @@ class Run:
         self._needs("latent", "interpolate")
         integers(num_steps=num_steps, at_least=2)
         one_of(PATHS, path=path)
-        pair = np.stack([self._one(a, "a"), self._one(b, "b")])
-        context = None if context is None else np.stack([np.asarray(context)] * 2)
-        z = self.encode(pair, context)
-        ends = [jax.tree.map(lambda level, i=i: level[i], z) for i in (0, 1)]
-        codes = interpolate.by_level(PATHS[path], *ends, jnp.linspace(0.0, 1.0, num_steps))
-        return self.decode(codes, None if context is None else np.repeat(context[:1], num_steps, axis=0))
+        ends = [self._code_of(x, name, context) for x, name in ((a, "a"), (b, "b"))]
+        return self.decode(interpolate.by_level(PATHS[path], *ends, jnp.linspace(0.0, 1.0, num_steps)), context)
 
     def traverse(self, x, dim, *, values=None, context=None):
         """Return images whose codes differ in one dimension only: the code of x, with z_`dim` = each of `values`.
@@ -156,15 +152,14 @@ class Run:
           context: one context, for a conditional model.
         """
         self._needs("latent", "traverse")
-        context = None if context is None else np.asarray(context)[None]
-        z = self.encode(self._one(x, "x")[None], context)
+        z = self._code_of(x, "x", context)
         if not isinstance(z, np.ndarray):
             raise ValueError("traverse is for codes that are one vector; for a hierarchy use `encode` and `decode`")
-        integers(dim=dim, at_least=0, at_most=z.shape[1] - 1)
+        integers(dim=dim, at_least=0, at_most=len(z) - 1)
         values = np.linspace(-3, 3, 9) if values is None else np.asarray(values)
-        codes = np.repeat(z, len(values), axis=0)
+        codes = np.repeat(z[None], len(values), axis=0)
         codes[:, dim] = values
-        return self.decode(codes, None if context is None else np.repeat(context, len(values), axis=0))
+        return self.decode(codes, context)
 
     def neighbours(self, x, k=5, *, context=None, among=None):
         """Return the k nearest training examples of each x in the space of codes: (indices [N, k], distances [N, k]).
@@ -340,12 +335,12 @@ class Run:
         one = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), shapes)
         return jax.eval_shape(self.model.latent.posterior, self.params, one["x"], one.get("context"))
 
-    def _one(self, x, name):
-        """Return one stored example."""
+    def _code_of(self, x, name, context):
+        """Return the code of one example [D], or a tuple by level. Raises `ValueError` for several examples."""
         examples, single = inputs.examples(self.dataset, x)
-        if not single and len(examples) != 1:
+        if len(examples) != 1:
             raise ValueError(f"{name} must be one example, got {len(examples)}")
-        return examples[0]
+        return _first(self.encode(x, context), not single)
 
     def _each(self, function, x, context, then=lambda result: result):
         """Return `then` of `function` of every example of x, in pieces of a fixed size, as NumPy."""
