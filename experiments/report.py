@@ -15,9 +15,9 @@ WORKDIR = flags.DEFINE_string("workdir", None, "The folder of a trained model.",
 @launching.launched
 def main(argv):
     del argv
-    from vae_jax.runs import using
+    from vae_jax.runs import page
 
-    print(f"page in {using.write_page(WORKDIR.value)}")
+    print(f"page in {page.write(WORKDIR.value)}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """A trained model in the user's hands: `vae_jax.load`, `vae_jax.fit` and the methods of `Run`."""
 
+import gc
 import shutil
 
 import jax
@@ -303,6 +304,18 @@ def test_a_model_of_complete_data_fills_nothing_in(run, digits):
 
 
 # ------------------------------------------------------------------------------------------------------------- fit
+
+
+def test_a_temporary_workdir_lasts_as_long_as_a_run_of_it(digits):
+    run = vae_jax.fit(digits, "vae_digits:smoke", progress=False)
+    folder, x = run.folder, digits.test.x[:2]
+    half = run.to("bf16")
+    del run
+    gc.collect()
+    assert folder.is_dir() and half.neighbours(x, 1)[0].shape == (2, 1)
+    del half
+    gc.collect()
+    assert not folder.exists()
 
 
 def test_changes_are_found_by_their_last_name():

@@ -41,6 +41,11 @@ def _applied(function, model, mesh, params, data):
     return devices.over_devices(some, mesh, params, data)
 
 
+def draw(model, params, key_data, context):
+    """Return a draw of x, for `apply` with the data of keys as x: keys are not padded."""
+    return model.sample(params, jax.random.wrap_key_data(key_data), context)
+
+
 def padded(data, size):
     """Return `data`, a tree of arrays, with copies of the last example up to `size` examples."""
 

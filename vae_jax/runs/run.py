@@ -8,7 +8,6 @@ import dataclasses
 import functools
 import shutil
 import tempfile
-import weakref
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +41,14 @@ class Run:
     params: the trained parameters.
     folder: the workdir.
     results: the numbers of results.json; empty if the run has not finished.
+    temporary: a temporary workdir, which exists as long as this run or one made from it by `to`; None for others.
     """
 
     experiment: build.Experiment
     params: Any
     folder: Path
     results: dict
+    temporary: Any = None
 
     # ---------------------------------------------------------------------------------------- what the run is
 
@@ -201,7 +202,7 @@ class Run:
             raise ValueError("mean is for models with p(z) and p(x|z); leave it out")
         keys = np.asarray(jax.random.key_data(jax.random.split(jax.random.key(seed), n)))
         contexts = inputs.contexts(self.experiment, context, n, in_turn=True)
-        return self._stored(self._apply(_mean_draw if mean else _draw, keys, contexts), drawn=not mean)
+        return self._stored(self._apply(_mean_draw if mean else pieces.draw, keys, contexts), drawn=not mean)
 
     def log_prob(self, x, context=None, *, num_samples=None) -> yardstick.Measured:
         """Return log p(x) of every example, in nats, and what kind of number it is (`yardstick.measure`).
@@ -396,12 +397,10 @@ def fit(data, config="vae", *, workdir=None, figures=False, progress=True, **cha
 
     dataset = suited.dataset(data)
     chosen = configs.with_changes(suited.config(config, dataset), changes)
-    folder = Path(tempfile.mkdtemp(prefix="vae_jax-") if workdir is None else workdir)
+    temporary = None if workdir else tempfile.TemporaryDirectory(prefix="vae_jax-", ignore_cleanup_errors=True)
+    folder = workdir or temporary.name
     train.complete(chosen, folder, dataset=dataset, figures=figures, progress=progress)
-    run = load(folder)
-    if workdir is None:
-        weakref.finalize(run, shutil.rmtree, folder, ignore_errors=True)
-    return run
+    return dataclasses.replace(load(folder), temporary=temporary)
 
 
 # ------------------------------------------------------------------------------------- functions of one example
@@ -439,10 +438,6 @@ def _imputing(num_samples, num_draws, proposal, seed):
         return imputed.draws if num_draws else imputed.mean
 
     return fill
-
-
-def _draw(model, params, key_data, context):
-    return model.sample(params, jax.random.wrap_key_data(key_data), context)
 
 
 def _mean_draw(model, params, key_data, context):

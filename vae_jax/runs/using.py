@@ -7,13 +7,12 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from absl import logging
 
 from vae_jax.data import recordings
 from vae_jax.distributions import Normal
 from vae_jax.evaluation import latents
 from vae_jax.files import write_bytes, write_text
-from vae_jax.runs import build, own_data, page, pieces, scene, sounds
+from vae_jax.runs import build, own_data, pieces, scene, sounds
 from vae_jax.spec import integers
 from vae_jax.tasks import decode
 
@@ -135,16 +134,12 @@ def _drawer(experiment, temperature):
             "vae-jax codes --draw=10"
         )
     if temperature == 1.0:
-        return _draw
+        return pieces.draw
     if not experiment.dataset.vocabulary or not (model.density or model.latent):
         raise ValueError(f"--temperature={temperature:g}: only models of text have one; leave it out")
     if not temperature > 0:
         raise ValueError(f"--temperature={temperature:g}: give a number above 0")
     return functools.partial(_draw_text, temperature=temperature)
-
-
-def _draw(model, params, key, context):
-    return model.sample(params, jax.random.wrap_key_data(key), context)
 
 
 def _draw_text(model, params, key, context, *, temperature):
@@ -184,17 +179,6 @@ def _shown(experiment, x, drawn, out) -> str:
 
     plotting.save(images.grid(scene.to_unit(experiment)(x[:SHOWN])), out / "samples.png")
     return ", samples.png"
-
-
-def write_page(folder) -> Path:
-    """Write report.html of a trained run again, and return its path. Without the data it has no test images."""
-    folder = Path(folder).expanduser()
-    try:
-        experiment = build.build_trained(folder)
-    except OSError as error:
-        logging.warning("the page has no test images: %s", error)
-        experiment = build.build_trained(folder, with_data=False)
-    return page.write(folder, experiment, build.restore(folder, experiment).params)
 
 
 def _codes(experiment, params) -> dict:
