@@ -85,6 +85,7 @@ class Model(NamedTuple):
     sums: Sums | None = None
     fit: Callable | None = None  # (x [N, ...]) -> params, one function of all data, on the host
     log_prob: Callable | None = None  # (params, x, context) -> log p(x), exact: that of `density`, in less memory
+    bounds: tuple = ()  # pairs (name, function like `bound`): further bounds of log p(x), the rungs of a ladder
 
 
 class Learner(NamedTuple):

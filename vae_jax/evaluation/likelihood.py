@@ -84,8 +84,23 @@ def mean_bound(model, params, key, data, *, num_samples) -> dict:
     """Return for every example the mean of `num_samples` estimates of `model.bound` and its standard error:
     {"log_prob": [N], "se": [N]}, nats. The mean is an unbiased estimate of the bound.
     """
+    return _mean_of(model, "", params, key, data, num_samples)
+
+
+def ladder(model, params, key, data, *, num_samples) -> dict:
+    """Return `mean_bound` of `model.bound`, called "bound", and of each of `model.bounds`: {name: {"log_prob", "se"}}.
+
+    All rungs see the same keys. Raises `ValueError` for a model without `bound`.
+    """
+    if model.bound is None:
+        raise ValueError("a ladder of bounds requires a model with a `bound`; this one has none")
+    rungs = {"bound": "", **{name: name for name, _ in model.bounds}}
+    return {name: _mean_of(model, rung, params, key, data, num_samples) for name, rung in rungs.items()}
+
+
+def _mean_of(model, rung, params, key, data, num_samples):
     at_once = max(1, SAMPLES_AT_ONCE // num_samples)
-    terms = _each_compiled(_bounds(num_samples), model, mesh_of(params), params, key, data, at_once)
+    terms = _each_compiled(_bounds(num_samples, rung), model, mesh_of(params), params, key, data, at_once)
     return jax.tree.map(np.asarray, terms)
 
 
@@ -109,11 +124,12 @@ def _reconstruct(model, params, key, x, context):
 
 
 @functools.cache
-def _bounds(num_samples):
-    """Return the function of one example for `mean_bound`; equal numbers give the same, which is compiled once."""
+def _bounds(num_samples, rung=""):
+    """Return the function of one example for `mean_bound`; equal arguments give the same, which is compiled once."""
 
     def estimate(model, params, key, x, context):
-        values = jax.vmap(lambda k: model.bound(params, k, x, context))(jax.random.split(key, num_samples))
+        bound = dict(model.bounds)[rung] if rung else model.bound
+        values = jax.vmap(lambda k: bound(params, k, x, context))(jax.random.split(key, num_samples))
         return {"log_prob": jnp.mean(values), "se": jnp.std(values, ddof=1) / jnp.sqrt(num_samples)}
 
     return estimate
