@@ -15,7 +15,7 @@ SMALL = {"width": 4, "multipliers": (1, 2), "num_blocks": 1, "num_heads": 2, "ac
 NETWORKS = {
     "unet": (timed.unet, SMALL, (4, 4, 1), ((4, 4, 1), (4, 4, 2))),
     "unet of patches": (timed.unet, {**SMALL, "patch": 2, "fourier": (0,)}, (8, 4, 1), ((8, 4, 1),)),
-    "mlp": (timed.mlp, {"hidden": (6, 6), "activation": "tanh"}, (3,), ((3,), (2, 2))),
+    "mlp": (timed.time_mlp, {"hidden": (6, 6), "activation": "tanh"}, (3,), ((3,), (2, 2))),
 }
 
 
