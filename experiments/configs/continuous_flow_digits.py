@@ -52,5 +52,5 @@ def get_config(arg: str = "") -> ConfigDict:
 def shrink(config):
     """Make the network and the draws of a smoke test small."""
     if config.model.network.name == "unet":
-        config.model.network.update({"width": 4, "multipliers": (1, 1), "num_blocks": 1})
-    config.model.update({"rtol": 1e-2, "atol": 1e-2, "num_steps": 2})
+        config.model.network.update({"width": 4, "multipliers": (1,)})
+    config.model.update({"rtol": 0.1, "atol": 0.1, "num_steps": 2})

@@ -17,7 +17,7 @@ class Continuous:
         log |det ∂f/∂z| = ∫ tr(∂v/∂z) dt     from t_0 to t_1
 
     Without `probes` the trace is exact, and takes a product with the Jacobian for each dimension. With probes ε_n [N,
-    *shape], it is the estimate (1/N) Σ_n ε_nᵀ (∂v/∂z) ε_n, arXiv:1810.01367 eq. (8). It is unbiased if E[ε εᵀ] = I, as
+    *shape], it is the estimate (1/N) Σ_n ε_nᵀ (∂v/∂z) ε_n, arXiv:1810.01367 sec. 3.1. It is unbiased if E[ε εᵀ] = I, as
     for `rademacher`: the probes are the same along the path, and the path does not depend on them.
 
     The result is NaN if the solver takes more than `max_steps` steps. Raises `ImportError` without the extra `ode`.
@@ -88,7 +88,7 @@ class Continuous:
 
 
 def value_and_divergence(function, z, probes=None):
-    """Return v(z) and tr(∂v/∂z), exact, or its estimate by probes [N, *shape].  arXiv:1810.01367 eq. (8).
+    """Return v(z) and tr(∂v/∂z), exact, or its estimate by probes [N, *shape].  arXiv:1810.01367 sec. 3.1.
 
     Only products from the left are needed, since convolutions on CPU have no derivative in forward mode.
     """
