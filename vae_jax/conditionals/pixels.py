@@ -40,7 +40,7 @@ def categorical(event_shape, *, num_levels=256, channels="independent", features
         slopes = jax.random.normal(key_levels, (size * (size - 1) // 2, 1, features))
         return {
             "shift": jax.random.normal(key_shift, (size, features)),
-            "levels": y[:, None] * slopes,  # neighbouring levels begin alike
+            "levels": y[None, :, None] * slopes,  # neighbouring levels begin alike
             "kernel": jnp.zeros((size, features, num_levels)),
             "bias": jnp.zeros((size, num_levels)),
         }

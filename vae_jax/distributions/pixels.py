@@ -50,8 +50,8 @@ class DiscretizedLogisticMixture:
 class LinearLogisticMixture:
     """Discretised logistics whose means are linear in the earlier channels of the pixel, arXiv:1701.05517 eq. (3).
 
-    P(v_1, ..., v_C) = Σ_m π_m Π_c P_m(v_c | v_<c), where P_m(v_c | v_<c) is a `DiscretizedLogisticMixture` of one
-    component, whose mean is μ_cm + Σ_{c' < c} a_cc'm y_c', y = -1 + δv. One choice of the component holds for all
+    P(v_1, ..., v_C) = Σ_m π_m Π_c `P_m(v_c | v_<c)`. Here `P_m(v_c | v_<c)` is a `DiscretizedLogisticMixture` of one
+    component, with the mean μ_cm + Σ_{c' < c} a_cc'm y_c', y = -1 + δv. One choice of the component holds for all
     channels of a pixel. For red, green and blue, a holds the α, β and γ of the paper, here without a tanh.
 
     `logits` [*pixels, M]; `locs`, `log_scales` [*pixels, C, M]; `slopes` [*pixels, C (C - 1) / 2, M] in the order (c,
@@ -100,8 +100,8 @@ class LinearLogisticMixture:
 class OrderedCategorical:
     """A softmax over the levels of each channel of a pixel, given its earlier channels: Π_c `P(v_c | v_<c)`.
 
-    With the features f of the pixel, P(v_c | v_<c) = softmax(relu(f + b_c + Σ_{c' < c} E_cc'[v_c']) W_c + w_c). The
-    weights b, E, W, w are the same for all pixels, and every channel may depend on the earlier ones in any way.
+    With the features f of the pixel, `P(v_c | v_<c)` = softmax(relu(f + b_c + Σ_{c' < c} E_cc'[v_c']) W_c + w_c). All
+    pixels share the weights b, E, W, w, and a channel may depend on the earlier ones in any way.
 
     `features` [*pixels, F]; `weights`: {"shift": b [C, F], "levels": E [C (C - 1) / 2, V, F] in the order (c, c') = (1,
     0), (2, 0), (2, 1), ..., "kernel": W [C, F, V], "bias": w [C, V]}; x: levels 0..V-1 of shape [*pixels, C].
@@ -144,10 +144,11 @@ class OrderedCategorical:
     def _logits(self, earlier):
         """Return the logits [*pixels, V] of the channel after the levels `earlier`, each [*pixels]."""
         weights, c = as_jax(self.weights), len(earlier)
-        h = self.features + weights["shift"][c]
+        to_all = lambda a: a.reshape(*[1] * (self.features.ndim - 1), -1)  # noqa: E731
+        h = self.features + to_all(weights["shift"][c])
         for place, levels in enumerate(earlier, c * (c - 1) // 2):
             h = h + weights["levels"][place][levels]
-        return jax.nn.relu(h) @ weights["kernel"][c] + weights["bias"][c]
+        return jax.nn.relu(h) @ weights["kernel"][c] + to_all(weights["bias"][c])
 
 
 @struct.dataclass
