@@ -29,8 +29,8 @@ def get_config(arg: str = "") -> ConfigDict:
             "network": network,
             "trace": "auto",  # of the Jacobian: exact, hutchinson (an estimate), auto (exact up to 64 dimensions)
             "num_probes": 1,  # of the estimate
-            "rtol": 1e-4,  # errors of a step of the solver
-            "atol": 1e-4,
+            "rtol": 1e-5,  # errors of a step of the solver
+            "atol": 1e-5,
             "times": "uniform",  # of training, or logit_normal
             "num_steps": 25,  # of a draw
             "compute_dtype": "float32",

@@ -306,7 +306,7 @@ def expected_figures(experiment, config):
         names |= set() if pixels or discrete or "levels" in config["model"] else {"traversals.png"}
     if images and (prior or not model.latent):
         names |= {"samples_of_pixels.png", "nearest.png"}
-    if images and (model.log_prob or prior):
+    if images and (model.log_prob or model.bound or prior):
         names |= {"best_and_worst.png"}
     if config["family"] in ("mixture", "naive_bayes"):
         names |= {"components.png"}
