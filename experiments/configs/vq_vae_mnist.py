@@ -46,7 +46,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.data.batch_size = 64
     config.optimizer.update({"learning_rate": 1e-3, "average_decay": 0.999})
     config.learner.only = ("encoder", "decoder")
-    vae_mnist.train_for(config, num_steps=6_000)
+    vae_mnist.train_for(config, num_steps=4_700)
     config.train.update({"log_every": 100, "eval_every": 1_000, "checkpoint_every": 1_000, "preview_every": 0})
     config.eval.num_samples = 1
     if small and kind == "pixel_cnn":

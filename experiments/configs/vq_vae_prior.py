@@ -18,9 +18,9 @@ FIRST = {  # KIND: the config of the first command, its kind, and the steps of t
     "digits": (vq_vae_digits, "vq", 2_000),
     "digits_fsq": (vq_vae_digits, "fsq", 2_000),
     "digits_two_levels": (vq_vae_digits, "two_levels", 2_000),
-    "mnist": (vq_vae_mnist, "levels", 8_000),
-    "mnist_pixel_cnn": (vq_vae_mnist, "pixel_cnn", 4_000),
-    "mnist_binary": (vq_vae_mnist, "binary", 8_000),
+    "mnist": (vq_vae_mnist, "levels", 4_700),
+    "mnist_pixel_cnn": (vq_vae_mnist, "pixel_cnn", 4_700),
+    "mnist_binary": (vq_vae_mnist, "binary", 4_700),
     "colour": (vq_vae_colour, "", 6_000),
 }
 

@@ -26,7 +26,7 @@ from vae_jax.networks.conv import coarse_shape
 from vae_jax.networks.network import compute_in
 from vae_jax.objectives import quantization
 from vae_jax.objectives.bounds import log_weight, plain_elbo
-from vae_jax.spec import BadOption, build, call, numbers, shown, sizes, under, with_defaults
+from vae_jax.spec import BadOption, build, call, numbers, shown, sizes, under
 from vae_jax.support import Binary, Levels, Real, Unit, standardize
 
 TAKES = (Real, Unit, Binary, Levels)
@@ -186,9 +186,7 @@ def vq_vae(encoders, decoder, levels, *, event, beta=0.25, temperature=0.0) -> M
             quantizer, book = level.quantizer, codebook(params, level)
             if book is not None:
                 rows = jax.lax.stop_gradient(z[place]).reshape(-1, quantizer.dim)
-                books[level.name] = quantizer.update(
-                    jax.random.fold_in(key, place), book, rows, k[place].reshape(-1)
-                )
+                books[level.name] = quantizer.update(jax.random.fold_in(key, place), book, rows, k[place].reshape(-1))
         if books:
             terms["commitment"] = commitment
         return -log_lik + beta * commitment - log_prior, Aux(terms, {"encoder": books} if books else None)
