@@ -96,7 +96,7 @@ def test_k_means_finds_clusters_and_never_raises_the_distance():
 
 
 def test_more_codes_than_vectors_are_refused_with_the_numbers():
-    with pytest.raises(BadOption, match="a codebook of 9 codes cannot start from 8 vectors.*fewer codes, or a larger"):
+    with pytest.raises(BadOption, match=r"a codebook of 9 codes cannot start from 8 vectors.*fewer codes, or a larger"):
         q.k_means(jax.random.key(0), jnp.zeros((8, D)), 9)
 
 
@@ -104,11 +104,11 @@ def test_dead_codes_come_back_at_vectors_of_the_batch():
     quantizer = q.vq(num_codes=4, dim=D, decay=0.5, revive_below=0.1)
     z = jnp.asarray(vectors(0, 50, D))
     book = q.codebook(jnp.concatenate([z[:2], jnp.full((2, D), 100.0)]))  # two are far from everything
-    used = []
+    used, nearest, update = [], jax.jit(quantizer.nearest), jax.jit(quantizer.update)
     for step in range(8):
-        k = quantizer.nearest(book, z)
+        k = nearest(book, z)
         used.append(len(set(np.asarray(k).tolist())))
-        book = quantizer.update(jax.random.key(step), book, z, k)
+        book = update(jax.random.key(step), book, z, k)
     assert used[0] == 2 and used[-1] == 4
     first = quantizer.update(
         jax.random.key(0), q.codebook(jnp.full((4, D), 100.0).at[0].set(0.0)), z, jnp.zeros(50, int)

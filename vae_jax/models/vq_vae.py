@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from vae_jax import networks
 from vae_jax.conditionals import code_maps, conditional, heads, tables
-from vae_jax.core import Aux, Latent, Model, embedded, first_example, learned
+from vae_jax.core import Aux, Latent, Model, embedded, learned
 from vae_jax.distributions import Codes, PointMass, Sequential
 from vae_jax.networks.conv import coarse_shape
 from vae_jax.networks.network import compute_in
@@ -143,7 +143,6 @@ def vq_vae(encoders, decoder, levels, *, event, beta=0.25, temperature=0.0) -> M
     def init(key, batch):
         embedded(None, batch.get("context"))
         key_encoder, key_decoder, key_prior, key_codes = jax.random.split(key, 4)
-        x, _ = first_example(batch)
         parts, state, vectors = {}, {}, {}
 
         def add(name, x, context=None):

@@ -53,8 +53,8 @@ def nearest_code(z, codes):
 def rotated(z, e):
     """Return e with the gradient of a rotation and rescaling that takes z to e: the rotation trick, arXiv:2410.06424.
 
-    z̃ = sg[(|e| / |z|) (I - 2 r rᵀ + 2 ê ẑᵀ)] z with ẑ = z / |z|, ê = e / |e|, r = (ẑ + ê) / |ẑ + ê|; sg stops gradients.
-    The value is exactly e. A vector z without a direction keeps the gradient of the identity.
+    z̃ = sg[(|e| / |z|) (I - 2 r rᵀ + 2 ê ẑᵀ)] z with ẑ = z / |z|, ê = e / |e|, r = (ẑ + ê) / |ẑ + ê|. sg stops
+    gradients. The value is exactly e. A vector z without a direction keeps the gradient of the identity.
     """
     length_z, length_e = _length(z), _length(e)
     has_direction = (length_z > TINY) & (length_e > TINY)
@@ -132,9 +132,10 @@ def revived(key, state, z, *, below):
 
 
 def k_means(key, z, num_codes, *, num_steps=K_MEANS_STEPS):
-    """Return the centres [K, D] of vectors z [N, D] by Lloyd's iterations from random rows, doi:10.1109/TIT.1982.1056489.
+    """Return the centres [K, D] of vectors z [N, D] by Lloyd's iterations from random rows.
 
-    A centre without vectors stays where it is. Raises `BadOption` for more centres than vectors.
+    doi:10.1109/TIT.1982.1056489. A centre without vectors stays where it is. Raises `BadOption` for more centres than
+    vectors.
     """
     if num_codes > len(z):
         raise BadOption(

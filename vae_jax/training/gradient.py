@@ -195,8 +195,8 @@ def gradient(model, optimizer, *, average_decay=0.0, skip_above=0.0, only=()) ->
     start is forgotten. A step whose loss or gradient is not finite changes only the counts.
 
     params["state"], such as running means or a codebook, is not a part of θ. Its next value is `Aux.state` of the loss.
-    The optimiser, the norm and the average do not see it. With `only`, an entry of the state that has the name of a part
-    follows only if this part learns: the codebook params["state"]["encoder"] rests while only the prior learns.
+    The optimiser, the norm and the average do not see it. With `only`, an entry of the state that has the name of a
+    part follows only if this part learns: params["state"]["encoder"], a codebook, rests while only the prior learns.
 
     With `skip_above` c > 1, a step t ≥ 100 is skipped too if the norm of its gradient exceeds c m_t. m is the running
     mean of the norms, m_{t+1} = m_t + (min(norm, c m_t) - m_t) / min(t + 1, 100). Every skipped step raises m by the
