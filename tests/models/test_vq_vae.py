@@ -28,6 +28,7 @@ WORLDS = {  # the shape of images, and the shapes of the code maps, the bottom f
     "one": ((4, 2, 1), [(2, 1)], {}),
     "two": ((4, 4, 1), [(2, 2), (1, 1)], {"top": {"channels": (4,), "prior": PRIOR}}),
 }
+BOTH = ["one", pytest.param("two", marks=pytest.mark.slow)]
 
 
 def config(world, **options):
@@ -90,7 +91,7 @@ def measured(world, x, num_samples=1, **options):
     return yardstick.measure(model, params_of(world), jax.random.key(3), data, num_samples=num_samples)
 
 
-@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("world", BOTH)
 def test_the_prior_sums_to_one_over_all_code_maps(world):
     log_prior, _ = exact(world, 30)
     np.testing.assert_allclose(np.exp(log_prior).sum(), 1.0, rtol=1e-5)
@@ -105,12 +106,19 @@ def test_the_bound_is_below_log_p_and_no_more_than_a_distribution():
     assert np.all(found.log_prob <= log_p + 1e-5) and np.exp(found.log_prob).sum() <= 1.0
     np.testing.assert_allclose(found.log_prob, found.terms["elbo"], atol=1e-5)  # one code is all
     np.testing.assert_allclose(found.log_prob, -found.terms["rate"] - found.terms["distortion"], atol=1e-5)
+
+
+@pytest.mark.slow
+def test_samples_of_many_codes_tighten_the_bound():
+    _, log_p = exact("one")
+    found = measured("one", images("one"))
     np.testing.assert_allclose(measured("one", images("one"), 7).log_prob, found.log_prob, atol=1e-5)
     softened = measured("one", images("one"), 300, temperature=2.0)
     gaps = [np.mean(log_p - bound) for bound in (found.log_prob, softened.log_prob)]
     assert gaps[1] < 0.2 * gaps[0] and abs(gaps[1]) < 0.1
 
 
+@pytest.mark.slow
 def test_the_bound_of_two_levels_is_below_log_p():
     x = images("two", 30)
     _, log_p = exact("two", 30)
@@ -120,13 +128,13 @@ def test_the_bound_of_two_levels_is_below_log_p():
     assert np.mean(found.log_prob) < np.mean(softened.log_prob) < np.mean(log_p) + 0.1
 
 
-@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("world", BOTH)
 def test_the_number_of_an_image_does_not_depend_on_the_others(world):
     x = images(world, 30)
     np.testing.assert_allclose(measured(world, x[:4]).log_prob, measured(world, x).log_prob[:4], atol=1e-5)
 
 
-@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("world", BOTH)
 def test_draws_are_codes_and_images(world):
     model, params, keys = model_of(world), params_of(world), jax.random.split(jax.random.key(0), 100)
     draw = jax.jit(jax.vmap(lambda key: (model.latent.prior(params).sample(key), model.sample(params, key))))
@@ -158,6 +166,7 @@ def test_the_prior_does_not_reach_the_encoder():
     jax.tree.map(np.testing.assert_array_equal, slopes(learned, params), slopes(learned, other))
 
 
+@pytest.mark.slow
 def test_perplexity_is_counted_over_the_whole_set():
     model, params, x = model_of("two"), params_of("two"), jnp.asarray(images("two", 60), jnp.float32)
     use = code_use(model, params, {"x": x})

@@ -44,10 +44,12 @@ class Level(NamedTuple):
 
 
 def vq_vae(encoders, decoder, levels, *, event, beta=0.25, temperature=0.0) -> Model:
-    """Return a VQ-VAE. Training minimises -log p(x|k*) + β |z - sg[e]|² - log p(k*), with a codebook of averages.
+    """Return a VQ-VAE, arXiv:1711.00937, or with two levels VQ-VAE-2, arXiv:1906.00446.
+
+    Training minimises -log p(x|k*) + β |z - sg[e]|² - log p(k*), with a codebook of averages.
 
     The gradient of the first two terms reaches encoder and decoder: arXiv:1711.00937 eq. (3) without its second term,
-    which the averages replace. That of the last reaches the prior only, so that the codes do not depend on the prior.
+    which the averages replace. The gradient of the last term reaches only the prior, on which the codes do not depend.
     params["state"]["encoder"] holds the codebooks; they rest if only the prior learns (`learner.only`).
 
     Args:

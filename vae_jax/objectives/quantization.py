@@ -175,7 +175,7 @@ def fsq_coordinates(z, levels):
 
 
 def fsq_code(z, levels):
-    """Return the code k = Σ_c i_c Π_{b<c} L_b [...], int32, where i_c is `fsq_coordinates` rounded."""
+    """Return the code k = `Σ_c i_c Π_{b<c} L_b` [...], int32, where i_c is `fsq_coordinates` rounded."""
     top = (jnp.asarray(levels, jnp.int32) - 1).reshape(*[1] * (z.ndim - 1), -1)
     index = jnp.clip(jnp.round(fsq_coordinates(z, levels)).astype(jnp.int32), 0, top)
     return jnp.sum(index * _radix(levels, z.ndim - 1), axis=-1)
