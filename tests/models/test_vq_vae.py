@@ -136,12 +136,12 @@ def test_the_number_of_an_image_does_not_depend_on_the_others(world):
 
 @pytest.mark.parametrize("world", BOTH)
 def test_draws_are_codes_and_images(world):
-    model, params, keys = model_of(world), params_of(world), jax.random.split(jax.random.key(0), 100)
-    draw = jax.jit(jax.vmap(lambda key: (model.latent.prior(params).sample(key), model.sample(params, key))))
-    k, x = draw(keys)
+    model, params, keys = model_of(world), params_of(world), jax.random.split(jax.random.key(0), (2, 100))
+    draw = lambda pair: (model.latent.prior(params).sample(pair[0]), model.sample(params, pair[1]))  # noqa: E731
+    k, x = jax.jit(jax.vmap(draw))((keys[0], keys[1]))
     for codes, of_all in zip(jax.tree.leaves(k), jax.tree.leaves(code_maps(world)), strict=True):
         assert codes.dtype == jnp.int32 and codes.shape[1:] == of_all.shape[1:]
-        assert set(np.unique(codes)) == set(np.unique(of_all))
+        assert set(np.unique(codes)) <= set(np.unique(of_all))
     assert x.shape[1:] == WORLDS[world][0] and set(np.unique(x)) == {0.0, 1.0}
 
 
