@@ -128,13 +128,15 @@ def test_the_bound_of_two_levels_is_below_log_p():
     assert np.mean(found.log_prob) < np.mean(softened.log_prob) < np.mean(log_p) + 0.1
 
 
-@pytest.mark.parametrize("world", BOTH)
+@pytest.mark.slow
+@pytest.mark.parametrize("world", WORLDS)
 def test_the_number_of_an_image_does_not_depend_on_the_others(world):
     x = images(world, 30)
     np.testing.assert_allclose(measured(world, x[:4]).log_prob, measured(world, x).log_prob[:4], atol=1e-5)
 
 
-@pytest.mark.parametrize("world", BOTH)
+@pytest.mark.slow
+@pytest.mark.parametrize("world", WORLDS)
 def test_draws_are_codes_and_images(world):
     model, params, keys = model_of(world), params_of(world), jax.random.split(jax.random.key(0), (2, 100))
     draw = lambda pair: (model.latent.prior(params).sample(pair[0]), model.sample(params, pair[1]))  # noqa: E731
@@ -145,7 +147,7 @@ def test_draws_are_codes_and_images(world):
     assert x.shape[1:] == WORLDS[world][0] and set(np.unique(x)) == {0.0, 1.0}
 
 
-@pytest.mark.parametrize("only", [("prior",), ("encoder", "decoder")])
+@pytest.mark.parametrize("only", [("prior",), pytest.param(("encoder", "decoder"), marks=pytest.mark.slow)])
 def test_the_codebook_rests_while_only_the_prior_learns(only):
     model, batch = model_of("one"), {"x": jnp.asarray(images("one", 40), jnp.float32)}
     learner = gradient.gradient(model, optax.sgd(0.1), only=only)

@@ -47,7 +47,8 @@ def use(counts):
         perplexity = np.exp(-np.sum(positive * np.log(positive)))
         summary = f"{len(positive)} of {len(shares)} codes in use\nperplexity {perplexity:.1f}"
         panel.text(1, 1, summary, transform=panel.transAxes, ha="right", va="top", linespacing=1.4)
-        panel.set_xlabel("codes, by use" if len(counts) == 1 else f"codes of the {name}, by use")
+        panel.set_xlabel("codes, by use")
+        panel.set_title(name if len(counts) > 1 else None)
     panels[0].set_ylabel("share")
     return figure
 
