@@ -6,6 +6,7 @@ A reparameterised one may also have `sample_and_log_prob(key)`, which is exact w
 
 from vae_jax.distributions.autoregressive import Autoregressive, Cached, RasterScan, Series
 from vae_jax.distributions.bounded import Beta, ContinuousBernoulli
+from vae_jax.distributions.codes import CodeMap, Codes, PointMass
 from vae_jax.distributions.counts import NegativeBinomial, Poisson, ZeroInflated
 from vae_jax.distributions.deterministic import Deterministic
 from vae_jax.distributions.discrete import Bernoulli, Categorical, OneHot
@@ -37,6 +38,8 @@ __all__ = [
     "Beta",
     "Cached",
     "Categorical",
+    "CodeMap",
+    "Codes",
     "ContinuousBernoulli",
     "Deterministic",
     "DiscretizedLogisticMixture",
@@ -50,6 +53,7 @@ __all__ = [
     "Observed",
     "OneHot",
     "OrderedCategorical",
+    "PointMass",
     "Poisson",
     "RasterScan",
     "RelaxedBernoulli",

@@ -3,6 +3,7 @@
 Flax linen stays inside this package. `context` is a vector (an embedded label), an image, or None.
 """
 
+from vae_jax.networks.codes import CodeFeatures, CodePixelCNN, MapDecoder, MapEncoder
 from vae_jax.networks.conv import ConvDecoder, ConvEncoder
 from vae_jax.networks.mlp import MLP
 from vae_jax.networks.network import Network, network
@@ -11,9 +12,13 @@ from vae_jax.networks.resnet import ResNetDecoder, ResNetEncoder
 from vae_jax.networks.unet import TimeMLP, UNet
 from vae_jax.networks.wavenet import WaveNet
 
+code_features = network(CodeFeatures)
+code_pixel_cnn = network(CodePixelCNN)
 conv_decoder = network(ConvDecoder)
 conv_encoder = network(ConvEncoder)
 gated_pixel_cnn = network(GatedPixelCNN)
+map_decoder = network(MapDecoder)
+map_encoder = network(MapEncoder)
 mlp = network(MLP)
 resnet_decoder = network(ResNetDecoder)
 resnet_encoder = network(ResNetEncoder)
