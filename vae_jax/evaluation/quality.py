@@ -130,6 +130,7 @@ def measure(data, draws, floor) -> dict:
     return {
         "frechet": frechet(data, draws),
         "frechet_se": frechet_error(data, draws),
+        "frechet_limit": frechet_at_infinity(data, draws),
         "frechet_floor": frechet(data, floor),
         "kernel": kernel,
         "kernel_se": kernel_error,
