@@ -80,6 +80,7 @@ def test_the_same_seed_gives_the_same_weights(monkeypatch, tmp_path):
     assert quality.Classifier(experiment).hash != first.hash
 
 
+@pytest.mark.slow
 def test_modes_of_stacked_digits_are_counted():
     """A model whose draws are test images has nearly all their modes, and one of a single image has one."""
     digits = build.build(smoke("vae_digits"))

@@ -103,7 +103,7 @@ class Classifier:
     """
 
     def __init__(self, experiment):
-        self.stacked = experiment.dataset.name == STACKED
+        self.stacked, self._compiled = experiment.dataset.name == STACKED, {}
         self.num_classes = 10 if self.stacked else experiment.dataset.num_classes
         *size, channels = experiment.event.shape
         self.shape = (*size, 1 if self.stacked else channels)
@@ -123,16 +123,26 @@ class Classifier:
 
     def features(self, x):
         """Return the features of images [N, H, W, C] in [0, 1]: [N, F], or [N, 3 F] of three digits."""
-        return self._by_channel(x, lambda x: _in_parts(self._features, self.params, x)).reshape(len(x), -1)
+        return self._by_channel(self._features, x).reshape(len(x), -1)
 
     def classes(self, x):
         """Return the most probable class of images [N, H, W, C] in [0, 1]: 100 a + 10 b + c of three digits."""
-        label = self._by_channel(x, lambda x: _in_parts(self._logits, self.params, x).argmax(axis=-1))
-        return label.reshape(len(x), -1) @ 10 ** np.arange(label.size // len(x))[::-1]
+        label = self._by_channel(self._logits, x).argmax(axis=-1)
+        return label @ np.array([100, 10, 1]) if self.stacked else label
 
-    def _by_channel(self, x, function):
+    def _by_channel(self, function, x):
         """Return `function` of the images; of stacked ones, of each channel as an image of its own: [N, 3, ...]."""
-        return np.stack([function(x[..., c : c + 1]) for c in range(3)], axis=1) if self.stacked else function(x)
+        if not self.stacked:
+            return self._run(function, self.params, x)
+        each = self._run(function, self.params, np.concatenate([x[..., c : c + 1] for c in range(3)]))
+        return np.moveaxis(each.reshape(3, len(x), -1), 0, 1)
+
+    def _run(self, function, params, x):
+        """Return `function(params, x_n)` of every image, 500 at a time."""
+        if function not in self._compiled:
+            one = lambda params, x: jax.lax.map(lambda x: function(params, x), x, batch_size=500)  # noqa: E731
+            self._compiled[function] = jax.jit(one)
+        return np.asarray(self._compiled[function](params, x))
 
     def _init(self, key):
         head = jnp.zeros((RECIPE["features"], self.num_classes)), jnp.zeros(self.num_classes)
@@ -151,7 +161,7 @@ class Classifier:
         with said(f"training a classifier on {len(x):,} images for its features"):
             params = jax.device_get(self._trained(x, label))
         x, label = self._examples(experiment, "test")
-        accuracy = np.mean(_in_parts(self._logits, params, x).argmax(axis=-1) == label)
+        accuracy = np.mean(self._run(self._logits, params, x).argmax(axis=-1) == label)
         for n, leaf in enumerate(jax.tree.leaves(params)):
             np.save(folder / f"leaf{n:03d}.npy", leaf)
         np.save(folder / "accuracy.npy", np.float64(accuracy))
@@ -203,9 +213,3 @@ def _by_classes(experiment, images) -> dict:
 
 def _named(kind, numbers) -> dict:
     return {f"{kind}/{name}": value for name, value in numbers.items()}
-
-
-def _in_parts(function, params, x):
-    """Return `function(params, x_n)` of every image, 500 at a time."""
-    run = jax.jit(lambda params, x: jax.lax.map(lambda x: function(params, x), x, batch_size=500))
-    return np.asarray(run(params, x))
