@@ -149,12 +149,13 @@ def _moments(x):
 
 
 def _blocks(x, count):
-    """Return `count` blocks of equal size, at most `SUBSET * count` rows; the last rows that fill no block are left."""
+    """Return `count` blocks of equal size, the rows in a fixed random order: files are often sorted in some way."""
     x = np.asarray(x, np.float64)
     size = len(x) // count
     if size < 2:
         raise ValueError(f"quality needs at least {2 * count} examples of each set, got {len(x)}")
-    return [x[n * size : (n + 1) * size] for n in range(count)]
+    order = np.random.default_rng(0).permutation(len(x))
+    return [x[order[n * size : (n + 1) * size]] for n in range(count)]
 
 
 def _distances(a, b):
