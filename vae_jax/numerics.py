@@ -101,6 +101,33 @@ def bits_per_dim(nats, event_size):
     return -nats / (event_size * LOG_2)
 
 
+@jax.custom_vjp
+def scaled_later(x):
+    """Return the tree x, and a mark. The gradient that reaches x is multiplied by the scale of `with_scale(.., mark)`.
+
+    The scale may depend on numbers that are computed from x, and still one backward pass is enough.
+    """
+    return x, jnp.zeros(())
+
+
+scaled_later.defvjp(
+    lambda x: ((x, jnp.zeros(())), None),
+    lambda _, cotangents: (jax.tree.map(lambda a: cotangents[1] * a, cotangents[0]),),
+)
+
+
+@jax.custom_vjp
+def with_scale(value, mark, scale):
+    """Return `value`. The gradients of the arguments of `scaled_later`, which returned `mark`, are scaled by `scale`."""
+    return value
+
+
+with_scale.defvjp(
+    lambda value, mark, scale: (value, scale),
+    lambda scale, cotangent: (cotangent, scale, jnp.zeros_like(scale)),
+)
+
+
 def as_jax(tree):
     """Return `tree` with JAX arrays in the place of NumPy arrays.
 
