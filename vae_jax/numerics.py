@@ -118,7 +118,7 @@ scaled_later.defvjp(
 
 @jax.custom_vjp
 def with_scale(value, mark, scale):
-    """Return `value`. The gradients of the arguments of `scaled_later`, which returned `mark`, are scaled by `scale`."""
+    """Return `value`. The gradient of the argument of `scaled_later`, which returned `mark`, is scaled by `scale`."""
     return value
 
 

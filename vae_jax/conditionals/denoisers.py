@@ -2,31 +2,28 @@
 
     epsilon     ε̂ = n(z_t)
     v           ε̂ = α_t n(z_t) + σ_t z_t,  arXiv:2202.00512 app. D
-    levels      ε̂ = (z_t - α_t x̂) / σ_t,  x̂_d = Σ_v v p(v | z_t),  p(v | z_t) ∝ exp{n_dv(z_t) - ½ e^{-γ} (z_td / α_t - v)²}
+    levels      ε̂ = (z_t - α_t x̂) / σ_t,  x̂_d = Σ_v v p_dv,  p_dv ∝ exp{n_dv(z_t) - ½ e^{-γ} (z_td / α_t - v)²}
 
 The last one is for bits and levels. It is the exact mean of y_d if n_dv is the log-probability of v at the other pixels
 of z_t. Where the noise is smaller than the distance of two levels, it is exact for every n.
 """
 
 import functools
-import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax import networks
 from vae_jax.core import Denoiser, embedded
 from vae_jax.distributions import Bernoulli, Categorical, Normal
 from vae_jax.distributions.diffusion import alpha_sigma
-from vae_jax.networks import noise_schedules
+from vae_jax.networks import noise_schedules, timed
 from vae_jax.networks.network import compute_in
 from vae_jax.spec import BadOption, build, call, integers, one_of
 from vae_jax.support import Binary, Levels, Unit, standardize
 
 PARAMETERISATIONS = ("epsilon", "v", "levels")
 DIRECT = 32  # so many levels have an output of the network each; of more, log-weights are a product with a table
-NETWORKS = types.SimpleNamespace(time_mlp=networks.time_mlp, unet=networks.unet)
 SAMPLERS = {"ancestral": 1.0, "ddim": 0.0}  # their η
 
 
@@ -105,14 +102,15 @@ def denoiser(network, schedule, event, *, parameterisation="epsilon", features=1
 
 
 def from_config(event, *, network, schedule, parameterisation, features=16, context=None, compute_dtype="float32"):
-    """Return `denoiser` from dicts: `network` names "unet" or "time_mlp", `schedule` one of `networks.noise_schedules`.
+    """Return `denoiser` from dicts.
 
-    Options are those of `denoiser`. Raises `BadOption` that names the key.
+    `network` names one of `networks.timed`, `schedule` one of `networks.noise_schedules`. Other options are those
+    of `denoiser`. Raises `BadOption` that names the key.
     """
     chosen = build(noise_schedules, schedule, where="schedule")
 
     def of_outputs(outputs):
-        return compute_in(compute_dtype, build(NETWORKS, network, outputs, where="network"))
+        return compute_in(compute_dtype, build(timed, network, outputs, where="network"))
 
     options = {"parameterisation": parameterisation, "features": features, "context": context}
     return denoiser(of_outputs, chosen, event, **options)
@@ -140,7 +138,10 @@ def _scale(support, x):
 
 
 def _decode(support, y, gamma):
-    """Return p(x|z_0) ∝ exp{-½ e^{-γ} (y - scale(x))²}, y = z_0 / α_0, over the values of x.  arXiv:2107.00630 sec. 3.3."""
+    """Return p(x|z_0) ∝ exp{-½ e^{-γ} (y - scale(x))²} over the values of x, y = z_0 / α_0.
+
+    arXiv:2107.00630 sec. 3.3.
+    """
     if isinstance(support, Binary):
         return Bernoulli(2.0 * jnp.exp(-gamma) * y)
     if isinstance(support, Levels):

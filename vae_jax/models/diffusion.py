@@ -1,6 +1,6 @@
-"""The variational diffusion model, arXiv:2107.00630: data are noise, from which a network takes the noise step by step.
+"""The variational diffusion model, arXiv:2107.00630: a network takes the noise from data, step by step.
 
-q(z_t|x) = N(α_t y, σ_t² I)     p(z_1) = N(0, I)     p(z_s|z_t) = q(z_s|z_t, y = x̂(z_t))     p(x|z_0) ∝ exp{-½ e^{-γ_0} |z_0/α_0 - y|²}
+q(z_t|x) = N(α_t y, σ_t² I)    p(z_1) = N(0, I)    p(z_s|z_t) = q(z_s|z_t, y = x̂(z_t))
 
 log p(x) is bounded (`objectives.diffusion`), with any number of steps: more steps give a tighter bound of one network.
 p(x|z_0) is a distribution over the values of the data, so that the bound of bits and levels is one of a mass.
@@ -29,8 +29,8 @@ def diffusion(
 ) -> Model:
     """Return a diffusion model, fitted by `gradient`. Params are {"network", "schedule"} and what else `init` makes.
 
-    The times of a batch have a low discrepancy. `bound` and `judge` of one example draw its time. `bounds` are the rungs
-    of the ladder: 10, 100 and 1000 steps, and infinitely many.
+    The times of a batch have a low discrepancy. `bound` and `judge` of one example draw its time. `bounds` are the
+    rungs of the ladder: 10, 100 and 1000 steps, and infinitely many.
 
     Args:
       denoiser: a `core.Denoiser`.
@@ -102,7 +102,7 @@ def from_config(
     Args:
       event: the `core.Event` x: bits, levels, numbers in [0, 1] or real numbers, of any shape.
       context: the `core.Context`; None for none.
-      network: "unet" for images or "time_mlp", and its options.
+      network: one of `networks.timed`: "unet" for images, "mlp", and its options.
       schedule: one of `networks.noise_schedules`.
       parameterisation: "epsilon", "v" or "levels" (`conditionals.denoisers`).
       features: the rank of the log-weights of "levels".

@@ -59,7 +59,8 @@ def infinite_steps(denoiser, params, y, epsilon, t, context=None, **options):
 def finite_steps(denoiser, params, y, epsilon, t, context=None, *, num_steps, **options):
     """Return ½ T expm1(γ(i/T) - γ((i-1)/T)) |ε - ε̂|², i = ⌊t T⌋ + 1; its mean is L_T.  arXiv:2107.00630 sec. 4.1.
 
-    T = `num_steps`. L_T falls as T doubles, to L_∞. Here γ between its ends changes the bound, and follows its gradient.
+    T = `num_steps`. L_T falls as T doubles, to L_∞. Here γ between its ends changes the bound and follows its
+    gradient.
     """
     i = jnp.minimum(jnp.floor(t * num_steps) + 1.0, num_steps)
     gamma, before = denoiser.gamma(params, i / num_steps), denoiser.gamma(params, (i - 1.0) / num_steps)
@@ -111,9 +112,9 @@ def low_discrepancy(key, size):
 def evidence(denoiser, posterior, likelihood, part="prior"):
     """Return the `core.Latent.evidence` of a latent-variable model whose prior p(z) is a diffusion.  arXiv:2106.05931.
 
-    `log_prior` is an unbiased estimate of a lower bound of log p(z). The mean of log_lik + log_prior - log_q is therefore
-    a bound of log p(x). An importance-weighted bound of such numbers is none. `part` is the part of the parameters that
-    the denoiser has.
+    `log_prior` is an unbiased estimate of a lower bound of log p(z). The mean of log_lik + log_prior - log_q is
+    therefore a bound of log p(x). An importance-weighted bound of such numbers is none. `part` is the part of the
+    parameters that the denoiser has.
     """
 
     def of_draw(params, key, x, context=None):

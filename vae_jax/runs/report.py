@@ -261,7 +261,7 @@ def _density_lines(r):
         yield f"classes   {r['accuracy']:10.3f} of the test images, by argmax p(c|x)"
     if "elbo" in r:
         yield f"ELBO      {r['elbo']:10.2f} nats = -(distortion {r['distortion']:.2f} + rate {r['rate']:.2f})"
-    if "active_units" in r:
+    if "mutual_information" in r:
         correlation = f", total correlation {r['total_correlation']:.2f} nats" if "total_correlation" in r else ""
         capped = latents.is_capped(r["mutual_information"], r.get("information_examples", r["num_examples"]))
         least = "at least " if capped else ""
