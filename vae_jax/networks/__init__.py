@@ -8,6 +8,7 @@ from vae_jax.networks.mlp import MLP
 from vae_jax.networks.network import Network, network
 from vae_jax.networks.pixel_cnn import GatedPixelCNN
 from vae_jax.networks.resnet import ResNetDecoder, ResNetEncoder
+from vae_jax.networks.unet import TimeMLP, UNet
 from vae_jax.networks.wavenet import WaveNet
 
 conv_decoder = network(ConvDecoder)
@@ -16,6 +17,8 @@ gated_pixel_cnn = network(GatedPixelCNN)
 mlp = network(MLP)
 resnet_decoder = network(ResNetDecoder)
 resnet_encoder = network(ResNetEncoder)
+time_mlp = network(TimeMLP)
+unet = network(UNet)
 wavenet = network(WaveNet)
 
 __all__ = ["Network", "conv_decoder", "conv_encoder", "mlp", "resnet_decoder", "resnet_encoder"]
