@@ -21,7 +21,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.model.prior = ConfigDict(
         {
             "name": "diffusion",
-            "network": {"name": "mlp", "hidden": (128, 128)},
+            "network": {"name": "time_mlp", "hidden": (128, 128)},
             "schedule": {"name": "learned", "gamma_min": -8.0, "gamma_max": 5.0},
             "parameterisation": "v",
             "sampler": {"name": "ancestral", "num_steps": 100},

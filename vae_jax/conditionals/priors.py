@@ -188,7 +188,7 @@ def diffusion(
     Args:
       event_shape: the shape of z.
       data_support: not used.
-      network: one of `networks.timed`, such as "mlp", and its options.
+      network: one of `networks.timed`, such as "time_mlp", and its options.
       schedule: one of `networks.noise_schedules`.
       sampler: {"name": "ancestral" or "ddim", "num_steps": N}.
       parameterisation: "epsilon" or "v".

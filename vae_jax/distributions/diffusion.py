@@ -24,7 +24,8 @@ def reverse_step(denoiser, params, z, gamma_t, gamma_s, noise, context=None, *, 
     """Return a draw z_s from z_t, with less noise: α_s x̂ + √(σ_s² - τ²) ε̂ + τ `noise`.
 
     τ² = η² σ_s² (1 - e^{γ_s - γ_t}), x̂ = (z_t - σ_t ε̂) / α_t. η = 1 draws from q(z_s|z_t, y = x̂),
-    arXiv:2107.00630 app. A; η = 0 is DDIM, a deterministic step, arXiv:2010.02502 eq. (12). If y has limits, x̂ is clipped to them, and ε̂ follows.
+    arXiv:2107.00630 app. A; η = 0 is DDIM, a deterministic step, arXiv:2010.02502 eq. (12). If y has limits, x̂ is
+    clipped to them, and ε̂ follows.
     """
     epsilon = guided(denoiser, params, z, gamma_t, context, guidance)
     (alpha_t, sigma_t), (alpha_s, sigma_s) = alpha_sigma(gamma_t), alpha_sigma(gamma_s)

@@ -102,7 +102,7 @@ def from_config(
     Args:
       event: the `core.Event` x: bits, levels, numbers in [0, 1] or real numbers, of any shape.
       context: the `core.Context`; None for none.
-      network: one of `networks.timed`: "unet" for images, "mlp", and its options.
+      network: one of `networks.timed`: "unet" for images, "time_mlp", and its options.
       schedule: one of `networks.noise_schedules`.
       parameterisation: "epsilon", "v" or "levels" (`conditionals.denoisers`).
       features: the rank of the log-weights of "levels".
