@@ -103,15 +103,15 @@ def bits_per_dim(nats, event_size):
 
 @jax.custom_vjp
 def scaled_later(x):
-    """Return the tree x, and a mark. The gradient that reaches x is multiplied by the scale of `with_scale(.., mark)`.
+    """Return x, a tuple of scalars, and a mark, 0. The gradient of x is multiplied by the scale of `with_scale(.., mark)`.
 
     The scale may depend on numbers that are computed from x, and still one backward pass is enough.
     """
-    return x, jnp.zeros(())
+    return x, 0.0 * x[0]  # `vmap` must see that every example has its own mark
 
 
 scaled_later.defvjp(
-    lambda x: ((x, jnp.zeros(())), None),
+    lambda x: ((x, 0.0 * x[0]), None),
     lambda _, cotangents: (jax.tree.map(lambda a: cotangents[1] * a, cotangents[0]),),
 )
 

@@ -70,8 +70,8 @@ def denoiser(network, schedule, event, *, parameterisation="epsilon", features=1
             return jnp.tanh(0.5 * outputs[..., 0] + jnp.exp(-gamma) * z / alpha)
         logits = outputs
         if has_table:
-            logits = outputs @ params["table"]["kernel"] + params["table"]["bias"]
-        distance = z[..., None] / alpha - values
+            logits = outputs @ params["table"]["kernel"] + _last(params["table"]["bias"], shape)
+        distance = z[..., None] / alpha - _last(values, shape)
         return jax.nn.softmax(logits - 0.5 * jnp.exp(-gamma) * jnp.square(distance)) @ values
 
     def noise(params, z, gamma, context_of_x=None, *, keep=None, dropout_key=None):
@@ -94,7 +94,7 @@ def denoiser(network, schedule, event, *, parameterisation="epsilon", features=1
             noise,
             functools.partial(_scale, event.support),
             functools.partial(_decode, event.support),
-            None if values is None and not isinstance(event.support, Unit) else (-1.0, 1.0),
+            (-1.0, 1.0) if isinstance(event.support, Unit) or (values is not None and not by_levels) else None,
         ),
         init,
         net.drops,
@@ -130,6 +130,11 @@ def sampler(spec) -> dict:
     return call(options, spec, where="sampler")
 
 
+def _last(values, shape):
+    """Return `values` [V] with an axis of size one for each of `shape`."""
+    return jnp.reshape(values, (*[1] * len(shape), -1))
+
+
 def _scale(support, x):
     """Return y: bits, levels and numbers in [0, 1] between -1 and 1; real numbers as they are."""
     if isinstance(support, Binary | Unit):
@@ -146,7 +151,7 @@ def _decode(support, y, gamma):
         return Bernoulli(2.0 * jnp.exp(-gamma) * y)
     if isinstance(support, Levels):
         values = np.linspace(-1.0, 1.0, support.num_levels, dtype=np.float32)
-        return Categorical(-0.5 * jnp.exp(-gamma) * jnp.square(y[..., None] - values))
+        return Categorical(-0.5 * jnp.exp(-gamma) * jnp.square(y[..., None] - _last(values, jnp.shape(y))))
     log_scale = jnp.full(jnp.shape(y), 0.5 * gamma)
     if isinstance(support, Unit):
         return Normal(0.5 * (y + 1.0), log_scale - jnp.log(2.0))

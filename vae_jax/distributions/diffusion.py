@@ -9,6 +9,19 @@ def alpha_sigma(gamma):
     return jnp.sqrt(jax.nn.sigmoid(-gamma)), jnp.sqrt(jax.nn.sigmoid(gamma))
 
 
+def clipped(denoiser, z, epsilon, gamma):
+    """Return x̂ = (z - σ ε̂) / α and ε̂; if y has limits, x̂ is clipped to them, and ε̂ follows.
+
+    The data lie within the limits, so that the clipped x̂ is nearer to y.
+    """
+    alpha, sigma = alpha_sigma(gamma)
+    clean = (z - sigma * epsilon) / alpha
+    if denoiser.limits is None:
+        return clean, epsilon
+    clean = jnp.clip(clean, *denoiser.limits)
+    return clean, (z - alpha * clean) / sigma
+
+
 def guided(denoiser, params, z, gamma, context, guidance=0.0):
     """Return ε̂ = (1 + w) ε̂(z, c) - w ε̂(z, no class), w = `guidance`.  arXiv:2207.12598 eq. (6).
 
@@ -23,16 +36,12 @@ def guided(denoiser, params, z, gamma, context, guidance=0.0):
 def reverse_step(denoiser, params, z, gamma_t, gamma_s, noise, context=None, *, eta=1.0, guidance=0.0):
     """Return a draw z_s from z_t, with less noise: α_s x̂ + √(σ_s² - τ²) ε̂ + τ `noise`.
 
-    τ² = η² σ_s² (1 - e^{γ_s - γ_t}), x̂ = (z_t - σ_t ε̂) / α_t. η = 1 draws from q(z_s|z_t, y = x̂),
-    arXiv:2107.00630 app. A; η = 0 is DDIM, a deterministic step, arXiv:2010.02502 eq. (12). If y has limits, x̂ is
-    clipped to them, and ε̂ follows.
+    τ² = η² σ_s² (1 - e^{γ_s - γ_t}), and x̂, ε̂ are those of `clipped`. η = 1 draws from q(z_s|z_t, y = x̂),
+    arXiv:2107.00630 app. A; η = 0 is DDIM, a deterministic step, arXiv:2010.02502 eq. (12).
     """
     epsilon = guided(denoiser, params, z, gamma_t, context, guidance)
-    (alpha_t, sigma_t), (alpha_s, sigma_s) = alpha_sigma(gamma_t), alpha_sigma(gamma_s)
-    clean = (z - sigma_t * epsilon) / alpha_t
-    if denoiser.limits is not None:
-        clean = jnp.clip(clean, *denoiser.limits)
-        epsilon = (z - alpha_t * clean) / sigma_t
+    clean, epsilon = clipped(denoiser, z, epsilon, gamma_t)
+    alpha_s, sigma_s = alpha_sigma(gamma_s)
     left = -jnp.expm1(gamma_s - gamma_t)
     return alpha_s * clean + sigma_s * (jnp.sqrt(1.0 - eta**2 * left) * epsilon + eta * jnp.sqrt(left) * noise)
 

@@ -58,7 +58,7 @@ def diffusion(
 
         def one(params, key, x, c, *values):
             options = dict(zip(given, values, strict=True))
-            return objective.terms(denoiser, params, key, x, c, num_steps=num_steps, **options)
+            return objective.terms(denoiser, params, key, x, c, num_steps=num_steps, clip=False, **options)
 
         terms = core.per_example(one)(params, key_terms, batch, *given.values())
         value = -terms["bound"]

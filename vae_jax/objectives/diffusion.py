@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from vae_jax.core import Evidence
 from vae_jax.distributions import Normal, draw
-from vae_jax.distributions.diffusion import alpha_sigma
+from vae_jax.distributions.diffusion import alpha_sigma, clipped
 from vae_jax.numerics import LOG_2PI, with_scale
 
 
@@ -43,20 +43,21 @@ def reconstruction(denoiser, params, key, x):
     return p.log_prob(x)
 
 
-def infinite_steps(denoiser, params, y, epsilon, t, context=None, **options):
+def infinite_steps(denoiser, params, y, epsilon, t, context=None, *, clip=True, **options):
     """Return ½ γ'(t) |ε - ε̂|²; its mean over t ~ U[0, 1) and ε ~ N(0, I) is L_∞.  arXiv:2107.00630 sec. 4.2.
 
     The mean does not depend on γ between its ends. The gradient of a learned schedule, except its ends, is therefore
     that of the square of this number (divided by the size of y): it lowers the variance of the estimate, app. H.
-    `options` are those of `denoiser.noise`.
+    `options` are those of `denoiser.noise`. With `clip`, x̂ stays within the limits of y, which raises the bound; training
+    needs the gradients of all predictions.
     """
     gamma, slope, mark = denoiser.rate(params, t)
-    error = _squared_error(denoiser, params, y, epsilon, gamma, context, options)
+    error = _squared_error(denoiser, params, y, epsilon, gamma, context, clip, options)
     value = 0.5 * slope * error
     return with_scale(value, mark, 2.0 * value / y.size)
 
 
-def finite_steps(denoiser, params, y, epsilon, t, context=None, *, num_steps, **options):
+def finite_steps(denoiser, params, y, epsilon, t, context=None, *, num_steps, clip=True, **options):
     """Return ½ T expm1(γ(i/T) - γ((i-1)/T)) |ε - ε̂|², i = ⌊t T⌋ + 1; its mean is L_T.  arXiv:2107.00630 sec. 4.1.
 
     T = `num_steps`. L_T falls as T doubles, to L_∞. Here γ between its ends changes the bound and follows its
@@ -64,12 +65,15 @@ def finite_steps(denoiser, params, y, epsilon, t, context=None, *, num_steps, **
     """
     i = jnp.minimum(jnp.floor(t * num_steps) + 1.0, num_steps)
     gamma, before = denoiser.gamma(params, i / num_steps), denoiser.gamma(params, (i - 1.0) / num_steps)
-    error = _squared_error(denoiser, params, y, epsilon, gamma, context, options)
+    error = _squared_error(denoiser, params, y, epsilon, gamma, context, clip, options)
     return 0.5 * num_steps * jnp.expm1(gamma - before) * error
 
 
-def _squared_error(denoiser, params, y, epsilon, gamma, context, options):
-    predicted = denoiser.noise(params, noised(y, epsilon, gamma), gamma, context, **options)
+def _squared_error(denoiser, params, y, epsilon, gamma, context, clip, options):
+    z = noised(y, epsilon, gamma)
+    predicted = denoiser.noise(params, z, gamma, context, **options)
+    if clip:
+        _, predicted = clipped(denoiser, z, predicted, gamma)
     return jnp.sum(jnp.square(epsilon - predicted))
 
 
@@ -84,7 +88,7 @@ def terms(denoiser, params, key, x, context=None, *, num_steps=None, t=None, **o
       context: its context, or None.
       num_steps: T; None for continuous time.
       t: the time in [0, 1); None for a draw of it.
-      **options: those of `denoiser.noise`.
+      **options: `clip` of `infinite_steps`, and those of `denoiser.noise`.
 
     The estimate is unbiased if t is uniform.
     """
