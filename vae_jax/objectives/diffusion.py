@@ -48,8 +48,8 @@ def infinite_steps(denoiser, params, y, epsilon, t, context=None, *, clip=True, 
 
     The mean does not depend on γ between its ends. The gradient of a learned schedule, except its ends, is therefore
     that of the square of this number (divided by the size of y): it lowers the variance of the estimate, app. H.
-    `options` are those of `denoiser.noise`. With `clip`, x̂ stays within the limits of y, which raises the bound; training
-    needs the gradients of all predictions.
+    `options` are those of `denoiser.noise`. With `clip`, x̂ stays within the limits of y, which raises the bound;
+    training needs the gradients of all predictions.
     """
     gamma, slope, mark = denoiser.rate(params, t)
     error = _squared_error(denoiser, params, y, epsilon, gamma, context, clip, options)
