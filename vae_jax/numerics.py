@@ -105,7 +105,8 @@ def bits_per_dim(nats, event_size):
 def scaled_later(x):
     """Return x, a tuple of scalars, and a mark, 0.
 
-    The gradient of x is multiplied by the scale that `with_scale` gets together with the mark. The scale may depend on numbers that are computed from x, and still one backward pass is enough.
+    The gradient of x is multiplied by the scale that `with_scale` gets together with the mark. The scale may depend on
+    numbers that are computed from x, and still one backward pass is enough.
     """
     return x, 0.0 * x[0]  # `vmap` must see that every example has its own mark
 

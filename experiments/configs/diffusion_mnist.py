@@ -4,6 +4,7 @@ vae-jax train --config=diffusion_mnist:KIND --config.data.path=DIR, KIND one of
 
 * `levels`, the default: 256 grey levels;
 * `binary`: dynamically binarised, protocol as `vae_mnist`;
+* `fashion`: Fashion-MNIST, 256 grey levels;
 * `epsilon`: 256 grey levels, and the network predicts the noise, as in the paper.
 """
 
@@ -11,13 +12,14 @@ from ml_collections import ConfigDict
 
 from vae_jax.configs import diffusion_digits, vae_digits, vae_mnist
 
-KINDS = ("levels", "binary", "epsilon")
+KINDS = ("levels", "binary", "fashion", "epsilon")
 
 
 def get_config(arg: str = "") -> ConfigDict:
     kind, smoke = vae_digits.chosen(arg, KINDS, "levels")
     config = vae_mnist.get_config()
     config.data.batch_size = 64
+    config.data.name = "fashion_mnist" if kind == "fashion" else "mnist"
     config.data.transform = "binarize" if kind == "binary" else "levels"
     diffusion_digits.set_diffusion(config, width=32, multipliers=(1, 2), num_blocks=2, attention=1, patch=2)
     config.model.network.num_heads = 2

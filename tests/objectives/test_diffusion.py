@@ -146,7 +146,7 @@ def test_schedules_of_points_and_of_functions_must_rise():
     np.testing.assert_allclose(schedule.rate(None, 0.75)[:2], [1.5, 2.0])
     np.testing.assert_allclose(noise_schedules.given(lambda t: 8.0 * t - 4.0).rate(None, 0.5)[:2], [0.0, 8.0])
     for wrong in (lambda: noise_schedules.points(gamma=(0.0, -1.0)), lambda: noise_schedules.given(lambda t: -t)):
-        with pytest.raises(BadOption, match=r"schedule: γ\(t\) must rise with t"):
+        with pytest.raises(BadOption, match=r"γ\(t\) must rise with t"):
             wrong()
     with pytest.raises(BadOption, match="gamma_min must be below gamma_max"):
         noise_schedules.linear(gamma_min=1.0, gamma_max=-1.0)

@@ -107,7 +107,7 @@ def points(*, gamma) -> NoiseSchedule:
     numbers(**{f"gamma: entry {n}": value for n, value in enumerate(gamma)}, at_least=-LIMIT, at_most=LIMIT)
     values = np.asarray(gamma, np.float32)
     times = np.linspace(0.0, 1.0, len(values), dtype=np.float32)
-    _check_rises(values, times)
+    _check_rises("gamma", values, times)
     slopes = np.diff(values) * np.float32(len(values) - 1)
 
     def rate(params, t):
@@ -128,7 +128,7 @@ def given(gamma) -> NoiseSchedule:
         values = np.asarray(jax.vmap(gamma)(jnp.asarray(times)))
     if not np.all(np.abs(values) <= LIMIT):
         raise BadOption(f"schedule: γ(t) must lie between {-LIMIT:g} and {LIMIT:g}, got up to {np.abs(values).max():g}")
-    _check_rises(values, times)
+    _check_rises("schedule", values, times)
     ends = float(values[0]), float(values[-1])
     return NoiseSchedule(_nothing, lambda params, t: gamma(t), _rate(lambda params, t: gamma(t)), ends)
 
@@ -166,12 +166,12 @@ def _ends(gamma_min, gamma_max, learned_ends):
     return ends, start
 
 
-def _check_rises(values, times):
+def _check_rises(name, values, times):
     falls = np.flatnonzero(~(np.diff(values) > 0))
     if falls.size:
         n = int(falls[0])
         pair = f"γ({times[n]:.3g}) = {values[n]:.4g} and γ({times[n + 1]:.3g}) = {values[n + 1]:.4g}"
-        raise BadOption(f"schedule: γ(t) must rise with t, which adds noise, got {shown(pair)}")
+        raise BadOption(f"{name}: γ(t) must rise with t, which adds noise, got {shown(pair)}")
 
 
 def _nothing(key):
