@@ -14,7 +14,12 @@ from vae_jax.distributions.mixture import Mixture
 from vae_jax.distributions.ngram import BackedOff
 from vae_jax.distributions.normal import LowRankNormal, MultivariateNormal, Normal, is_standard_normal
 from vae_jax.distributions.observed import Observed, Rows, is_factorised
-from vae_jax.distributions.pixels import DiscretizedLogisticMixture, NormalMixtures
+from vae_jax.distributions.pixels import (
+    DiscretizedLogisticMixture,
+    LinearLogisticMixture,
+    NormalMixtures,
+    OrderedCategorical,
+)
 from vae_jax.distributions.relaxed import RelaxedBernoulli, RelaxedOneHot, relax
 from vae_jax.distributions.reshaped import Reshaped
 from vae_jax.distributions.sentence import Sentence
@@ -35,6 +40,7 @@ __all__ = [
     "ContinuousBernoulli",
     "Deterministic",
     "DiscretizedLogisticMixture",
+    "LinearLogisticMixture",
     "LowRankNormal",
     "Mixture",
     "MultivariateNormal",
@@ -43,6 +49,7 @@ __all__ = [
     "NormalMixtures",
     "Observed",
     "OneHot",
+    "OrderedCategorical",
     "Poisson",
     "RasterScan",
     "RelaxedBernoulli",
