@@ -78,6 +78,7 @@ def test_the_bound_is_below_the_exact_log_probability_by_quadrature():
     assert np.all(gap > -5 * measured.terms["se"]) and np.all(gap < 20)
 
 
+@pytest.mark.slow
 def test_a_ladder_of_bounds_rises():
     model, params = build(Levels(3), (2,), parameterisation="levels")
     rungs = likelihood.ladder(model, params, jax.random.key(3), {"x": world(3, 2)}, num_samples=2_000)
@@ -118,6 +119,7 @@ def test_classes_are_hidden_in_training_only():
     assert "bound" in model.judge(params, jax.random.key(1), batch["x"][0], batch["context"][0])
 
 
+@pytest.mark.slow
 def test_every_loss_and_gradient_is_finite_for_extreme_inputs():
     for support, parameterisation in ((Levels(256), "levels"), (Levels(256), "epsilon")):
         schedule = {"name": "linear"}
