@@ -60,8 +60,8 @@ def infinite_steps(denoiser, params, y, epsilon, t, context=None, *, clip=True, 
 def finite_steps(denoiser, params, y, epsilon, t, context=None, *, num_steps, clip=True, **options):
     """Return ½ T expm1(γ(i/T) - γ((i-1)/T)) |ε - ε̂|², i = ⌊t T⌋ + 1; its mean is L_T.  arXiv:2107.00630 sec. 4.1.
 
-    T = `num_steps`. L_T falls as T doubles, to L_∞. Here γ between its ends changes the bound and follows its
-    gradient.
+    T = `num_steps`. For the best denoiser the mean of L_T over the data falls as T doubles, to L_∞. For a single x it
+    need not. Here γ between its ends changes the bound and follows its gradient.
     """
     i = jnp.minimum(jnp.floor(t * num_steps) + 1.0, num_steps)
     gamma, before = denoiser.gamma(params, i / num_steps), denoiser.gamma(params, (i - 1.0) / num_steps)
