@@ -2,8 +2,9 @@
 
 q(z_t|x) = N(α_t y, σ_t² I)    p(z_1) = N(0, I)    p(z_s|z_t) = q(z_s|z_t, y = x̂(z_t))
 
-log p(x) is bounded (`objectives.diffusion`), with any number of steps. For a good network, more steps give a tighter bound on average.
-p(x|z_0) is a distribution over the values of the data, so that the bound of bits and levels is one of a mass.
+log p(x) is bounded (`objectives.diffusion`), with any number of steps. For a good network, more steps give a
+tighter bound on average. p(x|z_0) is a distribution over the values of the data, so that the bound of bits and levels
+is one of a mass.
 """
 
 import functools
