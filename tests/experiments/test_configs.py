@@ -307,9 +307,9 @@ def expected_figures(experiment, config):
         pixels = config["model"].get("likelihood", {}).get("name", "").startswith("pixel")
         discrete = config["model"].get("posterior", {}).get("name") in ("bernoulli", "categorical", "one_hot")
         names |= set() if pixels or discrete or "levels" in config["model"] else {"traversals.png"}
-    if images and (prior or not model.latent):
+    if images and model.sample:
         names |= {"samples_of_pixels.png", "nearest.png"}
-    if images and (model.log_prob or prior):
+    if images and (model.log_prob or model.bound):
         names |= {"best_and_worst.png"}
     if config["family"] in ("mixture", "naive_bayes"):
         names |= {"components.png"}

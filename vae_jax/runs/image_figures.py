@@ -36,8 +36,7 @@ def makers(scene) -> dict:
             chosen.append(traversals)
     if scene.has_prior:
         chosen.append(samples)
-    draws = scene.has_prior if scene.latent else model.sample is not None
-    if draws:
+    if model.sample is not None:
         chosen += [samples_of_pixels, nearest]
     if scene.has_standard_prior and np.shape(scene.codes)[1:] == (2,):
         chosen += [manifold_even, manifold_quantiles]

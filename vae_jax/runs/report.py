@@ -271,7 +271,7 @@ def _density_lines(r):
                 f"codes     {r[f'code_perplexity{level}']:10.1f} perplexity{level.replace('_', ', ')}: "
                 f"{r[f'used_codes{level}']} of {r[f'num_codes{level}']} codes are in use"
             )
-    if "active_units" in r:
+    if "mutual_information" in r:
         correlation = f", total correlation {r['total_correlation']:.2f} nats" if "total_correlation" in r else ""
         capped = latents.is_capped(r["mutual_information"], r.get("information_examples", r["num_examples"]))
         least = "at least " if capped else ""
