@@ -309,7 +309,7 @@ def expected_figures(experiment, config):
         names |= set() if pixels or discrete or "levels" in config["model"] else {"traversals.png"}
     if images and model.sample:
         names |= {"samples_of_pixels.png", "nearest.png"}
-    if images and (model.log_prob or model.bound):
+    if images and (model.log_prob or model.bound or prior):
         names |= {"best_and_worst.png"}
     if config["family"] in ("mixture", "naive_bayes"):
         names |= {"components.png"}

@@ -6,6 +6,7 @@ Each of the two returns the mapped vector and log |det J| of the Jacobian J of t
 
 from vae_jax.bijectors.autoregressive import InverseAutoregressive
 from vae_jax.bijectors.chain import Chain
+from vae_jax.bijectors.continuous import Continuous
 from vae_jax.bijectors.coupling import AffineCoupling, dense_conditioner
 from vae_jax.bijectors.permutation import Flip, Permutation
 from vae_jax.bijectors.planar import Planar
@@ -14,6 +15,7 @@ from vae_jax.bijectors.sylvester import Sylvester
 __all__ = [
     "AffineCoupling",
     "Chain",
+    "Continuous",
     "Flip",
     "InverseAutoregressive",
     "Permutation",
