@@ -7,6 +7,7 @@ A reparameterised one may also have `sample_and_log_prob(key)`, which is exact w
 from vae_jax.distributions.autoregressive import Autoregressive, Cached, RasterScan, Series
 from vae_jax.distributions.bounded import Beta, ContinuousBernoulli
 from vae_jax.distributions.counts import NegativeBinomial, Poisson, ZeroInflated
+from vae_jax.distributions.dequantised import Dequantised, Rounded, UniformNoise
 from vae_jax.distributions.deterministic import Deterministic
 from vae_jax.distributions.discrete import Bernoulli, Categorical, OneHot
 from vae_jax.distributions.kl import has_closed_form, kl_divergence, kl_per_dim
@@ -33,6 +34,7 @@ __all__ = [
     "Cached",
     "Categorical",
     "ContinuousBernoulli",
+    "Dequantised",
     "Deterministic",
     "DiscretizedLogisticMixture",
     "LowRankNormal",
@@ -48,6 +50,7 @@ __all__ = [
     "RelaxedBernoulli",
     "RelaxedOneHot",
     "Reshaped",
+    "Rounded",
     "Rows",
     "Sentence",
     "Sequential",
@@ -55,6 +58,7 @@ __all__ = [
     "StudentT",
     "Transformed",
     "Tree",
+    "UniformNoise",
     "UniformSphere",
     "VonMisesFisher",
     "ZeroInflated",
