@@ -12,7 +12,8 @@ from vae_jax.numerics import soft_clip
 class Mixing:
     """The invertible 1x1 convolution y = P L (U + diag(e^s)) x of the channels of x, arXiv:1807.03039 eq. (10).
 
-    x is [..., C]. P reverses the order of the channels. L has ones on its diagonal, and U is strictly upper triangular. log |det| is
+    x is [..., C]. P reverses the order of the channels. L has ones on its diagonal, and U is strictly upper triangular.
+    log |det| is
     Σ s for each pixel. s is softly clipped to (-2, 2), and the entries of L and U to (-1, 1).
 
     Attributes:

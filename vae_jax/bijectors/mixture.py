@@ -5,7 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import log_ndtr
+from jax.scipy.special import log_ndtr, ndtri
 
 from vae_jax.bijectors.elementwise import Elementwise
 from vae_jax.numerics import LOG_2PI, soft_clip
@@ -15,6 +15,7 @@ FLOOR = 1e-3  # the weight of the uniform component: it keeps the inverse within
 HALVINGS = 32
 LOG_SCALES = (-3.0, 2.0)  # of logistics over the reals
 TINY = 1e-9
+FAR = 60.0  # nats of a tail probability, beyond which its asymptotic form is exact to float32
 
 
 def mixture(*, num_components=4) -> Elementwise:
@@ -117,11 +118,12 @@ def normal_of_logit(logit):
     """Return z with Φ(z) = σ(logit), exact to float32 in both tails, where a probability would round to 0 or 1."""
     size = jnp.abs(logit)
     tail = jax.nn.softplus(size)  # -log of the smaller probability
-    z = jnp.where(size < 4.0, 0.6 * size, jnp.sqrt(2.0 * tail) - 0.8)
-    for _ in range(4):  # of Newton's method, for log Φ(-z) = -tail, which is concave in z
-        log_tail = log_ndtr(-z)
-        z = z + (log_tail + tail) * jnp.exp(log_tail + 0.5 * (z * z + LOG_2PI))
-    return jnp.sign(logit) * z
+    near = -ndtri(jnp.exp(-jnp.minimum(tail, FAR)))
+    far = jnp.maximum(tail, FAR) - 0.5 * LOG_2PI
+    z = jnp.sqrt(2.0 * far)
+    for _ in range(3):  # of log Φ(-z) = -z²/2 - log z - ½ log 2π + log (1 - z⁻² + 3 z⁻⁴ - ...)
+        z = jnp.sqrt(2.0 * (far - jnp.log(z) - 1.0 / jnp.square(z)))
+    return jnp.sign(logit) * jnp.where(tail < FAR, near, z)
 
 
 @normal_of_logit.defjvp
@@ -133,7 +135,9 @@ def _normal_of_logit_jvp(primals, tangents):
 
 
 def _logit_of_normal(z):
-    return log_ndtr(z) - log_ndtr(-z)
+    """Return log Φ(z) - log Φ(-z)."""
+    tail = log_ndtr(-jnp.abs(z))
+    return jnp.sign(z) * (jnp.log1p(-jnp.exp(tail)) - tail)
 
 
 def _solve(logs, logit, low, high):

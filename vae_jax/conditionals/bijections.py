@@ -21,11 +21,18 @@ class Part(NamedTuple):
 
     init: Callable  # (key, x [B, ...], c [B, ...]) -> params
     bijector: Callable  # (params, c) -> the bijector of one example
+    sees: bool = False  # True if `init` depends on the values of x, not only on their shapes
 
 
 def push(part, params, x, c):
     """Return the forward map of a batch x [B, ...] with contexts c."""
     return jax.vmap(lambda x, c: part.bijector(params, c).forward_and_log_det(x)[0])(x, c)
+
+
+def _like(part, params, x, c):
+    """Return zeros of the shape that `push` returns."""
+    shapes = jax.eval_shape(lambda: push(part, params[-1], x, c))
+    return jnp.zeros(shapes.shape, shapes.dtype)
 
 
 def fixed(bijector) -> Part:
@@ -38,15 +45,19 @@ def chain(*parts) -> Part:
 
     def init(key, x, c):
         params = []
-        for k, part in zip(jax.random.split(key, len(parts)), parts, strict=True):
+        for n, (k, part) in enumerate(zip(jax.random.split(key, len(parts)), parts, strict=True)):
             params.append(part.init(k, x, c))
-            x = push(part, params[-1], x, c)
+            x = (
+                push(part, params[-1], x, c)
+                if any(later.sees for later in parts[n + 1 :])
+                else _like(part, params, x, c)
+            )
         return tuple(params)
 
     def bijector(params, c):
         return bijectors.Chain(tuple(part.bijector(p, c) for part, p in zip(parts, params, strict=True)))
 
-    return Part(init, bijector)
+    return Part(init, bijector, any(part.sees for part in parts))
 
 
 def stacked(part, depth) -> Part:
@@ -57,9 +68,10 @@ def stacked(part, depth) -> Part:
             params = part.init(key, x, c)
             return push(part, params, x, c), params
 
-        return jax.lax.scan(step, x, jax.random.split(key, depth))[1]
+        keys = jax.random.split(key, depth)
+        return jax.lax.scan(step, x, keys)[1] if part.sees else jax.vmap(lambda k: part.init(k, x, c))(keys)
 
-    return Part(init, lambda params, c: bijectors.Stacked(params, c, part.bijector))
+    return Part(init, lambda params, c: bijectors.Stacked(params, c, part.bijector), part.sees)
 
 
 def act_norm() -> Part:
@@ -69,7 +81,7 @@ def act_norm() -> Part:
         norm = bijectors.ActNorm.fitted(x)
         return {"loc": norm.loc, "log_scale": norm.log_scale}
 
-    return Part(init, lambda params, c: bijectors.ActNorm(**params))
+    return Part(init, lambda params, c: bijectors.ActNorm(**params), sees=True)
 
 
 def mixing() -> Part:
@@ -144,23 +156,19 @@ def masked_autoregressive(shape, elementwise, *, hidden, activation="relu") -> P
     return Part(init, lambda params, c: bijectors.MaskedAutoregressive(params, c, conditioner, elementwise))
 
 
-def split(shape, coupling, rest) -> Part:
-    """Return a `bijectors.Split`: `coupling` maps the channels that leave, and the part `rest` maps the others."""
-
-    def kept(params, x, c):
-        bijector = coupling.bijector(params, jax.tree.map(lambda a: a[0], c))
-        return x[..., : bijector.num_fixed]
+def split(shape, num_fixed, coupling, rest) -> Part:
+    """Return a `bijectors.Split`: `coupling` maps the channels that leave, and `rest` the first `num_fixed` ones."""
 
     def init(key, x, c):
         key_leave, key_rest = jax.random.split(key)
         leave = coupling.init(key_leave, x, c)
-        return {"leave": leave, "rest": rest.init(key_rest, kept(leave, x, c), c)}
+        return {"leave": leave, "rest": rest.init(key_rest, x[..., :num_fixed], c)}
 
     def bijector(params, c):
         leave, others = coupling.bijector(params["leave"], c), rest.bijector(params["rest"], c)
         return bijectors.Split(leave, others, tuple(shape))
 
-    return Part(init, bijector)
+    return Part(init, bijector, rest.sees)
 
 
 @functools.cache

@@ -287,7 +287,7 @@ def nested(shape, elementwise, network, *, block=4, largest=8, coarse=(128, 128)
     )
     for before, end in itertools.pairwise(ends):
         coupling = bijections.channel_coupling(of_channels(end), before * channels, elementwise, network)
-        flow = bijections.split(of_channels(end), coupling, flow)
+        flow = bijections.split(of_channels(end), before * channels, coupling, flow)
     return bijections.chain(bijections.fixed(Squeeze(block, nested=True)), flow)
 
 
@@ -332,7 +332,7 @@ def _multiscale(shape, levels, level, network, before=None):
     kept = squeezed[-1] // 2
     leave = bijections.channel_coupling(squeezed, kept, monotone.affine(), network)
     rest = _multiscale((*squeezed[:2], kept), levels - 1, level, network, before)
-    return bijections.chain(*parts, bijections.split(squeezed, leave, rest))
+    return bijections.chain(*parts, bijections.split(squeezed, kept, leave, rest))
 
 
 def _levels(shape, levels):
