@@ -33,12 +33,17 @@ class ActNorm:
 
     def forward_and_log_det(self, x):
         log_scale = soft_clip(self.log_scale, LOG_SCALE_LIMIT)
-        return (x - self.loc) * jnp.exp(-log_scale), -self._log_det(x, log_scale)
+        return (x - _along(self.loc, x)) * _along(jnp.exp(-log_scale), x), -self._log_det(x, log_scale)
 
     def inverse_and_log_det(self, y):
         log_scale = soft_clip(self.log_scale, LOG_SCALE_LIMIT)
-        return y * jnp.exp(log_scale) + self.loc, self._log_det(y, log_scale)
+        return y * _along(jnp.exp(log_scale), y) + _along(self.loc, y), self._log_det(y, log_scale)
 
     @staticmethod
     def _log_det(x, log_scale):
         return jnp.sum(log_scale) * (x.size // x.shape[-1])
+
+
+def _along(a, x):
+    """Return a vector `a` [C] as an array that broadcasts over x [..., C]."""
+    return jnp.reshape(a, (1,) * (x.ndim - 1) + (-1,))

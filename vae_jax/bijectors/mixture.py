@@ -8,7 +8,7 @@ import numpy as np
 from jax.scipy.special import log_ndtr, ndtri
 
 from vae_jax.bijectors.elementwise import Elementwise
-from vae_jax.numerics import LOG_2PI, soft_clip
+from vae_jax.numerics import LOG_2PI, soft_clip, straight_through
 from vae_jax.spec import integers
 
 FLOOR = 1e-3  # the weight of the uniform component: it keeps the inverse within float32, and costs so many nats
@@ -31,7 +31,7 @@ def mixture(*, num_components=4) -> Elementwise:
     def components(raw):
         logits, means, scales = (raw[..., k * num_components : (k + 1) * num_components] for k in range(3))
         log_scales = 0.5 * (low + high) + soft_clip(scales, 0.5 * (high - low))
-        return jax.nn.log_softmax(logits, axis=-1), first.astype(np.float32) + means, log_scales
+        return jax.nn.log_softmax(logits, axis=-1), _over(first, means) + means, log_scales
 
     def logs(x, parts):
         """Return the logarithms of F(x), of 1 - F(x), and of the density."""
@@ -48,7 +48,7 @@ def mixture(*, num_components=4) -> Elementwise:
         parts = components(raw)
         logit = _logit_of_normal(y)
         quantiles = parts[1] + jnp.exp(parts[2]) * logit[..., None]  # of each component; F's own is between them
-        x = _solve(lambda x: logs(x, parts), logit, jnp.min(quantiles, axis=-1), jnp.max(quantiles, axis=-1))
+        x = _solve(logs, parts, logit, jnp.min(quantiles, axis=-1), jnp.max(quantiles, axis=-1))
         return x, _to_normal(*logs(x, parts))[1]
 
     return Elementwise(3 * num_components, forward, inverse)
@@ -77,7 +77,12 @@ def levels_mixture(num_levels, *, num_components=4) -> Elementwise:
         log_scales = 0.5 * (low + high) + soft_clip(scales, 0.5 * (high - low))
         weights = (1.0 - FLOOR) * jax.nn.softmax(logits, axis=-1)
         floor = jnp.full_like(weights[..., :1], FLOOR)
-        return weights[..., 2:], jnp.concatenate([weights[..., :2], floor], -1), means_at_start + means, log_scales
+        return (
+            weights[..., 2:],
+            jnp.concatenate([weights[..., :2], floor], -1),
+            _over(means_at_start, means) + means,
+            log_scales,
+        )
 
     def logs(x, parts):
         """Return the logarithms of F(x), of 1 - F(x), and of the density; none of them is near 0."""
@@ -85,13 +90,14 @@ def levels_mixture(num_levels, *, num_components=4) -> Elementwise:
         slopes = jnp.exp(-log_scales)
         z = (x[..., None] - means) * slopes
         below, above = jax.nn.sigmoid(z), jax.nn.sigmoid(-z)
-        place = (x[..., None] - starts) / lengths
+        start, length = _over(starts, ends), _over(lengths, ends)
+        place = (x[..., None] - start) / length
         inside = (place >= 0.0) & (place < 1.0)
         share = jnp.clip(place, TINY, 1.0 - TINY)
-        rest = jnp.clip((starts + lengths - x[..., None]) / lengths, TINY, 1.0)
+        rest = jnp.clip((start + length - x[..., None]) / length, TINY, 1.0)
         lower = jnp.sum(weights * below, -1) + jnp.sum(ends * share, -1)
         upper = jnp.sum(weights * above, -1) + jnp.sum(ends * rest, -1)
-        density = jnp.sum(weights * below * above * slopes, -1) + jnp.sum(ends * inside / lengths, -1)
+        density = jnp.sum(weights * below * above * slopes, -1) + jnp.sum(ends * inside / length, -1)
         return jnp.log(lower), jnp.log(upper), jnp.log(jnp.maximum(density, FLOOR * FLOOR))
 
     def forward(x, raw):
@@ -99,12 +105,15 @@ def levels_mixture(num_levels, *, num_components=4) -> Elementwise:
 
     def inverse(y, raw):
         parts = components(raw)
-        x = _bisect(
-            lambda x: logs(x, parts), *jax.lax.stop_gradient((_logit_of_normal(y), -jnp.ones_like(y), y * 0 + 1))
-        )
+        x = _solve(logs, parts, _logit_of_normal(y), jnp.full_like(y, -1.0), jnp.full_like(y, 1.0))
         return x, _to_normal(*logs(x, parts))[1]
 
     return Elementwise(3 * num_components + 2, forward, inverse)
+
+
+def _over(constants, like):
+    """Return constants [N] as an array that broadcasts over `like` [..., N]."""
+    return jnp.reshape(jnp.asarray(constants, like.dtype), (1,) * (like.ndim - 1) + (-1,))
 
 
 def _to_normal(log_below, log_above, log_density):
@@ -140,18 +149,19 @@ def _logit_of_normal(z):
     return jnp.sign(z) * (jnp.log1p(-jnp.exp(tail)) - tail)
 
 
-def _solve(logs, logit, low, high):
+def _solve(logs, parts, logit, low, high):
     """Return x with logit F(x) = `logit`, between `low` and `high`, with the gradient of the implicit function."""
-    x = _bisect(jax.lax.stop_gradient(logs), *jax.lax.stop_gradient((logit, low, high)))
-    log_below, log_above, log_density = logs(x)
-    return x - (log_below - log_above - logit) * jnp.exp(jax.lax.stop_gradient(log_below + log_above - log_density))
+    x = _bisect(logs, *jax.lax.stop_gradient((parts, logit, low, high)))
+    log_below, log_above, log_density = logs(x, parts)
+    log_slope = jax.lax.stop_gradient(log_density - log_below - log_above)  # of logit F
+    return x - straight_through(0.0, log_below - log_above - logit) * jnp.exp(-log_slope)
 
 
-def _bisect(logs, logit, low, high):
+def _bisect(logs, parts, logit, low, high):
     def halve(_, bracket):
         low, high = bracket
         middle = 0.5 * (low + high)
-        log_below, log_above, _ = logs(middle)
+        log_below, log_above, _ = logs(middle, parts)
         over = log_below - log_above > logit
         return jnp.where(over, low, middle), jnp.where(over, middle, high)
 
