@@ -15,6 +15,7 @@ FLOOR = 1e-3  # the weight of the uniform component: it keeps the inverse within
 HALVINGS = 32
 LOG_SCALES = (-3.0, 2.0)  # of logistics over the reals
 TINY = 1e-9
+MOST_MEAN = 1.02  # of a component of levels, which lie in [-1, 1)
 FAR = 60.0  # nats of a tail probability, beyond which its asymptotic form is exact to float32
 
 
@@ -57,8 +58,8 @@ def mixture(*, num_components=4) -> Elementwise:
 def levels_mixture(num_levels, *, num_components=4) -> Elementwise:
     """Return y = Φ⁻¹(F(x)) for dequantised levels: x in [-1, 1), V = `num_levels` intervals of length 2 / V.
 
-    F is the distribution function of a mixture of logistics, arXiv:1902.00275 eq. (14), and of three uniform
-    components: the first level, the last level, and with the fixed weight 0.001 all levels. Images have many pixels at
+    F is the distribution function of a mixture of logistics, cut at both ends, arXiv:1902.00275 eq. (14), and of three
+    uniform components: the first level, the last level, and with the fixed weight 0.001 all levels. Images have many pixels at
     both ends. A flow without uniform components spends about 0.1 nats on each of them.
 
     Three parameters for each logistic, and two weights. The inverse is found by bisection; it lies in [-1, 1].
@@ -67,38 +68,40 @@ def levels_mixture(num_levels, *, num_components=4) -> Elementwise:
     integers(num_levels=num_levels, at_least=2)
     width = 2.0 / num_levels
     low, high = math.log(width / 2.0), 0.5
-    means_at_start = (np.arange(num_components, dtype=np.float32) + 0.5) / num_components * 2.0 - 1.0
-    starts = np.asarray([-1.0, 1.0 - width, -1.0], np.float32)  # of the uniform components
-    lengths = np.asarray([width, width, 2.0], np.float32)
+    means_at_start = (np.arange(num_components) + 0.5) / num_components * 2.0 - 1.0
+    offsets = MOST_MEAN * np.arctanh(means_at_start / MOST_MEAN)
+    starts, lengths = np.asarray([-1.0, 1.0 - width, -1.0]), np.asarray([width, width, 2.0])  # of uniform components
 
     def components(raw):
         logits, rest = raw[..., : num_components + 2], raw[..., num_components + 2 :]
         means, scales = rest[..., :num_components], rest[..., num_components:]
-        log_scales = 0.5 * (low + high) + soft_clip(scales, 0.5 * (high - low))
+        means = soft_clip(_over(offsets, means) + means, MOST_MEAN)
+        slopes = jnp.exp(-0.5 * (low + high) - soft_clip(scales, 0.5 * (high - low)))
         weights = (1.0 - FLOOR) * jax.nn.softmax(logits, axis=-1)
         floor = jnp.full_like(weights[..., :1], FLOOR)
-        return (
-            weights[..., 2:],
-            jnp.concatenate([weights[..., :2], floor], -1),
-            _over(means_at_start, means) + means,
-            log_scales,
-        )
+        return weights[..., 2:], jnp.concatenate([weights[..., :2], floor], -1), means, slopes
 
     def logs(x, parts):
-        """Return the logarithms of F(x), of 1 - F(x), and of the density; none of them is near 0."""
-        weights, ends, means, log_scales = parts
-        slopes = jnp.exp(-log_scales)
-        z = (x[..., None] - means) * slopes
-        below, above = jax.nn.sigmoid(z), jax.nn.sigmoid(-z)
+        """Return the logarithms of F(x), of 1 - F(x), and of the density; none of them is near 0.
+
+        Each logistic is cut at -1 and 1. With z = (x - μ) s, σ(z) - σ(z₀) = σ(z) σ(-z₀) (1 - exp(z₀ - z)), which does
+        not cancel.
+        """
+        weights, ends, means, slopes = parts
+        x = x[..., None]
+        below, above = jax.nn.sigmoid((x - means) * slopes), jax.nn.sigmoid((means - x) * slopes)
+        before, after = jax.nn.sigmoid((means + 1.0) * slopes), jax.nn.sigmoid((1.0 - means) * slopes)
+        whole = -jnp.expm1(-2.0 * slopes)
+        left, right = -jnp.expm1(-(x + 1.0) * slopes), -jnp.expm1(-(1.0 - x) * slopes)
         start, length = _over(starts, ends), _over(lengths, ends)
-        place = (x[..., None] - start) / length
+        place = (x - start) / length
         inside = (place >= 0.0) & (place < 1.0)
-        share = jnp.clip(place, TINY, 1.0 - TINY)
-        rest = jnp.clip((start + length - x[..., None]) / length, TINY, 1.0)
-        lower = jnp.sum(weights * below, -1) + jnp.sum(ends * share, -1)
-        upper = jnp.sum(weights * above, -1) + jnp.sum(ends * rest, -1)
-        density = jnp.sum(weights * below * above * slopes, -1) + jnp.sum(ends * inside / length, -1)
-        return jnp.log(lower), jnp.log(upper), jnp.log(jnp.maximum(density, FLOOR * FLOOR))
+        share, rest = jnp.clip(place, TINY, 1.0), jnp.clip((start + length - x) / length, TINY, 1.0)
+        lower = jnp.sum(weights * below * left / (after * whole), -1) + jnp.sum(ends * share, -1)
+        upper = jnp.sum(weights * above * right / (before * whole), -1) + jnp.sum(ends * rest, -1)
+        density = jnp.sum(weights * below * above * slopes / (before * after * whole), -1)
+        density += jnp.sum(ends * inside / length, -1)
+        return jnp.log(lower), jnp.log(upper), jnp.log(density)
 
     def forward(x, raw):
         return _to_normal(*logs(x, components(raw)))
@@ -132,7 +135,13 @@ def normal_of_logit(logit):
     z = jnp.sqrt(2.0 * far)
     for _ in range(3):  # of log Φ(-z) = -z²/2 - log z - ½ log 2π + log (1 - z⁻² + 3 z⁻⁴ - ...)
         z = jnp.sqrt(2.0 * (far - jnp.log(z) - 1.0 / jnp.square(z)))
-    return jnp.sign(logit) * jnp.where(tail < FAR, near, z)
+    z = jnp.where(tail < FAR, near, z)
+    # One step of Newton's method for log Φ(z) - log Φ(-z), as the inverse map computes it, removes the rounding.
+    log_tail = log_ndtr(-z)
+    log_rest = jnp.log1p(-jnp.exp(log_tail))
+    log_slope = -log_tail - log_rest - 0.5 * (jnp.square(z) + LOG_2PI)
+    z = z - (log_rest - log_tail - size) * jnp.exp(-log_slope)
+    return jnp.sign(logit) * z
 
 
 @normal_of_logit.defjvp

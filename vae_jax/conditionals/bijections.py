@@ -95,7 +95,7 @@ def mixing() -> Part:
     return Part(init, lambda params, c: bijectors.Mixing(**params))
 
 
-def channel_coupling(shape, num_fixed, elementwise, network) -> Part:
+def channel_coupling(shape, num_fixed, elementwise, network, see=None) -> Part:
     """Return a coupling that maps the last channels of `shape` given the first `num_fixed` ones.
 
     Args:
@@ -103,6 +103,7 @@ def channel_coupling(shape, num_fixed, elementwise, network) -> Part:
       num_fixed: how many channels stay.
       elementwise: the map of one entry.
       network: a function of the shapes of outputs that returns a `Network` of x_a and c.
+      see: x_a -> what the network sees of it; None for x_a itself.
 
     Raises `BadOption` unless both parts have channels.
     """
@@ -113,7 +114,7 @@ def channel_coupling(shape, num_fixed, elementwise, network) -> Part:
         )
     place = tuple(shape[:-1])
     net = network(((*place, shape[-1] - num_fixed, elementwise.num_params),))
-    conditioner = _first_of(net)
+    conditioner = _first_of(net, see)
 
     def init(key, x, c):
         return net.init(key, x[0, ..., :num_fixed], None if c is None else c[0])
@@ -141,14 +142,14 @@ def checkerboard_coupling(shape, parity, elementwise, network) -> Part:
     return Part(init, bijector)
 
 
-def masked_autoregressive(shape, elementwise, *, hidden, activation="relu") -> Part:
+def masked_autoregressive(shape, elementwise, *, hidden, activation="relu", see=None) -> Part:
     """Return the masked autoregressive flow of an array of `shape`, whose conditioner is a MADE.  arXiv:1705.07057.
 
-    The outputs of the MADE are zero at initialisation.
+    The outputs of the MADE are zero at initialisation. It sees `see(x)`, or x.
     """
     dim = functools.reduce(lambda a, b: a * b, shape, 1)
     net = made(((dim, elementwise.num_params),), hidden, activation, zero_output=True)
-    conditioner = _first_of(net)
+    conditioner = _first_of(net, see)
 
     def init(key, x, c):
         return net.init(key, jnp.zeros(dim), None if c is None else c[0])
@@ -172,6 +173,6 @@ def split(shape, num_fixed, coupling, rest) -> Part:
 
 
 @functools.cache
-def _first_of(net):
-    """Return the conditioner (params, x, c) -> the only output of a network."""
-    return lambda params, x, c: net.apply(params, x, c)[0]
+def _first_of(net, see=None):
+    """Return the conditioner (params, x, c) -> the only output of a network of `see(x)`."""
+    return lambda params, x, c: net.apply(params, x if see is None else see(x), c)[0]

@@ -73,7 +73,7 @@ def of_levels(flow: Part, event, *, noise=None, context=None) -> Model:
         if noise is None:
             return start
         seen = standardize(event.support, x)
-        return start | {"noise": noise.init(key_noise, jax.random.normal(key_u, x.shape), seen)}
+        return start | {"noise": noise.init(key_noise, jax.random.normal(jax.random.fold_in(key, 1), x.shape), seen)}
 
     def bijector(params, c=None):
         return flow.bijector(params["flow"], embedded(context, c))
@@ -147,6 +147,8 @@ def from_config(
         options = {key: value for key, value in coupling.items() if key != "name"}
         elementwise = call(levels_mixture, options, num_levels, where="coupling")
     options = {key: value for key, value in layout.items() if key != "name"}
+    if is_nested:
+        options["see"] = _centres(num_levels) if is_discrete else None
     make = getattr(sys.modules[__name__], layout["name"])
     parts = call(make, options, tuple(event.shape), elementwise, of_outputs, where="layout")
     if num_levels is not None:
@@ -250,7 +252,7 @@ def autoregressive(shape, elementwise, network=None, *, depth=2, hidden=(64,), a
     return bijections.chain(bijections.fixed(Flatten(tuple(shape))), bijections.stacked(step, depth))
 
 
-def nested(shape, elementwise, network, *, block=4, largest=8, coarse=(128, 128)) -> Part:
+def nested(shape, elementwise, network, *, block=4, largest=8, coarse=(128, 128), see=None) -> Part:
     """Return the flow over nested lattices of pixels: each coupling maps a finer lattice given the coarser ones.
 
     log p(x) = Σ_l `log p(x_l | x_<l)`, where x_0 is every `block`-th pixel in each direction. Each later group lies
@@ -264,6 +266,7 @@ def nested(shape, elementwise, network, *, block=4, largest=8, coarse=(128, 128)
       block: the side of the squares of pixels that become channels, a power of 2.
       largest: at most so many pixels of a square are mapped by one coupling.
       coarse: widths of the hidden layers of the MADE for x_0.
+      see: what the networks see of pixels; None for the pixels themselves.
     """
     integers(block=block, largest=largest, at_most=64)
     sizes(coarse=coarse)
@@ -282,13 +285,26 @@ def nested(shape, elementwise, network, *, block=4, largest=8, coarse=(128, 128)
     place, ends = (height // block, width // block), _ends(block, largest)
     of_channels = lambda number: (*place, number * channels)  # noqa: E731
     flow = bijections.chain(
-        bijections.masked_autoregressive(of_channels(1), elementwise, hidden=coarse),
+        bijections.masked_autoregressive(of_channels(1), elementwise, hidden=coarse, see=see),
         bijections.fixed(Flatten(of_channels(1))),
     )
     for before, end in itertools.pairwise(ends):
-        coupling = bijections.channel_coupling(of_channels(end), before * channels, elementwise, network)
+        coupling = bijections.channel_coupling(of_channels(end), before * channels, elementwise, network, see)
         flow = bijections.split(of_channels(end), before * channels, coupling, flow)
     return bijections.chain(bijections.fixed(Squeeze(block, nested=True)), flow)
+
+
+def _centres(num_levels):
+    """Return the map of dequantised levels in [-1, 1) to the centres of their levels.
+
+    Networks that see them depend neither on the noise within a level, nor on the rounding of an inverse.
+    """
+
+    def see(x):
+        level = jnp.clip(jnp.floor((x + 1.0) * (num_levels / 2.0)), 0.0, num_levels - 1.0)
+        return (level + 0.5) * (2.0 / num_levels) - 1.0
+
+    return see
 
 
 def uniform(shape, network) -> None:
