@@ -121,6 +121,24 @@ EXAMPLES = {  # one of each, all its arrays NumPy's
     "Transformed, permutation": flow(bijectors.Chain((bijectors.Permutation(ORDER), bijectors.Flip()))),
     "Transformed, planar": flow(bijectors.Planar(reals(D), reals(D), np.float32(0.1))),
     "Transformed, Sylvester": flow(bijectors.Sylvester(reals(2, D), reals(2, D, D), reals(2, D), reals(D))),
+    "Transformed, inverted": flow(bijectors.Inverted(bijectors.ActNorm(reals(D), reals(D)))),
+    "Transformed, mixing": flow(bijectors.Mixing(reals(D, D), reals(D, D), reals(D))),
+    "Transformed, stacked": flow(bijectors.Stacked(reals(2, D), None, lambda p, c: bijectors.ActNorm(p, p))),
+    "Transformed, channels": flow(
+        bijectors.ChannelCoupling(reals(4, 2), None, lambda p, x, c: p @ x, bijectors.monotone.affine(), 2)
+    ),
+    "Transformed, masked": flow(
+        bijectors.MaskedAutoregressive(reals(D, 2), None, lambda p, x, c: p * 1.0, bijectors.monotone.affine())
+    ),
+    "Dequantised": distributions.Dequantised(
+        reals(D),
+        np.array([0.0, 1, 1, 0], np.float32),
+        None,
+        lambda params, c: bijectors.ActNorm(params, params),
+        lambda params, x, c: distributions.UniformNoise((D,)),
+    ),
+    "Rounded": distributions.Rounded(reals(D), 3),
+    "UniformNoise": distributions.UniformNoise((D,)),
     "StudentT": distributions.StudentT(reals(D), reals(D), np.full(D, 5.0, np.float32)),
     "Tree": Tree(np.arange(D), np.array([0, 0, 1, 1]), reals(D, 2)),
     "UniformSphere": UniformSphere(D),

@@ -59,8 +59,8 @@ def levels_mixture(num_levels, *, num_components=4) -> Elementwise:
     """Return y = Φ⁻¹(F(x)) for dequantised levels: x in [-1, 1), V = `num_levels` intervals of length 2 / V.
 
     F is the distribution function of a mixture of logistics, cut at both ends, arXiv:1902.00275 eq. (14), and of three
-    uniform components: the first level, the last level, and with the fixed weight 0.001 all levels. Images have many pixels at
-    both ends. A flow without uniform components spends about 0.1 nats on each of them.
+    uniform components. These are the first level, the last level, and all levels, with the fixed weight 0.001. Images
+    have many pixels at both ends, and smooth functions spend about 0.1 nats on each of them.
 
     Three parameters for each logistic, and two weights. The inverse is found by bisection; it lies in [-1, 1].
     """

@@ -24,13 +24,13 @@ def makers(scene) -> dict:
     model, chosen = scene.model, []
     if scene.latent:
         chosen = [reconstructions]
-        if scene.has_prior:
+        if scene.has_prior and not scene.is_invertible:
             chosen.append(reconstruction_samples)
         if scene.context is None or (scene.is_of_classes and not scene.is_expensive):
             chosen.append(interpolations)
-        if scene.has_plain_codes and not scene.is_expensive:
+        if scene.has_plain_codes and not (scene.is_expensive or scene.is_invertible):
             chosen.append(traversals)
-    if scene.has_prior:
+    if scene.has_prior and not scene.is_invertible:  # a flow has no noise of pixels: its means are its draws
         chosen.append(samples)
     draws = scene.has_prior if scene.latent else model.sample is not None
     if draws:

@@ -67,6 +67,11 @@ class Scene:
         shape = jax.eval_shape(lambda q: q.mean(), q)
         return isinstance(getattr(q, "support", None), Real) and len(getattr(shape, "shape", ())) == 1
 
+    @functools.cached_property
+    def is_invertible(self) -> bool:
+        """True if x can be computed from its code, as with a flow."""
+        return self.latent is not None and latents.is_invertible(self.model, self.params, self.test)
+
     def decode(self, z, context=None):
         """Return the means of p(x|z) of codes [N, D] in [0, 1]. `context`: one for each code."""
         return self.show(passes.decode(self.latent, self.params, z, context))
