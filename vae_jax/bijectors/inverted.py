@@ -9,8 +9,8 @@ from flax import struct
 class Inverted:
     """The inverse of `bijector`: its forward map is the inverse of that one, and the other way round.
 
-    A distribution `Transformed(base, Inverted(f))` has a density by one pass of f, from data to the base. Of an
-    `InverseAutoregressive` this is the masked autoregressive flow, arXiv:1705.07057 sec. 3.4.
+    A distribution `Transformed(base, Inverted(f))` has a density by one pass of f, from data to the base.
+    The inverted `InverseAutoregressive` is the masked autoregressive flow, arXiv:1705.07057 sec. 3.4.
     """
 
     bijector: Any

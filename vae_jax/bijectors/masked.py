@@ -110,7 +110,7 @@ class MaskedAutoregressive:
 
     def inverse_and_log_det(self, y):
         """Solve y_d = g(x_d; θ_d) for d = 1, ..., D in this order: θ_d depends on earlier entries only."""
-        flat = y.ravel()
+        flat = jnp.asarray(y).ravel()
 
         def solve(d, carry):
             x, total = carry

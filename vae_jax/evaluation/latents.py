@@ -20,7 +20,7 @@ SHARING = (
     Dequantised,
     Sequential,
     InverseAutoregressive,
-)  # parts of a posterior whose `params`, networks, are the same for every x
+)  # parts of a posterior whose `params` all x share
 
 
 def posteriors(model, params, data):
