@@ -160,6 +160,10 @@ def test_splits_by_an_array_of_their_names(tmp_path):
         10,
         5,
     )
+    np.savez(tmp_path / "flag.npz", x=images(), is_test=words == "test")
+    data = load("arrays", str(tmp_path / "flag.npz"), files={"split": "is_test"})
+    np.testing.assert_array_equal(np.asarray(data.test.x)[..., 0], images()[words == "test"])
+    assert len(data.train.x) + len(data.valid.x) == (words != "test").sum()
     np.savez(tmp_path / "bad.npz", x=images(), part=np.where(words == "dev", "trian", words))
     with pytest.raises(ValueError, match=r"'part' holds 'trian', which is no split; did you mean 'train'\?"):
         load("arrays", str(tmp_path / "bad.npz"), files={"split": "part"})

@@ -14,12 +14,14 @@ from vae_jax.distributions import (
     Categorical,
     Deterministic,
     DiscretizedLogisticMixture,
+    LinearLogisticMixture,
     LowRankNormal,
     Mixture,
     MultivariateNormal,
     Normal,
     NormalMixtures,
     OneHot,
+    OrderedCategorical,
     RasterScan,
     RelaxedBernoulli,
     RelaxedOneHot,
@@ -80,6 +82,16 @@ def series():
     return Series(reals(D), bits, lambda params: jnp.zeros(()), step, (D,), Binary())
 
 
+def ordered(channels, levels, features):
+    shapes = {
+        "shift": (channels, features),
+        "levels": (channels * (channels - 1) // 2, levels, features),
+        "kernel": (channels, features, levels),
+        "bias": (channels, levels),
+    }
+    return {name: reals(*shape) for name, shape in shapes.items()}
+
+
 def rows():
     parts = (Normal(reals(2), reals(2)), Bernoulli(reals(1)))
     return distributions.Rows(parts, ((0, 2), (1,)), Columns(("real", "binary", "real")))
@@ -95,6 +107,7 @@ EXAMPLES = {  # one of each, all its arrays NumPy's
     "Deterministic": Deterministic(reals(D)),
     "DiscretizedLogisticMixture": DiscretizedLogisticMixture(reals(D, 2), reals(D, 2), reals(D, 2), 8),
     "LevelSeries": LevelSeries(words(), 3),
+    "LinearLogisticMixture": LinearLogisticMixture(reals(2), reals(D, 2), reals(D, 2), reals(6, 2), 8),
     "LowRankNormal": LowRankNormal(reals(D), reals(D), reals(D, 2)),
     "Mixture": Mixture(reals(V), Normal(reals(V, D), reals(V, D))),
     "Mixture of mixtures": Mixture(reals(2), Mixture(reals(2, V), Normal(reals(2, V, D), reals(2, V, D)))),
@@ -104,6 +117,7 @@ EXAMPLES = {  # one of each, all its arrays NumPy's
     "NormalMixtures": NormalMixtures(reals(D, 2), reals(D, 2), reals(D, 2)),
     "Observed": distributions.Observed(Normal(reals(D), reals(D))),
     "OneHot": OneHot(reals(D, V)),
+    "OrderedCategorical": OrderedCategorical(reals(D), ordered(2, 3, D)),
     "Poisson": distributions.Poisson(reals(D)),
     "RasterScan": scan(),
     "RelaxedBernoulli": RelaxedBernoulli(reals(D), np.float32(0.5)),

@@ -44,13 +44,15 @@ def images(tmp_path_factory):
     for prefix, part in (("train", slice(0, 300)), ("t10k", slice(300, 400))):
         idx.write(folder / f"{prefix}-images-idx3-ubyte", x[part])
         idx.write(folder / f"{prefix}-labels-idx1-ubyte", label[part])
+    colour = np.pad(x[:100], ((0, 0), (2, 2), (2, 2)))[..., None] // np.array([1, 2, 3], np.uint8)
+    np.savez(folder / "colour.npz", x=colour, is_test=np.arange(100) % 4 == 0)
     return folder
 
 
 def smoke(name, images):
     config = importlib.import_module(f"vae_jax.configs.{name}").get_config("smoke")
     if config.data.name not in ("digits", "text", "audio", "table", "counts"):  # which need no file
-        config.data.path = str(images)
+        config.data.path = str(images / "colour.npz" if config.data.name == "arrays" else images)
     return config.to_dict()
 
 

@@ -43,7 +43,8 @@ def pixel_cnn(
 
     Args:
       event_shape: [H, W, C].
-      pixel: the head of one pixel, {"name": ..., options}; its pixels must be independent given the outputs.
+      pixel: the head of one pixel, {"name": ..., options}; its pixels must be independent given the outputs. Its
+        channels may depend on each other.
       features: size of the map or vector f(z).
       spatial: True for a map, False for a vector.
       channels: widths of the layers of the network, as in `networks.gated_pixel_cnn`.
@@ -73,22 +74,24 @@ def pixel_cnn(
     return Head(
         (shape,),
         lambda context, weights: image(weights, context),
-        lambda key: network.init(key, jnp.zeros(event_shape), jnp.zeros(shape)),
+        lambda key: weights_of(network, head, key, jnp.zeros(event_shape), jnp.zeros(shape)),
     )
 
 
 def per_pixel(spec, event_shape, *, where) -> Head:
     """Return the head that `spec` names, over images or series.
 
-    Raises `BadOption` if its outputs do not belong to one pixel, or sample, each.
+    The channels of a pixel may share outputs. Raises `BadOption` if outputs belong to no single pixel, or sample.
     """
     event_shape = tuple(event_shape)
+    places = event_shape[:2] if len(event_shape) == 3 else event_shape
     head = build(SIMPLE, spec, event_shape, where=where)
-    try:
-        build(SIMPLE, spec, (*event_shape, 1), where=where)
-        joint = any(shape[: len(event_shape)] != event_shape for shape in head.shapes)
-    except BadOption:  # a head for vectors only
-        joint = True
+    joint = any(shape[: len(places)] != places for shape in head.shapes)
+    if len(event_shape) == 1:
+        try:
+            build(SIMPLE, spec, (*event_shape, 1), where=where)
+        except BadOption:  # a head for vectors only
+            joint = True
     if joint:
         raise BadOption(
             f"{where}: {spec['name']!r} does not model independent pixels, whose parameters belong to one pixel each; "
@@ -149,15 +152,16 @@ def raster_scan(network, head, event_shape):
     scaled = functools.partial(standardize, support)
 
     def start(params):
-        return network.start(params["variables"], 1, *event_shape[1:])
+        return network.start(_parts(head, params["variables"])[0], 1, *event_shape[1:])
 
     def row(params, state, above, i):
-        return network.row(params["variables"], scaled(above), state, i, params["context"])
+        return network.row(_parts(head, params["variables"])[0], scaled(above), state, i, params["context"])
 
     def pixel(params, state, left, i, j, from_above):
         inputs = (scaled(left), state, i, j, from_above, params["context"])
-        state, outputs = network.step(params["variables"], *inputs)
-        return state, head.distribution(*outputs)
+        variables, weights = _parts(head, params["variables"])
+        state, outputs = network.step(variables, *inputs)
+        return state, head.distribution(*outputs, *weights)
 
     cached = Cached(start, row, pixel)
 
@@ -217,6 +221,23 @@ def _conditionals(network, head):
 
     def conditionals(params, x):
         inputs = (scaled(x), params["context"])
-        return head.distribution(*network.apply(params["variables"], *inputs, dropout_key=params["dropout_key"]))
+        variables, weights = _parts(head, params["variables"])
+        return head.distribution(*network.apply(variables, *inputs, dropout_key=params["dropout_key"]), *weights)
 
     return conditionals
+
+
+def weights_of(network, head, key, *inputs):
+    """Return the parameters of `raster_scan`: the network's, with those of a head that has weights of its own.
+
+    These are {"network": ..., "weights": ...} then, as in `conditional`.
+    """
+    variables = network.init(key, *inputs)
+    if head.init is None:
+        return variables
+    return {"network": variables, "weights": head.init(jax.random.fold_in(key, 1))}
+
+
+def _parts(head, variables):
+    """Return the network's variables, and a tuple of the head's weights."""
+    return (variables, ()) if head.init is None else (variables["network"], (variables["weights"],))

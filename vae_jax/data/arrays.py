@@ -25,7 +25,8 @@ def load(path=None, *, x=None, label=None, context=None, split=None, missing=Fal
       x: the name of the examples; None for "x", or for the only array in the file.
       label: the name of their classes; None for "label" if the file has it, "" for none.
       context: the name of what a model can be conditional on; None for "context" if the file has it, "" for none.
-      split: the name of an array of "train", "valid" and "test"; None if there is none.
+      split: the name of an array of "train", "valid" and "test", or of booleans that are True for test examples; None
+        if there is none.
       missing: True if NaN means "not observed"; otherwise NaN is refused.
       max_value: the largest value that can be stored; None or 0 to find it out.
 
@@ -94,10 +95,11 @@ def _divided(path, arrays, file, split) -> dict[str, tuple]:
     if split not in file.names:
         raise BadOption(f"split: {path} has no array {split!r}{nearest(split, file.names)}")
     words = np.asarray(file.read(split))
+    words = np.where(words, "test", "train") if words.dtype == bool else words
     words = words.astype(str) if words.dtype.kind in "SU" and words.ndim == 1 else words
     if words.shape != (len(arrays[0]),) or words.dtype.kind != "U":
         raise ValueError(
-            f"{path}: {split!r} must hold the names of splits, one for each of {len(arrays[0])} examples, got "
+            f"{path}: {split!r} must hold names of splits or booleans, one for each of {len(arrays[0])} examples, got "
             f"{words.dtype} {list(words.shape)}"
         )
     unknown = [word for word in np.unique(words).tolist() if splits.named(word) is None]

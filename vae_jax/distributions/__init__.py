@@ -15,7 +15,12 @@ from vae_jax.distributions.mixture import Mixture
 from vae_jax.distributions.ngram import BackedOff
 from vae_jax.distributions.normal import LowRankNormal, MultivariateNormal, Normal, is_standard_normal
 from vae_jax.distributions.observed import Observed, Rows, is_factorised
-from vae_jax.distributions.pixels import DiscretizedLogisticMixture, NormalMixtures
+from vae_jax.distributions.pixels import (
+    DiscretizedLogisticMixture,
+    LinearLogisticMixture,
+    NormalMixtures,
+    OrderedCategorical,
+)
 from vae_jax.distributions.relaxed import RelaxedBernoulli, RelaxedOneHot, relax
 from vae_jax.distributions.reshaped import Reshaped
 from vae_jax.distributions.sentence import Sentence
@@ -37,6 +42,7 @@ __all__ = [
     "Dequantised",
     "Deterministic",
     "DiscretizedLogisticMixture",
+    "LinearLogisticMixture",
     "LowRankNormal",
     "Mixture",
     "MultivariateNormal",
@@ -45,6 +51,7 @@ __all__ = [
     "NormalMixtures",
     "Observed",
     "OneHot",
+    "OrderedCategorical",
     "Poisson",
     "RasterScan",
     "RelaxedBernoulli",

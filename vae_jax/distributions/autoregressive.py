@@ -41,7 +41,7 @@ class Autoregressive:
         x = jnp.where(dimension < num_given, x, 0.0)  # a weight of zero times NaN would be NaN
 
         def draw(d, x):
-            conditional = jax.tree.map(lambda a: a[d], as_jax(self.conditionals(params, x)))
+            conditional = over_places(lambda a: a[d], as_jax(self.conditionals(params, x)))
             return x.at[d].set(conditional.sample(jax.random.fold_in(key, d)))
 
         return jax.lax.fori_loop(num_given, self.event_shape[0], draw, x)
@@ -114,9 +114,9 @@ class Cached(NamedTuple):
 class RasterScan:
     """The distribution p(x) = Π_i `p(x_i | x_<i)`, x [H, W, C], pixels row by row.
 
-    The channels of a pixel are independent given earlier pixels.
-    `conditionals(params, x)` is the distribution of all pixels, its arrays [H, W, C, ...]: a density takes one call. A
-    draw costs about as much, since `cached` computes nothing twice.
+    `conditionals(params, x)` is the distribution of all pixels, its arrays [H, W, ...]: a density takes one call. A
+    draw costs about as much, since `cached` computes nothing twice. Given earlier pixels, the channels of a pixel are
+    independent, or their distribution draws one after the other.
     """
 
     params: Any
@@ -160,7 +160,7 @@ class RasterScan:
 
         def conditionals(params, x):
             distribution = self.conditionals(params, x.reshape(self.event_shape))
-            return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), distribution)
+            return over_places(lambda a: a.reshape(-1, *a.shape[2:]), distribution)
 
         height, width, channels = self.event_shape
         return Autoregressive(self.params, conditionals, (height * width, channels), self.support)
@@ -171,3 +171,13 @@ class RasterScan:
     def mean(self):
         """Return the average of 128 draws of one fixed key: there is no closed form."""
         return mean_of_draws(self)
+
+
+def over_places(function, distribution):
+    """Return `distribution` with `function` of every array that leads with its places, such as the pixels of an image.
+
+    These are all arrays, except where a distribution has weights that all places share: its method `over_places` says.
+    """
+    if hasattr(distribution, "over_places"):
+        return distribution.over_places(function)
+    return jax.tree.map(function, distribution)

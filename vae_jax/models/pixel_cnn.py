@@ -8,7 +8,7 @@ The network is the gated one of arXiv:1606.05328. Heads include the discretised 
 import jax.numpy as jnp
 
 from vae_jax import core, networks
-from vae_jax.conditionals.chains import per_pixel, raster_scan
+from vae_jax.conditionals.chains import per_pixel, raster_scan, weights_of
 from vae_jax.core import Aux, Model, embedded, tractable
 from vae_jax.networks.network import compute_in
 from vae_jax.spec import BadOption, call, with_defaults
@@ -18,8 +18,9 @@ def pixel_cnn(network, event, *, likelihood, context=None) -> Model:
     """Return a PixelCNN, fitted by `gradient`: `network` returns the parameters of `likelihood` at every pixel.
 
     A density takes one pass over the image. A draw computes every row and every pixel of each layer once
-    (`distributions.RasterScan`). The channels of a pixel are independent, given earlier pixels. Training drops units at
-    the rate of the network; `log_prob` and `sample` never do.
+    (`distributions.RasterScan`). Given earlier pixels, the channels of a pixel are independent unless the option
+    `channels` of the head says otherwise. Training drops units at the rate of the network; `log_prob` and `sample`
+    never do.
 
     Args:
       network: built by `networks.gated_pixel_cnn`.
@@ -34,7 +35,7 @@ def pixel_cnn(network, event, *, likelihood, context=None) -> Model:
 
     def init(key, batch):
         _, c = core.first_example(batch)
-        return network.init(key, jnp.zeros(event.shape), embedded(context, c))
+        return weights_of(network, likelihood, key, jnp.zeros(event.shape), embedded(context, c))
 
     @core.per_example
     def log_prob_with_dropout(params, key, x, c):

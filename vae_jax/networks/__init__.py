@@ -9,6 +9,7 @@ from vae_jax.networks.mlp import MLP
 from vae_jax.networks.network import Network, network
 from vae_jax.networks.pixel_cnn import GatedPixelCNN
 from vae_jax.networks.resnet import ResNetDecoder, ResNetEncoder
+from vae_jax.networks.unet import TimeMLP, UNet
 from vae_jax.networks.wavenet import WaveNet
 
 conv_decoder = network(ConvDecoder)
@@ -18,6 +19,8 @@ gated_resnet = network(GatedResNet)
 mlp = network(MLP)
 resnet_decoder = network(ResNetDecoder)
 resnet_encoder = network(ResNetEncoder)
+time_mlp = network(TimeMLP)
+unet = network(UNet)
 wavenet = network(WaveNet)
 
 __all__ = ["Network", "conv_decoder", "conv_encoder", "gated_resnet", "mlp", "resnet_decoder", "resnet_encoder"]

@@ -43,11 +43,12 @@ class ConvTranspose(nn.Module):
     features: int
     kernel: int = 4
     stride: int = 2
+    kernel_init: nn.initializers.Initializer | None = None
 
     @nn.compact
     def __call__(self, x):
         # Each output pixel depends on (kernel/stride)² inputs, so the fan-in is smaller than kernel² by stride².
-        init = nn.initializers.variance_scaling(self.stride**2, "fan_in", "truncated_normal")
+        init = self.kernel_init or nn.initializers.variance_scaling(self.stride**2, "fan_in", "truncated_normal")
         kernel = self.param("kernel", init, (self.kernel, self.kernel, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         return convolve_transpose(x, kernel, self.stride) + bias[None, None]

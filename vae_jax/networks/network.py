@@ -59,7 +59,8 @@ def compute_in(dtype, network: Network) -> Network:
     """Return `network` with its products and activations in `dtype`.
 
     Parameters and inputs are rounded on the way in, outputs are widened to float32 on the way out, and gradients of the
-    parameters arrive in float32. bfloat16 has float32's range and 8 bits of precision: no loss scaling is needed.
+    parameters arrive in float32. bfloat16 has float32's range and 8 bits of precision: no loss scaling is needed. An
+    input that is one number, such as a time, keeps its precision.
     Raises `BadOption` for a type other than "float32" and "bfloat16".
     """
     one_of(COMPUTE_DTYPES, compute_dtype=dtype)
@@ -73,7 +74,8 @@ def _computed_in(dtype, network):
             return None
 
         def apply(variables, *inputs, **options):
-            return _cast(function(*_cast((variables, *inputs), dtype), **options), jnp.float32)
+            rounded_inputs = (a if isinstance(a, jax.Array) and a.ndim == 0 else _cast(a, dtype) for a in inputs)
+            return _cast(function(_cast(variables, dtype), *rounded_inputs, **options), jnp.float32)
 
         return apply
 

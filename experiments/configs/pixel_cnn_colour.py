@@ -1,0 +1,34 @@
+"""Gated PixelCNN on colour images of 32x32 pixels, 256 levels, whose channels depend on each other.  arXiv:1606.05328.
+
+vae-jax train --config=pixel_cnn_colour:KIND --config.data.path=FILE
+
+KIND, a data set as in `vae_colour` (`emoji`, the default, or `patches`) and a likelihood:
+
+* `emoji`, `patches`: ten logistics a pixel, each mean linear in the earlier channels, arXiv:1701.05517 eq. (3);
+* `emoji_softmax`, `patches_softmax`: a softmax for each channel given the earlier ones;
+* `emoji_independent`, `patches_independent`: logistics whose channels do not depend on each other.
+"""
+
+from ml_collections import ConfigDict
+
+from vae_jax.configs import pixel_cnn_mnist, vae_colour, vae_digits, vae_mnist
+
+LOGISTICS = {"name": "discretized_logistic_mixture", "num_components": 10}
+LIKELIHOODS = {
+    "": {**LOGISTICS, "channels": "linear"},
+    "softmax": {"name": "categorical", "channels": "ordered", "features": 64},
+    "independent": {**LOGISTICS, "channels": "independent"},
+}
+KINDS = tuple(f"{data}_{of}".rstrip("_") for data in ("emoji", "patches") for of in LIKELIHOODS)
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    kind, smoke = vae_digits.chosen(arg, KINDS, "emoji")
+    data, _, likelihood = kind.partition("_")
+    config = pixel_cnn_mnist.get_config("smoke" if smoke else "")
+    vae_colour.use_data(config, data)
+    config.model.likelihood = ConfigDict(LIKELIHOODS[likelihood])
+    if not smoke:
+        vae_mnist.train_for(config, num_steps=10_000)
+        config.train.update({"log_every": 100, "checkpoint_every": 500})
+    return config
