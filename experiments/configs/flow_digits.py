@@ -58,7 +58,7 @@ def smaller(config: ConfigDict) -> ConfigDict:
     """Return the same experiment, small enough for a test."""
     config.model.network.update({"hidden": 4, "num_blocks": 1} if "num_blocks" in config.model.network else {})
     layout = config.model.layout
-    layout.update({"depth": 1} if "depth" in layout else {"coarse": (8,)})
+    layout.update({"depth": 1} if "depth" in layout else {"block": 2, "coarse": (8,)})
     if "dequantisation" in config.model:
         config.model.dequantisation.network.hidden = 4
     return vae_digits.smoke(config)

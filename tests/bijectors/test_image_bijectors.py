@@ -28,6 +28,7 @@ from vae_jax.bijectors import (
     monotone,
 )
 from vae_jax.bijectors.mixture import levels_mixture, normal_of_logit
+from vae_jax.bijectors.squeeze import nested
 
 IMAGE = (2, 2, 2)
 
@@ -78,7 +79,7 @@ EXAMPLES = {
     "masked autoregressive": (MaskedAutoregressive(array(0, 4, 4), array(1, 4, 11), earlier, SPLINE), (4,)),
     "inverted": (Inverted(InverseAutoregressive(array(0, 4, 4), array(1), shift_and_scale)), (4,)),
     "squeeze": (Squeeze(2), (4, 2, 2)),
-    "nested squeeze": (Squeeze(4, nested=True), (4, 4, 1)),
+    "nested squeeze": (Squeeze(2, nested(2, 2, 2)[0]), (2, 4, 2)),
     "flatten": (Flatten(IMAGE), IMAGE),
     "reverse": (Reverse(), IMAGE),
     "stacked": (Stacked(array(0, 5, 2, 1), None, ONE), (2,)),
@@ -218,11 +219,17 @@ def test_a_loop_over_layers_is_their_chain_and_its_program_does_not_grow():
 
 
 def test_nested_squares_begin_with_the_coarsest_pixels():
-    places = jnp.arange(16.0).reshape(4, 4, 1)
-    order = np.asarray(Squeeze(4, nested=True).forward_and_log_det(places)[0]).ravel().astype(int)
-    rows, columns = np.divmod(order, 4)
+    order, ends = nested(4, 1, largest=8)
+    rows, columns = np.divmod(np.asarray(order), 4)
+    assert ends == (1, 2, 4, 8, 16) and nested(4, 1, largest=4)[1] == (1, 2, 4, 8, 12, 16)
     assert order[0] == 0 and set(order[:2]) == {0, 10} and set(order[:4]) == {0, 2, 8, 10}
     assert np.all((rows[:8] + columns[:8]) % 2 == 0)
+
+
+def test_nested_squares_of_colours_take_one_colour_after_the_other():
+    order, ends = nested(2, 3, largest=8)
+    assert sorted(order) == list(range(12)) and ends == (3, 4, 5, 6, 8, 10, 12)
+    assert order == (0, 1, 2, 9, 10, 11, 3, 6, 4, 7, 5, 8)
 
 
 def test_a_uniform_level_costs_nothing():

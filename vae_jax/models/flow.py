@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from vae_jax import core, networks
 from vae_jax.bijectors import Flatten, Inverted, Logit, Rescale, Reverse, Sigmoid, Squeeze, monotone
 from vae_jax.bijectors.mixture import levels_mixture
+from vae_jax.bijectors.squeeze import nested as lattices
 from vae_jax.conditionals import bijections
 from vae_jax.conditionals.bijections import Part
 from vae_jax.core import Aux, Evidence, Latent, Model, embedded
@@ -256,7 +257,8 @@ def nested(shape, elementwise, network, *, block=4, largest=8, coarse=(128, 128)
     """Return the flow over nested lattices of pixels: each coupling maps a finer lattice given the coarser ones.
 
     log p(x) = Σ_l `log p(x_l | x_<l)`, where x_0 is every `block`-th pixel in each direction. Each later group lies
-    between the pixels before it. A group leaves as soon as it is mapped. The pixels of x_0 get a masked autoregressive
+    between the pixels before it, and has one colour. A group leaves as soon as it is mapped. The pixels of x_0 get a
+    masked autoregressive
     flow. The networks see images of (H / block) x (W / block), where a 3x3 convolution reaches far and costs little.
 
     Args:
@@ -282,16 +284,16 @@ def nested(shape, elementwise, network, *, block=4, largest=8, coarse=(128, 128)
             f"block: an image of {height}x{width} has no squares of {block}x{block} pixels; use a block that divides "
             f"both sides, or pad the image to {-(-height // block) * block}x{-(-width // block) * block}"
         )
-    place, ends = (height // block, width // block), _ends(block, largest)
-    of_channels = lambda number: (*place, number * channels)  # noqa: E731
+    order, ends = lattices(block, channels, largest)
+    of_channels = lambda number: (height // block, width // block, number)  # noqa: E731
     flow = bijections.chain(
-        bijections.masked_autoregressive(of_channels(1), elementwise, hidden=coarse, see=see),
-        bijections.fixed(Flatten(of_channels(1))),
+        bijections.masked_autoregressive(of_channels(ends[0]), elementwise, hidden=coarse, see=see),
+        bijections.fixed(Flatten(of_channels(ends[0]))),
     )
     for before, end in itertools.pairwise(ends):
-        coupling = bijections.channel_coupling(of_channels(end), before * channels, elementwise, network, see)
-        flow = bijections.split(of_channels(end), before * channels, coupling, flow)
-    return bijections.chain(bijections.fixed(Squeeze(block, nested=True)), flow)
+        coupling = bijections.channel_coupling(of_channels(end), before, elementwise, network, see)
+        flow = bijections.split(of_channels(end), before, coupling, flow)
+    return bijections.chain(bijections.fixed(Squeeze(block, order)), flow)
 
 
 def _centres(num_levels):
@@ -373,14 +375,6 @@ def _of_vector(shape, levels, level):
     if len(shape) != 1:
         return bijections.chain(bijections.fixed(Flatten(tuple(shape))), level((_size(shape),)))
     return level(shape)
-
-
-def _ends(block, largest):
-    """Return after which channels the groups of a nested square end: 1, 2, 4, 8, ..., by at most `largest` a step."""
-    ends = [1]
-    while ends[-1] < block**2:
-        ends += range(ends[-1] + min(ends[-1], largest), 2 * ends[-1] + 1, min(ends[-1], largest))
-    return ends
 
 
 def _is_image(shape):
