@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vae_jax import bijectors, distributions
+from vae_jax.bijectors.monotone import affine
 from vae_jax.distributions import (
     Autoregressive,
     BackedOff,
@@ -142,6 +143,33 @@ EXAMPLES = {  # one of each, all its arrays NumPy's
     "Transformed, permutation": flow(bijectors.Chain((bijectors.Permutation(ORDER), bijectors.Flip()))),
     "Transformed, planar": flow(bijectors.Planar(reals(D), reals(D), np.float32(0.1))),
     "Transformed, Sylvester": flow(bijectors.Sylvester(reals(2, D), reals(2, D, D), reals(2, D), reals(D))),
+    "Transformed, inverted": flow(bijectors.Inverted(bijectors.ActNorm(reals(D), reals(D)))),
+    "Transformed, act norm": flow(bijectors.ActNorm(reals(D), reals(D))),
+    "Transformed, mixing": flow(bijectors.Mixing(reals(D, D), reals(D, D), reals(D))),
+    "Transformed, stacked": flow(bijectors.Stacked(reals(2, D), None, lambda p, c: bijectors.ActNorm(p, p))),
+    "Transformed, channels": flow(bijectors.ChannelCoupling(reals(4, 2), None, lambda p, x, c: p @ x, affine(), 2)),
+    "Transformed, masked": flow(bijectors.MaskedAutoregressive(reals(D, 2), None, lambda p, x, c: p * 1.0, affine())),
+    "Transformed, checkerboard": Transformed(
+        Normal(reals(2, 2, 1), reals(2, 2, 1)),
+        bijectors.CheckerboardCoupling(reals(8, 8), None, lambda p, x, c: p @ x.ravel(), affine(), 1),
+    ),
+    "Transformed, split": Transformed(
+        Normal(reals(1, 1, D), reals(1, 1, D)),
+        bijectors.Split(
+            bijectors.ChannelCoupling(reals(4, 2), None, lambda p, x, c: p @ x.ravel(), affine(), 2),
+            bijectors.Flatten((1, 1, 2)),
+            (1, 1, D),
+        ),
+    ),
+    "Dequantised": distributions.Dequantised(
+        reals(D),
+        np.array([0.0, 1, 1, 0], np.float32),
+        None,
+        lambda params, c: bijectors.ActNorm(params, params),
+        lambda params, x, c: distributions.UniformNoise((D,)),
+    ),
+    "Rounded": distributions.Rounded(reals(D), 3),
+    "UniformNoise": distributions.UniformNoise((D,)),
     "StudentT": distributions.StudentT(reals(D), reals(D), np.full(D, 5.0, np.float32)),
     "Tree": Tree(np.arange(D), np.array([0, 0, 1, 1]), reals(D, 2)),
     "UniformSphere": UniformSphere(D),
@@ -167,6 +195,7 @@ def test_every_distribution_and_every_bijector_has_an_example():
     missing = set(distributions.__all__) - functions - {name.partition(",")[0] for name in EXAMPLES}
     parts = jax.tree.leaves(list(EXAMPLES.values()), is_leaf=lambda d: hasattr(d, "forward_and_log_det"))
     used = {type(part).__name__ for part in parts} | {"Chain", "Flip", "Permutation"}
+    used |= {"Flatten", "Logit", "Rescale", "Reverse", "Sigmoid", "Squeeze"}  # which have no arrays
     missing |= set(bijectors.__all__) - {"dense_conditioner"} - used
     assert not missing
 

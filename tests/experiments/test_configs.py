@@ -303,10 +303,11 @@ def expected_figures(experiment, config):
     prior = model.latent and model.latent.prior
     if images and model.latent and not of_integers:
         names |= {"reconstructions.png", "interpolations.png"}
-        names |= {"reconstruction_samples.png", "samples.png"} if prior else set()
+        is_flow = config["family"] == "flow"
+        names |= {"reconstruction_samples.png", "samples.png"} if prior and not is_flow else set()
         pixels = config["model"].get("likelihood", {}).get("name", "").startswith("pixel")
         discrete = config["model"].get("posterior", {}).get("name") in ("bernoulli", "categorical", "one_hot")
-        names |= set() if pixels or discrete or "levels" in config["model"] else {"traversals.png"}
+        names |= set() if pixels or discrete or is_flow or "levels" in config["model"] else {"traversals.png"}
     if images and model.sample:
         names |= {"samples_of_pixels.png", "nearest.png"}
     if images and (model.log_prob or model.bound or prior):

@@ -8,6 +8,7 @@ from vae_jax.distributions.autoregressive import Autoregressive, Cached, RasterS
 from vae_jax.distributions.bounded import Beta, ContinuousBernoulli
 from vae_jax.distributions.codes import CodeMap, Codes, PointMass
 from vae_jax.distributions.counts import NegativeBinomial, Poisson, ZeroInflated
+from vae_jax.distributions.dequantised import Dequantised, Rounded, UniformNoise
 from vae_jax.distributions.deterministic import Deterministic
 from vae_jax.distributions.discrete import Bernoulli, Categorical, OneHot
 from vae_jax.distributions.kl import has_closed_form, kl_divergence, kl_per_dim
@@ -41,6 +42,7 @@ __all__ = [
     "CodeMap",
     "Codes",
     "ContinuousBernoulli",
+    "Dequantised",
     "Deterministic",
     "DiscretizedLogisticMixture",
     "LinearLogisticMixture",
@@ -59,6 +61,7 @@ __all__ = [
     "RelaxedBernoulli",
     "RelaxedOneHot",
     "Reshaped",
+    "Rounded",
     "Rows",
     "Sentence",
     "Sequential",
@@ -66,6 +69,7 @@ __all__ = [
     "StudentT",
     "Transformed",
     "Tree",
+    "UniformNoise",
     "UniformSphere",
     "VonMisesFisher",
     "ZeroInflated",

@@ -28,13 +28,13 @@ def makers(scene) -> dict:
         of_integers = bool(scene.sizes_of_codebooks)  # with nothing between two of them
         if of_integers:
             chosen.append(code_maps)
-        elif scene.has_prior:
+        elif scene.has_prior and not scene.is_invertible:
             chosen.append(reconstruction_samples)
         if not of_integers and (scene.context is None or (scene.is_of_classes and not scene.is_expensive)):
             chosen.append(interpolations)
-        if scene.has_plain_codes and not scene.is_expensive:
+        if scene.has_plain_codes and not (scene.is_expensive or scene.is_invertible):
             chosen.append(traversals)
-    if scene.has_prior:
+    if scene.has_prior and not scene.is_invertible:  # a flow has no noise of pixels: its means are its draws
         chosen.append(samples)
     if model.sample is not None:
         chosen += [samples_of_pixels, nearest]

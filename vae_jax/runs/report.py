@@ -121,7 +121,9 @@ def _as_classifier(model, params, test) -> dict:
 
 
 def _codes(model, params, key, test) -> dict:
-    """Return what the latents carry. The log says in words if they have collapsed."""
+    """Return what the latents carry: nothing for a flow. The log says in words if they have collapsed."""
+    if latents.is_invertible(model, params, test):
+        return {}
     some = jax.tree.map(lambda a: a[:MUTUAL_INFORMATION_EXAMPLES], test)
     q = latents.posteriors(model, params, some)
     if latents.shares_networks(q):

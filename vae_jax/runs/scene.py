@@ -73,6 +73,11 @@ class Scene:
         """K of each level if the codes are integers, which cannot be interpolated; () otherwise."""
         return sizes_of_codebooks(self.model, self.params, self.test)
 
+    @functools.cached_property
+    def is_invertible(self) -> bool:
+        """True if x can be computed from its code, as with a flow."""
+        return self.latent is not None and latents.is_invertible(self.model, self.params, self.test)
+
     def decode(self, z, context=None):
         """Return the means of p(x|z) of codes [N, D] in [0, 1]. `context`: one for each code."""
         return self.show(passes.decode(self.latent, self.params, z, context))
