@@ -99,7 +99,7 @@ def ladder(model, params, key, data, *, num_samples) -> dict:
 
 
 def _mean_of(model, rung, params, key, data, num_samples):
-    at_once = max(1, SAMPLES_AT_ONCE // num_samples)
+    at_once = max(1, min(SAMPLES_AT_ONCE, examples_a_call(data)) // num_samples)
     terms = _each_compiled(_bounds(num_samples, rung), model, mesh_of(params), params, key, data, at_once)
     return jax.tree.map(np.asarray, terms)
 
