@@ -25,6 +25,7 @@ def get_config(arg: str = "") -> ConfigDict:
     if kind == "conditional":
         config.data.context = ConfigDict({"name": "label"})
     channels = (32, 48, 64) if kind == "emoji" else (32, 64)
-    gan_digits.of_gan(config, channels=channels, latent_dim=64, num_steps=40_000)
+    gan_digits.of_gan(config, channels=channels, latent_dim=64, num_steps=30_000)
+    gan_digits.strided(config)
     config.model.update({"r1": 1.0, "r2": 1.0})
     return gan_digits.smoke(config) if small else config

@@ -25,6 +25,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config = vae_digits.get_config()
     config.data.name = "stacked_mnist"
     config.data.transform = "levels"
-    gan_digits.of_gan(config, channels=(32, 64), latent_dim=64, num_steps=20_000)
+    gan_digits.of_gan(config, channels=(32, 64), latent_dim=64, num_steps=12_000)
+    gan_digits.strided(config)
     config.model.update(KINDS[kind])
     return gan_digits.smoke(config) if small else config

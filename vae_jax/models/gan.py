@@ -221,8 +221,10 @@ def from_config(
         else:
             numbers(**{name: weight}, at_least=0)
     if loss == "wasserstein" and all(map(_is_zero, penalties.values())):
-        raise BadOption("loss: 'wasserstein' requires a critic of bounded slope; set gradient_penalty to 10, or r1 and r2")
-    build_network = lambda spec, shape, where: compute_in(compute_dtype, build(networks, spec, (shape,), where=where))  # noqa: E731, E501
+        raise BadOption(
+            "loss: 'wasserstein' requires a critic of bounded slope; set gradient_penalty to 10, or r1 and r2"
+        )
+    build_network = lambda spec, shape, where: compute_in(compute_dtype, build(networks, spec, (shape,), where=where))  # noqa: E731
     built = build_network(generator, tuple(event.shape), "generator")
     options = {"event": event, "latent_dim": latent_dim, "context": context}
     if observation_scale is not None:
