@@ -221,19 +221,14 @@ def from_config(
         else:
             numbers(**{name: weight}, at_least=0)
     if loss == "wasserstein" and all(map(_is_zero, penalties.values())):
-        raise BadOption(
-            "loss: 'wasserstein' requires a critic of bounded slope; set gradient_penalty to 10, or r1 and r2"
-        )
-    build_network = lambda spec, shape, where: compute_in(compute_dtype, build(networks, spec, (shape,), where=where))  # noqa: E731
-    built = build_network(generator, tuple(event.shape), "generator")
+        raise BadOption("loss: 'wasserstein' requires a critic of bounded slope; set gradient_penalty, or r1 and r2")
+
+    def network(spec, shape, where):
+        return compute_in(compute_dtype, build(networks, spec, (shape,), where=where))
+
+    built = network(generator, tuple(event.shape), "generator")
     options = {"event": event, "latent_dim": latent_dim, "context": context}
     if observation_scale is not None:
         return observed(built, scale=observation_scale, **options)
-    return gan(
-        built,
-        build_network(critic, (), "critic"),
-        loss=loss,
-        penalty_every=penalty_every,
-        **penalties,
-        **options,
-    )
+    options |= {"loss": loss, "penalty_every": penalty_every}
+    return gan(built, network(critic, (), "critic"), **penalties, **options)

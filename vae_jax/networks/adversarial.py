@@ -86,7 +86,7 @@ class Critic(nn.Module):
             return outputs
         if context.ndim != 1:
             raise BadOption(
-                f"name: 'critic' takes a vector or a label as context, got shape {context.shape}; use 'mlp'"
+                f"name: 'critic' requires a label or a vector as context, got shape {context.shape}; use 'mlp'"
             )
         projected = nn.Dense(self.hidden, use_bias=False)(context)
         return tuple(a + b for a, b in zip(outputs, DenseHead(self.outputs)(h * projected), strict=True))
