@@ -17,6 +17,6 @@ def get_config(arg: str = "") -> ConfigDict:
     config.data.transform = "dequantize"
     config.model.likelihood = ConfigDict({"name": "normal_fixed_scale", "scale": 0.2})
     critic = {"name": "mlp", "hidden": (16,) if small else (128, 128), "activation": "leaky_relu"}
-    config.model.objective = ConfigDict({"name": "vae_gan", "weight": 1.0, "critic": critic})
+    config.model.objective = ConfigDict({"name": "vae_gan", "weight": 1.0, "beta": 0.02, "r1": 1.0, "critic": critic})
     adversarial_autoencoder_digits.with_critic(config)
     return vae_digits.smoke(config) if small else config

@@ -144,9 +144,9 @@ def adversarial_autoencoder(latent, params, key, x, context=None, *, weight, cri
     return value, {**terms, **players._asdict()}
 
 
-@equation(networks={"critic": OwnNetwork("x", ((NUM_FEATURES,),))}, weight=WEIGHT)
-def vae_gan(latent, params, key, x, context=None, *, weight, critic):
-    """The VAE-GAN: -½ E_q|f(x) - f(x̃)|² - KL(q(z|x) || p(z)) - λ L.  arXiv:1512.09300 eq. (7) to (9), alg. 1.
+@equation(networks={"critic": OwnNetwork("x", ((NUM_FEATURES,),))}, weight=WEIGHT, beta=WEIGHT, r1=WEIGHT)
+def vae_gan(latent, params, key, x, context=None, *, weight, critic, beta=1.0, r1=0.0):
+    """The VAE-GAN: -½ E_q|f(x) - f(x̃)|² - β KL(q(z|x) || p(z)) - λ L.  arXiv:1512.09300 eq. (7) to (9), alg. 1.
 
     x̃ = E[x|z] with z ~ q(z|x), and x' = E[x|z'] with z' ~ p(z). The critic has the features f and the logit D = Σ_k
     ±leaky_relu(f_k) / √F with alternating signs: f is its last hidden layer. Its loss is softplus(-D(x)) +
@@ -159,6 +159,8 @@ def vae_gan(latent, params, key, x, context=None, *, weight, critic):
     Args:
       weight: λ.
       critic: the function above.
+      beta: β, 1 in the paper.
+      r1: γ of the critic's penalty γ/2 |∇D(x)|², 0 in the paper (`zero_centred`).
 
     Raises `BadOption` if no gradient passes through draws of q(z|x).
     """
@@ -180,7 +182,9 @@ def vae_gan(latent, params, key, x, context=None, *, weight, critic):
     drawn = stop_gradient(prior.sample(jax.random.fold_in(key, 1)))
     games = [game(nonsaturating, score, critic, x, image(code)) for code in (stop_gradient(z), drawn)]
     players = jax.tree.map(lambda a, b: 0.5 * (a + b), *games)
-    value = -apart - terms["rate"] - weight * players.generator + straight_through(0.0, -players.critic)
+    penalty = 0.5 * r1 * zero_centred(lambda x: score(critic, x), x)
+    value = -apart - beta * terms["rate"] - weight * players.generator
+    value += straight_through(0.0, -players.critic - penalty)
     return value, {**terms, "features": apart, **players._asdict()}
 
 
