@@ -207,6 +207,7 @@ def test_a_likelihood_asked_of_a_gan_is_one_clear_error(run):
         run.encode(x)
 
 
+@pytest.mark.slow
 def test_it_has_a_likelihood_under_noise(run):
     pytest.importorskip("blackjax", reason="pip install 'vae_jax[inference]'")
     path = {"num_temperatures": 4, "num_chains": 2, "num_leapfrog": 2}
