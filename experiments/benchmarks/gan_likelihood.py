@@ -1,6 +1,6 @@
 """Estimates of log p(x) of a GAN and of a VAE under the same Gaussian noise, by annealed importance sampling.
 
-    python -m experiments.benchmarks.gan_likelihood [--gan=DIR --vae=DIR] [--scales=0.1,0.2] [--num_images=100]
+    python -m experiments.benchmarks.gan_likelihood [--gan=DIR --vae=DIR] [--scales=0.1,0.2] [--num_images=50]
 
 arXiv:1611.04273. Both decoders have noise of the same scale s: p(x|z) = N(G(z), s² I), x in [0, 1]. Without workdirs,
 `gan_digits` and a VAE of the same data, codes and layers are trained first; the VAE's own noise is fitted. A row is a
@@ -23,10 +23,10 @@ from vae_jax.spec import numbers
 
 GAN = flags.DEFINE_string("gan", "", "A workdir of a GAN; empty to train one.")
 VAE = flags.DEFINE_string("vae", "", "A workdir of a VAE of the same data; empty to train one.")
-SCALES = flags.DEFINE_list("scales", ["0.1", "0.15", "0.2"], "Standard deviations s of the noise, pixels in [0, 1].")
-NUM_IMAGES = flags.DEFINE_integer("num_images", 100, "Test, training and drawn images, as many each.", lower_bound=2)
-NUM_TEMPERATURES = flags.DEFINE_integer("num_temperatures", 500, "Of annealing.", lower_bound=1)
-NUM_CHAINS = flags.DEFINE_integer("num_chains", 16, "For an image.", lower_bound=1)
+SCALES = flags.DEFINE_list("scales", ["0.1", "0.2"], "Standard deviations s of the noise, pixels in [0, 1].")
+NUM_IMAGES = flags.DEFINE_integer("num_images", 50, "Test, training and drawn images, as many each.", lower_bound=2)
+NUM_TEMPERATURES = flags.DEFINE_integer("num_temperatures", 300, "Of annealing.", lower_bound=1)
+NUM_CHAINS = flags.DEFINE_integer("num_chains", 8, "For an image.", lower_bound=1)
 NUM_STEPS = flags.DEFINE_integer("num_steps", 0, "Of training; 0 for those of the configs.", lower_bound=0)
 OUT = flags.DEFINE_string("out", "gan_likelihood.json", "The file of the numbers.")
 

@@ -17,7 +17,7 @@ from vae_jax.runs import build, inputs, pieces, report
 from vae_jax.spec import BadOption, numbers
 from vae_jax.support import Real, Unit
 
-PATH = {"num_temperatures": 500, "num_chains": 16, "num_leapfrog": 10, "step_size": 0.05}
+PATH = {"num_temperatures": 300, "num_chains": 8, "num_leapfrog": 5, "step_size": 0.05}
 
 
 def observed(experiment, scale) -> Model:
