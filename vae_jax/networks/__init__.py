@@ -20,10 +20,10 @@ conv_decoder = network(ConvDecoder)
 conv_encoder = network(ConvEncoder)
 critic = network(Critic)
 gated_pixel_cnn = network(GatedPixelCNN)
-map_decoder = network(MapDecoder)
-map_encoder = network(MapEncoder)
 gated_resnet = network(GatedResNet)
 generator = network(Generator)
+map_decoder = network(MapDecoder)
+map_encoder = network(MapEncoder)
 mlp = network(MLP)
 resnet_decoder = network(ResNetDecoder)
 resnet_encoder = network(ResNetEncoder)
@@ -31,5 +31,14 @@ time_mlp = network(TimeMLP)
 unet = network(UNet)
 wavenet = network(WaveNet)
 
-__all__ = ["Network", "conv_decoder", "conv_encoder", "gated_resnet", "mlp", "resnet_decoder", "resnet_encoder"]
-__all__ = ["Network", "conv_decoder", "conv_encoder", "critic", "generator", "mlp", "resnet_decoder", "resnet_encoder"]
+__all__ = [
+    "Network",
+    "conv_decoder",
+    "conv_encoder",
+    "critic",
+    "gated_resnet",
+    "generator",
+    "mlp",
+    "resnet_decoder",
+    "resnet_encoder",
+]
