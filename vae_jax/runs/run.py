@@ -211,8 +211,9 @@ class Run:
         """Return log p(x) of every example, in nats, and what kind of number it is (`yardstick.measure`).
 
         `num_samples` is K of a bound, by default that of the config. For the test set of the run the result is the one
-        in `results`.
+        in `results`. Raises `ValueError` for a model that only draws, which has no log p(x).
         """
+        yardstick.check_has_number(self.model)
         data, size, single = inputs.batch(self.experiment, x, context)
         padded = pieces.padded(data, pieces.power_of_two(size))
         num_samples = self.config["eval"]["num_samples"] if num_samples is None else num_samples
@@ -233,6 +234,7 @@ class Run:
         """
         one_of(SCORES, method=method)
         integers(num_samples=num_samples)
+        yardstick.check_has_number(self.model)
         if method == "typicality" and self.results.get("test/log_prob") is None:
             raise ValueError("typicality requires the results of the run, and this run has none; use 'surprise'")
         if method in ("surprise", "typicality"):

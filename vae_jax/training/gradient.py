@@ -52,6 +52,8 @@ class State:
 class Optimizer(optax.GradientTransformationExtraArgs):
     """An optimiser of Optax that tells its learning rates: `rates(opt_state)` -> {metric: rate of the next update}."""
 
+    parts = ()  # the parts of the parameters that have an optimiser of their own (`by_part`)
+
 
 def with_rates(transformation, rates) -> Optimizer:
     """Return `transformation` as an `Optimizer` with this function `rates`."""
@@ -113,6 +115,8 @@ def by_part(*, default, **parts) -> Optimizer:
 
     Each of `parts`, {part of the parameters: optimiser}, has its own optimiser, and all others have `default`. Raises
     `BadOption` at the start of training for a part that the model does not have.
+
+    `restricted(names)` of the result is the optimiser of some of the parts (`alternating`).
     """
 
     def labels(params):
@@ -126,7 +130,10 @@ def by_part(*, default, **parts) -> Optimizer:
         told = {part: rates_of(one)(opt_state.inner_states[part].inner_state) for part, one in optimizers.items()}
         return {f"{name}_{part}": rate for part, of_part in told.items() for name, rate in of_part.items()}
 
-    return with_rates(optax.partition(optimizers, labels), rates)
+    whole = with_rates(optax.partition(optimizers, labels), rates)
+    whole.parts = tuple(parts)
+    whole.restricted = lambda names: by_part(default=default, **{part: parts[part] for part in parts if part in names})
+    return whole
 
 
 def _check_step(name, transformation):
