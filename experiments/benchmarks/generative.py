@@ -11,8 +11,11 @@ that of benchmarks/peers.py. It is compiled if there is a C++ compiler, except t
 gradient of a gradient.
 
 Every run is a process of its own, and all take turns, `--rounds` times. A row has the median of steps/s, of CPU seconds
-of all cores for a step, and of the ratios of the two in the same round. On a machine that does other work, read the
-ratio of CPU time. `draws` is one program: 64 images of the U-Net by 1,000 ancestral steps.
+of all cores for a step, and of the ratios of the two in the same round. Threads of PyTorch wait for each other in a
+loop that takes CPU time. If another process holds a core, this multiplies its time, and both ratios then flatter us.
+Therefore `torch_one_thread` runs on one core, not compiled. On a busy machine only its ratio of CPU time has a meaning.
+`draws` is one program: 64 images of the U-Net by 1,000 ancestral steps.
+
 """
 
 import json
@@ -31,6 +34,7 @@ from vae_jax.runs.launching import launched, parse_flags
 
 JOBS = flags.DEFINE_list("jobs", ["diffusion", "gan"], "What to run: diffusion, gan, draws.")
 PEER_PYTHON = flags.DEFINE_string("peer_python", None, "The Python of an environment with torch; none: only ours.")
+PEERS = flags.DEFINE_list("peers", ["torch", "torch_eager", "torch_one_thread"], "Ways in which PyTorch runs.")
 DATA_PATH = flags.DEFINE_string("path", None, "The folder of MNIST; none: random pixels, which take the same time.")
 SECONDS = flags.DEFINE_float("seconds", 20.0, "Of steady training in each run.")
 ROUNDS = flags.DEFINE_integer("rounds", 3, "How often everybody takes a turn.")
@@ -144,8 +148,8 @@ def in_turn(job, folder):
         config = built(job)[0]
         (Path(folder) / "config.json").write_text(json.dumps(config["model"] | {"optimizer": config["optimizer"]}))
         options = [f"--job={job}", f"--folder={folder}", f"--seconds={SECONDS.value}"]
-        commands["torch"] = [PEER_PYTHON.value, script, *options]
-        commands["torch_eager"] = [PEER_PYTHON.value, script, *options, "--eager"]
+        modes = {"torch": [], "torch_eager": ["--eager"], "torch_one_thread": ["--eager", "--threads=1"]}
+        commands |= {peer: [PEER_PYTHON.value, script, *options, *modes[peer]] for peer in PEERS.value}
     reports = {name: [] for name in commands}
     for _ in range(ROUNDS.value):
         for name, command in commands.items():

@@ -259,11 +259,12 @@ def main():
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--eager", action="store_true")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
     import torch
 
     torch.manual_seed(0)
-    torch.set_num_threads(os.cpu_count())
+    torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
     images = torch.from_numpy(np.load(options.folder / "images.npy")).permute(0, 3, 1, 2).contiguous()
     build = {"diffusion": diffusion, "gan": gan}[options.job]
