@@ -16,7 +16,7 @@ Result (seed 0, 10,000 steps each, 50 images of each kind; 3.3 minutes of CPU ti
     vae     0.1   -188.51 ± 4.02     -185.36 ± 5.30     -133.05 ± 0.79      0.17 ± 0.09
     vae     0.2   -166.47 ± 1.03     -165.71 ± 1.33     -174.62 ± 0.80     -0.05 ± 0.06
 
-The VAE was trained with a noise for each pixel, under which its ELBO is -134.6 (validation), and uses 6 of 16 codes. One
+The VAE was trained with a noise for each pixel: its ELBO is then -134.6 (validation), and 6 of 16 codes are active. One
 noise for all pixels costs it more than the GAN. The gaps are those of draws; AIS of test images may be less tight.
 """
 
