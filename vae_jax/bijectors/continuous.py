@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import struct
 
 EXACT_LIMIT = 64  # dimensions up to which the trace of a Jacobian is computed as it is
+FIRST_STEP = 1e-2  # of the way; an automatic choice would compile the velocity twice more
 
 
 @struct.dataclass
@@ -74,7 +75,7 @@ class Continuous:
             diffrax.Tsit5(),
             t0=jnp.zeros((), dtype),
             t1=jnp.ones((), dtype),
-            dt0=None,
+            dt0=jnp.asarray(FIRST_STEP, dtype),
             y0=(z.astype(dtype), jnp.zeros((), dtype)),
             args=args,
             stepsize_controller=diffrax.PIDController(rtol=self.rtol, atol=self.atol, norm=norm),
