@@ -153,6 +153,7 @@ EXAMPLES = {  # one of each, all its arrays NumPy's
         Normal(reals(2, 2, 1), reals(2, 2, 1)),
         bijectors.CheckerboardCoupling(reals(8, 8), None, lambda p, x, c: p @ x.ravel(), affine(), 1),
     ),
+    "Transformed, continuous": flow(bijectors.Continuous(reals(D, D), lambda p, z, t: jnp.tanh(p @ z) * t)),
     "Transformed, split": Transformed(
         Normal(reals(1, 1, D), reals(1, 1, D)),
         bijectors.Split(
