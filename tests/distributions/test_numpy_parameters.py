@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 from vae_jax import bijectors, distributions
+from vae_jax.bijectors.monotone import affine
 from vae_jax.distributions import (
     Autoregressive,
     BackedOff,
     Bernoulli,
     Categorical,
+    CodeMap,
+    Codes,
     Deterministic,
     DiscretizedLogisticMixture,
     LinearLogisticMixture,
@@ -21,6 +24,7 @@ from vae_jax.distributions import (
     NormalMixtures,
     OneHot,
     OrderedCategorical,
+    PointMass,
     RasterScan,
     RelaxedBernoulli,
     RelaxedOneHot,
@@ -70,10 +74,10 @@ def flow(bijector):
     return Transformed(Normal(reals(D), reals(D)), bijector)
 
 
-def scan():
-    pixel = lambda params, kept, left, i, j, given: (kept, Bernoulli(params[i, j]))  # noqa: E731
+def scan(of=Bernoulli, shape=(2, 2, 1)):
+    pixel = lambda params, kept, left, i, j, given: (kept, of(params[i, j]))  # noqa: E731
     cached = distributions.Cached(lambda p: (jnp.zeros(()),) * 2, lambda p, kept, above, i: (kept, above), pixel)
-    return RasterScan(reals(2, 2, 1), bits, cached, (2, 2, 1), Binary())
+    return RasterScan(reals(*shape), lambda params, x: of(params), cached, (2, 2, 1), of(np.zeros(shape)).support)
 
 
 def series():
@@ -102,6 +106,8 @@ EXAMPLES = {  # one of each, all its arrays NumPy's
     "Bernoulli": Bernoulli(reals(D)),
     "Beta": distributions.Beta(reals(D), reals(D)),
     "Categorical": Categorical(reals(D, V)),
+    "CodeMap": CodeMap(scan(Categorical, (2, 2, 1, V))),
+    "Codes": Codes(reals(2, 2, V)),
     "ContinuousBernoulli": distributions.ContinuousBernoulli(reals(D)),
     "Deterministic": Deterministic(reals(D)),
     "DiscretizedLogisticMixture": DiscretizedLogisticMixture(reals(D, 2), reals(D, 2), reals(D, 2), 8),
@@ -117,6 +123,8 @@ EXAMPLES = {  # one of each, all its arrays NumPy's
     "Observed": distributions.Observed(Normal(reals(D), reals(D))),
     "OneHot": OneHot(reals(D, V)),
     "OrderedCategorical": OrderedCategorical(reals(D), ordered(2, 3, D)),
+    "PointMass": PointMass(np.array([[0, 1], [2, 1]]), V),
+    "PointMass of two levels": PointMass((np.array([[0, 1]]), np.array([[2]])), (V, V)),
     "Poisson": distributions.Poisson(reals(D)),
     "RasterScan": scan(),
     "RelaxedBernoulli": RelaxedBernoulli(reals(D), np.float32(0.5)),
@@ -135,6 +143,33 @@ EXAMPLES = {  # one of each, all its arrays NumPy's
     "Transformed, permutation": flow(bijectors.Chain((bijectors.Permutation(ORDER), bijectors.Flip()))),
     "Transformed, planar": flow(bijectors.Planar(reals(D), reals(D), np.float32(0.1))),
     "Transformed, Sylvester": flow(bijectors.Sylvester(reals(2, D), reals(2, D, D), reals(2, D), reals(D))),
+    "Transformed, inverted": flow(bijectors.Inverted(bijectors.ActNorm(reals(D), reals(D)))),
+    "Transformed, act norm": flow(bijectors.ActNorm(reals(D), reals(D))),
+    "Transformed, mixing": flow(bijectors.Mixing(reals(D, D), reals(D, D), reals(D))),
+    "Transformed, stacked": flow(bijectors.Stacked(reals(2, D), None, lambda p, c: bijectors.ActNorm(p, p))),
+    "Transformed, channels": flow(bijectors.ChannelCoupling(reals(4, 2), None, lambda p, x, c: p @ x, affine(), 2)),
+    "Transformed, masked": flow(bijectors.MaskedAutoregressive(reals(D, 2), None, lambda p, x, c: p * 1.0, affine())),
+    "Transformed, checkerboard": Transformed(
+        Normal(reals(2, 2, 1), reals(2, 2, 1)),
+        bijectors.CheckerboardCoupling(reals(8, 8), None, lambda p, x, c: p @ x.ravel(), affine(), 1),
+    ),
+    "Transformed, split": Transformed(
+        Normal(reals(1, 1, D), reals(1, 1, D)),
+        bijectors.Split(
+            bijectors.ChannelCoupling(reals(4, 2), None, lambda p, x, c: p @ x.ravel(), affine(), 2),
+            bijectors.Flatten((1, 1, 2)),
+            (1, 1, D),
+        ),
+    ),
+    "Dequantised": distributions.Dequantised(
+        reals(D),
+        np.array([0.0, 1, 1, 0], np.float32),
+        None,
+        lambda params, c: bijectors.ActNorm(params, params),
+        lambda params, x, c: distributions.UniformNoise((D,)),
+    ),
+    "Rounded": distributions.Rounded(reals(D), 3),
+    "UniformNoise": distributions.UniformNoise((D,)),
     "StudentT": distributions.StudentT(reals(D), reals(D), np.full(D, 5.0, np.float32)),
     "Tree": Tree(np.arange(D), np.array([0, 0, 1, 1]), reals(D, 2)),
     "UniformSphere": UniformSphere(D),
@@ -160,6 +195,7 @@ def test_every_distribution_and_every_bijector_has_an_example():
     missing = set(distributions.__all__) - functions - {name.partition(",")[0] for name in EXAMPLES}
     parts = jax.tree.leaves(list(EXAMPLES.values()), is_leaf=lambda d: hasattr(d, "forward_and_log_det"))
     used = {type(part).__name__ for part in parts} | {"Chain", "Flip", "Permutation"}
+    used |= {"Flatten", "Logit", "Rescale", "Reverse", "Sigmoid", "Squeeze"}  # which have no arrays
     missing |= set(bijectors.__all__) - {"dense_conditioner"} - used
     assert not missing
 

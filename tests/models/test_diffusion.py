@@ -81,11 +81,23 @@ def test_the_bound_is_below_the_exact_log_probability_by_quadrature():
 @pytest.mark.slow
 def test_a_ladder_of_bounds_rises():
     model, params = build(Levels(3), (2,), parameterisation="levels")
-    rungs = likelihood.ladder(model, params, jax.random.key(3), {"x": world(3, 2)}, num_samples=2_000)
+    steps = model._replace(bounds=model.bounds[:-1])
+    rungs = likelihood.ladder(steps, params, jax.random.key(3), {"x": world(3, 2)}, num_samples=2_000)
     assert list(rungs) == ["bound", "T=10", "T=100", "T=1000", "infinity"]
     means, error = {n: r["log_prob"].mean() for n, r in rungs.items()}, np.max(rungs["T=10"]["se"]) / 3
     assert means["T=10"] < means["T=100"] < means["infinity"] + 3 * error
     np.testing.assert_allclose(means["bound"], means["infinity"], rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_the_probability_flow_is_a_rung_of_the_ladder():
+    """It bounds a distribution of its own, whose masses also sum to at most one."""
+    model, params = build(Levels(3), (2,), parameterisation="levels")
+    assert [name for name, _ in model.bounds][-1] == "ode"
+    only = model._replace(bounds=model.bounds[-1:])
+    found = likelihood.ladder(only, params, jax.random.key(3), {"x": world(3, 2)}, num_samples=50)["ode"]
+    error = np.sqrt(np.sum(np.square(np.exp(found["log_prob"]) * found["se"])))
+    assert 0.05 < np.sum(np.exp(found["log_prob"])) < 1 + 5 * error + 5e-3
 
 
 @pytest.mark.parametrize("support", [Binary(), Levels(5), Unit(), Real()])

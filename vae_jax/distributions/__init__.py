@@ -6,7 +6,9 @@ A reparameterised one may also have `sample_and_log_prob(key)`, which is exact w
 
 from vae_jax.distributions.autoregressive import Autoregressive, Cached, RasterScan, Series
 from vae_jax.distributions.bounded import Beta, ContinuousBernoulli
+from vae_jax.distributions.codes import CodeMap, Codes, PointMass
 from vae_jax.distributions.counts import NegativeBinomial, Poisson, ZeroInflated
+from vae_jax.distributions.dequantised import Dequantised, Rounded, UniformNoise
 from vae_jax.distributions.deterministic import Deterministic
 from vae_jax.distributions.discrete import Bernoulli, Categorical, OneHot
 from vae_jax.distributions.kl import has_closed_form, kl_divergence, kl_per_dim
@@ -37,7 +39,10 @@ __all__ = [
     "Beta",
     "Cached",
     "Categorical",
+    "CodeMap",
+    "Codes",
     "ContinuousBernoulli",
+    "Dequantised",
     "Deterministic",
     "DiscretizedLogisticMixture",
     "LinearLogisticMixture",
@@ -50,11 +55,13 @@ __all__ = [
     "Observed",
     "OneHot",
     "OrderedCategorical",
+    "PointMass",
     "Poisson",
     "RasterScan",
     "RelaxedBernoulli",
     "RelaxedOneHot",
     "Reshaped",
+    "Rounded",
     "Rows",
     "Sentence",
     "Sequential",
@@ -62,6 +69,7 @@ __all__ = [
     "StudentT",
     "Transformed",
     "Tree",
+    "UniformNoise",
     "UniformSphere",
     "VonMisesFisher",
     "ZeroInflated",

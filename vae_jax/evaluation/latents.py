@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jax.bijectors import InverseAutoregressive
-from vae_jax.distributions import Normal, Sequential
+from vae_jax.distributions import Dequantised, Normal, Sequential
 from vae_jax.distributions.kl import kl_normal_normal_per_dim
 from vae_jax.objectives.disentangling import log_aggregate
 
@@ -16,7 +16,11 @@ PIECE = 250  # examples side by side
 PAIRS_AT_ONCE = 50_000  # pairs of a code and a posterior in memory
 NEAR_LIMIT = 2.0  # nats below log N; there the estimate of the information is about 0.1 nats too small
 GROUPS = 20  # groups of examples for the jackknife, and most bins of a histogram
-SHARING = (Sequential, InverseAutoregressive)  # parts of a posterior whose `params`, networks, are the same for every x
+SHARING = (
+    Dequantised,
+    Sequential,
+    InverseAutoregressive,
+)  # parts of a posterior whose `params` all x share
 
 
 def posteriors(model, params, data):
@@ -38,6 +42,12 @@ def axes(q):
 def shares_networks(q) -> bool:
     """Return True if a density of one code takes a pass of a network, so that N² of them are expensive."""
     return any(isinstance(part, SHARING) for part in jax.tree.leaves(q, is_leaf=lambda p: isinstance(p, SHARING)))
+
+
+def is_invertible(model, params, data) -> bool:
+    """Return True if x can be computed from its code, as with a flow: the code then tells everything about x."""
+    one = jax.tree.map(lambda a: a[0], data)
+    return isinstance(jax.eval_shape(lambda params: _posterior(model.latent, params, one), params), Dequantised)
 
 
 def posterior_means(model, params, data):

@@ -17,6 +17,7 @@ from vae_jax.conditionals import denoisers
 from vae_jax.core import Aux, Model
 from vae_jax.distributions.diffusion import reverse
 from vae_jax.objectives import diffusion as objective
+from vae_jax.objectives import probability_flow
 from vae_jax.spec import BadOption, integers, numbers, shown
 from vae_jax.support import Binary, Levels, Real, Unit
 
@@ -31,7 +32,8 @@ def diffusion(
     """Return a diffusion model, fitted by `gradient`. Params are {"network", "schedule"} and what else `init` makes.
 
     The times of a batch have a low discrepancy. `bound` and `judge` of one example draw its time. `bounds` are the
-    rungs of the ladder: 10, 100 and 1000 steps, and infinitely many.
+    rungs of the ladder: 10, 100 and 1000 steps, infinitely many, and "ode", the probability-flow equation. The last one
+    is of another model with the same network. It is much more expensive, and requires the extra `ode`.
 
     Args:
       denoiser: a `core.Denoiser`.
@@ -79,7 +81,10 @@ def diffusion(
     def sample(params, key, c=None):
         return reverse(denoiser, params, key, c, guidance=guidance, **dict(steps))
 
-    rungs = (*((f"T={number}", bound_of(number)) for number in RUNGS), ("infinity", bound_of(None)))
+    def ode(params, key, x, c=None):
+        return probability_flow.bound(denoiser, params, key, x, c)
+
+    rungs = (*((f"T={number}", bound_of(number)) for number in RUNGS), ("infinity", bound_of(None)), ("ode", ode))
     fields = {"sample": sample, "bound": bound_of(num_steps), "denoiser": denoiser, "bounds": rungs}
     return Model(init_of_batch, loss, judge, **fields)
 

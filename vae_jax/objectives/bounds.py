@@ -40,6 +40,11 @@ def plain_elbo(latent, params, key, x, context=None, *, num_samples):
 
     No gradient is needed, so that q may be discrete or a mixture.
     """
+    if latent.evidence is not None:
+        draws = evidences(latent, params, key, x, context, num_samples)
+        if draws.kl is None:
+            return sampled_elbo(draws.log_lik, draws.log_prior - draws.log_q)
+        return closed_elbo(jnp.mean(draws.log_lik), draws.kl)
     log_lik, kl = _log_lik_and_kl(latent, params, key, x, context, num_samples)
     if kl is None:
         return sampled_elbo(*_log_terms(latent, params, key, x, context, num_samples))
