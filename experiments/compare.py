@@ -1,6 +1,6 @@
 """Compare models of the same data: a table and a sheet of samples, a row for each model.
 
-    vae-jax compare [--tables=mnist,digits,fashion_mnist] [--path=DIR] [--workdir=runs/compare]
+    vae-jax compare [--tables=mnist,mnist_8bit,digits,fashion_mnist] [--path=DIR] [--workdir=runs/compare]
     vae-jax compare --runs=runs/vae_mnist --runs='runs/iwae_*' --workdir=DIR
 
 The first command trains what `experiments/comparisons.py` lists, each model in a workdir of its own. The second one

@@ -68,6 +68,13 @@ FIRST = {
     "models/test_dropout.py": {
         "test_the_same_example_has_another_mask_in_every_place_of_a_batch_and_in_every_step": 1,
     },
+    "models/test_diffusion.py": {
+        "test_the_masses_of_an_enumerable_world_sum_to_at_most_one": 1,
+        "test_the_last_step_is_normalised": 2,
+    },
+    "objectives/test_diffusion.py": {
+        "test_draws_by_the_exact_denoiser_of_a_normal_have_its_moments": 1,
+    },
     "models/test_ngram.py": {
         "test_a_five_gram_comes_near_the_grammar_and_a_trigram_cannot": 0,
     },

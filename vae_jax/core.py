@@ -57,6 +57,21 @@ class Latent(NamedTuple):
     evidence: Callable | None = None  # (params, key, x, context) -> Evidence, where one pass is cheaper than three
 
 
+class Denoiser(NamedTuple):
+    """A diffusion process z_t = α_t y + σ_t ε of y = scale(x), t in [0, 1], and the network that predicts ε.
+
+    α_t² = sigmoid(-γ(t)) and σ_t² = sigmoid(γ(t)). `params` are those of the whole model.
+    """
+
+    shape: tuple  # of y and z_t
+    gamma: Callable  # (params, t) -> γ(t), which rises from t = 0 to t = 1
+    rate: Callable  # (params, t) -> γ(t), dγ/dt, and the mark of `numerics.scaled_later`
+    noise: Callable  # (params, z_t, γ(t), context, keep=None, dropout_key=None) -> ε̂; keep = 0 hides the context
+    scale: Callable  # x -> y
+    decode: Callable  # (z_0 / α_0, γ(0)) -> p(x|z_0)
+    limits: tuple | None = None  # the smallest and the largest y; None if y has no limits
+
+
 class Sums(NamedTuple):
     """The two steps of a family that is fitted by sums over the data: EM, counting."""
 
@@ -85,6 +100,7 @@ class Model(NamedTuple):
     sums: Sums | None = None
     fit: Callable | None = None  # (x [N, ...]) -> params, one function of all data, on the host
     log_prob: Callable | None = None  # (params, x, context) -> log p(x), exact: that of `density`, in less memory
+    denoiser: Denoiser | None = None  # that of a diffusion model
     bounds: tuple = ()  # pairs (name, function like `bound`): further bounds of log p(x), the rungs of a ladder
 
 

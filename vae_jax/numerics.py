@@ -101,6 +101,34 @@ def bits_per_dim(nats, event_size):
     return -nats / (event_size * LOG_2)
 
 
+@jax.custom_vjp
+def scaled_later(x):
+    """Return x, a tuple of scalars, and a mark, 0.
+
+    The gradient of x is multiplied by the scale that `with_scale` gets together with the mark. The scale may depend on
+    numbers that are computed from x, and still one backward pass is enough.
+    """
+    return x, 0.0 * x[0]  # `vmap` must see that every example has its own mark
+
+
+scaled_later.defvjp(
+    lambda x: ((x, 0.0 * x[0]), None),
+    lambda _, cotangents: (jax.tree.map(lambda a: cotangents[1] * a, cotangents[0]),),
+)
+
+
+@jax.custom_vjp
+def with_scale(value, mark, scale):
+    """Return `value`. The gradient of the argument of `scaled_later`, which returned `mark`, is scaled by `scale`."""
+    return value
+
+
+with_scale.defvjp(
+    lambda value, mark, scale: (value, scale),
+    lambda scale, cotangent: (cotangent, scale, jnp.zeros_like(scale)),
+)
+
+
 def as_jax(tree):
     """Return `tree` with JAX arrays in the place of NumPy arrays.
 

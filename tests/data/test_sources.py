@@ -389,6 +389,23 @@ def test_mnist_static_is_one_draw(tmp_path):
     assert not np.array_equal(one.train.x[:40], one.valid.x)
 
 
+def test_stacked_mnist_is_three_digits_of_the_same_split(tmp_path):
+    x = np.broadcast_to(np.arange(16, 256, dtype=np.uint8)[:, None, None], (240, 28, 28))  # an image is its number
+    write_idx(tmp_path / "mnist", x, x[100:130])
+    one, two, grey = load("stacked_mnist", tmp_path), load("stacked_mnist", tmp_path), load("mnist", tmp_path)
+    assert one.num_classes == 1000 and one.max_value == 255
+    for stacked, again, source in zip(one[1:4], two[1:4], grey[1:4], strict=True):
+        assert stacked.x.shape == (len(source.x), 28, 28, 3) and stacked.label.dtype == np.int32
+        np.testing.assert_array_equal(stacked.x, again.x)
+        label = dict(zip(source.x[:, 0, 0, 0].tolist(), source.label.tolist(), strict=True))
+        digits = np.vectorize(label.get)(stacked.x[:, 5, 7])  # None for an image of another split
+        np.testing.assert_array_equal(stacked.label, digits @ [100, 10, 1])
+        assert np.all(stacked.x == stacked.x[:, :1, :1]) and len(np.unique(digits)) > 5
+    write_idx(tmp_path / "bare" / "mnist", x, x, labels=False)
+    with pytest.raises(ValueError, match="stacked_mnist needs the label files of MNIST"):
+        load("stacked_mnist", tmp_path / "bare")
+
+
 def test_the_fixed_draw_does_not_drift():
     x = np.arange(256, dtype=np.uint8).repeat(4)
     digest = [hashlib.sha256(transforms.fixed_draw(x, 255, split)).hexdigest()[:16] for split in sources.SPLITS]

@@ -12,6 +12,8 @@ from vae_jax.distributions import (
     BackedOff,
     Bernoulli,
     Categorical,
+    CodeMap,
+    Codes,
     Deterministic,
     DiscretizedLogisticMixture,
     LinearLogisticMixture,
@@ -22,6 +24,7 @@ from vae_jax.distributions import (
     NormalMixtures,
     OneHot,
     OrderedCategorical,
+    PointMass,
     RasterScan,
     RelaxedBernoulli,
     RelaxedOneHot,
@@ -71,10 +74,10 @@ def flow(bijector):
     return Transformed(Normal(reals(D), reals(D)), bijector)
 
 
-def scan():
-    pixel = lambda params, kept, left, i, j, given: (kept, Bernoulli(params[i, j]))  # noqa: E731
+def scan(of=Bernoulli, shape=(2, 2, 1)):
+    pixel = lambda params, kept, left, i, j, given: (kept, of(params[i, j]))  # noqa: E731
     cached = distributions.Cached(lambda p: (jnp.zeros(()),) * 2, lambda p, kept, above, i: (kept, above), pixel)
-    return RasterScan(reals(2, 2, 1), bits, cached, (2, 2, 1), Binary())
+    return RasterScan(reals(*shape), lambda params, x: of(params), cached, (2, 2, 1), of(np.zeros(shape)).support)
 
 
 def series():
@@ -103,6 +106,8 @@ EXAMPLES = {  # one of each, all its arrays NumPy's
     "Bernoulli": Bernoulli(reals(D)),
     "Beta": distributions.Beta(reals(D), reals(D)),
     "Categorical": Categorical(reals(D, V)),
+    "CodeMap": CodeMap(scan(Categorical, (2, 2, 1, V))),
+    "Codes": Codes(reals(2, 2, V)),
     "ContinuousBernoulli": distributions.ContinuousBernoulli(reals(D)),
     "Deterministic": Deterministic(reals(D)),
     "DiscretizedLogisticMixture": DiscretizedLogisticMixture(reals(D, 2), reals(D, 2), reals(D, 2), 8),
@@ -118,6 +123,8 @@ EXAMPLES = {  # one of each, all its arrays NumPy's
     "Observed": distributions.Observed(Normal(reals(D), reals(D))),
     "OneHot": OneHot(reals(D, V)),
     "OrderedCategorical": OrderedCategorical(reals(D), ordered(2, 3, D)),
+    "PointMass": PointMass(np.array([[0, 1], [2, 1]]), V),
+    "PointMass of two levels": PointMass((np.array([[0, 1]]), np.array([[2]])), (V, V)),
     "Poisson": distributions.Poisson(reals(D)),
     "RasterScan": scan(),
     "RelaxedBernoulli": RelaxedBernoulli(reals(D), np.float32(0.5)),

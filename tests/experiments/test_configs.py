@@ -292,22 +292,25 @@ def expected_figures(experiment, config):
             names |= {"interpolations_drawn.txt"}
     elif experiment.dataset.encoding and model.sample:
         names |= {"sounds", "sounds.png"}
-    if model.latent:
+    of_integers = config["family"] == "vq_vae"  # codes between which there is nothing
+    if of_integers:
+        names |= {"code_use.png", "code_maps.png", "reconstructions.png", "samples.png"}
+    elif model.latent:
         names |= {"latents.png"}
     of_vectors = images and experiment.event.shape[2:] == ()
     if of_vectors:  # their figures have a test of their own in runs/test_pictures.py
         return None
     prior = model.latent and model.latent.prior
-    if images and model.latent:
+    if images and model.latent and not of_integers:
         names |= {"reconstructions.png", "interpolations.png"}
         is_flow = config["family"] == "flow"
         names |= {"reconstruction_samples.png", "samples.png"} if prior and not is_flow else set()
         pixels = config["model"].get("likelihood", {}).get("name", "").startswith("pixel")
         discrete = config["model"].get("posterior", {}).get("name") in ("bernoulli", "categorical", "one_hot")
         names |= set() if pixels or discrete or is_flow or "levels" in config["model"] else {"traversals.png"}
-    if images and (prior or not model.latent):
+    if images and model.sample:
         names |= {"samples_of_pixels.png", "nearest.png"}
-    if images and (model.log_prob or prior):
+    if images and (model.log_prob or model.bound or prior):
         names |= {"best_and_worst.png"}
     if config["family"] in ("mixture", "naive_bayes"):
         names |= {"components.png"}

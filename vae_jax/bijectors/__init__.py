@@ -7,6 +7,7 @@ Each of the two returns the mapped array and log |det J| of the Jacobian J of th
 from vae_jax.bijectors.act_norm import ActNorm
 from vae_jax.bijectors.autoregressive import InverseAutoregressive
 from vae_jax.bijectors.chain import Chain
+from vae_jax.bijectors.continuous import Continuous
 from vae_jax.bijectors.coupling import AffineCoupling, dense_conditioner
 from vae_jax.bijectors.inverted import Inverted
 from vae_jax.bijectors.masked import ChannelCoupling, CheckerboardCoupling, MaskedAutoregressive
@@ -25,6 +26,7 @@ __all__ = [
     "Chain",
     "ChannelCoupling",
     "CheckerboardCoupling",
+    "Continuous",
     "Flatten",
     "Flip",
     "InverseAutoregressive",

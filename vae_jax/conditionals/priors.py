@@ -13,8 +13,9 @@ import jax.numpy as jnp
 
 from vae_jax import networks
 from vae_jax.bijectors import AffineCoupling, Chain, Flip
-from vae_jax.conditionals import codes, gaussian
+from vae_jax.conditionals import codes, denoisers, gaussian
 from vae_jax.conditionals.chains import raster_scan
+from vae_jax.core import Denoiser, Event
 from vae_jax.distributions import (
     Autoregressive,
     Bernoulli,
@@ -24,24 +25,43 @@ from vae_jax.distributions import (
     Transformed,
     UniformSphere,
 )
+from vae_jax.distributions.diffusion import reverse
 from vae_jax.distributions.sequential import parts_at_mean
 from vae_jax.distributions.support import real_coordinates
 from vae_jax.networks.autoregressive import made
 from vae_jax.spec import MANY, BadOption, flags, integers, numbers, sizes
 from vae_jax.support import Binary, Real, Sphere, Support
 
-__all__ = ["autoregressive", "bernoulli", "flow", "mixture", "pixel_cnn", "standard", "uniform_sphere", "vamp"]
+__all__ = [
+    "autoregressive",
+    "bernoulli",
+    "diffusion",
+    "flow",
+    "mixture",
+    "pixel_cnn",
+    "standard",
+    "uniform_sphere",
+    "vamp",
+]
 
 
 STANDARD = {"name": "standard"}  # N(0, I), the default of all families
 
 
 class Prior(NamedTuple):
-    """A prior p(z), learned or fixed."""
+    """A prior p(z), learned or fixed. If log p(z) has only a bound, there is no `distribution` but a `denoiser`."""
 
     init: Callable  # (key, batch) -> params; None if nothing is learned
-    distribution: Callable  # (params, posterior_of) -> p(z); `posterior_of` is x -> q(z|x)
+    distribution: Callable | None  # (params, posterior_of) -> p(z); `posterior_of` is x -> q(z|x)
     support: Support | None  # the values of z; None if they are those of the posterior
+    denoiser: Denoiser | None = None  # of a diffusion (`objectives.diffusion` has the bound)
+    sample: Callable | None = None  # (params, key) -> z; None: a draw of `distribution`
+
+
+def check_density(prior: Prior):
+    """Raise `BadOption` if log p(z) has only a bound, for a family that needs the density itself."""
+    if prior.distribution is None:
+        raise BadOption("prior.name: 'diffusion' has a bound of log p(z), but no density; use it in the family 'vae'")
 
 
 def check_support(prior: Prior, posterior):
@@ -149,6 +169,41 @@ def flow(event_shape, data_support=None, *, num_flows=8, hidden=(64,), activatio
         return Transformed(Normal.standard(event_shape), Chain(tuple(parts)))
 
     return Prior(init, distribution, Real())
+
+
+def diffusion(
+    event_shape,
+    data_support=None,
+    *,
+    network,
+    schedule,
+    sampler,
+    parameterisation="epsilon",
+    compute_dtype="float32",
+) -> Prior:
+    """Return a diffusion model of z, arXiv:2107.00630, as a prior: latent diffusion, arXiv:2106.05931.
+
+    log p(z) has a bound only, so that log p(x) has one too, and no importance-weighted bound.
+
+    Args:
+      event_shape: the shape of z.
+      data_support: not used.
+      network: one of `networks.timed`, such as "time_mlp", and its options.
+      schedule: one of `networks.noise_schedules`.
+      sampler: {"name": "ancestral" or "ddim", "num_steps": N}.
+      parameterisation: "epsilon" or "v".
+      compute_dtype: the precision of the network, "float32" or "bfloat16".
+    """
+    options = {"network": network, "schedule": schedule, "parameterisation": parameterisation}
+    denoiser, init, _ = denoisers.from_config(Event(event_shape, Real()), compute_dtype=compute_dtype, **options)
+    steps = denoisers.sampler(sampler)
+    return Prior(
+        lambda key, batch: init(key),
+        None,
+        Real(),
+        denoiser,
+        lambda params, key: reverse(denoiser, params, key, **steps),
+    )
 
 
 def bernoulli(event_shape, data_support=None, *, learned=True) -> Prior:

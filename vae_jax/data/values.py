@@ -19,7 +19,8 @@ from vae_jax.support import Binary, Counts, Levels, Real, Support, Tokens, Unit,
 SPLITS = ("train", "valid", "test")
 # The data sets that `sources.load` reads by itself. Every other name is a set of TFDS.
 NAMES = (
-    *("digits", "mnist", "fashion_mnist", "binarized_mnist", "mnist_static", "four_by_four", "counts"),
+    *("digits", "mnist", "fashion_mnist", "binarized_mnist", "mnist_static", "stacked_mnist"),
+    *("four_by_four", "counts"),
     *("idx", "text", "audio", "images", "arrays", "table", "huggingface"),
 )
 

@@ -6,6 +6,7 @@ A reparameterised one may also have `sample_and_log_prob(key)`, which is exact w
 
 from vae_jax.distributions.autoregressive import Autoregressive, Cached, RasterScan, Series
 from vae_jax.distributions.bounded import Beta, ContinuousBernoulli
+from vae_jax.distributions.codes import CodeMap, Codes, PointMass
 from vae_jax.distributions.counts import NegativeBinomial, Poisson, ZeroInflated
 from vae_jax.distributions.dequantised import Dequantised, Rounded, UniformNoise
 from vae_jax.distributions.deterministic import Deterministic
@@ -38,6 +39,8 @@ __all__ = [
     "Beta",
     "Cached",
     "Categorical",
+    "CodeMap",
+    "Codes",
     "ContinuousBernoulli",
     "Dequantised",
     "Deterministic",
@@ -52,6 +55,7 @@ __all__ = [
     "Observed",
     "OneHot",
     "OrderedCategorical",
+    "PointMass",
     "Poisson",
     "RasterScan",
     "RelaxedBernoulli",

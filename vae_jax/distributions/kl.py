@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from vae_jax.distributions.codes import PointMass
 from vae_jax.distributions.discrete import Bernoulli, Categorical, OneHot
 from vae_jax.distributions.normal import LowRankNormal, MultivariateNormal, Normal
 from vae_jax.distributions.spherical import UniformSphere, VonMisesFisher
@@ -72,6 +73,10 @@ def _kl_to_uniform_sphere(q, p):
     return -q.concentration * q.mean_drop() - q.log_normalizer() - p.log_prob(q.direction)
 
 
+def _kl_of_point(q, p):
+    return -p.log_prob(q.loc)
+
+
 def has_closed_form(q, p) -> bool:
     """Return True if `kl_divergence` knows a closed form of KL(q || p)."""
     return _rule(q, p) is not None
@@ -89,6 +94,8 @@ def kl_divergence(q, p):
 
 
 def _rule(q, p):
+    if isinstance(q, PointMass):
+        return _kl_of_point
     gaussians = (Normal, LowRankNormal, MultivariateNormal)
     if isinstance(q, gaussians) and isinstance(p, gaussians):
         if isinstance(p, Normal) and not isinstance(q, MultivariateNormal):

@@ -64,8 +64,11 @@ def of_levels(terms, offset):
     """Turn terms of a density of dequantised values, in nats, into those of the bound on the mass of the levels.
 
     log P(x) >= E_u[log p((x + u) / V)] - D log V, arXiv:1511.01844 sec. 3.1. `offset` is D log V, or 0 where there is
-    nothing to turn; `terms` {name: nats} may hold other names, which stay as they are.
+    nothing to turn; `terms` {name: nats} may hold other names, which stay as they are. The loss of two players without
+    a density, which has a term `generator` and no `bound`, stays as it is too.
     """
+    if "generator" in terms and "bound" not in terms:
+        return terms
     signs = {"bound": -1, "elbo": -1, "log_prob": -1, "distortion": 1, "loss": 1}
     return {name: value + signs[name] * offset if name in signs else value for name, value in terms.items()}
 
@@ -99,7 +102,7 @@ def ladder(model, params, key, data, *, num_samples) -> dict:
 
 
 def _mean_of(model, rung, params, key, data, num_samples):
-    at_once = max(1, SAMPLES_AT_ONCE // num_samples)
+    at_once = max(1, min(SAMPLES_AT_ONCE, examples_a_call(data)) // num_samples)
     terms = _each_compiled(_bounds(num_samples, rung), model, mesh_of(params), params, key, data, at_once)
     return jax.tree.map(np.asarray, terms)
 

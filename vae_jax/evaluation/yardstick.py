@@ -9,6 +9,10 @@ from vae_jax.evaluation import likelihood
 from vae_jax.spec import integers
 
 EXACT, IMPORTANCE, BOUND, NONE = "=", "≥ IW", "≥", "-"
+ONLY_DRAWS = (
+    "this model only draws samples (`sample`): it has no density and no bound, hence no log p(x). Under Gaussian noise "
+    "annealed importance sampling estimates it: `runs.observation.log_prob(run, x, scale=...)`"
+)
 
 
 class Measured(NamedTuple):
@@ -27,6 +31,12 @@ def kind_of(model, num_samples) -> str:
     if model.latent is not None and model.latent.prior is not None:
         return f"{IMPORTANCE}-{num_samples}"
     return NONE if model.bound is None else BOUND
+
+
+def check_has_number(model):
+    """Raise `ValueError` for a model of samples only (a GAN), of which nothing about log p(x) can be measured."""
+    if kind_of(model, 1) == NONE and model.latent is None:
+        raise ValueError(ONLY_DRAWS)
 
 
 def is_bound(kind) -> bool:

@@ -258,8 +258,8 @@ def nested(shape, elementwise, network, *, block=4, largest=8, coarse=(128, 128)
 
     log p(x) = Σ_l `log p(x_l | x_<l)`, where x_0 is every `block`-th pixel in each direction. Each later group lies
     between the pixels before it, and has one colour. A group leaves as soon as it is mapped. The pixels of x_0 get a
-    masked autoregressive flow. The networks see images of (H / block) x (W / block), where a 3x3 convolution reaches far
-    and costs little.
+    masked autoregressive flow. The networks see images of (H / block) x (W / block): a 3x3 convolution reaches far and
+    costs little.
 
     Args:
       shape: of x [H, W, C].

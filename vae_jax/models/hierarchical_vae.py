@@ -61,6 +61,7 @@ def hierarchical_vae(
     depth, top_down = len(latent_dims), inference == "top_down"
     names = [f"z{level + 1}" for level in range(depth)]
     prior = prior or priors.standard((latent_dims[-1],))
+    priors.check_density(prior)
     if prior.support is None and not top_down and depth > 1:
         raise BadOption(
             f"prior: it is a mixture of q({names[-1]}|x), which inference 'bottom_up' has only as an integral over the "

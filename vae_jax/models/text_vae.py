@@ -39,6 +39,7 @@ def text_vae(
     Raises `BadOption` if p(z) and q(z|x) have different supports.
     """
     prior = prior or priors.standard((latent_dim,))
+    priors.check_density(prior)
     priors.check_support(prior, encoder.abstract)
     count_words = functools.partial(bag_of_words, vocabulary_size=event.support.num_levels)
     return objective_of.latent_variable_model(

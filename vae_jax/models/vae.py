@@ -12,7 +12,7 @@ from vae_jax.conditionals import conditional, heads, priors, tables
 from vae_jax.core import Model
 from vae_jax.networks.network import compute_in
 from vae_jax.objectives import objective as objective_of
-from vae_jax.spec import build, integers
+from vae_jax.spec import BadOption, build, integers
 from vae_jax.support import seen
 
 TABLES = True  # takes the columns of a table, and missing values
@@ -38,6 +38,11 @@ def vae(
     """
     prior = prior or priors.standard((latent_dim,))
     priors.check_support(prior, encoder.abstract)
+    if prior.denoiser is not None and objective is not objectives.elbo_sampled_kl:
+        raise BadOption(
+            f"objective.name: {objective.__name__!r} needs log p(z), and the prior 'diffusion' has only a bound of it; "
+            "use 'elbo_sampled_kl'"
+        )
     see = functools.partial(seen, event.support, missing=event.missing)
     return objective_of.latent_variable_model(
         encoder,

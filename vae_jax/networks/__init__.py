@@ -3,6 +3,8 @@
 Flax linen stays inside this package. `context` is a vector (an embedded label), an image, or None.
 """
 
+from vae_jax.networks.adversarial import Critic, Generator
+from vae_jax.networks.codes import CodeFeatures, CodePixelCNN, MapDecoder, MapEncoder
 from vae_jax.networks.conv import ConvDecoder, ConvEncoder
 from vae_jax.networks.gated_resnet import GatedResNet
 from vae_jax.networks.mlp import MLP
@@ -12,10 +14,16 @@ from vae_jax.networks.resnet import ResNetDecoder, ResNetEncoder
 from vae_jax.networks.unet import TimeMLP, UNet
 from vae_jax.networks.wavenet import WaveNet
 
+code_features = network(CodeFeatures)
+code_pixel_cnn = network(CodePixelCNN)
 conv_decoder = network(ConvDecoder)
 conv_encoder = network(ConvEncoder)
+critic = network(Critic)
 gated_pixel_cnn = network(GatedPixelCNN)
 gated_resnet = network(GatedResNet)
+generator = network(Generator)
+map_decoder = network(MapDecoder)
+map_encoder = network(MapEncoder)
 mlp = network(MLP)
 resnet_decoder = network(ResNetDecoder)
 resnet_encoder = network(ResNetEncoder)
@@ -23,4 +31,14 @@ time_mlp = network(TimeMLP)
 unet = network(UNet)
 wavenet = network(WaveNet)
 
-__all__ = ["Network", "conv_decoder", "conv_encoder", "gated_resnet", "mlp", "resnet_decoder", "resnet_encoder"]
+__all__ = [
+    "Network",
+    "conv_decoder",
+    "conv_encoder",
+    "critic",
+    "gated_resnet",
+    "generator",
+    "mlp",
+    "resnet_decoder",
+    "resnet_encoder",
+]

@@ -11,6 +11,7 @@ re-weighted and always in nats: `bound` (a lower bound of log p(x)), `distortion
 KL(q(z|x) || p(z)) or its estimate, and any further terms that the equation names.
 """
 
+from vae_jax.objectives.adversarial import adversarial_autoencoder, vae_gan
 from vae_jax.objectives.bounds import (
     capacity,
     ciwae,
@@ -35,6 +36,7 @@ from vae_jax.objectives.estimators import (
 )
 
 __all__ = [
+    "adversarial_autoencoder",
     "beta_tcvae",
     "capacity",
     "ciwae",
@@ -55,6 +57,7 @@ __all__ = [
     "score_function",
     "sticking_the_landing",
     "stratified_elbo",
+    "vae_gan",
     "vimco",
     "wae",
 ]

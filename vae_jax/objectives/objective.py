@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from vae_jax import objectives
 from vae_jax.core import Aux, Latent, Model, by_loss, embedded, first_example, learned, per_example
-from vae_jax.objectives import schedules
+from vae_jax.objectives import diffusion, schedules
 from vae_jax.objectives.bounds import log_weight, plain_elbo
 from vae_jax.spec import BadOption, build, check_options, nearest, probe, shown, under
 from vae_jax.support import seen
@@ -94,7 +94,7 @@ def _check(declared, name, value):
         declared.check(name, number, place=f", at step {step},")
 
 
-def model(init, latent_of, objective, *, drops=False) -> Model:
+def model(init, latent_of, objective, *, drops=False, sample_prior=None) -> Model:
     """Return the model whose training maximises `objective`; x is drawn through z.
 
     Args:
@@ -104,8 +104,10 @@ def model(init, latent_of, objective, *, drops=False) -> Model:
       drops: True for dropout in training. The key is new for every example and step, and the same for all draws of z of
         an example; an equation of a whole batch has one key for the batch. Only `rate` is then reported: the likelihood
         with dropout gives no bound of this model's log p(x).
+      sample_prior: (params, key, context) -> z ~ p(z); None: a draw of the prior of `latent_of`, which must have one.
     """
     latent = latent_of(None)
+    sample_prior = sample_prior or (lambda params, key, context: latent.prior(params, context).sample(key))
 
     def loss(params, key, batch, step):
         if not drops:
@@ -120,7 +122,7 @@ def model(init, latent_of, objective, *, drops=False) -> Model:
 
     def sample(params, key, context=None):
         key_z, key_x = jax.random.split(key)
-        return latent.likelihood(params, latent.prior(params, context).sample(key_z), context).sample(key_x)
+        return latent.likelihood(params, sample_prior(params, key_z, context), context).sample(key_x)
 
     def bound(params, key, x, context=None):
         return log_weight(latent, params, key, x, context)
@@ -145,6 +147,7 @@ def latent_variable_model(
       drops: True for dropout in training.
 
     Params have the parts "encoder", "decoder", and "prior", "objective", "state" where there is something to learn.
+    With a prior that has only a bound of log p(z), such as a diffusion, the model has no `Latent.prior`.
     """
     scaled = functools.partial(seen, event.support, missing=event.missing)
     embed = functools.partial(embedded, context)
@@ -161,6 +164,8 @@ def latent_variable_model(
         def prior_of(params, context=None):
             return prior.distribution(params.get("prior"), lambda x: posterior(params, x, context))
 
+        if prior.denoiser is not None:
+            return Latent(None, posterior, likelihood, diffusion.evidence(prior.denoiser, posterior, likelihood))
         return Latent(prior_of, posterior, likelihood)
 
     def init(key, batch):
@@ -175,7 +180,8 @@ def latent_variable_model(
             **objective.init(jax.random.fold_in(key, 3), example),
         )
 
-    return model(init, latent_of, objective, drops=drops)
+    sample_prior = prior.sample and (lambda params, key, context: prior.sample(params["prior"], key))
+    return model(init, latent_of, objective, drops=drops, sample_prior=sample_prior)
 
 
 def filled(batch, event):

@@ -11,6 +11,11 @@ TITLES = {
     "rate": r"rate  $\mathrm{KL}(q(z \mid x) \parallel p(z))$",
     "distortion": r"distortion  $-\mathbb{E}_q\,\log p(x \mid z)$",
 }
+PLAYERS = {
+    "critic": "loss of the critic",
+    "generator": "loss of the generator",
+    "flow_matching": "squared error of the velocity",
+}
 
 
 @styled
@@ -18,10 +23,12 @@ def training(train, valid=None):
     """Plot the bound and its two terms, bound = -(distortion + rate), in nats.
 
     `train` and `valid` map "bound", "rate" and "distortion" to (steps [N], values [N]). Each that exists has a panel;
-    other names are ignored. The axes leave out extreme values, such as those of the first steps.
+    the losses "critic" and "generator" of two players, and "flow_matching", have one if there are none of these. Other
+    names are ignored. The axes leave out extreme values, such as those of the first steps.
     """
     series = {"train": train, "validation": valid or {}}
-    names = [name for name in TITLES if any(name in curves for curves in series.values())]
+    exists = lambda name: any(name in curves for curves in series.values())  # noqa: E731
+    names = list(filter(exists, TITLES)) or list(filter(exists, PLAYERS))
     if not names:
         raise ValueError(
             f"train or valid must contain one of {list(TITLES)}; found {[list(c) for c in series.values()]}"
@@ -36,7 +43,8 @@ def training(train, valid=None):
                 marker = "o" if len(steps) == 1 else None  # a line needs two points
                 panel.plot(steps, values, color=colour, linewidth=width, marker=marker, markersize=3, label=split)
                 drawn.append(values)
-        panel.set(title=TITLES[name], xlabel="step", ylabel="nats", ylim=_limits(drawn))
+        title = TITLES[name] if name in TITLES else PLAYERS[name]
+        panel.set(title=title, xlabel="step", ylabel="nats" if name in TITLES else "", ylim=_limits(drawn))
         panel.grid(axis="y")
         panel.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         panel.xaxis.set_major_formatter(FuncFormatter(_thousands))

@@ -26,12 +26,13 @@ import numpy as np
 from absl import logging
 
 from vae_jax.evaluation import yardstick
-from vae_jax.files import write_text
+from vae_jax.files import read_json, write_text
 from vae_jax.runs import build, comparison, pictures, report
 from vae_jax.runs.workdir import RESULTS, read_results
 from vae_jax.tasks import generate
 
 NUM_DRAWN = 16  # samples of a model
+EVALUATION = "evaluation.json"
 NOTE = (
     "Bold: the largest number, and those that are not smaller by two standard errors of the mean difference over the "
     "images. Where a number is a bound (≥), log p(x) may be larger."
@@ -48,6 +49,8 @@ class Row(NamedTuple):
     parameters: int  # all stored numbers; of a symmetric or triangular matrix, every entry
     seconds: float  # of training, without compilation
     compile_seconds: float
+    frechet: float | None = None  # distance of samples from test images; None if it was not measured
+    frechet_se: float | None = None
 
 
 def named(patterns) -> dict:
@@ -84,7 +87,9 @@ def compare(folders, workdir) -> str:
             each[name] = log_prob_of_images(folder, experiment, params, results)
     test = f"{experiment.dataset.name}, {results['test/num_examples']} test images"
     workdir.mkdir(parents=True, exist_ok=True)
-    table = markdown(rows, not_worse(rows, each))
+    distances, note = frechet_distances(folders)
+    rows = [row._replace(**distances.get(row.model, {})) for row in rows]
+    table = "\n\n".join(filter(None, (markdown(rows, not_worse(rows, each)), note)))
     write_text(workdir / "table.md", table + "\n")
     write_text(workdir / "table.csv", comma_separated(rows))
     samples = samples_of(folders)
@@ -251,6 +256,36 @@ def row_of(name, experiment, params, results) -> Row:
     )
 
 
+def frechet_distances(folders) -> tuple[dict, str]:
+    """Return {name: {"frechet", "frechet_se"}} of the runs whose evaluation.json has the quality, and a note on them.
+
+    The features are those of the classifier if all of these runs have the same one, otherwise of the pixels. Runs with
+    different numbers of images cannot be compared: there are no distances then, and a line in the log.
+    """
+    records = {}
+    for name, folder in folders.items():
+        if (Path(folder) / EVALUATION).exists():
+            record = read_json(Path(folder) / EVALUATION)
+            records |= {name: record} if "quality/num_images" in record else {}
+    if not records:
+        return {}, ""
+    some = next(iter(records.values()))
+    same = lambda key: all(key in record and record[key] == some[key] for record in records.values())  # noqa: E731
+    if not same("quality/num_images"):
+        logging.warning("no Fréchet distances in the table: the runs were measured on different numbers of images")
+        return {}, ""
+    kind, words = "pixels", "64 principal components of the pixels"
+    if same("quality/classifier/hash"):
+        accuracy, digest = some["quality/classifier/accuracy"], some["quality/classifier/hash"]
+        kind, words = "classes", f"features of a classifier ({digest}, accuracy {accuracy:.3f})"
+    note = (
+        f"Fréchet: distance of {some['quality/num_images']:,} samples from as many test images on {words}; between "
+        f"training and test images it is {some[f'quality/{kind}/frechet_floor']:.2f}."
+    )
+    columns = {"frechet": f"quality/{kind}/frechet", "frechet_se": f"quality/{kind}/frechet_se"}
+    return {name: {c: record[key] for c, key in columns.items()} for name, record in records.items()}, note
+
+
 def kind_of(experiment, results) -> str:
     """Return the sign that says how to read the number, from "=" (exact) to "-" (none)."""
     kind = yardstick.kind_of(experiment.model, results.get("test/num_samples"))
@@ -267,11 +302,16 @@ def markdown(rows, bold=frozenset()) -> str:
         value = f"{row.log_prob:.2f} ± {error}".replace("-", "−")
         return f"**{value}**" if row.model in bold else value
 
+    has_quality = any(row.frechet is not None for row in rows)
     lines = ["| model | | log p(x), nats | bits/dim | parameters | seconds to fit |", "|---|---|---|---|---|---|"]
+    if has_quality:
+        lines = [f"{head}{cell}|" for head, cell in zip(lines, (" Fréchet ", "---"), strict=True)]
     for row in rows:
         bits = "-" if row.bits_per_dim is None else f"{row.bits_per_dim:.3f}"
         model = " ".join(row.model.replace("|", "\\|").split())
         cells = (model, row.kind, nats(row), bits, f"{row.parameters:,}", f"{row.seconds:.1f}")
+        if has_quality:
+            cells += ("-" if row.frechet is None else f"{row.frechet:.2f} ± {row.frechet_se:.2f}",)
         lines.append(f"| {' | '.join(cells)} |")
     if bold:
         lines += ["", NOTE]

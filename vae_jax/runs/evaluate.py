@@ -3,11 +3,20 @@
 from pathlib import Path
 
 from vae_jax import files
-from vae_jax.runs import build, checking, own_data, page, pictures, report
+from vae_jax.errors import BadOption
+from vae_jax.runs import build, checking, own_data, page, pictures, quality, report
 
 
 def again(
-    folder, *, checkpoint=None, num_samples=None, num_test=None, figures=True, formats=("png",), source=None
+    folder,
+    *,
+    checkpoint=None,
+    num_samples=None,
+    num_test=None,
+    figures=True,
+    formats=("png",),
+    source=None,
+    samples_quality=False,
 ) -> str:
     """Write evaluation.json (the flat keys of results.json), the figures and report.html of the run in `folder`.
 
@@ -21,6 +30,7 @@ def again(
       figures: True to draw the figures as well.
       formats: what each figure is written as (`pictures.FORMATS`).
       source: the data to measure, {"name", "path", "files", "split"} (`own_data.on`); None for the run's test split.
+      samples_quality: True to measure the samples of the model too (`quality.measure`), on the run's test split.
 
     Returns the results as text. Raises `ValueError` for an option or a checkpoint that cannot be used.
     """
@@ -33,12 +43,17 @@ def again(
     options |= {k: v for k, v in {"num_samples": num_samples, "num_test": num_test}.items() if v is not None}
     checking.check_config(experiment.config | {"eval": options})
     if source and (source["name"] or source["split"] != "test"):
+        if samples_quality:
+            raise BadOption("--quality compares samples with the run's own test split; leave out --data and --split")
         return _on(source, folder, experiment, checkpoint, options | {"num_test": num_test or 0})
     fitted = build.restore(folder, experiment, step=checkpoint, mesh=experiment.mesh)
     results = report.evaluate(experiment, fitted.params, **options)
-    files.write_json(folder / "evaluation.json", results)
     step, params = int(fitted.state.step), fitted.params
     text = f"step {step} of {folder}\n{report.table(results)}"
+    if samples_quality:
+        measured = quality.measure(experiment, params, num_test=options["num_test"])
+        results, text = results | measured, f"{text}\n{quality.table(measured)}"
+    files.write_json(folder / "evaluation.json", results)
     if figures:
         text += f"\nfigures in {pictures.figures(experiment, params, folder, formats=formats)}"
     if page.report(folder, experiment, params, results=results, step=step):

@@ -8,6 +8,7 @@ import numpy as np
 
 from vae_jax.distributions import Mixture
 from vae_jax.plotting import add_caption, examples, images, walks
+from vae_jax.plotting import codes as code_plots
 from vae_jax.runs import build, passes
 from vae_jax.runs.scene import different_classes
 from vae_jax.tasks import interpolate, manifold
@@ -24,16 +25,18 @@ def makers(scene) -> dict:
     model, chosen = scene.model, []
     if scene.latent:
         chosen = [reconstructions]
-        if scene.has_prior and not scene.is_invertible:
+        of_integers = bool(scene.sizes_of_codebooks)  # with nothing between two of them
+        if of_integers:
+            chosen.append(code_maps)
+        elif scene.has_prior and not scene.is_invertible:
             chosen.append(reconstruction_samples)
-        if scene.context is None or (scene.is_of_classes and not scene.is_expensive):
+        if not of_integers and (scene.context is None or (scene.is_of_classes and not scene.is_expensive)):
             chosen.append(interpolations)
         if scene.has_plain_codes and not (scene.is_expensive or scene.is_invertible):
             chosen.append(traversals)
     if scene.has_prior and not scene.is_invertible:  # a flow has no noise of pixels: its means are its draws
         chosen.append(samples)
-    draws = scene.has_prior if scene.latent else model.sample is not None
-    if draws:
+    if model.sample is not None:
         chosen += [samples_of_pixels, nearest]
     if scene.has_standard_prior and np.shape(scene.codes)[1:] == (2,):
         chosen += [manifold_even, manifold_quantiles]
@@ -49,6 +52,19 @@ def reconstructions(scene):
     first = np.arange(min(SHOWN, len(scene.x)))
     figure = images.reconstructions(scene.show(scene.x[first]), scene.reconstruct(first))
     return add_caption(figure, "The first test images, and the mean of p(x|z) at the mean of q(z|x).")
+
+
+def code_maps(scene):
+    """Draw test images, the maps of their codes as colours, and their reconstructions."""
+    first = np.arange(min(SHOWN, len(scene.x)))
+    maps = {}
+    names = ("codes",) if len(scene.sizes_of_codebooks) == 1 else ("bottom", "top")
+    for name, codes in zip(names, jax.tree.leaves(scene.codes), strict=True):
+        maps[name] = codes[first]
+    sizes = dict(zip(names, scene.sizes_of_codebooks, strict=True))
+    figure = code_plots.maps(scene.show(scene.x[first]), maps, sizes, scene.reconstruct(first))
+    text = "Test images, their codes, a colour for each code (the colours have no order), and the means of p(x|k)."
+    return add_caption(figure, text)
 
 
 def reconstruction_samples(scene, rows=5):

@@ -47,6 +47,10 @@ def measure(folder, name, path=None, *, num_images, num_samples, num_steps, lear
     numbers(learning_rate=learning_rate, above=0)
     began, folder = time.perf_counter(), Path(folder).expanduser()
     experiment = build.build_trained(folder)
+    try:
+        yardstick.check_has_number(experiment.model)
+    except ValueError as error:
+        raise ValueError(f"{folder} allows no score of x: {error}") from error
     title, images = _outliers(experiment, name, path)
     sets = {"inliers": experiment.split("test")["x"], "outliers": images, "reference": experiment.split("valid")["x"]}
     sets = {role: images[:num_images] for role, images in sets.items()}

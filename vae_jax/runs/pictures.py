@@ -103,7 +103,9 @@ def _makers(experiment, params, workdir, seed) -> dict:
         from vae_jax.runs import vector_figures
 
         makers |= vector_figures.makers(scene)
-    if experiment.model.latent:
+    if scene.sizes_of_codebooks:
+        makers["code_use"] = functools.partial(_code_use, scene)
+    elif experiment.model.latent:
         makers["latents"] = functools.partial(_codes, scene)
         if scene.has_prior:
             makers["rate_per_dimension"] = functools.partial(_rates, scene)
@@ -124,6 +126,20 @@ def _codes(scene):
     if codes.shape[1] > 2:
         text += f" in the plane in which these {codes.shape[1]}-dimensional codes vary most"
     return add_caption(figure, f"{text}.{' Circles: standard deviations of p(z).' if radii else ''}")
+
+
+def _code_use(scene):
+    """Draw how often each code occurs in the test set."""
+    from vae_jax.plotting import add_caption
+    from vae_jax.plotting import codes as code_plots
+
+    sizes, maps = scene.sizes_of_codebooks, jax.tree.leaves(scene.codes)
+    names = ("codes",) if len(sizes) == 1 else ("bottom", "top")
+    counts = {
+        name: np.bincount(codes.ravel(), minlength=size) for name, codes, size in zip(names, maps, sizes, strict=True)
+    }
+    text = "Share of each code in the codes of the test set, the most frequent first. The line is a uniform use."
+    return add_caption(code_plots.use(counts), text)
 
 
 def _rates(scene):

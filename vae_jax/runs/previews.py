@@ -78,7 +78,7 @@ class Preview:
     def _of_pairs(self, params, draw) -> dict:
         """Return a picture of draws beside validation rows, the columns two by two; nothing for an auto-encoder."""
         model = self.experiment.model
-        if model.sample is None or (model.latent and model.latent.prior is None):
+        if model.sample is None:
             return {}
         x = np.asarray(self.experiment.split("valid")["x"][:PAIRED])
         drawn = passes.draw(model, params, len(x), contexts(self.experiment, len(x)), means=False)
@@ -92,7 +92,7 @@ class Preview:
         if model.latent and not is_expensive:
             z, _ = passes.encode(model.latent, params, x, context)
             arrays["reconstructions"] = [x, passes.decode(model.latent, params, z, context)]
-        if (model.latent is None and model.sample) or (model.latent and model.latent.prior):
+        if model.sample:
             number = NUMBER * ROWS
             drawn = passes.draw(model, params, number, contexts(self.experiment, number), means=not is_expensive)
             arrays["samples"] = [drawn.get("mean", drawn["x"])]

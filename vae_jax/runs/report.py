@@ -12,6 +12,7 @@ from absl import logging
 
 from vae_jax.data import text, transforms
 from vae_jax.evaluation import gaps, latents, yardstick
+from vae_jax.evaluation.code_use import code_use, sizes_of_codebooks
 from vae_jax.files import write_bytes
 from vae_jax.runs import build
 from vae_jax.tasks import cluster
@@ -50,7 +51,10 @@ def evaluate(experiment, params, *, num_samples, num_test, progress=True, folder
         summary["active_units"] = latents.active_units(latents.posterior_means(model, params, test))
     if measured.kind.startswith(yardstick.EXACT) and "context" in test:
         summary |= _as_classifier(model, params, test)
-    if model.latent and model.latent.prior:
+    if sizes_of_codebooks(model, params, test):
+        with said("counting the codes"):
+            summary |= code_use(model, params, test)
+    elif model.latent and model.latent.prior:
         with said("measuring what the codes tell"):
             summary |= _codes(model, params, jax.random.split(key, 3)[2], test)  # the first two: those of `measure`
     if experiment.transform is transforms.dequantize:
@@ -263,7 +267,13 @@ def _density_lines(r):
         yield f"classes   {r['accuracy']:10.3f} of the test images, by argmax p(c|x)"
     if "elbo" in r:
         yield f"ELBO      {r['elbo']:10.2f} nats = -(distortion {r['distortion']:.2f} + rate {r['rate']:.2f})"
-    if "active_units" in r:
+    for level in ("", "_top", "_bottom"):
+        if f"code_perplexity{level}" in r:
+            yield (
+                f"codes     {r[f'code_perplexity{level}']:10.1f} perplexity{level.replace('_', ', ')}: "
+                f"{r[f'used_codes{level}']} of {r[f'num_codes{level}']} codes are in use"
+            )
+    if "mutual_information" in r:
         correlation = f", total correlation {r['total_correlation']:.2f} nats" if "total_correlation" in r else ""
         capped = latents.is_capped(r["mutual_information"], r.get("information_examples", r["num_examples"]))
         least = "at least " if capped else ""

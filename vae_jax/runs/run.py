@@ -18,13 +18,14 @@ import numpy as np
 from vae_jax.core import Model
 from vae_jax.data.values import Dataset
 from vae_jax.distributions import Normal, Sentence
+from vae_jax.distributions.support import supports
 from vae_jax.evaluation import yardstick
 from vae_jax.inference import laplace
 from vae_jax.runs import build, configs, inputs, pieces, report
 from vae_jax.runs import workdir as workdirs
 from vae_jax.runs.writers import read_metrics
 from vae_jax.spec import integers, one_of
-from vae_jax.support import Real
+from vae_jax.support import Levels, Real
 from vae_jax.tasks import decode, impute, interpolate, outliers
 
 AT_ONCE = 128  # examples of a compiled call; fewer if they are large
@@ -174,6 +175,8 @@ class Run:
         from sklearn.neighbors import NearestNeighbors
 
         self._needs("latent", "neighbours")
+        if any(isinstance(support, Levels) for support in supports(self._posterior_shapes())):
+            raise ValueError("neighbours requires codes with distances, and those of this model are integers")
         codes = self._training_codes() if among is None else _flat(self.encode(among, context))
         integers(k=k, at_most=len(codes))
         z = self.encode(x, context)
@@ -208,8 +211,9 @@ class Run:
         """Return log p(x) of every example, in nats, and what kind of number it is (`yardstick.measure`).
 
         `num_samples` is K of a bound, by default that of the config. For the test set of the run the result is the one
-        in `results`.
+        in `results`. Raises `ValueError` for a model that only draws, which has no log p(x).
         """
+        yardstick.check_has_number(self.model)
         data, size, single = inputs.batch(self.experiment, x, context)
         padded = pieces.padded(data, pieces.power_of_two(size))
         num_samples = self.config["eval"]["num_samples"] if num_samples is None else num_samples
@@ -230,6 +234,7 @@ class Run:
         """
         one_of(SCORES, method=method)
         integers(num_samples=num_samples)
+        yardstick.check_has_number(self.model)
         if method == "typicality" and self.results.get("test/log_prob") is None:
             raise ValueError("typicality requires the results of the run, and this run has none; use 'surprise'")
         if method in ("surprise", "typicality"):

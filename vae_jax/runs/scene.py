@@ -8,6 +8,7 @@ import numpy as np
 from vae_jax.data import transforms
 from vae_jax.distributions import Autoregressive, RasterScan, Series, Transformed, is_standard_normal
 from vae_jax.evaluation import latents
+from vae_jax.evaluation.code_use import sizes_of_codebooks
 from vae_jax.runs import build, passes, report
 from vae_jax.support import Real
 
@@ -66,6 +67,11 @@ class Scene:
         q = jax.eval_shape(lambda params: self.latent.posterior(params, x, context), self.params)
         shape = jax.eval_shape(lambda q: q.mean(), q)
         return isinstance(getattr(q, "support", None), Real) and len(getattr(shape, "shape", ())) == 1
+
+    @functools.cached_property
+    def sizes_of_codebooks(self) -> tuple:
+        """K of each level if the codes are integers, which cannot be interpolated; () otherwise."""
+        return sizes_of_codebooks(self.model, self.params, self.test)
 
     @functools.cached_property
     def is_invertible(self) -> bool:

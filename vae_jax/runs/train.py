@@ -14,7 +14,7 @@ from jax.experimental import multihost_utils
 from vae_jax import files, spec
 from vae_jax.data import description, sources
 from vae_jax.data.fingerprint import fingerprint
-from vae_jax.evaluation import latents, likelihood
+from vae_jax.evaluation import code_use, latents, likelihood
 from vae_jax.runs import (
     build,
     checking,
@@ -105,12 +105,15 @@ def store_codes(experiment, params, folder, limit=10_000):
     """Write the codes of at most `limit` training examples, evenly spaced, into codes.npz, for `Run.neighbours`.
 
     `train` [N, D] are means of q(z|x), all levels side by side; `index` [N] are the places in the training split.
+    Integer codes have no distances, and are not written.
     """
     if experiment.model.latent is None:
         return
     train = experiment.dataset.train
     index = np.unique(np.linspace(0, len(train.x) - 1, limit).astype(np.int64))
     chosen = experiment.dataset._replace(train=jax.tree.map(lambda a: np.asarray(a[index]), train))
+    if code_use.sizes_of_codebooks(experiment.model, params, experiment.split("test")):
+        return
     means = latents.posterior_means(
         experiment.model, params, experiment._replace(dataset=chosen).split("train", expected=True)
     )

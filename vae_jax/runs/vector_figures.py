@@ -15,7 +15,7 @@ def makers(scene) -> dict:
     chosen, paired = [], is_paired(scene.dataset)
     if scene.latent and not paired:
         chosen.append(reconstructions)
-    if scene.has_prior or (scene.latent is None and scene.model.sample is not None):
+    if scene.model.sample is not None:
         chosen.append(pairs if paired else samples)
     if scene.log_prob is not None and len(scene.x) > 1 and not paired:
         chosen.append(best_and_worst)

@@ -12,7 +12,7 @@ import optax
 from flax import struct
 
 from vae_jax.core import Learner
-from vae_jax.spec import BadOption, integers, names
+from vae_jax.spec import BadOption, integers, names, nearest
 from vae_jax.training.gradient import gradient, rates_of, with_rates
 
 ENCODER, REST, BOTH = 0, 1, 2
@@ -120,8 +120,10 @@ def _turns(optimizer, encoder, start, decide):
     `decide(turn, **extra)` -> turn, ENCODER | REST | BOTH, where `extra` are the learner's extra arguments. `start` is
     the first turn.
     """
-    told = rates_of(optimizer)
-    optimizer = optax.with_extra_args_support(optimizer)
+
+    def of_parts(names):
+        """Return the optimiser of the parts `names`: with an optimiser a part, that of these parts only."""
+        return optimizer.restricted(tuple(names)) if getattr(optimizer, "parts", ()) else optimizer
 
     def parts(params):
         phi = {name: value for name, value in params.items() if name in encoder}
@@ -134,20 +136,28 @@ def _turns(optimizer, encoder, start, decide):
 
     def init(params):
         phi, theta = parts(params)
-        return {"turn": start, "encoder": optimizer.init(phi), "rest": optimizer.init(theta)}
+        if unknown := [part for part in getattr(optimizer, "parts", ()) if part not in params]:
+            raise BadOption(f": no part {unknown[0]!r} of the model learns{nearest(unknown[0], params)}")
+        return {"turn": start, "encoder": of_parts(phi).init(phi), "rest": of_parts(theta).init(theta)}
 
     def update(gradients, state, params=None, **extra):
         turn, whose = decide(state["turn"], params=params, **extra)
         updates, new = {}, {"turn": turn}
         for index, name in ((ENCODER, "encoder"), (REST, "rest")):
             g, p = parts(gradients)[index], parts(params)[index]
-            move = lambda g=g, s=state[name], p=p: optimizer.update(g, s, p, **extra)  # noqa: E731
+            own = optax.with_extra_args_support(of_parts(p))
+            move = lambda g=g, s=state[name], p=p, own=own: own.update(g, s, p, **extra)  # noqa: E731
             rest = lambda g=g, s=state[name]: (jax.tree.map(jnp.zeros_like, g), s)  # noqa: E731
             moved, new[name] = jax.lax.cond((whose == index) | (whose == BOTH), move, rest)
             updates |= moved
         return updates, new
 
     def rates(state):
-        return {f"{name}_{part}": rate for part in ("encoder", "rest") for name, rate in told(state[part]).items()}
+        of_turn = {}
+        for part in ("encoder", "rest"):
+            names = getattr(state[part], "inner_states", ())  # with an optimiser a part, {part: its state}
+            told = rates_of(of_parts(names))(state[part])
+            of_turn |= {f"{name}_{part}": rate for name, rate in told.items()}
+        return of_turn
 
     return with_rates(optax.GradientTransformationExtraArgs(init, update), rates)

@@ -52,6 +52,8 @@ class State:
 class Optimizer(optax.GradientTransformationExtraArgs):
     """An optimiser of Optax that tells its learning rates: `rates(opt_state)` -> {metric: rate of the next update}."""
 
+    parts = ()  # the parts of the parameters that have an optimiser of their own (`by_part`)
+
 
 def with_rates(transformation, rates) -> Optimizer:
     """Return `transformation` as an `Optimizer` with this function `rates`."""
@@ -113,6 +115,8 @@ def by_part(*, default, **parts) -> Optimizer:
 
     Each of `parts`, {part of the parameters: optimiser}, has its own optimiser, and all others have `default`. Raises
     `BadOption` at the start of training for a part that the model does not have.
+
+    `restricted(names)` of the result is the optimiser of some of the parts (`alternating`).
     """
 
     def labels(params):
@@ -126,7 +130,10 @@ def by_part(*, default, **parts) -> Optimizer:
         told = {part: rates_of(one)(opt_state.inner_states[part].inner_state) for part, one in optimizers.items()}
         return {f"{name}_{part}": rate for part, of_part in told.items() for name, rate in of_part.items()}
 
-    return with_rates(optax.partition(optimizers, labels), rates)
+    whole = with_rates(optax.partition(optimizers, labels), rates)
+    whole.parts = tuple(parts)
+    whole.restricted = lambda names: by_part(default=default, **{part: parts[part] for part in parts if part in names})
+    return whole
 
 
 def _check_step(name, transformation):
@@ -195,7 +202,8 @@ def gradient(model, optimizer, *, average_decay=0.0, skip_above=0.0, only=()) ->
     start is forgotten. A step whose loss or gradient is not finite changes only the counts.
 
     params["state"], such as running means or a codebook, is not a part of θ. Its next value is `Aux.state` of the loss.
-    The optimiser, the norm and the average do not see it.
+    The optimiser, the norm and the average do not see it. With `only`, an entry of the state that has the name of a
+    part follows only if this part learns: params["state"]["encoder"], a codebook, rests while only the prior learns.
 
     With `skip_above` c > 1, a step t ≥ 100 is skipped too if the norm of its gradient exceeds c m_t. m is the running
     mean of the norms, m_{t+1} = m_t + (min(norm, c m_t) - m_t) / min(t + 1, 100). Every skipped step raises m by the
@@ -263,7 +271,7 @@ def gradient(model, optimizer, *, average_decay=0.0, skip_above=0.0, only=()) ->
             updates, opt_state = optimizer.update(gradients, opt_state, learned, **extra)
             params = whole(params, optax.apply_updates(learned, updates))
             if aux.state is not None:
-                params = {**params, "state": aux.state}
+                params = {**params, "state": _followed(params, aux.state, only)}
             if average_decay:
                 decay = jnp.minimum(average_decay, (1.0 + state.step) / (10.0 + state.step))
                 average = jax.tree.map(lambda a, p: a + (1.0 - decay) * (p - a), average, _learned(params))
@@ -302,6 +310,12 @@ def check(*, average_decay=0.0, skip_above=0.0):
 
 def _has_state(params) -> bool:
     return isinstance(params, dict) and "state" in params
+
+
+def _followed(params, state, only):
+    """Return the next state; with `only`, entries that have the name of a part that does not learn stay."""
+    resting = [name for name in state if name in params and name not in only] if only else ()
+    return {**state, **{name: params["state"][name] for name in resting}} if resting else state
 
 
 def _learned(params):

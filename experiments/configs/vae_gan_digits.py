@@ -1,0 +1,22 @@
+"""VAE-GAN on scikit-learn's digits, dequantised: reconstruction in features of a critic of images.  arXiv:1512.09300.
+
+vae-jax train --config=vae_gan_digits
+
+Pixels cost nothing in training. The likelihood is a normal with the fixed deviation 0.2 around the decoder's image, so
+IW-K bounds the log-probability of the levels as for every VAE; `objectives.vae_gan`.
+"""
+
+from ml_collections import ConfigDict
+
+from vae_jax.configs import adversarial_autoencoder_digits, vae_digits
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    small = vae_digits.is_smoke(arg)
+    config = vae_digits.get_config()
+    config.data.transform = "dequantize"
+    config.model.likelihood = ConfigDict({"name": "normal_fixed_scale", "scale": 0.2})
+    critic = {"name": "mlp", "hidden": (16,) if small else (128, 128), "activation": "leaky_relu"}
+    config.model.objective = ConfigDict({"name": "vae_gan", "weight": 1.0, "beta": 0.02, "r1": 1.0, "critic": critic})
+    adversarial_autoencoder_digits.with_critic(config)
+    return vae_digits.smoke(config) if small else config
