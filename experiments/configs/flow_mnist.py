@@ -19,8 +19,8 @@ def get_config(arg: str = "") -> ConfigDict:
     kind, smoke = vae_digits.chosen(arg, KINDS, "levels")
     config = vae_mnist.get_config()
     config.family = "flow"
-    hidden = {"levels": 96, "binary": 64}.get(kind, 48)
-    config.model = ConfigDict(flow_digits.kinds(hidden=hidden, num_blocks=2)[KINDS[kind]])
+    width = {"levels": 96, "binary": 64}.get(kind, 48)
+    config.model = ConfigDict(flow_digits.kinds(width=width, num_blocks=2)[KINDS[kind]])
     config.data.transform = "binarize" if kind == "binary" else "levels"
     config.data.batch_size = 64
     config.model.coupling.update({"num_components": 1} if kind == "binary" else {})

@@ -121,7 +121,7 @@ def test_maps_of_an_interval_do_so_too(name):
 
 
 @pytest.mark.parametrize("name", ["affine channels", "spline checkerboard", "mixture channels"])
-@pytest.mark.parametrize("size", [1e3, 1e4])
+@pytest.mark.parametrize("size", [1e4, 1e3])
 def test_extreme_inputs_are_inverted_with_finite_gradients(name, size):
     bijector, shape = EXAMPLES[name]
     x = size * jnp.sign(array(4, *shape))
@@ -164,6 +164,7 @@ def test_parameters_of_zero_are_the_identity_of_a_spline():
     np.testing.assert_allclose(log_slope, 0.0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_spline_is_that_of_flowjax():
     flowjax = pytest.importorskip("flowjax.bijections")
     pieces = flowjax.RationalQuadraticSpline(knots=4, interval=4.0, min_derivative=0.0)
