@@ -62,12 +62,13 @@ def test_the_probabilities_of_all_images_sum_to_one(name, shape, support, num_sa
     measured = yardstick.measure(model, params, jax.random.key(1), data, num_samples=num_samples)
     assert measured.kind == f"≥ IW-{num_samples}"
     total = np.exp(measured.log_prob).sum()
-    # The draws of a logit with a margin may lie outside the cube: their mass belongs to no level.
-    assert total < 1.03 and (name != "nested" or total > 0.99)
-    sampled = np.asarray(
-        jax.jit(jax.vmap(lambda k: inside(model, params, k)))(jax.random.split(jax.random.key(2), 4000))
-    )
-    np.testing.assert_allclose(total, sampled.mean(), atol=0.05)
+    assert total < 1.03
+    if name == "nested":
+        np.testing.assert_allclose(total, 1.0, atol=0.01)
+    else:  # the draws of a logit with a margin may lie outside the cube: their mass belongs to no level
+        keys = jax.random.split(jax.random.key(2), 4000)
+        sampled = np.asarray(jax.jit(jax.vmap(lambda k: inside(model, params, k)))(keys))
+        np.testing.assert_allclose(total, sampled.mean(), atol=0.05)
 
 
 def inside(model, params, key):
