@@ -12,14 +12,26 @@ from vae_jax.configs import (
     bernoulli_mixture_digits,
     bernoulli_mixture_mnist,
     chow_liu_digits,
+    continuous_flow_digits,
+    diffusion_digits,
+    diffusion_mnist,
     factor_analysis_digits,
+    flow_digits,
+    flow_mnist,
+    flow_prior_mnist,
+    gan_digits,
+    gan_mnist,
     gaussian_mixture_digits,
     multivariate_normal_digits,
     naive_bayes_digits,
+    pixel_cnn_digits,
+    pixel_cnn_mnist,
     pixel_cnn_mnist_8bit,
     vae_digits,
     vae_mnist,
     vae_mnist_8bit,
+    vq_vae_digits,
+    vq_vae_mnist,
 )
 
 NUM_SAMPLES = 500  # K of the importance-weighted bounds
@@ -44,6 +56,9 @@ def mnist() -> dict[str, ConfigDict]:
         "denoising auto-encoder, 40 codes": _autoencoder("mnist", "denoising"),
         "VAE, 2 codes": _vae("mnist", num_steps=8_000, latent_dim=2),
         "VAE, 40 codes": _vae("mnist", num_steps=16_000),
+        "VAE, flow prior": _shorter(flow_prior_mnist.get_config(), 16_000),
+        "diffusion": _shorter(diffusion_mnist.get_config("binary"), 2_000),
+        "PixelCNN": _shorter(pixel_cnn_mnist.get_config(), 2_000),
     }
 
 
@@ -67,6 +82,12 @@ def digits() -> dict[str, ConfigDict]:
         "auto-encoder, 8 codes": autoencoder,
         "VAE, normal pixels": _digits_vae({"name": "normal"}, "dequantize"),
         "VAE, softmax pixels": softmax,
+        "VQ-VAE, PixelCNN prior": vq_vae_digits.get_config(),
+        "normalising flow": flow_digits.get_config(),
+        "continuous flow": continuous_flow_digits.get_config(),
+        "diffusion": _shorter(diffusion_digits.get_config(), 2_000),
+        "PixelCNN, softmax": pixel_cnn_digits.get_config(),
+        "GAN": gan_digits.get_config(),
     }
 
 
@@ -108,12 +129,19 @@ def fashion_mnist() -> dict[str, ConfigDict]:
 
 def mnist_8bit() -> dict[str, ConfigDict]:
     """The 256 grey levels of MNIST."""
-    vae = vae_mnist_8bit.get_config()
-    vae_mnist.train_for(vae, num_steps=4_000)
-    softmax, logistics = (pixel_cnn_mnist_8bit.get_config(kind) for kind in ("softmax", "logistics"))
-    for config in (softmax, logistics):
-        vae_mnist.train_for(config, num_steps=1_500)
-    return {"VAE, logistic mixtures": vae, "PixelCNN, softmax": softmax, "PixelCNN, ten logistics": logistics}
+    codes = _shorter(vq_vae_mnist.get_config(), 2_000)
+    codes.learner.only = ()  # the prior learns along
+    game = gan_mnist.get_config()
+    game.train.num_steps = 2_000
+    return {
+        "VAE, logistic mixtures": _shorter(vae_mnist_8bit.get_config(), 4_000),
+        "VQ-VAE, PixelCNN prior": codes,
+        "normalising flow": _shorter(flow_mnist.get_config(), 1_500),
+        "diffusion": _shorter(diffusion_mnist.get_config(), 1_500),
+        "PixelCNN, softmax": _shorter(pixel_cnn_mnist_8bit.get_config(), 1_500),
+        "PixelCNN, ten logistics": _shorter(pixel_cnn_mnist_8bit.get_config("logistics"), 1_500),
+        "GAN": game,
+    }
 
 
 TABLES = {"mnist": mnist, "mnist_8bit": mnist_8bit, "digits": digits, "fashion_mnist": fashion_mnist}
@@ -124,6 +152,12 @@ def _sums(config, data, batch_size, *, passes, batches):
     config.data.update({"name": data, "batch_size": batch_size})
     bernoulli_mixture_digits.train_for(config, passes=passes, batches=batches)
     config.train.update({"eval_every": passes * batches, "checkpoint_every": passes * batches})
+    return config
+
+
+def _shorter(config, num_steps):
+    vae_mnist.train_for(config, num_steps=num_steps)
+    config.train.update({"eval_every": num_steps // 2, "preview_every": 0})
     return config
 
 

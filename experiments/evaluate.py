@@ -2,11 +2,13 @@
 
     vae-jax evaluate --workdir=DIR [--checkpoint=best] [--num_samples=5000] [--num_test=0]
     vae-jax evaluate --workdir=DIR --quality
+    vae-jax evaluate --workdir=DIR --ladder
     vae-jax evaluate --workdir=DIR --data=images --data_path=FOLDER [--split=all]
 
 The first writes evaluation.json (the flat keys of results.json) and the figures into the workdir. The second adds how
 near samples are to test images: Fréchet and kernel distance, precision, recall, density and coverage. The third
-measures the model on data of your own and writes evaluation-NAME.json; results.json and the figures stay as they are.
+measures all bounds of log p(x) that a diffusion model or a continuous flow has. The fourth measures the model on data
+of your own and writes evaluation-NAME.json; results.json and the figures stay as they are.
 """
 
 from absl import app, flags
@@ -20,6 +22,7 @@ NUM_TEST = flags.DEFINE_integer("num_test", None, "Test examples, 0 for all; def
 FIGURES = flags.DEFINE_bool("figures", True, "Draw the figures as well.")
 FORMATS = flags.DEFINE_list("formats", ["png"], "What figures are written as: png, pdf, svg; several with commas.")
 QUALITY = flags.DEFINE_bool("quality", False, "Measure the samples too, on features of images.")
+LADDER = flags.DEFINE_bool("ladder", False, "Measure all bounds of log p(x) that the model has.")
 DATA = launching.define_data(split="test")
 
 
@@ -30,7 +33,7 @@ def main(argv):
 
     options = {"num_samples": NUM_SAMPLES.value, "num_test": NUM_TEST.value}
     options |= {"figures": FIGURES.value, "formats": FORMATS.value}
-    options["samples_quality"] = QUALITY.value
+    options |= {"samples_quality": QUALITY.value, "all_bounds": LADDER.value}
     print(f"\n{evaluate.again(WORKDIR.value, checkpoint=CHECKPOINT.value, source=DATA(), **options)}")
 
 

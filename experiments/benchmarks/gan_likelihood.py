@@ -7,6 +7,17 @@ arXiv:1611.04273. Both decoders have noise of the same scale s: p(x|z) = N(G(z),
 model and a scale: the mean of AIS over test and training images ± its standard error, and on as many draws of the model
 the gap between the bounds of bidirectional Monte Carlo, which limits the error of AIS there. Numbers are nats of the
 dequantised levels: bounds of log P(levels), and bits/dim of them. Writes gan_likelihood.json.
+
+Result (seed 0, 10,000 steps each, 50 images of each kind; 3.3 minutes of CPU time without training), nats:
+
+    model   s     AIS, test          AIS, training      AIS, drawn         BDMC gap
+    gan     0.1   -141.28 ± 1.63     -135.91 ± 1.44     -144.79 ± 0.67      1.07 ± 0.24
+    gan     0.2   -159.19 ± 0.54     -157.38 ± 0.57     -181.37 ± 0.70      0.24 ± 0.10
+    vae     0.1   -188.51 ± 4.02     -185.36 ± 5.30     -133.05 ± 0.79      0.17 ± 0.09
+    vae     0.2   -166.47 ± 1.03     -165.71 ± 1.33     -174.62 ± 0.80     -0.05 ± 0.06
+
+The VAE was trained with a noise for each pixel: its ELBO is then -134.6 (validation), and 6 of 16 codes are active. One
+noise for all pixels costs it more than the GAN. The gaps are those of draws; AIS of test images may be less tight.
 """
 
 import tempfile

@@ -28,8 +28,8 @@ def get_config(arg: str = "") -> ConfigDict:
     if kind == "epsilon":
         config.model.parameterisation = "epsilon"
         config.model.network.fourier = (6, 7)
-    vae_mnist.train_for(config, num_steps=20_000)
-    config.train.update({"log_every": 100, "eval_every": 4_000, "checkpoint_every": 1_000})
+    vae_mnist.train_for(config, num_steps=11_000)
+    config.train.update({"log_every": 100, "eval_every": 2_200, "checkpoint_every": 1_000})
     config.train.preview_every = 0  # a draw takes 100 passes
     config.eval.num_samples = 10
     return diffusion_digits.shrunk(config) if smoke else config

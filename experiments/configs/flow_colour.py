@@ -20,6 +20,6 @@ def get_config(arg: str = "") -> ConfigDict:
     data, _, layout = kind.partition("_")
     config = flow_mnist.get_config("glow" if layout else "levels")
     vae_colour.use_data(config, data)
-    config.model = ConfigDict(flow_digits.kinds(hidden=64, num_blocks=2)[layout or "nested"])
+    config.model = ConfigDict(flow_digits.kinds(width=64, num_blocks=2)[layout or "nested"])
     config.data.batch_size = 32
     return flow_digits.smaller(config) if smoke else config

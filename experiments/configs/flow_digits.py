@@ -17,11 +17,11 @@ from vae_jax.configs import vae_digits, vae_mnist
 AFFINE = {"name": "affine"}
 
 
-def kinds(hidden: int, num_blocks: int) -> dict:
+def kinds(width: int, num_blocks: int) -> dict:
     """{KIND: config.model}."""
-    network = {"name": "gated_resnet", "hidden": hidden, "num_blocks": num_blocks}
+    network = {"name": "gated_resnet", "width": width, "num_blocks": num_blocks}
     glow = {"layout": {"name": "glow", "depth": 4, "levels": 2}, "coupling": AFFINE, "network": network}
-    noise = {"name": "variational", "depth": 1, "network": {**network, "hidden": 16, "num_blocks": 1}}
+    noise = {"name": "variational", "depth": 1, "network": {**network, "width": 16, "num_blocks": 1}}
     return {
         "nested": {
             "layout": {"name": "nested", "block": 4},
@@ -41,7 +41,7 @@ def kinds(hidden: int, num_blocks: int) -> dict:
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    known = kinds(hidden=48, num_blocks=2)
+    known = kinds(width=48, num_blocks=2)
     kind, smoke = vae_digits.chosen(arg, known, "nested")
     config = vae_digits.get_config()
     config.family = "flow"
@@ -56,9 +56,9 @@ def get_config(arg: str = "") -> ConfigDict:
 
 def smaller(config: ConfigDict) -> ConfigDict:
     """Return the same experiment, small enough for a test."""
-    config.model.network.update({"hidden": 4, "num_blocks": 1} if "num_blocks" in config.model.network else {})
+    config.model.network.update({"width": 4, "num_blocks": 1} if "num_blocks" in config.model.network else {})
     layout = config.model.layout
     layout.update({"depth": 1} if "depth" in layout else {"block": 2, "coarse": (8,)})
     if "dequantisation" in config.model:
-        config.model.dequantisation.network.hidden = 4
+        config.model.dequantisation.network.width = 4
     return vae_digits.smoke(config)

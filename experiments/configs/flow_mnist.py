@@ -19,13 +19,13 @@ def get_config(arg: str = "") -> ConfigDict:
     kind, smoke = vae_digits.chosen(arg, KINDS, "levels")
     config = vae_mnist.get_config()
     config.family = "flow"
-    hidden = {"levels": 96, "binary": 64}.get(kind, 48)
-    config.model = ConfigDict(flow_digits.kinds(hidden=hidden, num_blocks=2)[KINDS[kind]])
+    width = {"levels": 96, "binary": 64}.get(kind, 48)
+    config.model = ConfigDict(flow_digits.kinds(width=width, num_blocks=2)[KINDS[kind]])
     config.data.transform = "binarize" if kind == "binary" else "levels"
     config.data.batch_size = 64
     config.model.coupling.update({"num_components": 1} if kind == "binary" else {})
     config.optimizer.update({"learning_rate": 2e-3, "clip_norm": 1_000.0, "average_decay": 0.999})
-    vae_mnist.train_for(config, num_steps=14_000)
+    vae_mnist.train_for(config, num_steps=20_000)
     config.train.update({"log_every": 100, "eval_every": 1_000, "checkpoint_every": 500, "preview_every": 0})
     config.eval.num_samples = 8
     return flow_digits.smaller(config) if smoke else config

@@ -19,9 +19,9 @@ from vae_jax.bijectors import (
     Logit,
     MaskedAutoregressive,
     Mixing,
+    Probability,
     Rescale,
     Reverse,
-    Sigmoid,
     Split,
     Squeeze,
     Stacked,
@@ -121,7 +121,7 @@ def test_maps_of_an_interval_do_so_too(name):
 
 
 @pytest.mark.parametrize("name", ["affine channels", "spline checkerboard", "mixture channels"])
-@pytest.mark.parametrize("size", [1e3, 1e4])
+@pytest.mark.parametrize("size", [1e4, 1e3])
 def test_extreme_inputs_are_inverted_with_finite_gradients(name, size):
     bijector, shape = EXAMPLES[name]
     x = size * jnp.sign(array(4, *shape))
@@ -164,6 +164,7 @@ def test_parameters_of_zero_are_the_identity_of_a_spline():
     np.testing.assert_allclose(log_slope, 0.0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_spline_is_that_of_flowjax():
     flowjax = pytest.importorskip("flowjax.bijections")
     pieces = flowjax.RationalQuadraticSpline(knots=4, interval=4.0, min_derivative=0.0)
@@ -241,18 +242,23 @@ def test_a_uniform_level_costs_nothing():
     np.testing.assert_allclose(log_density, np.log(8 / 2), atol=2e-3)
 
 
-def test_a_sigmoid_keeps_away_from_both_ends():
-    x = jnp.asarray([-1e4, -3.0, 0.0, 3.0, 1e4])
-    y, log_det = Sigmoid(1e-3).forward_and_log_det(x)
+def test_a_probability_keeps_away_from_both_ends():
+    both = jax.jit(Probability(1e-3).forward_and_log_det)
+    y, log_det = both(jnp.asarray([-1e4, -3.0, 0.0, 3.0, 1e4]))
     assert 0 < np.min(y) and np.max(y) < 1 and np.isfinite(log_det)
-    inside = x[1:4]
-    y, log_det = Sigmoid(1e-3).forward_and_log_det(inside)
-    back, inverse = Sigmoid(1e-3).inverse_and_log_det(y)
-    np.testing.assert_allclose(back, inside, atol=1e-4)
-    np.testing.assert_allclose(inverse, -log_det, rtol=1e-4)
+    check(Probability(1e-3), jnp.asarray([-2.5, 0.0, 3.0]), atol=1e-3)
 
 
 def test_every_bijector_has_a_law():
     tested = {type(bijector).__name__ for bijector, *_ in (*EXAMPLES.values(), *BOUNDED.values())}
-    elsewhere = {"AffineCoupling", "Chain", "Flip", "InverseAutoregressive", "Permutation", "Planar", "Sylvester"}
-    assert tested | elsewhere | {"Sigmoid", "dense_conditioner"} >= set(bijectors.__all__)
+    elsewhere = {
+        "AffineCoupling",
+        "Chain",
+        "Continuous",
+        "Flip",
+        "InverseAutoregressive",
+        "Permutation",
+        "Planar",
+        "Sylvester",
+    }
+    assert tested | elsewhere | {"Probability", "dense_conditioner"} >= set(bijectors.__all__)

@@ -153,6 +153,7 @@ EXAMPLES = {  # one of each, all its arrays NumPy's
         Normal(reals(2, 2, 1), reals(2, 2, 1)),
         bijectors.CheckerboardCoupling(reals(8, 8), None, lambda p, x, c: p @ x.ravel(), affine(), 1),
     ),
+    "Transformed, continuous": flow(bijectors.Continuous(reals(D, D), lambda p, z, t: jnp.tanh(p @ z) * t)),
     "Transformed, split": Transformed(
         Normal(reals(1, 1, D), reals(1, 1, D)),
         bijectors.Split(
@@ -195,7 +196,7 @@ def test_every_distribution_and_every_bijector_has_an_example():
     missing = set(distributions.__all__) - functions - {name.partition(",")[0] for name in EXAMPLES}
     parts = jax.tree.leaves(list(EXAMPLES.values()), is_leaf=lambda d: hasattr(d, "forward_and_log_det"))
     used = {type(part).__name__ for part in parts} | {"Chain", "Flip", "Permutation"}
-    used |= {"Flatten", "Logit", "Rescale", "Reverse", "Sigmoid", "Squeeze"}  # which have no arrays
+    used |= {"Flatten", "Logit", "Rescale", "Reverse", "Probability", "Squeeze"}  # which have no arrays
     missing |= set(bijectors.__all__) - {"dense_conditioner"} - used
     assert not missing
 

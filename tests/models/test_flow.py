@@ -14,7 +14,7 @@ from vae_jax.evaluation import yardstick
 from vae_jax.spec import BadOption
 from vae_jax.support import Binary, Counts, Levels, Real, Unit
 
-CONV = {"name": "gated_resnet", "hidden": 4, "num_blocks": 1}
+CONV = {"name": "gated_resnet", "width": 4, "num_blocks": 1}
 DENSE = {"name": "mlp", "hidden": (6,)}
 NESTED = {
     "layout": {"name": "nested", "block": 2, "coarse": (4,)},
@@ -62,12 +62,13 @@ def test_the_probabilities_of_all_images_sum_to_one(name, shape, support, num_sa
     measured = yardstick.measure(model, params, jax.random.key(1), data, num_samples=num_samples)
     assert measured.kind == f"≥ IW-{num_samples}"
     total = np.exp(measured.log_prob).sum()
-    # The draws of a logit with a margin may lie outside the cube: their mass belongs to no level.
-    assert total < 1.03 and (name != "nested" or total > 0.99)
-    sampled = np.asarray(
-        jax.jit(jax.vmap(lambda k: inside(model, params, k)))(jax.random.split(jax.random.key(2), 4000))
-    )
-    np.testing.assert_allclose(total, sampled.mean(), atol=0.05)
+    assert total < 1.03
+    if name == "nested":
+        np.testing.assert_allclose(total, 1.0, atol=0.01)
+    else:  # the draws of a logit with a margin may lie outside the cube: their mass belongs to no level
+        keys = jax.random.split(jax.random.key(2), 4000)
+        sampled = np.asarray(jax.jit(jax.vmap(lambda k: inside(model, params, k)))(keys))
+        np.testing.assert_allclose(total, sampled.mean(), atol=0.05)
 
 
 def inside(model, params, key):
@@ -88,8 +89,8 @@ def test_the_density_of_a_plane_integrates_to_one():
 @pytest.mark.parametrize(
     ("name", "shape", "support"),
     [
-        ("nested", (4, 4, 2), Levels(256)),
-        pytest.param("glow", (4, 4, 1), Levels(17), marks=pytest.mark.slow),
+        pytest.param("nested", (4, 4, 2), Levels(256), marks=pytest.mark.slow),
+        ("glow", (4, 4, 1), Levels(17)),
     ],
 )
 def test_levels_come_back_from_their_codes(name, shape, support):

@@ -14,7 +14,7 @@ from vae_jax.bijectors.masked import ChannelCoupling, CheckerboardCoupling, Mask
 from vae_jax.bijectors.mixing import Mixing, Reverse
 from vae_jax.bijectors.permutation import Flip, Permutation
 from vae_jax.bijectors.planar import Planar
-from vae_jax.bijectors.scaling import Logit, Rescale, Sigmoid
+from vae_jax.bijectors.scaling import Logit, Probability, Rescale
 from vae_jax.bijectors.split import Split
 from vae_jax.bijectors.squeeze import Flatten, Squeeze
 from vae_jax.bijectors.stacked import Stacked
@@ -36,9 +36,9 @@ __all__ = [
     "Mixing",
     "Permutation",
     "Planar",
+    "Probability",
     "Rescale",
     "Reverse",
-    "Sigmoid",
     "Split",
     "Squeeze",
     "Stacked",

@@ -5,6 +5,9 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.scipy.special import ndtr, ndtri
+
+from vae_jax.numerics import LOG_2PI
 
 
 @struct.dataclass
@@ -47,19 +50,21 @@ class Rescale:
 
 
 @struct.dataclass
-class Sigmoid:
-    """The map y = m + (1 - 2m) σ(x) of the reals to (0, 1), m = `margin`, which keeps y away from both ends."""
+class Probability:
+    """The map y = m + (1 - 2m) Φ(x) of the reals to (0, 1), Φ the distribution function of N(0, 1).
+
+    A standard normal x becomes uniform. m = `margin` keeps y away from both ends.
+    """
 
     margin: float = struct.field(pytree_node=False, default=1e-4)
 
     def forward_and_log_det(self, x):
-        return self.margin + (1.0 - 2.0 * self.margin) * jax.nn.sigmoid(x), self._log_det(x)
+        return self.margin + (1.0 - 2.0 * self.margin) * ndtr(x), self._log_det(x)
 
     def inverse_and_log_det(self, y):
-        share = jnp.clip((y - self.margin) / (1.0 - 2.0 * self.margin), 1e-6, 1.0 - 1e-6)
-        x = jnp.log(share) - jnp.log1p(-share)
+        share = (y - self.margin) / (1.0 - 2.0 * self.margin)
+        x = ndtri(jnp.clip(share, 1e-7, 1.0 - 1e-7))
         return x, -self._log_det(x)
 
     def _log_det(self, x):
-        constant = math.log(1.0 - 2.0 * self.margin)
-        return x.size * constant - jnp.sum(jax.nn.softplus(x) + jax.nn.softplus(-x))
+        return x.size * math.log(1.0 - 2.0 * self.margin) - 0.5 * jnp.sum(jnp.square(x) + LOG_2PI)

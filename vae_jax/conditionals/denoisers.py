@@ -117,7 +117,7 @@ def from_config(event, *, network, schedule, parameterisation, features=16, cont
 
 
 def sampler(spec) -> dict:
-    """Return the options `num_steps` and `eta` of `distributions.diffusion.reverse` from a dict of a config.
+    """Return the options `num_steps` and `eta` of `distributions.diffusion.reverse` from a dict.
 
     `spec` is {"name": "ancestral" or "ddim", "num_steps": N}. Raises `BadOption` that names the key.
     """

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax import core, networks
-from vae_jax.bijectors import Flatten, Inverted, Logit, Rescale, Reverse, Sigmoid, Squeeze, monotone
+from vae_jax.bijectors import Flatten, Inverted, Logit, Probability, Rescale, Reverse, Squeeze, monotone
 from vae_jax.bijectors.mixture import levels_mixture
 from vae_jax.bijectors.squeeze import nested as lattices
 from vae_jax.conditionals import bijections
@@ -316,7 +316,7 @@ def uniform(shape, network) -> None:
 def variational(shape, network, *, depth=2, coupling=None, **options) -> Part:
     """Return the flow from N(0, I) to u in (0, 1), conditional on x, arXiv:1902.00275 sec. 3.1.
 
-    Pairs of couplings, between the colours of a checkerboard or the halves of a vector, end in a logistic function.
+    Pairs of couplings, between the colours of a checkerboard or the halves of a vector, end in Φ: u begins as uniform.
 
     Args:
       shape: of x.
@@ -336,7 +336,7 @@ def variational(shape, network, *, depth=2, coupling=None, **options) -> Part:
     else:
         half = bijections.channel_coupling(shape, shape[-1] - shape[-1] // 2, elementwise, net)
         pair = [half, bijections.fixed(Reverse())] * 2
-    return bijections.chain(bijections.stacked(bijections.chain(*pair), depth), bijections.fixed(Sigmoid()))
+    return bijections.chain(bijections.stacked(bijections.chain(*pair), depth), bijections.fixed(Probability()))
 
 
 def _multiscale(shape, levels, level, network, before=None):

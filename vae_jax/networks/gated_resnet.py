@@ -14,14 +14,14 @@ class GatedResNet(nn.Module):
 
         h ← h + v ⊙ σ(g),     (v, g) = W₁ act(W₃ * act(n(h)))
 
-    n is the layer norm of the channels of a pixel, * a 3x3 convolution to `hidden` channels, and W₁ acts on single
-    pixels. After the first convolution, a learned array [H, W, hidden] is added, which tells where a pixel is. The
+    n is the layer norm of the channels of a pixel, * a 3x3 convolution to `width` channels, and W₁ acts on single
+    pixels. After the first convolution, a learned array [H, W, width] is added, which tells where a pixel is. The
     context is an image, or a vector that all pixels see. With `zero_output` all outputs are zero at initialisation.
     A learned array of the outputs' own shape is then added, which starts at zero as well.
 
     Attributes:
       outputs: the shapes of the outputs, all with the height and the width of the input.
-      hidden: the number of channels inside.
+      width: the number of channels inside.
       num_blocks: the number of residual blocks.
       activation: the activation, elementwise.
       places: False to leave out both learned arrays: the network is then the same at every pixel.
@@ -29,14 +29,14 @@ class GatedResNet(nn.Module):
     """
 
     outputs: tuple
-    hidden: int = 32
+    width: int = 32
     num_blocks: int = 2
     activation: str = "elu"
     places: bool = True
     zero_output: bool = True
 
     def __post_init__(self):
-        integers(hidden=self.hidden)
+        integers(width=self.width)
         integers(num_blocks=self.num_blocks, at_least=0, at_most=MANY)
         flags(places=self.places, zero_output=self.zero_output)
         activation_function(self.activation)
@@ -46,12 +46,12 @@ class GatedResNet(nn.Module):
     @nn.compact
     def __call__(self, x, context=None):
         act, zeros = activation_function(self.activation), nn.initializers.zeros
-        h = Conv(self.hidden)(with_context(x, context))
+        h = Conv(self.width)(with_context(x, context))
         if self.places:
             h = h + self.param("places", zeros, h.shape)
         for _ in range(self.num_blocks):
-            a = act(Conv(self.hidden)(act(nn.LayerNorm()(h))))
-            value, gate = jnp.split(nn.Dense(2 * self.hidden)(a), 2, axis=-1)
+            a = act(Conv(self.width)(act(nn.LayerNorm()(h))))
+            value, gate = jnp.split(nn.Dense(2 * self.width)(a), 2, axis=-1)
             h = h + value * jax.nn.sigmoid(gate)
         size = sum(image_channels(self.outputs))
         init = zeros if self.zero_output else nn.initializers.lecun_normal()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from vae_jax import files
 from vae_jax.errors import BadOption
-from vae_jax.runs import build, checking, own_data, page, pictures, quality, report
+from vae_jax.runs import build, checking, ladder, own_data, page, pictures, quality, report
 
 
 def again(
@@ -17,6 +17,7 @@ def again(
     formats=("png",),
     source=None,
     samples_quality=False,
+    all_bounds=False,
 ) -> str:
     """Write evaluation.json (the flat keys of results.json), the figures and report.html of the run in `folder`.
 
@@ -31,6 +32,7 @@ def again(
       formats: what each figure is written as (`pictures.FORMATS`).
       source: the data to measure, {"name", "path", "files", "split"} (`own_data.on`); None for the run's test split.
       samples_quality: True to measure the samples of the model too (`quality.measure`), on the run's test split.
+      all_bounds: True to measure all bounds of log p(x) that the model has (`ladder.measure`), on the run's test split.
 
     Returns the results as text. Raises `ValueError` for an option or a checkpoint that cannot be used.
     """
@@ -43,8 +45,9 @@ def again(
     options |= {k: v for k, v in {"num_samples": num_samples, "num_test": num_test}.items() if v is not None}
     checking.check_config(experiment.config | {"eval": options})
     if source and (source["name"] or source["split"] != "test"):
-        if samples_quality:
-            raise BadOption("--quality compares samples with the run's own test split; leave out --data and --split")
+        for flag, chosen in (("quality", samples_quality), ("ladder", all_bounds)):
+            if chosen:
+                raise BadOption(f"--{flag} measures on the run's own test split; leave out --data and --split")
         return _on(source, folder, experiment, checkpoint, options | {"num_test": num_test or 0})
     fitted = build.restore(folder, experiment, step=checkpoint, mesh=experiment.mesh)
     results = report.evaluate(experiment, fitted.params, **options)
@@ -53,6 +56,9 @@ def again(
     if samples_quality:
         measured = quality.measure(experiment, params, num_test=options["num_test"])
         results, text = results | measured, f"{text}\n{quality.table(measured)}"
+    if all_bounds:
+        rungs = ladder.measure(experiment, params, **options)
+        results, text = results | rungs, f"{text}\n{ladder.table(rungs)}"
     files.write_json(folder / "evaluation.json", results)
     if figures:
         text += f"\nfigures in {pictures.figures(experiment, params, folder, formats=formats)}"

@@ -45,7 +45,7 @@ def evaluate(experiment, params, *, num_samples, num_test, progress=True, folder
     if folder is not None and measured.log_prob is not None:
         write_log_prob(folder, measured.log_prob)
     summary = yardstick.summary(
-        measured, num_samples=num_samples, num_examples=len(test["x"]), **_units(experiment, test)
+        measured, num_samples=num_samples, num_examples=len(test["x"]), **units(experiment, test)
     )
     if model.latent and model.latent.prior is None:
         summary["active_units"] = latents.active_units(latents.posterior_means(model, params, test))
@@ -105,7 +105,7 @@ def test_examples(experiment, num_test) -> dict:
     return jax.tree.map(lambda a: a[: num_test or None], experiment.split("test"))
 
 
-def _units(experiment, test) -> dict:
+def units(experiment, test) -> dict:
     """Return the size that turns nats into bits/dim, or into a perplexity; nothing for the density of real values."""
     if experiment.dataset.vocabulary:
         return {"num_tokens": text.num_predicted(test["x"])}
