@@ -72,7 +72,7 @@ FIRST = {
         "test_the_masses_of_an_enumerable_world_sum_to_at_most_one": 1,
         "test_the_last_step_is_normalised": 2,
     },
-    "objectives/test_diffusion.py": {
+    "objectives/test_diffusion_bounds.py": {
         "test_draws_by_the_exact_denoiser_of_a_normal_have_its_moments": 1,
     },
     "models/test_ngram.py": {

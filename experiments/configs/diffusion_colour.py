@@ -4,6 +4,8 @@ vae-jax train --config=diffusion_colour:KIND --config.data.path=FILE
 
 KIND is a data set as in `vae_colour`: `emoji`, the default, or `patches`, pieces of photographs. Every channel of a
 pixel sees all the others in the noisy image.
+
+Result: not yet measured.
 """
 
 from ml_collections import ConfigDict

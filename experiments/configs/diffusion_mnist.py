@@ -6,6 +6,8 @@ vae-jax train --config=diffusion_mnist:KIND --config.data.path=DIR, KIND one of
 * `binary`: dynamically binarised, protocol as `vae_mnist`;
 * `fashion`: Fashion-MNIST, 256 grey levels;
 * `epsilon`: 256 grey levels, and the network predicts the noise, as in the paper.
+
+Result: not yet measured.
 """
 
 from ml_collections import ConfigDict

@@ -6,6 +6,8 @@ KIND, a data set as in `vae_colour`, or a data set and `glow`:
 
 * `emoji`, the default, and `patches`: nested lattices of pixels and mixtures; the colours of a pixel come in turn;
 * `emoji_glow`, `patches_glow`: affine couplings of channels.
+
+Result: not yet measured.
 """
 
 from ml_collections import ConfigDict

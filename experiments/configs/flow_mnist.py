@@ -6,6 +6,8 @@ vae-jax train --config=flow_mnist:KIND --config.data.path=DIR, KIND one of
 * `glow`: 256 levels, by affine couplings of channels, arXiv:1807.03039;
 * `variational`: the same with learned noise u ~ q(u|x);
 * `binary`: dynamically binarised, by the nested layout. Protocol as `vae_mnist`.
+
+Result: not yet measured.
 """
 
 from ml_collections import ConfigDict

@@ -7,6 +7,8 @@ vae-jax train --config=gan_digits[:KIND], KIND one of
 * `wasserstein`, arXiv:1704.00028: five steps of the critic for each of the generator, gradient penalty 10.
 
 A GAN has draws and no log p(x). `python -m experiments.benchmarks.gan_likelihood` estimates it under Gaussian noise.
+
+Result: not yet measured.
 """
 
 from ml_collections import ConfigDict

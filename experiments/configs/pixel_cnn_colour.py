@@ -7,6 +7,8 @@ KIND, a data set as in `vae_colour` (`emoji`, the default, or `patches`) and a l
 * `emoji`, `patches`: ten logistics a pixel, each mean linear in the earlier channels, arXiv:1701.05517 eq. (3);
 * `emoji_softmax`, `patches_softmax`: a softmax for each channel given the earlier ones;
 * `emoji_independent`, `patches_independent`: logistics whose channels do not depend on each other.
+
+Result: not yet measured.
 """
 
 from ml_collections import ConfigDict

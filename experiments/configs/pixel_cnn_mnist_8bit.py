@@ -3,6 +3,8 @@
 vae-jax train --config=pixel_cnn_mnist_8bit:KIND --config.data.path=DIR
 
 KIND: `softmax`, the default, or `logistics` (ten a pixel), arXiv:1701.05517. Protocol as `vae_mnist_8bit`.
+
+Result: not yet measured.
 """
 
 from ml_collections import ConfigDict

@@ -7,6 +7,8 @@ vae-jax train --config=vq_vae_prior:colour --config.data.path=FILE --config.star
 
 The first command trains encoder, decoder and codebooks; the second fits p(top) and p(bottom | top). `:smoke` trains on
 scikit-learn's digits, which need no file.
+
+Result: not yet measured.
 """
 
 from ml_collections import ConfigDict

@@ -11,6 +11,8 @@ This trains encoder, decoder and codebook; p(k) stays uniform. `vq_vae_prior` th
 vae-jax train --config=vq_vae_prior:KIND --config.data.path=DIR --config.start_from=runs/codes
 
 where its KIND is `mnist`, `mnist_pixel_cnn` or `mnist_binary`.
+
+Result: not yet measured.
 """
 
 from ml_collections import ConfigDict

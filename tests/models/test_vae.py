@@ -36,8 +36,10 @@ OF_BATCH = {
     "info_vae": {"alpha": 0.5, "lambda_mmd": 2.0},
     "wae": {"lambda_mmd": 2.0},
 }
+CRITIC = {"weight": 1.0, "critic": {"name": "mlp", "hidden": (4,)}}
+PLAYERS = {"adversarial_autoencoder": CRITIC, "vae_gan": CRITIC}
 OPTIONS = {  # of each objective for a Gaussian posterior, as small as they go
-    **{name: {"num_samples": 2} for name in objectives.__all__ if name not in ("gumbel_softmax", *OF_BATCH)},
+    **{name: {"num_samples": 2} for name in objectives.__all__ if name not in ("gumbel_softmax", *OF_BATCH, *PLAYERS)},
     "capacity": {"num_samples": 2, "gamma": 1.0, "nats": 1.0},
     "ciwae": {"num_samples": 2, "elbo_weight": 0.5},
     "free_bits": {"num_samples": 2, "free_nats": 0.1},
@@ -183,12 +185,13 @@ def test_a_schedule_moves_with_the_step():
 
 def test_every_objective_for_gaussians_is_tested_here():
     of_bits = {"gumbel_softmax"}  # `test_estimators.py`
-    assert {*OPTIONS, *OF_BATCH, *of_bits} == set(objectives.__all__)
+    assert {*OPTIONS, *OF_BATCH, *PLAYERS, *of_bits} == set(objectives.__all__)
 
 
-@pytest.mark.parametrize("objective", [*OPTIONS, *OF_BATCH])
+@pytest.mark.parametrize("objective", [*PLAYERS, *OPTIONS, *OF_BATCH])
 def test_every_objective_trains(objective):
-    model, batch = build(objective={"name": objective} | {**OPTIONS, **OF_BATCH}[objective]), a_batch()
+    options = {**PLAYERS, **OPTIONS, **OF_BATCH}[objective]
+    model, batch = build(objective={"name": objective} | options), a_batch()
     params = jax.jit(model.init)(jax.random.key(0), batch)
     loss, gradient = jax.jit(jax.value_and_grad(lambda p: model.loss(p, jax.random.key(1), batch, 0)[0].sum()))(params)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((loss, gradient)))
