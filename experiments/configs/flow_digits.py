@@ -49,7 +49,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.family = "flow"
     config.model = ConfigDict(known[kind])
     config.data.transform = "levels"
-    vae_mnist.train_for(config, num_steps=2_000)
+    vae_mnist.train_for(config, num_steps=500)  # more of them overfit
     config.train.update({"log_every": 100, "eval_every": 200, "checkpoint_every": 500})
     config.optimizer.update({"learning_rate": 2e-3, "clip_norm": 100.0, "average_decay": 0.99})
     config.eval.num_samples = 64
