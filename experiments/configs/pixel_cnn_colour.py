@@ -16,12 +16,12 @@ from ml_collections import ConfigDict
 from vae_jax.configs import pixel_cnn_mnist, vae_colour, vae_digits, vae_mnist
 
 LOGISTICS = {"name": "discretized_logistic_mixture", "num_components": 10}
-LIKELIHOODS = {
+PIXELS = {
     "": {**LOGISTICS, "channels": "linear"},
     "softmax": {"name": "categorical", "channels": "ordered", "features": 64},
     "independent": {**LOGISTICS, "channels": "independent"},
 }
-KINDS = tuple(f"{data}_{of}".rstrip("_") for data in ("emoji", "patches") for of in LIKELIHOODS)
+KINDS = tuple(f"{data}_{of}".rstrip("_") for data in ("emoji", "patches") for of in PIXELS)
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -29,7 +29,7 @@ def get_config(arg: str = "") -> ConfigDict:
     data, _, likelihood = kind.partition("_")
     config = pixel_cnn_mnist.get_config("smoke" if smoke else "")
     vae_colour.use_data(config, data)
-    config.model.likelihood = ConfigDict(LIKELIHOODS[likelihood])
+    config.model.likelihood = ConfigDict(PIXELS[likelihood])
     if not smoke:
         vae_mnist.train_for(config, num_steps=10_000)
         config.train.update({"log_every": 100, "checkpoint_every": 500})

@@ -112,7 +112,7 @@ def test_eight_devices_learn_what_one_does(name, images):
     for over in (None, mesh):
         state, feed, chunk = chunk_of(experiment, over)
         losses.append(chunk(state, feed)[1]["loss"])
-    np.testing.assert_allclose(losses[1][0], losses[0][0], rtol=1e-5)
+    np.testing.assert_allclose(losses[1][0], losses[0][0], rtol=3e-5)
     # Where a gradient cancels to rounding Adam takes a whole step of either sign, by which a bit of z may flip.
     bits = experiment.config["model"].get("posterior", {}).get("name") == "bernoulli"
     np.testing.assert_allclose(*losses, rtol=2e-3 if bits else 1e-5)

@@ -42,7 +42,7 @@ def test_a_run_gets_a_record_and_lines(tmp_path):
     assert "Fréchet distance on features of a classifier" in text and record["quality/classifier/hash"] in text
     distances, _ = compare.frechet_distances({"normal": tmp_path / "normal"})
     assert distances["normal"]["frechet"] == record["quality/classes/frechet"]
-    with pytest.raises(BadOption, match="--quality compares samples with the run's own test split"):
+    with pytest.raises(BadOption, match="--quality measures on the run's own test split"):
         evaluate.again(tmp_path / "normal", samples_quality=True, source={"name": "", "split": "train"})
 
 
