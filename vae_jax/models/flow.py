@@ -309,28 +309,25 @@ def _centres(num_levels):
     return see
 
 
-def uniform(shape, network) -> None:
+def uniform(shape, of_outputs) -> None:
     """Return None: u is uniform, without parameters."""
 
 
-def variational(shape, network, *, depth=2, coupling=None, **options) -> Part:
+def variational(shape, of_outputs, *, depth=2, coupling=None, network=None) -> Part:
     """Return the flow from N(0, I) to u in (0, 1), conditional on x, arXiv:1902.00275 sec. 3.1.
 
     Pairs of couplings, between the colours of a checkerboard or the halves of a vector, end in Φ: u begins as uniform.
 
     Args:
       shape: of x.
-      network: (shapes of outputs) -> the network of a coupling.
+      of_outputs: (shapes of outputs) -> the network of a coupling of the flow.
       depth: the number of pairs.
       coupling: the map of one entry, as that of the flow; affine by default.
-      **options: `network`, another one than that of the flow.
+      network: `name` of `networks` and its options, for other networks than those of the flow.
     """
     integers(depth=depth, at_most=MANY)
-    if unknown := set(options) - {"network"}:
-        raise BadOption(f": unknown key {min(unknown)!r} (allowed: coupling, depth, network)")
     elementwise = build(monotone, coupling or {"name": "affine"}, where="coupling")
-    own = options.get("network")
-    net = network if own is None else lambda outputs: network(outputs, own, "network")
+    net = of_outputs if network is None else lambda outputs: of_outputs(outputs, network, "network")
     if _is_image(shape):
         pair = [bijections.checkerboard_coupling(shape, parity, elementwise, net) for parity in (0, 1)]
     else:
