@@ -107,8 +107,14 @@ def test_a_page_of_a_small_notebook(render):
     assert text.startswith(before) and render.stamp(notebook) != before
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+LONG = "11_diffusion"  # takes minutes where every use of a key is checked
+
+
+def marked(path):
+    return pytest.param(path, marks=pytest.mark.every if path.stem == LONG else pytest.mark.slow)
+
+
+@pytest.mark.parametrize("path", map(marked, NOTEBOOKS), ids=[path.stem for path in NOTEBOOKS])
 def test_runs(path, tmp_path, monkeypatch):
     nbclient = pytest.importorskip("nbclient", reason=NEEDED)
     kernelspec = pytest.importorskip("ipykernel.kernelspec", reason=NEEDED)
