@@ -107,11 +107,11 @@ def test_a_page_of_a_small_notebook(render):
     assert text.startswith(before) and render.stamp(notebook) != before
 
 
-LONG = "11_diffusion"  # takes minutes where every use of a key is checked
+LONG = ("10_flows", "11_diffusion", "12_codes_and_players")  # take minutes where every use of a key is checked
 
 
 def marked(path):
-    return pytest.param(path, marks=pytest.mark.every if path.stem == LONG else pytest.mark.slow)
+    return pytest.param(path, marks=pytest.mark.every if path.stem in LONG else pytest.mark.slow)
 
 
 @pytest.mark.parametrize("path", map(marked, NOTEBOOKS), ids=[path.stem for path in NOTEBOOKS])
