@@ -138,6 +138,13 @@ def standardize(support, x):
     return 2.0 * x / (support.num_levels - 1) - 1.0 if isinstance(support, Levels) else x
 
 
+def centred(support, x):
+    """Return levels, bits and numbers in [0, 1] on the scale [-1, 1]; real numbers stay as they are."""
+    if isinstance(support, Real):
+        return x
+    return 2.0 * x / (1 if isinstance(support, Unit) else support.num_levels - 1) - 1.0
+
+
 def seen(support, x, missing=False):
     """Return what networks see of x: `standardize`, with zeros in place of missing values (NaN) and their mask.
 

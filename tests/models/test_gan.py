@@ -14,7 +14,7 @@ from vae_jax.models import gan
 from vae_jax.networks.adversarial import doubled, halved
 from vae_jax.runs import build, observation, outliers, train
 from vae_jax.spec import BadOption
-from vae_jax.support import Binary, Levels, Real, Unit
+from vae_jax.support import Binary, Levels, Real, Unit, centred
 from vae_jax.training import alternating, gradient
 
 LAYERS = {"name": "mlp", "hidden": (16,), "activation": "leaky_relu"}
@@ -96,7 +96,7 @@ def test_draws_are_values_of_the_data(support):
     largest = 1 if isinstance(support, Unit) else support.num_levels - 1
     assert x.min() >= 0 and x.max() <= largest and x.std() > 0.1 * largest
     assert isinstance(support, Unit) or np.array_equal(x, np.round(x))
-    ends = np.asarray(gan.to_critic(support, jnp.asarray([0.0, largest])))
+    ends = np.asarray(centred(support, jnp.asarray([0.0, largest])))
     np.testing.assert_allclose(ends, [-1, 1])
     np.testing.assert_allclose(gan.from_generator(support, ends), [0, largest])
 

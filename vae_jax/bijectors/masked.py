@@ -11,7 +11,25 @@ from vae_jax.bijectors.elementwise import Elementwise
 
 
 @struct.dataclass
-class ChannelCoupling:
+class _Coupling:
+    """The two directions of a coupling, whose subclass says by `_map` which entries are mapped."""
+
+    params: Any
+    context: Any
+    conditioner: Callable = struct.field(pytree_node=False)
+    elementwise: Elementwise = struct.field(pytree_node=False)
+
+    def forward_and_log_det(self, x):
+        y, log_slope = self._map(self.elementwise.forward, x)
+        return y, jnp.sum(log_slope)
+
+    def inverse_and_log_det(self, y):
+        x, log_slope = self._map(self.elementwise.inverse, y)
+        return x, -jnp.sum(log_slope)
+
+
+@struct.dataclass
+class ChannelCoupling(_Coupling):
     """A coupling along the last axis of x [..., C], a vector or an image, arXiv:1605.08803 sec. 3.4.
 
         y_a = x_a,     y_b = g(x_b; θ(x_a, h)),     log |det| = Σ log g'
@@ -26,19 +44,7 @@ class ChannelCoupling:
       num_fixed: how many channels stay as they are.
     """
 
-    params: Any
-    context: Any
-    conditioner: Callable = struct.field(pytree_node=False)
-    elementwise: Elementwise = struct.field(pytree_node=False)
     num_fixed: int = struct.field(pytree_node=False)
-
-    def forward_and_log_det(self, x):
-        y, log_slope = self._map(self.elementwise.forward, x)
-        return y, jnp.sum(log_slope)
-
-    def inverse_and_log_det(self, y):
-        x, log_slope = self._map(self.elementwise.inverse, y)
-        return x, -jnp.sum(log_slope)
 
     def _map(self, function, x):
         fixed, changed = x[..., : self.num_fixed], x[..., self.num_fixed :]
@@ -48,7 +54,7 @@ class ChannelCoupling:
 
 
 @struct.dataclass
-class CheckerboardCoupling:
+class CheckerboardCoupling(_Coupling):
     """A coupling of the pixels of an image [H, W, C] with i + j + `parity` odd, arXiv:1605.08803 sec. 3.4.
 
     They are mapped by functions of the other pixels. The conditioner sees zeros in their place, and the mask.
@@ -61,19 +67,7 @@ class CheckerboardCoupling:
       parity: 0 or 1.
     """
 
-    params: Any
-    context: Any
-    conditioner: Callable = struct.field(pytree_node=False)
-    elementwise: Elementwise = struct.field(pytree_node=False)
     parity: int = struct.field(pytree_node=False)
-
-    def forward_and_log_det(self, x):
-        y, log_slope = self._map(self.elementwise.forward, x)
-        return y, jnp.sum(log_slope)
-
-    def inverse_and_log_det(self, y):
-        x, log_slope = self._map(self.elementwise.inverse, y)
-        return x, -jnp.sum(log_slope)
 
     def _map(self, function, x):
         height, width, _ = x.shape

@@ -20,7 +20,7 @@ from vae_jax.distributions.diffusion import alpha_sigma
 from vae_jax.networks import noise_schedules, timed
 from vae_jax.networks.network import compute_in
 from vae_jax.spec import BadOption, build, call, integers, one_of
-from vae_jax.support import Binary, Levels, Unit, standardize
+from vae_jax.support import Binary, Levels, Unit, centred
 
 PARAMETERISATIONS = ("epsilon", "v", "levels")
 DIRECT = 32  # so many levels have an output of the network each; of more, log-weights are a product with a table
@@ -92,7 +92,7 @@ def denoiser(network, schedule, event, *, parameterisation="epsilon", features=1
             lambda params, t: schedule.gamma(params.get("schedule"), t),
             lambda params, t: schedule.rate(params.get("schedule"), t),
             noise,
-            functools.partial(_scale, event.support),
+            functools.partial(centred, event.support),
             functools.partial(_decode, event.support),
             (-1.0, 1.0) if isinstance(event.support, Unit) or (values is not None and not by_levels) else None,
         ),
@@ -133,13 +133,6 @@ def sampler(spec) -> dict:
 def _last(values, shape):
     """Return `values` [V] with an axis of size one for each of `shape`."""
     return jnp.reshape(values, (*[1] * len(shape), -1))
-
-
-def _scale(support, x):
-    """Return y: bits, levels and numbers in [0, 1] between -1 and 1; real numbers as they are."""
-    if isinstance(support, Binary | Unit):
-        return 2.0 * x - 1.0
-    return standardize(support, x)
 
 
 def _decode(support, y, gamma):

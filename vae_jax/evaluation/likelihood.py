@@ -64,12 +64,12 @@ def of_levels(terms, offset):
     """Turn terms of a density of dequantised values, in nats, into those of the bound on the mass of the levels.
 
     log P(x) >= E_u[log p((x + u) / V)] - D log V, arXiv:1511.01844 sec. 3.1. `offset` is D log V, or 0 where there is
-    nothing to turn; `terms` {name: nats} may hold other names, which stay as they are. The loss of two players without
-    a density, which has a term `generator` and no `bound`, stays as it is too.
+    nothing to turn; `terms` {name: nats} may hold other names, which stay as they are. The loss of players,
+    and that of flow matching, are no densities and stay as they are, too.
     """
-    if "generator" in terms and "bound" not in terms:
-        return terms
     signs = {"bound": -1, "elbo": -1, "log_prob": -1, "distortion": 1, "loss": 1}
+    if not {"generator", "flow_matching"}.isdisjoint(terms):
+        del signs["loss"]
     return {name: value + signs[name] * offset if name in signs else value for name, value in terms.items()}
 
 

@@ -19,7 +19,7 @@ from vae_jax.distributions import Normal
 from vae_jax.networks.network import compute_in
 from vae_jax.objectives import adversarial, schedules
 from vae_jax.spec import BadOption, build, integers, numbers, one_of
-from vae_jax.support import Binary, Levels, Real, Unit
+from vae_jax.support import Binary, Levels, Real, Unit, centred
 
 TAKES = (Real, Unit, Binary, Levels)  # the supports that the family models
 PENALTIES = ("r1", "r2", "gradient_penalty")
@@ -59,18 +59,18 @@ def gan(generator, critic, *, event, latent_dim, loss="relativistic", penalty_ev
         c = embedded(context, c)
         return {
             "generator": generator.init(key_generator, jnp.zeros(latent_dim), c),
-            "critic": critic.init(key_critic, to_critic(event.support, x), c),
+            "critic": critic.init(key_critic, centred(event.support, x), c),
         }
 
     def draw(params, key, x, c):
         return generate(params, jax.random.normal(key, (latent_dim,)), c)
 
     def game(params, x, fake, c):
-        real = to_critic(event.support, x)
+        real = centred(event.support, x)
         return adversarial.game(pairing, lambda critic, x: score(critic, x, c), params["critic"], real, fake)
 
     def penalty(params, key, x, fake, c, step):
-        real, fake = to_critic(event.support, x), stop_gradient(fake)
+        real, fake = centred(event.support, x), stop_gradient(fake)
         of_x = lambda x: score(params["critic"], x, c)  # noqa: E731
         values = {
             "r1": lambda: 0.5 * adversarial.zero_centred(of_x, real),
@@ -115,23 +115,12 @@ def generated(generator, event, context=None):
     return generate
 
 
-def to_critic(support, x):
-    """Return data on the scale of the critic: [-1, 1] for levels, bits and numbers in [0, 1]."""
-    if isinstance(support, Real):
-        return x
-    return 2.0 * x / _largest(support) - 1.0
-
-
 def from_generator(support, x):
     """Return draws on the scale of the data. Levels and bits are rounded."""
     if isinstance(support, Real):
         return x
-    x = 0.5 * (x + 1.0) * _largest(support)
-    return x if isinstance(support, Unit) else jnp.round(x)
-
-
-def _largest(support):
-    return 1 if isinstance(support, Unit) else support.num_levels - 1
+    x = 0.5 * (x + 1.0)
+    return x if isinstance(support, Unit) else jnp.round(x * (support.num_levels - 1))
 
 
 def _is_zero(weight):

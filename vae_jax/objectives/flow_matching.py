@@ -8,6 +8,8 @@ The velocity that minimises the loss at all z and t carries N(0, I) at t = 0 to 
 import jax
 import jax.numpy as jnp
 
+from vae_jax.objectives.diffusion import low_discrepancy
+
 TIMES = ("uniform", "logit_normal")
 
 
@@ -23,8 +25,8 @@ def flow_matching(velocity, key, y, t):
 def times(key, size, law="uniform"):
     """Return the times of a batch [B], B = `size`, whose distribution is "uniform" on [0, 1) or "logit_normal".
 
-    t_i = (u + i/B) mod 1 with u ~ U[0, 1) covers [0, 1) evenly, arXiv:2107.00630 app. I.1. "logit_normal" is then
-    sigmoid(Φ⁻¹(t_i)), which has more times in the middle, arXiv:2403.03206 sec. 3.1.
+    The uniform times are those of `diffusion.low_discrepancy`. "logit_normal" is sigmoid(Φ⁻¹(t_i)) of them, which has
+    more times in the middle, arXiv:2403.03206 sec. 3.1.
     """
-    t = jnp.mod(jax.random.uniform(key) + jnp.arange(size) / size, 1.0)
+    t = low_discrepancy(key, size)
     return t if law == "uniform" else jax.nn.sigmoid(jax.scipy.special.ndtri(jnp.clip(t, 1e-6, 1.0 - 1e-6)))
