@@ -90,15 +90,26 @@ def mean_bound(model, params, key, data, *, num_samples) -> dict:
     return _mean_of(model, "", params, key, data, num_samples)
 
 
-def ladder(model, params, key, data, *, num_samples) -> dict:
+def ladder(model, params, key, data, *, num_samples, names=None) -> dict:
     """Return `mean_bound` of `model.bound`, called "bound", and of each of `model.bounds`: {name: {"log_prob", "se"}}.
 
-    All rungs see the same keys. Raises `ValueError` for a model without `bound`.
+    All rungs see the same keys. Raises `ValueError` for a model without `bound`, and for an unknown name.
+
+    Args:
+      model: a `core.Model` with a `bound`.
+      params: its parameters.
+      key: the randomness.
+      data: {"x": [N, ...]}, and "context".
+      num_samples: how many estimates of each example.
+      names: the rungs that are measured; None for all. The likelihood by an equation is the most expensive one.
     """
     if model.bound is None:
         raise ValueError("a ladder of bounds requires a model with a `bound`; this one has none")
     rungs = {"bound": "", **{name: name for name, _ in model.bounds}}
-    return {name: _mean_of(model, rung, params, key, data, num_samples) for name, rung in rungs.items()}
+    chosen = list(rungs) if names is None else names
+    if unknown := [name for name in chosen if name not in rungs]:
+        raise ValueError(f"names: unknown value {unknown[0]!r} (allowed: {', '.join(rungs)})")
+    return {name: _mean_of(model, rungs[name], params, key, data, num_samples) for name in chosen}
 
 
 def _mean_of(model, rung, params, key, data, num_samples):
