@@ -153,7 +153,9 @@ def vq_vae(encoders, decoder, levels, *, event, beta=0.25, temperature=0.0) -> M
 
         def start(level, z):
             quantizer = level.quantizer
-            state[level.name] = quantizer.init(jax.random.fold_in(key_codes, len(state)), z.reshape(-1, quantizer.dim))
+            with under("quantizer"):
+                key_level = jax.random.fold_in(key_codes, len(state))
+                state[level.name] = quantizer.init(key_level, z.reshape(-1, quantizer.dim))
             vectors[level.name] = quantizer.embed(state[level.name], quantizer.nearest(state[level.name], z))
 
         features = add(BOTTOM, standardize(event.support, batch["x"]))
