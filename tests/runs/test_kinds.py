@@ -14,7 +14,7 @@ from toy_models import exact_bound
 
 from vae_jax import models
 from vae_jax.configs import vae_digits
-from vae_jax.runs import build, compare, outliers, report, sweep, train
+from vae_jax.runs import build, compare, evaluate, ladder, outliers, report, sweep, train
 
 FAMILIES = Path(__file__).parents[1] / "families"
 ADAM = {"name": "adam", "learning_rate": 0.01}
@@ -75,6 +75,24 @@ def test_the_bound_is_that_in_closed_form(runs):
     spread = report.measure(experiment, params, test, num_samples=50).terms["se"]
     error = np.sqrt(np.sum(np.square(spread))) / len(x)
     assert abs(results["bound_only"]["test/log_prob"] - (exact.mean() - 64 * math.log(17))) < 5 * error < 60
+
+
+def test_a_ladder_measures_every_bound(runs):
+    folder, results = runs
+    experiment = build.build_trained(folder / "bound_only")
+    params = build.restore(folder / "bound_only", experiment).params
+    looser = lambda *args: experiment.model.bound(*args) - 1.0  # noqa: E731
+    model = experiment.model._replace(bounds=(("looser", looser),))
+    record = ladder.measure(experiment._replace(model=model), params, num_samples=50, num_test=32)
+    np.testing.assert_allclose(record["ladder/bound/log_prob"] - record["ladder/looser/log_prob"], 1.0, atol=1e-3)
+    assert abs(record["ladder/bound/log_prob"] - results["bound_only"]["test/log_prob"]) < 60
+    lines = ladder.table(record).splitlines()
+    assert len(lines) == 3 and "≥ bound" in lines[1] and "≥ looser" in lines[2] and "bits/dim" in lines[1]
+
+
+def test_a_ladder_of_one_bound_is_refused(runs):
+    with pytest.raises(ValueError, match="--ladder: this model has no further bounds"):
+        evaluate.again(runs[0] / "bound_only", all_bounds=True, figures=False)
 
 
 def test_the_players_have_optimisers_of_their_own(runs):
