@@ -27,7 +27,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.data.batch_size = 64
     config.model.coupling.update({"num_components": 1} if kind == "binary" else {})
     config.optimizer.update({"learning_rate": 2e-3, "clip_norm": 1_000.0, "average_decay": 0.999})
-    vae_mnist.train_for(config, num_steps=20_000)
-    config.train.update({"log_every": 100, "eval_every": 1_000, "checkpoint_every": 500, "preview_every": 0})
+    vae_mnist.train_for(config, num_steps=40_000)
+    config.train.update({"log_every": 100, "eval_every": 2_000, "checkpoint_every": 1_000, "preview_every": 0})
     config.eval.num_samples = 8
     return flow_digits.smaller(config) if smoke else config

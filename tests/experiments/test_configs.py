@@ -27,8 +27,9 @@ def kind(name):
     return config.family, config.learner.name, config.model.get("objective", {}).get("name")
 
 
-SPREAD = sorted({kind(name): name for name in CONFIGS}.values())  # one config of a kind stands for the others
-FAMILIES = {kind(name)[:2]: name for name in CONFIGS}.values()  # one of each family and learner
+QUICKEST_LAST = sorted(CONFIGS, key=lambda name: "digits" in name)  # the last of a kind stands for the others
+SPREAD = sorted({kind(name): name for name in QUICKEST_LAST}.values())
+FAMILIES = {kind(name)[:2]: name for name in QUICKEST_LAST}.values()  # one of each family and learner
 MARK = {True: pytest.mark.slow, False: pytest.mark.every}
 OF_FAMILIES = [name if name in FAMILIES else pytest.param(name, marks=pytest.mark.every) for name in CONFIGS]
 
@@ -112,7 +113,7 @@ def test_eight_devices_learn_what_one_does(name, images):
     for over in (None, mesh):
         state, feed, chunk = chunk_of(experiment, over)
         losses.append(chunk(state, feed)[1]["loss"])
-    np.testing.assert_allclose(losses[1][0], losses[0][0], rtol=3e-5)
+    np.testing.assert_allclose(losses[1][0], losses[0][0], rtol=1e-5)
     # Where a gradient cancels to rounding Adam takes a whole step of either sign, by which a bit of z may flip.
     bits = experiment.config["model"].get("posterior", {}).get("name") == "bernoulli"
     np.testing.assert_allclose(*losses, rtol=2e-3 if bits else 1e-5)

@@ -94,6 +94,14 @@ def test_the_same_images_elsewhere_are_the_same_data(copy, images, tmp_path):
     assert results["train/steps"] == 4
 
 
+def test_where_the_operations_of_a_step_are_not_counted_the_rest_is_reported(copy, images, monkeypatch):
+    """As plugins of accelerators do where JAX may not use the CPU."""
+    monkeypatch.setattr(jax.stages.Lowered, "cost_analysis", lambda lowered: None)
+    results = train.complete(config(data__name="idx", data__path=str(images)), copy, figures=False)
+    assert results["train/steps"] == 4 and results["train/seconds"] > 0
+    assert not {"train/gflop_per_s", "train/fraction_of_peak"} & set(results)
+
+
 def test_without_its_config_a_workdir_is_refused(copy, images):
     (copy / "config.json").unlink()
     with pytest.raises(ValueError, match="holds files but no config"):

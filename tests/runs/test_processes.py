@@ -76,7 +76,8 @@ def test_two_processes_one_of_which_fails_first_are_one_process(tmp_path):
         start(tmp_path / "two", f"{to}0", bug="yes"), start(tmp_path / "two", f"{to}1")
     )  # the first fails at step 10
     assert code == 1 and "KeyError: 'a bug'" in said
-    assert other in (1, -signal.SIGABRT)
+    # It ends in the abort of XLA's client, which a thread that still computes may meet first.
+    assert other in (1, -signal.SIGABRT, -signal.SIGSEGV)
     assert "error: another process has ended" in told and processes.START_AGAIN in told
     assert "Check failure" not in told and "Fatal Python error" not in told
     to = address()

@@ -162,21 +162,24 @@ def training(experiment, record, members=1) -> dict:
     state = loop.state_shapes(experiment.learner, experiment.stream)
     cut = lambda length: batch | {"x": jax.ShapeDtypeStruct((batch_size, length), batch["x"].dtype)}  # noqa: E731
     batches = [cut(length) for length in experiment.stream.lengths] or [batch]
-    flop = statistics.mean(cost.step_flop(experiment.learner, state, shapes) for shapes in batches)
-    rate = flop * steps * members / seconds
+    flops = [cost.step_flop(experiment.learner, state, shapes) for shapes in batches]
     return {
         "train/steps": steps,
         "train/seconds": seconds,
         "train/images_per_s": steps * batch_size / seconds,
         "train/compile_s": record["compile_s"],
-        "train/gflop_per_s": rate / 1e9,
-        "train/fraction_of_peak": rate / (cost.matmul_rate() * experiment.mesh.size),
+        **({} if None in flops else _rate(statistics.mean(flops) * steps * members / seconds, experiment.mesh)),
         "train/peak_memory_mb": cost.peak_memory() / 2**20,
         "train/first_step_s": (record["first_step_at"] or time.time()) - build.process_start(),
         "train/skipped": record["skipped"],
         **_best(experiment.model, record["best_bound"]),
         "valid/best_step": record["best_step"],
     }
+
+
+def _rate(flop_per_s, mesh):
+    peak = cost.matmul_rate() * mesh.size
+    return {"train/gflop_per_s": flop_per_s / 1e9, "train/fraction_of_peak": flop_per_s / peak}
 
 
 def _best(model, worth):

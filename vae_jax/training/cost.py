@@ -8,12 +8,19 @@ import time
 import jax
 
 
-def step_flop(learner, state, batch) -> float:
+def step_flop(learner, state, batch) -> float | None:
     """Return the floating-point operations of one step, as XLA counts them before it optimises the program.
 
-    The number is the same on every machine. Nothing is compiled; `state` and `batch` may be shapes.
+    The number is the same on every machine: the program is lowered for the CPU, because plugins of accelerators do
+    not count. None where JAX was told to use no CPU. Nothing is compiled; `state` and `batch` may be shapes.
     """
-    return float(jax.jit(learner.step).lower(state, batch).cost_analysis()["flops"])
+    try:
+        cpu = jax.local_devices(backend="cpu")[0]
+    except RuntimeError:  # JAX_PLATFORMS=cuda
+        return None
+    with jax.default_device(cpu):
+        analysis = jax.jit(learner.step).lower(state, batch).cost_analysis()
+    return float(analysis["flops"]) if analysis else None
 
 
 @functools.cache
