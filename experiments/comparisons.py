@@ -1,7 +1,7 @@
 """The models of each table, from a coin flip a pixel to a VAE: {table: {model: config}}.
 
 A table has one data set, either its binary pixels or its grey levels. Models that learn by gradient get few steps here,
-so that everything takes half an hour; the configs have the results of more steps.
+so that a table takes one or two hours on two cores; the configs have the results of more steps.
 """
 
 from ml_collections import ConfigDict

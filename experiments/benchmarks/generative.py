@@ -1,10 +1,11 @@
-"""Training steps of a diffusion model and of a GAN against the same networks in PyTorch, and the time of draws.
+"""Training steps of a flow, a diffusion model and a GAN against the same networks in PyTorch, and the time of draws.
 
-    python -m experiments.benchmarks.generative [--jobs=diffusion,gan] [--peer_python=PYTHON] [--rounds=3]
+    python -m experiments.benchmarks.generative [--jobs=flow,diffusion,gan] [--peer_python=PYTHON] [--rounds=3]
     python -m experiments.benchmarks.generative --jobs=draws
 
-`diffusion` is the U-Net of the config `diffusion_mnist:epsilon` with a fixed linear schedule, `gan` the players of
-`gan_mnist` with R1 and R2 at every fourth step. Both have batches of 64 images, Adam, and the pixels of `--data`, or
+`flow` is the config `flow_mnist:glow`, with uniform noise. `diffusion` is the U-Net of the config
+`diffusion_mnist:epsilon` with a fixed linear schedule, `gan` the players of `gan_mnist` with R1 and R2 at every fourth
+step. All have batches of 64 images, Adam, and the pixels of `--data`, or
 random ones. Our step also measures the other terms of the bound. The twin of PyTorch gets our initial parameters, and
 must return our outputs for one batch: the networks are the same (benchmarks/generative_peers.py). Its environment is
 that of benchmarks/peers.py. It is compiled if there is a C++ compiler, except the penalties: PyTorch does not compile a
@@ -37,7 +38,7 @@ from absl import app, flags
 from experiments.benchmarks.generative_peers import BATCH, Clock
 from vae_jax.runs.launching import launched, parse_flags
 
-JOBS = flags.DEFINE_list("jobs", ["diffusion", "gan"], "What to run: diffusion, gan, draws.")
+JOBS = flags.DEFINE_list("jobs", ["flow", "diffusion", "gan"], "What to run: flow, diffusion, gan, draws.")
 PEER_PYTHON = flags.DEFINE_string("peer_python", None, "The Python of an environment with torch; none: only ours.")
 PEERS = flags.DEFINE_list("peers", ["torch", "torch_eager", "torch_one_thread"], "Ways in which PyTorch runs.")
 DATA_PATH = flags.DEFINE_string("path", None, "The folder of MNIST; none: random pixels, which take the same time.")
@@ -45,7 +46,7 @@ SECONDS = flags.DEFINE_float("seconds", 20.0, "Of steady training in each run.")
 ROUNDS = flags.DEFINE_integer("rounds", 3, "How often everybody takes a turn.")
 STEPS = flags.DEFINE_integer("steps", 1000, "Of ancestral sampling.")
 WORKER = flags.DEFINE_string("worker", None, "Internal: run the job in this folder and print one JSON line.")
-CONFIGS = {"diffusion": "diffusion_mnist:epsilon", "gan": "gan_mnist"}
+CONFIGS = {"flow": "flow_mnist:glow", "diffusion": "diffusion_mnist:epsilon", "gan": "gan_mnist"}
 A_CALL = 10  # steps of one compiled program
 
 
@@ -81,7 +82,7 @@ def train(job, folder):
     )
     state, _, _ = loop.start(learner, stream, jax.random.key(0))
     if not (folder / "first.npz").exists():
-        np.savez(folder / "first.npz", **first_outputs(job, config, jax.device_get(learner.params(state))))
+        np.savez(folder / "first.npz", **first_outputs(job, config, model, jax.device_get(learner.params(state))))
     feed = loop.feed_of(stream, 0, A_CALL)
     chunk = loop.compile_chunk(learner, stream, state, feed, A_CALL)
     clock = Clock(SECONDS.value)
@@ -92,7 +93,7 @@ def train(job, folder):
     return clock.report()
 
 
-def first_outputs(job, config, params):
+def first_outputs(job, config, model, params):
     """Return parameters by name, inputs, and our outputs of both networks, as arrays."""
     import jax
 
@@ -102,7 +103,15 @@ def first_outputs(job, config, params):
     # Last layers are zero at first, and would hide any difference.
     params = jax.tree.map(lambda a: (a + 0.05 * rng.normal(size=a.shape)).astype(a.dtype), params)
     x = rng.normal(size=(4, *shape)).astype(np.float32)
-    if job == "diffusion":
+    if job == "flow":
+        x = rng.uniform(0, 256, (4, *shape)).astype(np.float32)
+
+        def log_prob(x):
+            z, log_det = model.latent.posterior(params, x, None).flow(params, None).forward_and_log_det(x)
+            return model.latent.prior(params).log_prob(z) + log_det
+
+        arrays = {"x": x, "y": jax.jit(jax.vmap(log_prob))(x)}
+    elif job == "diffusion":
         t = np.linspace(0, 1, 4, dtype=np.float32)
         network = networks.unet((shape,), **without_name(config["model"]["network"]))
         apply = jax.jit(jax.vmap(lambda v, x, t: network.apply(v, x, t, None)[0], (None, 0, 0)))
@@ -115,7 +124,9 @@ def first_outputs(job, config, params):
             network = getattr(networks, options["name"])(outputs, **without_name(options))
             arrays[f"y_{player}"] = jax.jit(jax.vmap(network.apply, (None, 0)))(params[player], given)[0]
     leaves = jax.tree_util.tree_leaves_with_path(params)
-    return arrays | {"/".join(str(key.key) for key in path): leaf for path, leaf in leaves}
+    return arrays | {
+        "/".join(str(getattr(key, "key", getattr(key, "idx", ""))) for key in path): leaf for path, leaf in leaves
+    }
 
 
 def without_name(options):

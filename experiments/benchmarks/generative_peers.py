@@ -6,6 +6,7 @@ JAX is imported here.
 
 import argparse
 import json
+import math
 import os
 import statistics
 import time
@@ -169,6 +170,96 @@ class Players(UNet):
         return self.dense(h, f"{root}/MLP_0/DenseHead_0/Dense_0")[:, 0]
 
 
+class Glow(UNet):
+    """The twin of the flow `flow_mnist:glow`: dequantised levels x + u [B, C, H, W] -> log p(x + u) [B]."""
+
+    def __call__(self, y):
+        torch = self.torch
+        share = 0.05 + 0.9 * y / 256.0
+        h = share.log() - (-share).log1p()
+        slopes = self.f.softplus(h) + self.f.softplus(-h) + math.log(0.9 / 256.0)
+        log_det = slopes.sum((1, 2, 3))
+        h, log_det, left = self.level(h, log_det, "flow/1", [])
+        left.append(h)
+        z = torch.cat([part.flatten(1) for part in left], 1)
+        return log_det - 0.5 * (z.square() + math.log(2 * math.pi)).sum(1)
+
+    def level(self, h, log_det, name, left):
+        """Squeeze, take the steps of a level, and split, as long as there is a level below."""
+        batch, channels, height, width = h.shape
+        h = h.reshape(batch, channels, height // 2, 2, width // 2, 2).permute(0, 3, 5, 1, 2, 4)
+        h = h.reshape(batch, 4 * channels, height // 2, width // 2)
+        for n in range(self.options["layout"]["depth"]):
+            h, log_det = self.step(h, log_det, f"{name}/1", n)
+        if f"{name}/2/rest/1/0/loc" not in self.w:
+            return h, log_det, left
+        h, log_det = self.coupling(h, log_det, f"{name}/2/leave/params")
+        left.append(h[:, h.shape[1] // 2 :])
+        return self.level(h[:, : h.shape[1] // 2], log_det, f"{name}/2/rest", left)
+
+    def step(self, h, log_det, name, n):
+        torch, pixels = self.torch, h.shape[2] * h.shape[3]
+        loc, raw = self.w[f"{name}/0/loc"][n], self.w[f"{name}/0/log_scale"][n]
+        log_scale = 4.0 * (raw / 4.0).tanh()
+        h = (h - loc[:, None, None]) * (-log_scale).exp()[:, None, None]
+        lower, upper, raw = (self.w[f"{name}/1/{part}"][n] for part in ("lower", "upper", "log_diagonal"))
+        log_diagonal = 2.0 * (raw / 2.0).tanh()
+        lower = lower.tanh().tril(-1) + torch.eye(len(raw))
+        matrix = (lower @ (upper.tanh().triu(1) + log_diagonal.exp().diag())).flip(0)
+        h = self.f.conv2d(h, matrix[:, :, None, None])
+        log_det = log_det + pixels * (log_diagonal.sum() - log_scale.sum())
+        return self.coupling(h, log_det, f"{name}/2/params", n)
+
+    def coupling(self, h, log_det, name, n=None):
+        a, b = h.chunk(2, 1)
+        raw = self.gated_resnet(a, name, n)
+        shift, raw = raw.reshape(*raw.shape[:3], -1, 2).permute(4, 0, 3, 1, 2)
+        log_scale = 2.0 * (raw / 2.0).tanh()
+        return self.torch.cat([a, b * log_scale.exp() + shift], 1), log_det + log_scale.sum((1, 2, 3))
+
+    def gated_resnet(self, x, name, n):
+        """Return [B, H, W, outputs] of an image [B, C, H, W]."""
+        act, last, first = self.f.elu, (0, 2, 3, 1), (0, 3, 1, 2)
+
+        def at(part):
+            return self.w[f"{name}/{part}"] if n is None else self.w[f"{name}/{part}"][n]
+
+        def norm(h, k):
+            layer = f"LayerNorm_{k}"
+            return self.f.layer_norm(h, h.shape[-1:], at(f"{layer}/scale"), at(f"{layer}/bias"), 1e-6)
+
+        h, num_blocks = self.conv(x, f"{name}/Conv_0", n).permute(last) + at("places"), self.options["num_blocks"]
+        for k in range(num_blocks):
+            y = self.conv(act(norm(h, k)).permute(first), f"{name}/Conv_{k + 1}", n).permute(last)
+            value, gate = self.dense(act(y), f"{name}/Dense_{k}", n).chunk(2, -1)
+            h = h + value * gate.sigmoid()
+        return self.dense(act(norm(h, num_blocks)), f"{name}/Dense_{num_blocks}", n) + at("output_places")
+
+
+def flow(weights, given, options, compiled):
+    """Return the step: -log p(x + u) of a batch of levels x, u uniform."""
+    import torch
+
+    network = Glow(weights, options | {"num_blocks": options["network"]["num_blocks"]})
+    check(network(channels_first(given["x"])), given["y"])
+    adam = torch.optim.Adam(weights.values(), lr=options["optimizer"]["learning_rate"], fused=True)
+
+    def loss_of(x):
+        return -network(x + torch.rand_like(x)).mean()
+
+    if compiled:
+        loss_of = torch.compile(loss_of)
+
+    def step(x, number):
+        adam.zero_grad()
+        loss = loss_of((x + 1) * 127.5)
+        loss.backward()
+        adam.step()
+        return loss
+
+    return step
+
+
 def diffusion(weights, given, options, compiled):
     """Return the step: ½ γ' |ε - ε̂|² of a batch, at times that cover [0, 1)."""
     import torch
@@ -255,7 +346,7 @@ def check(outputs, expected):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--job", choices=("diffusion", "gan"), required=True)
+    parser.add_argument("--job", choices=("diffusion", "flow", "gan"), required=True)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--eager", action="store_true")
@@ -267,7 +358,7 @@ def main():
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
     images = torch.from_numpy(np.load(options.folder / "images.npy")).permute(0, 3, 1, 2).contiguous()
-    build = {"diffusion": diffusion, "gan": gan}[options.job]
+    build = {"diffusion": diffusion, "flow": flow, "gan": gan}[options.job]
     config = json.loads((options.folder / "config.json").read_text())
     step = build(*parameters(options.folder / "first.npz"), config, not options.eager)
     clock, rng, number = Clock(options.seconds), np.random.default_rng(0), 0

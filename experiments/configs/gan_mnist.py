@@ -5,7 +5,7 @@ vae-jax train --config=gan_mnist[:KIND] --config.data.path=DIR, KIND one of
 * `plain`, the default;
 * `conditional`: both players see the class, the critic by projection (arXiv:1802.05637);
 * `fashion`: Fashion-MNIST;
-* `emoji`: 32x32x3 colour images; the path is an .npz with an array `x`.
+* `emoji`: 32x32x3 colour images; the path is a file as in `vae_colour`.
 
 The critic has no normalisation, and each player has an optimiser. A GAN has draws and no log p(x).
 
@@ -14,7 +14,7 @@ Result: not yet measured.
 
 from ml_collections import ConfigDict
 
-from vae_jax.configs import gan_digits, vae_digits
+from vae_jax.configs import gan_digits, vae_colour, vae_digits
 
 KINDS = {"plain": "mnist", "conditional": "mnist", "fashion": "fashion_mnist", "emoji": "arrays"}
 
@@ -24,6 +24,8 @@ def get_config(arg: str = "") -> ConfigDict:
     config = vae_digits.get_config()
     config.data.name = KINDS[kind]
     config.data.transform = "levels"
+    if kind == "emoji":
+        vae_colour.use_data(config, kind)
     if kind == "conditional":
         config.data.context = ConfigDict({"name": "label"})
     channels = (32, 48, 64) if kind == "emoji" else (32, 64)

@@ -10,6 +10,9 @@ import sys
 import numpy as np
 import pytest
 
+from vae_jax.evaluation import latents
+from vae_jax.runs import codes
+
 ALONE = os.environ | {"XLA_FLAGS": os.environ["VAE_JAX_TESTS_XLA_FLAGS"]}  # a process with one device
 CONFIG = "--config=experiments/configs/autoencoder_digits.py:bottleneck,smoke"
 
@@ -37,6 +40,12 @@ def test_a_sweep_of_models_without_a_bound_is_judged_by_their_loss(swept):
     assert [row["best"] for row in rows] == [
         row["valid/best_loss"] == min(r["valid/best_loss"] for r in rows) for row in rows
     ]
+
+
+def test_integer_codes_are_refused(monkeypatch):
+    monkeypatch.setattr(latents, "posterior_means", lambda *_: np.zeros((5, 4, 4), np.int32))
+    with pytest.raises(ValueError, match=r"codes are integers, places in a codebook.*use vae-jax evaluate"):
+        codes.of_data(None, None, None)
 
 
 @pytest.mark.slow

@@ -420,7 +420,7 @@ def compared(tmp_path_factory):
         Row(name, kinds.get(name, "="), values.mean(), 1.0, 0.5, 10 ** (n + 2), 1.0 + n, 1.0)
         for n, (name, values) in enumerate(each.items())
     ]
-    rows.append(Row("codes", "-", None, None, None, 7, 1.0, 1.0))
+    rows.append(Row("codes", "-", None, None, None, 7, 1.0, 1.0, frechet=2.5, frechet_se=0.25))
     folders = {}
     for row in rows:
         folders[row.model] = folder / row.model.strip("<b> ")
@@ -428,8 +428,15 @@ def compared(tmp_path_factory):
         line = '{{"step": {0}, "train/loss": {0}, "valid/bound": -{0}}}\n'
         (folders[row.model] / "metrics.jsonl").write_text("".join(line.format(step) for step in (1, 2, 3)))
     samples = {comparison.TEST_IMAGES: rng.random((16, 4, 4, 1))} | {"equal": rng.random((16, 4, 4, 3))}
-    path = comparison.write(folder, "noise, 400 test images", rows, each, samples=samples, folders=folders)
+    options = {"samples": samples, "folders": folders, "note": "Of pixels."}
+    path = comparison.write(folder, "noise, 400 test images", rows, each, **options)
     return path, rows, each
+
+
+def test_distances_of_samples_have_a_column(compared):
+    text = compared[0].read_text()
+    assert "Fréchet distance</th>" in text and "Of pixels." in text
+    assert text.count('data-sort="2.5"') == 1 and "2.50 ± 0.25" in text
 
 
 def test_differences_are_those_of_a_paired_test(compared):

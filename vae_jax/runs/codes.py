@@ -164,8 +164,17 @@ def groups_of(patterns) -> dict:
 
 
 def of_data(model, params, data):
-    """Return the means of q(z|x) [N, D]; for a hierarchy, all levels side by side."""
-    return np.concatenate(jax.tree.leaves(latents.posterior_means(model, params, data)), axis=1)
+    """Return the means of q(z|x) [N, D]; for a hierarchy, all levels side by side.
+
+    Raises `ValueError` for integers, which are places in a codebook.
+    """
+    levels = jax.tree.leaves(latents.posterior_means(model, params, data))
+    if any(np.issubdtype(level.dtype, np.integer) for level in levels):
+        raise ValueError(
+            "the codes are integers, places in a codebook, and the table measures real numbers; use vae-jax evaluate, "
+            "which counts how the codes are used"
+        )
+    return np.concatenate(levels, axis=1)
 
 
 def measure(dataset, train_codes, codes, reconstruction) -> dict:

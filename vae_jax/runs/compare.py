@@ -94,7 +94,7 @@ def compare(folders, workdir) -> str:
     write_text(workdir / "table.csv", comma_separated(rows))
     samples = samples_of(folders)
     pictures.drawn("samples", lambda: sheet(samples), workdir / "samples.png")
-    comparison.report(workdir, test, rows, each, samples=samples, folders=folders)
+    comparison.report(workdir, test, rows, each, samples=samples, folders=folders, note=note)
     return f"{test}\n\n{table}\n\ntable.md, table.csv, samples.png and {comparison.NAME} in {workdir}"
 
 

@@ -30,16 +30,16 @@ class Difference(NamedTuple):
         return f"{page.facts.signed(self.mean)} ± {page.facts.number(self.error)}"
 
 
-def report(workdir, test, rows, each, *, samples, folders) -> bool:
+def report(workdir, test, rows, each, *, samples, folders, note="") -> bool:
     """Write the page as `write` does and return True. A failure is one line in the log, and the result is False."""
 
     def make():
-        write(workdir, test, rows, each, samples=samples, folders=folders)  # and no figure
+        write(workdir, test, rows, each, samples=samples, folders=folders, note=note)  # and no figure
 
     return pictures.drawn(NAME, make, None)
 
 
-def write(workdir, test, rows, each, *, samples, folders) -> Path:
+def write(workdir, test, rows, each, *, samples, folders, note="") -> Path:
     """Write `report.html` into `workdir` and return its path.
 
     Args:
@@ -49,6 +49,7 @@ def write(workdir, test, rows, each, *, samples, folders) -> Path:
       each: {name: log p(x) of every test image}.
       samples: {name: images [N, H, W, C] in [0, 1]}.
       folders: {name: workdir of the run}.
+      note: on the distances of samples in `rows`; "" if there are none.
     """
     measured = [row for row in rows if row.log_prob is not None and math.isfinite(row.log_prob)]
     pairs = differences(measured, each)
@@ -60,6 +61,7 @@ def write(workdir, test, rows, each, *, samples, folders) -> Path:
         "compare.html",
         title=test,
         rows=rows,
+        note=note,
         names=names,
         measured=[row.model for row in measured],
         best=best,

@@ -17,7 +17,7 @@ from vae_jax.runs import comments, configs
 WIDTH = 118
 NAME, SUBJECT, RESULT = 26, 50, 38  # widths of the columns of the list
 KEY, VALUE = 36, 26
-UNITS = r"nats|bits/dim|bits a sample"
+UNITS = r"nats|bits/dim|bits a sample|modes"
 HELP = {"help", "h", "?", "helpshort"}
 
 
