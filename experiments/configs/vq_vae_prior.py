@@ -9,7 +9,8 @@ vae-jax train --config=vq_vae_prior --config.start_from=runs/codes --workdir=run
 `vq_vae_prior:KIND` belongs to another first command: `digits_fsq`, `digits_two_levels` (`vq_vae_digits`), `mnist`,
 `mnist_pixel_cnn`, `mnist_binary` (`vq_vae_mnist`), `colour` (`vq_vae_colour`). Give it the same --config.data.path.
 
-Result: not yet measured.
+Result (seed 0, one H200, 43 s): `mnist` lowers the rate from 237.7 to 99.9 nats, and log p(x) is at least -726.98 ±
+1.66 nats, 1.338 bits/dim.
 """
 
 from ml_collections import ConfigDict
