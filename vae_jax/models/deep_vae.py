@@ -20,7 +20,7 @@ from vae_jax.networks.conv import coarse_shape
 from vae_jax.networks.network import compute_in
 from vae_jax.networks.top_down import shapes_of_latents
 from vae_jax.objectives import objective as objective_of
-from vae_jax.objectives.bounds import plain_elbo
+from vae_jax.objectives.bounds import closed_elbo
 from vae_jax.spec import BadOption, sizes
 from vae_jax.support import Binary, Levels, Real, Unit, standardize
 
@@ -90,9 +90,9 @@ def deep_vae(bottom_up, top_down, shapes, head, *, event, objective=objectives.e
     model = objective_of.model(init, lambda dropout_key=None: latent, objective_of.of(objective, **options))
 
     def judge(params, key, x, context=None):
-        kl = evidence(params, key, x, context).kl
-        levels = {f"rate_{level + 1}": nats for level, nats in enumerate(kl)}
-        return plain_elbo(latent, params, key, x, context, num_samples=1)[1] | levels
+        one = evidence(params, key, x, context)
+        levels = {f"rate_{level}": nats for level, nats in enumerate(one.kl, 1)}
+        return closed_elbo(one.log_lik, jnp.sum(one.kl))[1] | levels
 
     return model._replace(judge=judge)
 

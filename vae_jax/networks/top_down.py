@@ -121,7 +121,9 @@ class TopDown(nn.Module):
                 feature = None if features is None else features[level]
                 inputs = [None if values is None else values[place] for values in (noise, z)]
                 h = h.astype(feature.dtype) if feature is not None else h
-                h, (values, *nats) = _stack(block, number, in_axes=(0, 0, nn.broadcast))(*options)(h, *inputs, feature)
+                h, (values, *nats) = _stack(block, number, in_axes=(0, 0, nn.broadcast))(
+                    *options, name=f"blocks_{level}"
+                )(h, *inputs, feature)
                 drawn, place = [*drawn, values], place + 1
                 terms.append(nats)
             if level:
