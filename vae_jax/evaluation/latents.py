@@ -56,6 +56,11 @@ def posterior_means(model, params, data):
     return _each(model.latent, _mean, params, data)
 
 
+def side_by_side(codes):
+    """Return codes of N examples as an array [N, D]: those of all levels, and of all places of a map."""
+    return np.concatenate([np.reshape(level, (len(level), -1)) for level in jax.tree.leaves(codes)], axis=1)
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _each(latent, of, params, data):
     return jax.lax.map(lambda example: of(_posterior(latent, params, example)), data, batch_size=PIECE)

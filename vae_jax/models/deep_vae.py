@@ -1,8 +1,8 @@
-"""Deep hierarchical VAEs of images, whose latents z_1, ..., z_L are maps, z_1 at the top.
+"""Deep hierarchical VAEs of images, whose latents z_1, ..., z_L are maps, z_1 next to x.
 
-    p(z) = Π_l p(z_l | z_<l)     q(z|x) = Π_l q(z_l | z_<l, x)     p(x|z) = likelihood(h_L(z))
+    p(z) = Π_l p(z_l | z_>l)     q(z|x) = Π_l q(z_l | z_>l, x)     p(x|z) = likelihood(h_1(z))
 
-    log p(x) >= E_q[log p(x|z)] - Σ_l E_q[KL(q(z_l | z_<l, x) || p(z_l | z_<l))]
+    log p(x) >= E_q[log p(x|z)] - Σ_l E_q[KL(q(z_l | z_>l, x) || p(z_l | z_>l))]
 
 One path from the top down computes q and p of all levels, as in the ladder VAE, arXiv:1602.02282, in VDVAE,
 arXiv:2011.10650, and in NVAE, arXiv:2007.03898: q of a level sees the path, and features of x from the bottom up.

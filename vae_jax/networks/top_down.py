@@ -69,9 +69,9 @@ class TopDown(nn.Module):
     """The path from the top of a hierarchy to an image, through `blocks` blocks of latents at each resolution.
 
     (features, noise, z) -> arrays of the shapes `outputs`, z, log p(z), log q(z) and KL(q || p) of every block, the top
-    one first: [L] each. `features` are those of `BottomUp`; with None, z is drawn from p(z), and log q and the KL are
-    zero. Blocks draw z = μ + σ ε from `noise` ε, or take `z`: tuples of arrays [N, H, W, D], the coarsest resolution
-    first, one of them None. The top block sees a learned array.
+    one last: [L] each. `features` are those of `BottomUp`; with None, z is drawn from p(z), and log q and the KL are
+    zero. Blocks draw z = μ + σ ε from `noise` ε, or take `z`: tuples of arrays [N, H, W, D], the finest resolution
+    first, one of them None. The last of N blocks is drawn first. The top block sees a learned array.
 
     Attributes:
       outputs: shapes of images.
@@ -114,22 +114,22 @@ class TopDown(nn.Module):
         height, width = (side >> len(self.widths) for side in self.outputs[0][:2])
         h = self.param("top", nn.initializers.zeros, (height, width, self.widths[-1]))
         options = (self.latent_dim, self.activation, self.residual, self.least_scale, total**-0.5)
-        block, drawn, terms, place = nn.remat(Block) if self.remat else Block, [], [], 0
+        block, drawn, terms = nn.remat(Block) if self.remat else Block, [], []
         for level in reversed(range(len(self.widths))):
             number = self.blocks[level]
             if number:
                 feature = None if features is None else features[level]
+                place = sum(n > 0 for n in self.blocks[:level])
                 inputs = [None if values is None else values[place] for values in (noise, z)]
                 h = h.astype(feature.dtype) if feature is not None else h
                 h, (values, *nats) = _stack(block, number, in_axes=(0, 0, nn.broadcast))(
                     *options, name=f"blocks_{level}"
                 )(h, *inputs, feature)
-                drawn, place = [*drawn, values], place + 1
-                terms.append(nats)
+                drawn, terms = [values, *drawn], [nats, *terms]
             if level:
                 h = ConvTranspose(self.widths[level - 1])(h)
         y = ConvTranspose(sum(image_channels(self.outputs)))(act(h))
-        return image_head(y, self.outputs), tuple(drawn), *(jnp.concatenate(each) for each in zip(*terms, strict=True))
+        return image_head(y, self.outputs), tuple(drawn), *map(jnp.concatenate, zip(*terms, strict=True))
 
 
 class Block(nn.Module):
@@ -179,10 +179,10 @@ class Block(nn.Module):
 
 
 def shapes_of_latents(outputs, widths, blocks, latent_dim) -> tuple:
-    """Return the shapes of the arrays of z of `TopDown`, the coarsest resolution first."""
+    """Return the shapes of the arrays of z of `TopDown`, the finest resolution first."""
     height, width = outputs[0][:2]
     places = [(height >> n, width >> n) for n in range(1, len(widths) + 1)]
-    return tuple((number, *place, latent_dim) for number, place in zip(blocks, places, strict=True) if number)[::-1]
+    return tuple((number, *place, latent_dim) for number, place in zip(blocks, places, strict=True) if number)
 
 
 def _stack(block, number, in_axes):
@@ -192,6 +192,7 @@ def _stack(block, number, in_axes):
         variable_axes={"params": 0},
         split_rngs={"params": True},
         in_axes=in_axes,
+        reverse=True,
         length=number,
         unroll=number if number <= UNROLLED else 1,
     )
