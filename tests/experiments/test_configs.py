@@ -308,7 +308,8 @@ def expected_figures(experiment, config):
         names |= {"reconstruction_samples.png", "samples.png"} if prior and not is_flow else set()
         pixels = config["model"].get("likelihood", {}).get("name", "").startswith("pixel")
         discrete = config["model"].get("posterior", {}).get("name") in ("bernoulli", "categorical", "one_hot")
-        names |= set() if pixels or discrete or is_flow or "levels" in config["model"] else {"traversals.png"}
+        is_hierarchy = "levels" in config["model"] or config["family"] == "deep_vae"
+        names |= set() if pixels or discrete or is_flow or is_hierarchy else {"traversals.png"}
     if images and model.sample:
         names |= {"samples_of_pixels.png", "nearest.png"}
     if images and (model.log_prob or model.bound or prior):

@@ -11,6 +11,7 @@ from vae_jax.distributions.counts import NegativeBinomial, Poisson, ZeroInflated
 from vae_jax.distributions.dequantised import Dequantised, Rounded, UniformNoise
 from vae_jax.distributions.deterministic import Deterministic
 from vae_jax.distributions.discrete import Bernoulli, Categorical, OneHot
+from vae_jax.distributions.hierarchy import Hierarchy
 from vae_jax.distributions.kl import has_closed_form, kl_divergence, kl_per_dim
 from vae_jax.distributions.mixture import Mixture
 from vae_jax.distributions.ngram import BackedOff
@@ -45,6 +46,7 @@ __all__ = [
     "Dequantised",
     "Deterministic",
     "DiscretizedLogisticMixture",
+    "Hierarchy",
     "LinearLogisticMixture",
     "LowRankNormal",
     "Mixture",

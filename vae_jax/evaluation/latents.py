@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jax.bijectors import InverseAutoregressive
-from vae_jax.distributions import Dequantised, Normal, Sequential
+from vae_jax.distributions import Dequantised, Hierarchy, Normal, Sequential
 from vae_jax.distributions.kl import kl_normal_normal_per_dim
 from vae_jax.objectives.disentangling import log_aggregate
 
@@ -18,6 +18,7 @@ NEAR_LIMIT = 2.0  # nats below log N; there the estimate of the information is a
 GROUPS = 20  # groups of examples for the jackknife, and most bins of a histogram
 SHARING = (
     Dequantised,
+    Hierarchy,
     Sequential,
     InverseAutoregressive,
 )  # parts of a posterior whose `params` all x share
@@ -53,6 +54,11 @@ def is_invertible(model, params, data) -> bool:
 def posterior_means(model, params, data):
     """Return the mean of q(z|x) of every example, [N, D]; for a hierarchy a tuple by level (`Sequential.mean`)."""
     return _each(model.latent, _mean, params, data)
+
+
+def side_by_side(codes):
+    """Return codes of N examples as an array [N, D]: those of all levels, and of all places of a map."""
+    return np.concatenate([np.reshape(level, (len(level), -1)) for level in jax.tree.leaves(codes)], axis=1)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -11,9 +11,11 @@ from vae_jax.networks.mlp import MLP
 from vae_jax.networks.network import Network, network
 from vae_jax.networks.pixel_cnn import GatedPixelCNN
 from vae_jax.networks.resnet import ResNetDecoder, ResNetEncoder
+from vae_jax.networks.top_down import BottomUp, TopDown
 from vae_jax.networks.unet import TimeMLP, UNet
 from vae_jax.networks.wavenet import WaveNet
 
+bottom_up = network(BottomUp)
 code_features = network(CodeFeatures)
 code_pixel_cnn = network(CodePixelCNN)
 conv_decoder = network(ConvDecoder)
@@ -28,6 +30,7 @@ mlp = network(MLP)
 resnet_decoder = network(ResNetDecoder)
 resnet_encoder = network(ResNetEncoder)
 time_mlp = network(TimeMLP)
+top_down = network(TopDown)
 unet = network(UNet)
 wavenet = network(WaveNet)
 

@@ -55,26 +55,27 @@ def network(module_class) -> Callable:
     return build
 
 
-def compute_in(dtype, network: Network) -> Network:
+def compute_in(dtype, network: Network, keep=()) -> Network:
     """Return `network` with its products and activations in `dtype`.
 
     Parameters and inputs are rounded on the way in, outputs are widened to float32 on the way out, and gradients of the
     parameters arrive in float32. bfloat16 has float32's range and 8 bits of precision: no loss scaling is needed. An
-    input that is one number, such as a time, keeps its precision.
+    input that is one number, such as a time, keeps its precision, and so do the inputs at the places `keep`.
     Raises `BadOption` for a type other than "float32" and "bfloat16".
     """
     one_of(COMPUTE_DTYPES, compute_dtype=dtype)
-    return network if dtype == "float32" else _computed_in(dtype, network)
+    return network if dtype == "float32" else _computed_in(dtype, network, keep)
 
 
 @functools.cache
-def _computed_in(dtype, network):
+def _computed_in(dtype, network, keep):
     def rounded(function):
         if function is None:
             return None
 
         def apply(variables, *inputs, **options):
-            rounded_inputs = (a if isinstance(a, jax.Array) and a.ndim == 0 else _cast(a, dtype) for a in inputs)
+            kept = [n in keep or (isinstance(a, jax.Array) and a.ndim == 0) for n, a in enumerate(inputs)]
+            rounded_inputs = (a if keeps else _cast(a, dtype) for a, keeps in zip(inputs, kept, strict=True))
             return _cast(function(_cast(variables, dtype), *rounded_inputs, **options), jnp.float32)
 
         return apply

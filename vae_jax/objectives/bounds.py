@@ -60,16 +60,27 @@ def plain_iwae(latent, params, key, x, context=None, *, num_samples):
 def free_bits(latent, params, key, x, context=None, *, free_nats, num_samples=1):
     """The ELBO with free bits, E_q[log p(x|z)] - Σ_d max(λ, KL_d), λ = `free_nats` a dimension.
 
-    A KL below λ costs nothing more and gets no gradient. arXiv:1606.04934 app. C.8 takes the maximum of the batch's
-    mean KL; here each example has its own. `free_rate` is the sum of maxima; `bound` and `rate` are the ELBO's. Raises
-    `BadOption` if q and p(z) do not factorise alike.
+    In a deep hierarchy, d counts the levels. A KL below λ costs nothing more and gets no gradient. arXiv:1606.04934
+    app. C.8 takes the maximum of the batch's mean KL; here each example has its own. `free_rate` is the sum of maxima;
+    `bound` and `rate` are the ELBO's. Raises `BadOption` if q and p(z) do not factorise alike.
     """
     q, prior = pair(latent, params, x, context)
     check_pathwise("free_bits", q)
-    log_lik, kl = _checked("free_bits", latent, params, key, x, context, num_samples)
+    if latent.evidence is not None:
+        draws = jax.vmap(lambda k: latent.evidence(params, k, x, context))(_split(key, num_samples))
+        if draws.kl is None or draws.kl.ndim != 2:
+            refuse("free_bits", q, "the KL does not split by level", "'elbo_sampled_kl'", prior)
+        log_lik, kls = jnp.mean(draws.log_lik), jnp.mean(draws.kl, axis=0)
+        return _freed(log_lik, kls, free_nats)
+    log_lik, _ = _checked("free_bits", latent, params, key, x, context, num_samples)
     if type(q) is not type(prior):
         refuse("free_bits", q, "the KL does not split by dimension", "'elbo'", prior)
-    free = jnp.sum(jnp.maximum(kl_per_dim(q, prior), free_nats))
+    return _freed(log_lik, kl_per_dim(q, prior), free_nats)
+
+
+def _freed(log_lik, kls, free_nats):
+    """Return the ELBO whose KL is Σ max(λ, KL) of the parts `kls`, and its terms."""
+    kl, free = jnp.sum(kls), jnp.sum(jnp.maximum(kls, free_nats))
     return log_lik - free, {"bound": log_lik - kl, "distortion": -log_lik, "rate": kl, "free_rate": free}
 
 

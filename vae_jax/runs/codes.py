@@ -174,7 +174,7 @@ def of_data(model, params, data):
             "the codes are integers, places in a codebook, and the table measures real numbers; use vae-jax evaluate, "
             "which counts how the codes are used"
         )
-    return np.concatenate(levels, axis=1)
+    return latents.side_by_side(levels)
 
 
 def measure(dataset, train_codes, codes, reconstruction) -> dict:

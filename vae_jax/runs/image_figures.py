@@ -116,6 +116,7 @@ def interpolations(scene):
         )
         return add_caption(figure, text)
     top = [np.asarray(path[-1] if isinstance(path, tuple) else path) for path in (chord, arc)]  # codes of the top level
+    top = [codes.reshape(*codes.shape[:2], -1) for codes in top]  # also maps as vectors
     decoded = (_along(scene, path, None) for path in (chord, arc))
     figure = images.interpolation(x_a, x_b, *decoded, *top, prior=scene.has_standard_prior)
     text = "Codes between those of two test images, on a straight line and on an arc, decoded."

@@ -117,8 +117,7 @@ def _codes(scene):
     from vae_jax.plotting import add_caption
     from vae_jax.plotting import latents as latent_plots
 
-    levels = jax.tree.leaves(scene.codes)
-    codes = np.concatenate([level.reshape(len(level), -1) for level in levels], axis=1)
+    codes = latents.side_by_side(scene.codes)
     plane, axes = to_plane(codes)
     radii = (1, 2) if scene.has_standard_prior else ()
     figure = latent_plots.scatter(plane, scene.label, axes=axes, radii=radii, class_names=scene.dataset.class_names)

@@ -19,7 +19,7 @@ from vae_jax.core import Model
 from vae_jax.data.values import Dataset
 from vae_jax.distributions import Normal, Sentence
 from vae_jax.distributions.support import supports
-from vae_jax.evaluation import yardstick
+from vae_jax.evaluation import latents, yardstick
 from vae_jax.inference import laplace
 from vae_jax.runs import build, configs, inputs, pieces, report
 from vae_jax.runs import workdir as workdirs
@@ -177,14 +177,14 @@ class Run:
         self._needs("latent", "neighbours")
         if any(isinstance(support, Levels) for support in supports(self._posterior_shapes())):
             raise ValueError("neighbours requires codes with distances, and those of this model are integers")
-        codes = self._training_codes() if among is None else _flat(self.encode(among, context))
+        codes = self._training_codes() if among is None else latents.side_by_side(self.encode(among, context))
         integers(k=k, at_most=len(codes))
         z = self.encode(x, context)
         single = np.ndim(jax.tree.leaves(z)[0]) == 1
         distances, indices = (
             NearestNeighbors(n_neighbors=k)
             .fit(codes)
-            .kneighbors(_flat(jax.tree.map(lambda a: a[None], z) if single else z))
+            .kneighbors(latents.side_by_side(jax.tree.map(lambda a: a[None], z) if single else z))
         )
         return _first(indices, single), _first(distances, single)
 
@@ -466,11 +466,6 @@ def _device(target):
         return jax.devices(target)[0]
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"{target!r} is neither 'bf16' nor 'float32' nor a device of this machine") from error
-
-
-def _flat(codes):
-    """Return codes of all levels side by side, [N, D]."""
-    return np.concatenate(jax.tree.leaves(codes), axis=-1)
 
 
 def _first(array, single):

@@ -118,7 +118,7 @@ def store_codes(experiment, params, folder, limit=10_000):
         experiment.model, params, experiment._replace(dataset=chosen).split("train", expected=True)
     )
     with io.BytesIO() as content:
-        np.savez(content, train=np.concatenate(jax.tree.leaves(means), axis=1), index=index)
+        np.savez(content, train=latents.side_by_side(means), index=index)
         files.write_bytes(folder / "codes.npz", content.getvalue())
 
 

@@ -5,26 +5,31 @@ import jax.numpy as jnp
 
 
 def linear(z_a, z_b, t):
-    """Return the straight path (1 - t) z_a + t z_b [T, D] for t [T].
+    """Return the straight path (1 - t) z_a + t z_b [T, ...] for t [T] and codes of any shape.
 
     In its middle, |z| is smaller than at the ends, so the path leaves the shell |z| ≈ √D of a standard normal.
     """
-    return jnp.outer(1.0 - t, z_a) + jnp.outer(t, z_b)
+    return _combined(1.0 - t, z_a, t, z_b)
 
 
 def spherical(z_a, z_b, t):
-    """Return the path along a great circle [T, D] for t [T], arXiv:1609.04468 sec. 2.
+    """Return the path along a great circle [T, ...] for t [T] and codes of any shape, arXiv:1609.04468 sec. 2.
 
         [sin((1 - t) Ω) z_a + sin(t Ω) z_b] / sin Ω,     Ω the angle between the codes
 
     For parallel codes, where sin Ω = 0, it is the straight path.
     """
-    norms = jnp.linalg.norm(z_a) * jnp.linalg.norm(z_b)
-    omega = jnp.arccos(jnp.clip(z_a @ z_b / jnp.maximum(norms, 1e-12), -1.0, 1.0))
+    norms = jnp.linalg.norm(jnp.ravel(z_a)) * jnp.linalg.norm(jnp.ravel(z_b))
+    omega = jnp.arccos(jnp.clip(jnp.vdot(z_a, z_b) / jnp.maximum(norms, 1e-12), -1.0, 1.0))
     flat = jnp.sin(omega) < 1e-4
     safe = jnp.where(flat, 1.0, jnp.sin(omega))
-    arc = (jnp.outer(jnp.sin((1.0 - t) * omega), z_a) + jnp.outer(jnp.sin(t * omega), z_b)) / safe
+    arc = _combined(jnp.sin((1.0 - t) * omega) / safe, z_a, jnp.sin(t * omega) / safe, z_b)
     return jnp.where(flat, linear(z_a, z_b, t), arc)
+
+
+def _combined(weight_a, z_a, weight_b, z_b):
+    """Return the sums [T, ...] of codes with the weights [T] of each."""
+    return jnp.tensordot(weight_a, z_a, axes=0) + jnp.tensordot(weight_b, z_b, axes=0)
 
 
 def by_level(path, z_a, z_b, t):

@@ -1,0 +1,213 @@
+"""The two halves of a deep hierarchy of maps of latents: features from the bottom up, latents from the top down.
+
+Resolutions are counted from the finest one. The first one has half the sides of the image, each other one half those of
+the one before. Equal blocks of a resolution are one scan, so that compile time does not grow with their number.
+"""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vae_jax.networks.conv import Conv, ConvTranspose, coarse_shape, image_channels, image_head, with_context
+from vae_jax.networks.mlp import activation_function
+from vae_jax.numerics import LOG_2PI
+from vae_jax.spec import MANY, BadOption, flags, integers, numbers, sizes
+
+UNIT = math.log(math.e - 1.0)  # softplus of it is 1
+UNROLLED = 1  # so few blocks are written out, since a loop then costs more than it saves
+
+
+class GatedBlock(nn.Module):
+    """The residual block h + v ⊙ σ(g), (v, g) = conv(act(conv(act(h)))).
+
+    `gain` scales the last convolution at initialisation. With 1/√N for N blocks, the variance of h stays bounded in
+    depth, arXiv:2011.10650 sec. 3.2.
+    """
+
+    activation: str
+    gain: float
+
+    @nn.compact
+    def __call__(self, h, _=None):
+        act, features = activation_function(self.activation), h.shape[-1]
+        y = Conv(features)(act(h))
+        y = Conv(2 * features, kernel_init=_scaled(self.gain))(act(y))
+        value, gate = jnp.split(y, 2, axis=-1)
+        return h + value * jax.nn.sigmoid(gate), None
+
+
+class BottomUp(nn.Module):
+    """Features of an image at each resolution, the finest first: arrays of the shapes `outputs`.
+
+    Each resolution has `num_blocks` gated residual blocks. Raises `BadOption` for sides that do not halve so often.
+    """
+
+    outputs: tuple
+    num_blocks: int = 1
+    activation: str = "elu"
+
+    def __post_init__(self):
+        integers(num_blocks=self.num_blocks, at_least=0, at_most=MANY)
+        activation_function(self.activation)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x, context=None):
+        h, features = with_context(x, context), []
+        gain = (len(self.outputs) * max(self.num_blocks, 1)) ** -0.5
+        for *_, width in self.outputs:
+            h = Conv(width, kernel=4, stride=2)(h)
+            if self.num_blocks:
+                h, _ = _stack(GatedBlock, self.num_blocks, in_axes=())(self.activation, gain)(h)
+            features.append(h)
+        return tuple(features)
+
+
+class TopDown(nn.Module):
+    """The path from the top of a hierarchy to an image, through `blocks` blocks of latents at each resolution.
+
+    (features, noise, z) -> arrays of the shapes `outputs`, z, log p(z), log q(z) and KL(q || p) of every block, the top
+    one last: [L] each. `features` are those of `BottomUp`; with None, z is drawn from p(z), and log q and the KL are
+    zero. Blocks draw z = μ + σ ε from `noise` ε, or take `z`: tuples of arrays [N, H, W, D], the finest resolution
+    first, one of them None. The last of N blocks is drawn first. The top block sees a learned array.
+
+    Attributes:
+      outputs: shapes of images.
+      widths: the number of channels at each resolution, the finest first.
+      blocks: the number of blocks at each resolution, the finest first; 0 for a resolution without latents.
+      latent_dim: D, the number of channels of z.
+      activation: of all convolutions.
+      residual: True for q = N(μ_p + Δμ, σ_p Δσ), arXiv:2007.03898 eq. (8).
+      least_scale: the smallest σ; σ = floor + softplus of an output, scaled to 1 at the start.
+      remat: True to compute the blocks again in the backward pass: memory does not grow with their number.
+    """
+
+    outputs: tuple
+    widths: tuple
+    blocks: tuple
+    latent_dim: int
+    activation: str = "elu"
+    residual: bool = True
+    least_scale: float = 1e-2
+    remat: bool = False
+
+    def __post_init__(self):
+        sizes(widths=self.widths, at_least_one=True)
+        integers(latent_dim=self.latent_dim)
+        flags(residual=self.residual, remat=self.remat)
+        numbers(least_scale=self.least_scale, above=0, below=1)
+        activation_function(self.activation)
+        if not isinstance(self.blocks, tuple | list) or len(self.blocks) != len(self.widths):
+            raise BadOption(f"blocks must have an entry for each of the widths {tuple(self.widths)}, got {self.blocks}")
+        for number in self.blocks:
+            integers(at_least=0, at_most=MANY, **{"blocks: each entry": number})
+        if not sum(self.blocks):
+            raise BadOption(f"blocks: a hierarchy needs latents, got {tuple(self.blocks)}; set one entry to 1 or more")
+        coarse_shape(tuple(self.outputs[0][:3]), self.widths, "channels")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, features, noise=None, z=None):
+        act, total = activation_function(self.activation), sum(self.blocks)
+        height, width = (side >> len(self.widths) for side in self.outputs[0][:2])
+        h = self.param("top", nn.initializers.zeros, (height, width, self.widths[-1]))
+        options = (self.latent_dim, self.activation, self.residual, self.least_scale, total**-0.5)
+        block, drawn, terms = nn.remat(Block) if self.remat else Block, [], []
+        for level in reversed(range(len(self.widths))):
+            number = self.blocks[level]
+            if number:
+                feature = None if features is None else features[level]
+                place = sum(n > 0 for n in self.blocks[:level])
+                inputs = [None if values is None else values[place] for values in (noise, z)]
+                h = h.astype(feature.dtype) if feature is not None else h
+                h, (values, *nats) = _stack(block, number, in_axes=(0, 0, nn.broadcast))(
+                    *options, name=f"blocks_{level}"
+                )(h, *inputs, feature)
+                drawn, terms = [values, *drawn], [nats, *terms]
+            if level:
+                h = ConvTranspose(self.widths[level - 1])(h)
+        y = ConvTranspose(sum(image_channels(self.outputs)))(act(h))
+        return image_head(y, self.outputs), tuple(drawn), *map(jnp.concatenate, zip(*terms, strict=True))
+
+
+class Block(nn.Module):
+    """One block of latents, arXiv:2011.10650 fig. 3: (h, ε, z, feature) -> the next h, and (z, log p, log q, KL).
+
+        p(z|h) = N(μ_p, σ_p)     q(z|h, x) = N(μ_q, σ_q)     h ← g(h + r(h) + W z)
+
+    g is a gated residual block. Both densities are N(0, 1) at initialisation. They are float32, whatever h is.
+    """
+
+    latent_dim: int
+    activation: str
+    residual: bool
+    least_scale: float
+    gain: float
+
+    @nn.compact
+    def __call__(self, h, noise, z, feature):
+        width = h.shape[-1]
+        mean, raw, more = self._head(h, "p", (self.latent_dim, self.latent_dim, width))
+        p = mean.astype(jnp.float32), self._scale(raw)
+        q = p
+        if feature is not None:
+            shift, raw = self._head(jnp.concatenate([h, feature], axis=-1), "q", (self.latent_dim,) * 2)
+            shift, scale = shift.astype(jnp.float32), self._scale(raw)
+            q = (p[0] + shift, p[1] * scale) if self.residual else (shift, scale)
+        if z is None:
+            z = q[0] + q[1] * noise
+        log_p = _log_normal(z, *p)
+        log_q, kl = jnp.zeros(()), jnp.zeros(())
+        if feature is not None:
+            log_q, kl = _log_normal(z, *q), _kl(*q, *p)
+        h = h + more + nn.Dense(width, name="of_z")(z.astype(h.dtype))
+        h, _ = GatedBlock(self.activation, self.gain, name="gated")(h)
+        return h, (z, log_p, log_q, kl)
+
+    def _head(self, h, name, channels):
+        """Return arrays of so many `channels` by two convolutions; the last one is zero at first."""
+        act = activation_function(self.activation)
+        y = Conv(self.latent_dim * 2 + 16, name=f"{name}_hidden")(act(h))
+        y = Conv(sum(channels), kernel_init=nn.initializers.zeros, name=name)(act(y))
+        return jnp.split(y, [sum(channels[:n]) for n in range(1, len(channels))], axis=-1)
+
+    def _scale(self, raw):
+        rest = 1.0 - self.least_scale
+        return self.least_scale + rest * jax.nn.softplus(raw.astype(jnp.float32) + UNIT)
+
+
+def shapes_of_latents(outputs, widths, blocks, latent_dim) -> tuple:
+    """Return the shapes of the arrays of z of `TopDown`, the finest resolution first."""
+    height, width = outputs[0][:2]
+    places = [(height >> n, width >> n) for n in range(1, len(widths) + 1)]
+    return tuple((number, *place, latent_dim) for number, place in zip(blocks, places, strict=True) if number)
+
+
+def _stack(block, number, in_axes):
+    """Return the class of `number` equal blocks in a row."""
+    return nn.scan(
+        block,
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        in_axes=in_axes,
+        reverse=True,
+        length=number,
+        unroll=number if number <= UNROLLED else 1,
+    )
+
+
+def _scaled(gain):
+    """Return the initialiser `lecun_normal` times `gain`."""
+    return nn.initializers.variance_scaling(gain**2, "fan_in", "truncated_normal")
+
+
+def _log_normal(z, mean, scale):
+    return jnp.sum(-0.5 * jnp.square((z - mean) / scale) - jnp.log(scale) - 0.5 * LOG_2PI)
+
+
+def _kl(mean_q, scale_q, mean_p, scale_p):
+    """Return KL(N(μ_q, σ_q²) || N(μ_p, σ_p²)), summed."""
+    ratio = scale_q / scale_p
+    return jnp.sum(0.5 * (jnp.square(ratio) + jnp.square((mean_q - mean_p) / scale_p) - 1.0) - jnp.log(ratio))
