@@ -98,11 +98,12 @@ def counts(tables):
     Encoder and decoder agree if they round to the same whole numbers. Raises `ValueError` for masses that are NaN,
     infinite, or all zero.
     """
-    tables = np.asarray(tables, np.float32)
-    total = tables.sum(axis=1, keepdims=True, dtype=np.float64)
-    if not (np.all(np.isfinite(total)) and np.all(total > 0)):
+    peak = tables.max(axis=1, keepdims=True)
+    if not (np.all(np.isfinite(peak)) and np.all(peak > 0)):
         raise ValueError("the model gives probabilities that are NaN or zero; nothing can be coded with it")
-    return np.maximum(np.rint(tables * (RESOLUTION / total).astype(np.float32)), np.float32(1.0))
+    shares = (tables / peak).astype(np.float32)  # the largest is 1: nothing overflows below
+    total = shares.sum(axis=1, keepdims=True, dtype=np.float64)
+    return np.maximum(np.rint(shares * (RESOLUTION / total).astype(np.float32)), np.float32(1.0))
 
 
 def base_of(size):
