@@ -44,9 +44,7 @@ def lift(function, *arguments, size) -> Batch:
       size: B.
     """
     trees = tuple(a.tree if isinstance(a, Batch) else a for a in arguments)
-    axes = tuple(
-        a.axes if isinstance(a, Batch) else jax.tree.map(lambda _: SHARED, a) for a in arguments
-    )
+    axes = tuple(a.axes if isinstance(a, Batch) else jax.tree.map(lambda _: SHARED, a) for a in arguments)
     leaves, treedef = jax.tree.flatten(trees)
     axes = tuple(jax.tree.leaves(axes))
     shapes = tuple((jnp.shape(a), jnp.result_type(a)) for a in leaves)

@@ -2,9 +2,9 @@
 
     edge(k) = μ + s Φ⁻¹(k / 2¹⁶),  k = 0, ..., 2¹⁶,      z(k) = μ + s Φ⁻¹((k + ½) / 2¹⁶)
 
-With the prior as the reference, every bin costs 16 bits under it. Another Gaussian has the masses of differences of its
-distribution function. They are computed for one hexadecimal digit of k at a time: 4 tables of 16 masses for each number,
-instead of one of 65,536.
+With the prior as the reference, every bin costs 16 bits under it. The masses under another Gaussian are differences of
+its distribution function, for one hexadecimal digit of k at a time: 4 tables of 16 masses for each number, instead of
+one of 65,536.
 """
 
 import numpy as np

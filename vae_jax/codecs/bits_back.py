@@ -54,11 +54,7 @@ class Coding(NamedTuple):
     empty: dict  # {level: the shape and type of its value}
     references: dict  # {level: (μ, s) of its bins, `None` for bins of equal mass under p}; real levels only
     most: int | None = None  # the largest count, if x are counts
-
-    @property
-    def pops(self) -> bool:
-        """True if bits are needed before the first example."""
-        return any(kind == "pop" for kind, _ in self.steps)
+    pops: bool = False  # True if q takes bits from the message; a point mass takes none
 
 
 def of_density(density, *, most=None) -> Coding:
@@ -101,7 +97,8 @@ def of_latent(latent: Latent, params, x, context=None, *, most=None) -> Coding:
     if any(isinstance(reference, str) for reference in references.values()):
         moments = _moments(latent.prior, params, context)
         references = {n: moments[n] if isinstance(r, str) else r for n, r in references.items()}
-    return Coding(steps, q, earlier_q, p, earlier_p, empty, references, most)
+    pops = not isinstance(posterior, PointMass)
+    return Coding(steps, q, earlier_q, p, earlier_p, empty, references, most, pops)
 
 
 @functools.lru_cache(maxsize=64)
@@ -368,5 +365,3 @@ def _moments(prior, params, context):
 def _draws(prior, params, context) -> Any:
     keys = jax.random.split(jax.random.key(0), DRAWS)
     return jax.vmap(lambda key: prior(params, context).sample(key))(keys)
-
-

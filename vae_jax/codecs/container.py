@@ -1,6 +1,7 @@
 """The file of a compressed message: a header, the words of the message, and a checksum.
 
-    "VJC" version (1 byte) | length of the file (8) | CRC-32 of what follows (4) | length of the header (2) | header | words
+    "VJC" | version (1 byte) | length of the file (8) | CRC-32 of what follows (4) | length of the header (2)
+    header | words
 
 Numbers are little-endian. The header is JSON. A message is decoded only with the model that encoded it, on the same
 kind of device and with the same versions: the last digits of probabilities differ elsewhere, and decoding needs all of

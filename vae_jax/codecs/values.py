@@ -18,10 +18,7 @@ from vae_jax.codecs.batch import Batch, lift, rows
 from vae_jax.codecs.stack import base_of, narrowed
 from vae_jax.distributions import (
     Autoregressive,
-    BackedOff,
     CodeMap,
-    Codes,
-    DiscretizedLogisticMixture,
     LinearLogisticMixture,
     Observed,
     OneHot,

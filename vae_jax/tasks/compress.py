@@ -187,6 +187,3 @@ def _padded(array, start, stop, size):
 
 def _first(array):
     return None if array is None else array[0]
-
-
-
