@@ -23,7 +23,7 @@ class Stack:
     def __init__(self, words=None, *, random_words=0):
         """Start from the words of a message, or from `random_words` words of a fixed stream for a new message."""
         constriction = _constriction()
-        self._random = np.frombuffer(np.random.RandomState(0).bytes(4 * random_words), "<u4").astype(np.uint32)
+        self._random = _random_words(random_words)
         self._models = constriction.stream.model
         if words is None:
             self._coder = constriction.stream.stack.AnsCoder(self._random, seal=True)
@@ -37,9 +37,9 @@ class Stack:
         if not len(symbols):
             return
         if tables.shape[1] > WIDE:
-            coarse, fine, base = _digits_of(tables, lambda coarse: symbols // base_of(tables.shape[1]))
-            self.push(symbols % base, fine)
-            self.push(symbols // base, coarse)
+            recorded = Recorded()
+            recorded.add(symbols, tables)
+            recorded.push(self)
         else:
             self._coder.encode_reverse(symbols, self._categorical(), counts(tables))
 
@@ -77,8 +77,7 @@ class Stack:
     def is_clean(self):
         """Return True if only random words are left, those under every message: all symbols were popped."""
         left = self._coder.get_compressed()
-        whole = np.frombuffer(np.random.RandomState(0).bytes(4 * UNREAD), "<u4")
-        return len(left) > 0 and left[-1] == 1 and np.array_equal(left[:-1], whole[UNREAD - len(left) + 1 :])
+        return len(left) > 0 and left[-1] == 1 and np.array_equal(left[:-1], _random_words(len(left) - 1))
 
     def _unread(self):
         """Return how many random words at the bottom were never read. The coder's state holds up to two words more."""
@@ -90,6 +89,27 @@ class Stack:
 
     def _categorical(self):
         return self._models.Categorical(perfect=False, lazy=True)
+
+
+class Recorded:
+    """Symbols and their masses, in the order in which a decoder pops them. Wide tables are stored as two digits."""
+
+    def __init__(self):
+        self._pieces = []
+
+    def add(self, symbols, tables):
+        """Record symbols [n] with masses [n, V]."""
+        symbols = np.asarray(symbols, np.int32)
+        if tables.shape[1] > WIDE:
+            coarse, tables, base = _digits_of(tables, lambda coarse: symbols // base_of(tables.shape[1]))
+            self._pieces.append((symbols // base, coarse))
+            symbols = symbols % base
+        self._pieces.append((symbols, tables))
+
+    def push(self, stack):
+        """Push everything, the last piece first."""
+        for symbols, tables in reversed(self._pieces):
+            stack.push(symbols, tables)
 
 
 def counts(tables):
@@ -106,17 +126,14 @@ def counts(tables):
     return np.maximum(np.rint(shares * (RESOLUTION / total).astype(np.float32)), np.float32(1.0))
 
 
+def _random_words(number):
+    """Return the random words under a message, the bottom first; fewer words are the upper ones of more."""
+    return np.frombuffer(np.random.RandomState(0).bytes(4 * number), "<u4")[::-1].astype(np.uint32)
+
+
 def base_of(size):
     """Return the base r of two digits for `size` symbols, the least r with r² ≥ `size`."""
     return math.isqrt(size - 1) + 1
-
-
-def narrowed(symbols, tables):
-    """Return [(digits, tables)] that `Stack.push` makes of a wide table, so that less is stored until then."""
-    if tables.shape[1] <= WIDE:
-        return [(symbols, tables)]
-    coarse, fine, base = _digits_of(tables, lambda coarse: symbols // base_of(tables.shape[1]))
-    return [(symbols // base, coarse), (symbols % base, fine)]
 
 
 def _digits_of(tables, first_digit):

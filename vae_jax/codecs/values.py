@@ -15,7 +15,7 @@ import numpy as np
 
 from vae_jax.codecs import batch as batches
 from vae_jax.codecs.batch import Batch, lift, rows
-from vae_jax.codecs.stack import base_of, narrowed
+from vae_jax.codecs.stack import Recorded, base_of
 from vae_jax.distributions import (
     Autoregressive,
     CodeMap,
@@ -38,20 +38,16 @@ from vae_jax.support import Binary, Counts, Levels, Tokens
 NARROW = 32  # levels: of more, an ordered distribution gives the masses of two digits
 
 
-class Recorder:
-    """The `choose` of an encoder: it records the symbols of known values. `push` then pushes the last one first."""
+class Recorder(Recorded):
+    """The `choose` of an encoder: it records the symbols of known values, for `push`."""
 
     def __init__(self, count):
-        self.count, self._pieces = count, []
+        super().__init__()
+        self.count = count
 
     def __call__(self, tables, symbols):
-        self._pieces += narrowed(np.asarray(symbols, np.int32), tables)
+        self.add(symbols, tables)
         return symbols
-
-    def push(self, stack):
-        """Push all recorded symbols, so that they are popped in the order in which they were recorded."""
-        for symbols, tables in reversed(self._pieces):
-            stack.push(symbols, tables)
 
 
 class Popper:
