@@ -129,7 +129,7 @@ def _all_masses(size):
         shape = jax.eval_shape(distribution.sample, jax.random.key(0)).shape
         dtype = jnp.int32 if isinstance(distribution.support, Tokens) else jnp.float32
         log_probs = jax.vmap(lambda v: distribution.log_probs(jnp.full(shape, v)))(jnp.arange(size, dtype=dtype))
-        masses = jnp.exp(log_probs - jnp.max(log_probs, axis=0))  # of counts far above V they would all be 0
+        masses = jnp.exp(log_probs - jnp.max(log_probs, axis=0, keepdims=True))  # all 0 for a mean far above V
         return jnp.moveaxis(masses, 0, -1).reshape(math.prod(shape), size)
 
     return masses
