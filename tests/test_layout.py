@@ -38,7 +38,8 @@ LAYERS = {  # the other parts of vae_jax that each part may import
     "inference": {"core", "distributions", "bijectors", "objectives"},
     "training": {"core", "files", "distributions", "objectives"},
     "evaluation": {"core", "distributions", "bijectors", "objectives", "inference"},
-    "tasks": {"core", "distributions", "bijectors", "objectives", "inference"},
+    "codecs": {"core", "distributions"},
+    "tasks": {"core", "distributions", "bijectors", "objectives", "inference", "codecs"},
     "data": {"core"},
     "plotting": set(),
     "runs": {

@@ -51,8 +51,12 @@ class Codes:
         return jax.random.categorical(key, self.logits).astype(jnp.int32)
 
     def log_prob(self, x):
+        return jnp.sum(self.log_probs(x))
+
+    def log_probs(self, x):
+        """Return log p(k) of every code, in nats."""
         log_p = jax.nn.log_softmax(self.logits)
-        return jnp.sum(jnp.take_along_axis(log_p, jnp.asarray(x, jnp.int32)[..., None], axis=-1))
+        return jnp.take_along_axis(log_p, jnp.asarray(x, jnp.int32)[..., None], axis=-1)[..., 0]
 
     def mean(self):
         return jnp.argmax(self.logits, axis=-1).astype(jnp.int32)

@@ -41,6 +41,28 @@ class BackedOff:
             p = jnp.where(there, level["weight"][place], 0.0) + jnp.where(seen, level["backoff"][node], 1.0) * p
         return jnp.log(p)
 
+    def between(self, first, last):
+        """Return P(first ≤ w ≤ last), a difference of the distribution function.
+
+        F_k(w | h) = Σ_{v ≤ w} weight(hv) + backoff(h) F_{k-1}(w | h'). The first sum is in `cumulative`.
+        """
+        return self._up_to(last) - self._up_to(first - 1)
+
+    def _up_to(self, w):
+        """Return P(word ≤ w)."""
+        levels, w = as_jax(self.levels), jnp.asarray(w, jnp.int32)
+        p = jnp.clip(w, 0, self.vocabulary_size - 1) / (self.vocabulary_size - 1.0)
+        for level, (node, seen) in zip(levels, self._histories(levels), strict=True):
+            low, high = level["first"][node], level["first"][node + 1]
+            place = _bisect(level["word"], low, high, w + 1)
+            mass = jnp.where(seen & (place > low), level["cumulative"][place - 1], 0.0)
+            p = mass + jnp.where(seen, level["backoff"][node], 1.0) * p
+        return p
+
+    def _histories(self, levels):
+        """Return for k = 0, 1, ... the place of the history of k words, and if it is there."""
+        return [[a[-1] for a in grams] for grams in self._grams(levels, jnp.asarray(self.history))[: len(levels)]]
+
     def sample(self, key):
         """Draw a word exactly: p is a mixture over orders.
 
@@ -48,10 +70,10 @@ class BackedOff:
         weights. If none does, all words except `<pad>` are equally likely.
         """
         levels = as_jax(self.levels)
-        grams = self._grams(levels, jnp.asarray(self.history))
+        histories = self._histories(levels)
         word, answered = jax.random.randint(jax.random.fold_in(key, 0), (), 1, self.vocabulary_size), jnp.asarray(False)
         for k in reversed(range(len(levels))):
-            level, (node, seen) = levels[k], [a[-1] for a in grams[k]]
+            level, (node, seen) = levels[k], histories[k]
             low, high = level["first"][node], level["first"][node + 1]
             chosen, u = jax.random.uniform(jax.random.fold_in(key, k + 1), (2,))
             total = level["cumulative"][high - 1]

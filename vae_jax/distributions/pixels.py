@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from vae_jax.distributions.discrete import Categorical
 from vae_jax.numerics import LOG_2PI, as_jax, log1mexp
 from vae_jax.support import Levels, Real
 
@@ -39,6 +40,12 @@ class DiscretizedLogisticMixture:
         """Return log P(v) of every entry, in nats."""
         log_mass = _log_mass(x[..., None], self.locs, self.log_scales, self.num_levels)
         return jax.nn.logsumexp(jax.nn.log_softmax(self.logits) + log_mass, axis=-1)
+
+    def between(self, first, last):
+        """Return P(first ≤ v ≤ last) of every entry; `first` and `last` are levels of the shape of x."""
+        first, last = first[..., None], last[..., None]
+        log_mass = _log_mass_between(first, last, self.locs, self.log_scales, self.num_levels)
+        return jnp.sum(jax.nn.softmax(self.logits) * jnp.exp(log_mass), axis=-1)
 
     def mean(self):
         """Return the mean of the mixture before rounding, as a level."""
@@ -80,6 +87,20 @@ class LinearLogisticMixture:
             y = y + jnp.exp(log_scale[..., c, 0]) * jax.random.logistic(key, y.shape, y.dtype)
             levels.append(jnp.round(_level(y, self.num_levels)))
         return jnp.stack(levels, axis=-1)
+
+    def channel(self, earlier):
+        """Return `P(v_c | v_<c)`, a `DiscretizedLogisticMixture`, after the levels `earlier`, each [*pixels].
+
+        The weights of its components are those given the earlier channels.
+        """
+        c = len(earlier)
+        y = [_standard(v.astype(self.locs.dtype), self.num_levels)[..., None] for v in earlier]
+        logits = jax.nn.log_softmax(self.logits)
+        for place, v in enumerate(earlier):
+            loc = _shifted(self.locs, self.slopes, y[:place], place)
+            logits = logits + _log_mass(v[..., None], loc, self.log_scales[..., place, :], self.num_levels)
+        loc = _shifted(self.locs, self.slopes, y, c)
+        return DiscretizedLogisticMixture(logits, loc, self.log_scales[..., c, :], self.num_levels)
 
     def log_prob(self, x):
         y = _standard(x.astype(self.locs.dtype), self.num_levels)
@@ -140,6 +161,10 @@ class OrderedCategorical:
             rounded = [jnp.round(mean).astype(jnp.int32) for mean in means]
             means.append(jax.nn.softmax(self._logits(rounded)) @ values)
         return jnp.stack(means, axis=-1)
+
+    def channel(self, earlier):
+        """Return `P(v_c | v_<c)`, a `Categorical`, after the levels `earlier`, each an integer [*pixels]."""
+        return Categorical(self._logits([v.astype(jnp.int32) for v in earlier]))
 
     def _logits(self, earlier):
         """Return the logits [*pixels, V] of the channel after the levels `earlier`, each [*pixels]."""
@@ -202,17 +227,23 @@ def _level(y, num_levels):
 
 def _log_mass(x, locs, log_scales, num_levels):
     """Return the log-mass of the levels x under each logistic, in nats; x is broadcast against `locs`."""
-    v = x.astype(locs.dtype)
+    return _log_mass_between(x, x, locs, log_scales, num_levels)
+
+
+def _log_mass_between(first, last, locs, log_scales, num_levels):
+    """Return the log-mass of the levels first, ..., last under each logistic, in nats."""
+    first, last = (a.astype(locs.dtype) for a in (first, last))
     top = num_levels - 1
     half_bin = 1.0 / top
-    centred = v / (0.5 * top) - 1.0 - locs
     inverse_scale = jnp.exp(-log_scales)
-    upper = (centred + half_bin) * inverse_scale
-    lower = (centred - half_bin) * inverse_scale
+    upper = (last / (0.5 * top) - 1.0 - locs + half_bin) * inverse_scale
+    lower = (first / (0.5 * top) - 1.0 - locs - half_bin) * inverse_scale
+    width = (last - first) / (0.5 * top) + 2.0 * half_bin
     # σ(u) - σ(l) = σ(u) σ(-l) (1 - exp(l - u)): three factors, each with an exact logarithm.
-    log_mass = -jax.nn.softplus(-upper) - jax.nn.softplus(lower) + log1mexp(2.0 * half_bin * inverse_scale)
-    log_mass = jnp.where(v <= 0, -jax.nn.softplus(-upper), log_mass)  # log σ(u)
-    return jnp.where(v >= top, -jax.nn.softplus(lower), log_mass)  # log (1 - σ(l))
+    log_mass = -jax.nn.softplus(-upper) - jax.nn.softplus(lower) + log1mexp(width * inverse_scale)
+    log_mass = jnp.where(first <= 0, -jax.nn.softplus(-upper), log_mass)  # log σ(u)
+    below = jnp.where(first <= 0, 0.0, -jax.nn.softplus(lower))  # log (1 - σ(l)); 0 for all levels
+    return jnp.where(last >= top, below, log_mass)
 
 
 def _shifted(locs, slopes, earlier, c):
