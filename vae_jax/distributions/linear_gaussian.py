@@ -24,7 +24,7 @@ from vae_jax.support import Real
 
 @struct.dataclass
 class GivenLinear:
-    """p(x|y) of one Gaussian `base`.
+    """The distribution p(x|y) of one Gaussian `base`.
 
     `matrix` is F [M, D], `gain` K [D, M], `y` and `scale` [M]; `log_evidence` is log p(y) in nats.
     """
