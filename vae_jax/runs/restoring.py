@@ -3,7 +3,6 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from vae_jax.evaluation import calibration
@@ -50,7 +49,7 @@ def known_scores(problem, degradation, method=None, *, num_images, num_draws, se
         distance = np.asarray(restored.mean[n] - truth.mean[n])[hidden]
         scores |= {"crps_excess": scores["crps"] - best["crps"], "rms_mean": float(np.sqrt(np.mean(distance**2)))}
         if restored.log_weights is not None:
-            scores["ess"] = float(jax.tree.map(lambda a: a[n], restored).ess())
+            scores["ess"] = float(restored._replace(log_weights=restored.log_weights[n]).ess())
         rows.append(scores)
     return calibration.summary(rows)
 
