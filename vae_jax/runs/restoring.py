@@ -244,9 +244,7 @@ def shown(made, y):
     """Return y as an image of the size of x: hidden pixels are grey, low resolution has large pixels."""
     top = degradations.top_of(made.event.support)
     if made.mask is not None:
-        return (
-            np.where(made.mask, y, 0.5 * top) if isinstance(y, np.ndarray) else jax.numpy.where(made.mask, y, 0.5 * top)
-        )
+        return jnp.where(made.mask, y, 0.5 * top)
     if made.name == "downsample":
         return jax.image.resize(y, made.event.shape, "nearest")
     return made.baseline(y)
@@ -269,9 +267,9 @@ def known_scores(problem, degradation, method=None, *, num_images, num_draws, se
       **options: those of the method.
     """
     keys = jax.random.split(jax.random.key(seed), (num_images, 3))
-    x, y = jax.vmap(lambda key: known.simulated(problem, degradation, key))(keys[:, 0])
+    x, y = jax.jit(jax.vmap(lambda key: known.simulated(problem, degradation, key)))(keys[:, 0])
     exact = functools.partial(problem.exact, degradation=degradation, num_draws=num_draws)
-    truth = jax.lax.map(lambda item: exact(item[0], y=item[1]), (keys[:, 1], y))
+    truth = jax.jit(lambda keys, y: jax.lax.map(lambda item: exact(item[0], y=item[1]), (keys, y)))(keys[:, 1], y)
     restored = truth
     if method is not None:
         call = functools.partial(METHODS[method], problem.model, problem.params, num_draws=num_draws, **options)

@@ -58,6 +58,7 @@ def replaced(
         raise ValueError(
             f"`replaced` requires a mask without noise, and {degradation.name!r} is none; use `guided` or `twisted`"
         )
+    degradations.check_observation(degradation, y)
     mask = degradation.mask
     seen = jnp.where(mask, denoiser.scale(jnp.where(mask, y, 0.0)), 0.0)
     moves = jnp.asarray(jumps(num_steps, jump, resample))

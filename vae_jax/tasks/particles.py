@@ -71,10 +71,10 @@ class _Pixel:
                 "scale above 0"
             )
         width = math.prod(degradation.event.shape[1:])
-        self.matrix = jnp.asarray(degradations.matrix(degradation))
+        self.matrix = degradations.matrix(degradation)
         self.seen = degradation.linear.observe(y)
-        reach = np.abs(np.asarray(self.matrix)) > 1e-7
-        self.last_row = jnp.asarray((reach.shape[1] - 1 - np.argmax(reach[:, ::-1], axis=1)) // width)
+        reach = np.abs(self.matrix) > 1e-7
+        self.last_row = (reach.shape[1] - 1 - np.argmax(reach[:, ::-1], axis=1)) // width
 
     def draw(self, key, conditional, place):
         """Return the pixel and the factor of the weight, log Z, from `p(x_i | x_<i)` and the place of i."""

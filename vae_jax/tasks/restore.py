@@ -64,6 +64,7 @@ def exact(model, params, key, degradation, y, context=None, *, num_draws, truth=
     Raises `ValueError` for other densities and degradations.
     """
     p = _density(model, params, context, "exact", "multivariate_normal, mixture, factor_analysis or chow_liu")
+    degradations.check_observation(degradation, y)
     base = p.base if isinstance(p, Reshaped) else p
     shape, linear = degradation.event.shape, degradation.linear
     if isinstance(base, Tree):
@@ -83,6 +84,7 @@ def enumerated(model, params, key, degradation, y, context=None, *, num_draws, t
     """
     if model.log_prob is None:
         raise ValueError("`enumerated` requires a model with an exact log p(x) (`log_prob`), and this one has none")
+    degradations.check_observation(degradation, y)
     x = all_images(degradation.event)
     log_p = jax.vmap(lambda x: model.log_prob(params, x, context) + degradation.log_prob(y, x))(x)
     index = jax.random.categorical(key, log_p, shape=(num_draws,))
@@ -117,6 +119,7 @@ def ordered(
     Raises `ValueError` for a model without such an order, and for degradations that are not linear.
     """
     p = _density(model, params, context, "ordered", "pixel_cnn or belief_network")
+    degradations.check_observation(degradation, y)
     count = num_draws if num_samples is None else num_samples
     integers(num_draws=num_draws, num_samples=count)
     numbers(resample_below=resample_below, at_least=0, at_most=1)
@@ -159,6 +162,7 @@ def importance(
     integers(num_draws=num_draws, num_samples=num_samples)
     one_of(PROPOSALS, proposal=proposal)
     latent = observed(_latent(model, "importance"), degradation)
+    degradations.check_observation(degradation, y)
     key_z, key_choice, key_x = jax.random.split(key, 3)
     prior = latent.prior(params, context)
     if proposal == "prior":
@@ -201,6 +205,7 @@ def annealed(
     the extra `inference`.
     """
     latent = observed(_latent(model, "annealed"), degradation)
+    degradations.check_observation(degradation, y)
     count = num_draws if num_samples is None else num_samples
     integers(num_draws=num_draws, num_samples=count)
     key_tune, key_chains, key_choice, key_x = jax.random.split(key, 4)
