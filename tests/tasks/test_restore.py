@@ -161,9 +161,10 @@ def test_importance_weights_of_codes(task, proposal):
     restored, truth = run(restore.importance, "factors", task, num_samples=4000, proposal=proposal)
     problem, degradation, x, y = case("factors", task)
     best = applied(restore.exact, problem.model, degradation, y, num_draws=1, truth=x)
-    np.testing.assert_allclose(restored.mean, truth.mean, atol=0.08)
+    atol = 0.2 if proposal == "encoder" else 0.08  # that of x is narrower than p(z|y)
+    np.testing.assert_allclose(restored.mean, truth.mean, atol=atol)
     np.testing.assert_allclose(restored.log_prob, best.log_prob, atol=0.5)
-    np.testing.assert_allclose(restored.draws.std(0), truth.draws.std(0), atol=0.08)
+    np.testing.assert_allclose(restored.draws.std(0), truth.draws.std(0), atol=atol)
     assert 1.0 <= restored.ess() <= 4000.0 and differ(restored)
 
 

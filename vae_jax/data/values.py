@@ -125,7 +125,7 @@ def degraded(degradation) -> Context:
     def embed(y):
         if degradation.name == "jpeg":
             return centred(support, degradation.baseline(y))
-        if degradation.mask is None:
+        if degradation.mask is None or degradation.mask.all():
             return centred(support, y)
         mask = jnp.asarray(degradation.mask)
         seen = jnp.where(mask, centred(support, jnp.where(mask, y, 0.0)), 0.0)

@@ -154,8 +154,8 @@ def importance(
       num_draws: S.
       truth: an image whose log p(x|y) is asked for.
       num_samples: K.
-      proposal: q: the "prior", the "encoder" of the baseline of y, or "laplace": a Gaussian at the mode of p(z|y), for
-        real vectors z.
+      proposal: q: the "prior", the "encoder" of the baseline of y, which is often narrower than p(z|y), or "laplace": a
+        Gaussian at the mode of p(z|y), for real vectors z.
 
     Raises `ValueError` for a model without p(z), and for p(x|z) of dependent pixels.
     """
@@ -170,10 +170,8 @@ def importance(
     elif proposal == "encoder":
         q = latent.posterior(params, y, context)
     else:
-        if isinstance(prior.sample(key), tuple):
-            raise ValueError(
-                "proposal 'laplace' is for z that is one vector; for a hierarchy use 'encoder' or annealed"
-            )
+        if isinstance(jax.eval_shape(lambda: prior.sample(jax.random.key(0))), tuple):
+            raise ValueError("proposal: 'laplace' is for z that is one vector; for a hierarchy use 'encoder'")
         q = laplace.posterior(latent)(params, y, context)
     z, log_q = draws_of(q, key_z, num_samples)
     log_lik = jax.vmap(lambda z: latent.likelihood(params, z, context).log_prob(y))(z)
