@@ -26,6 +26,7 @@ LAYERS = {  # the other parts of vae_jax that each part may import
     "configs": set(),
     "__main__": {"runs"},
     "core": set(),
+    "degradations": {"core"},
     "bijectors": set(),
     "distributions": {"core", "bijectors"},
     "objectives": {"core", "distributions", "bijectors"},
@@ -39,11 +40,11 @@ LAYERS = {  # the other parts of vae_jax that each part may import
     "training": {"core", "files", "distributions", "objectives"},
     "evaluation": {"core", "distributions", "bijectors", "objectives", "inference"},
     "codecs": {"core", "distributions"},
-    "tasks": {"core", "distributions", "bijectors", "objectives", "inference", "codecs"},
-    "data": {"core"},
+    "tasks": {"core", "degradations", "distributions", "bijectors", "objectives", "inference", "codecs"},
+    "data": {"core", "degradations"},
     "plotting": set(),
     "runs": {
-        *("core", "files", "commands", "configs", "distributions"),
+        *("core", "files", "commands", "configs", "degradations", "distributions"),
         *("models", "networks", "inference", "training", "evaluation", "tasks", "plotting", "data"),
     },
 }

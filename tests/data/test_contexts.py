@@ -267,3 +267,48 @@ def test_a_config_builds_streams_and_splits():
     for split in SPLITS:
         batch = pipeline.fixed_split(digits, split, transform=transforms.dequantize, conditioning=given)
         np.testing.assert_allclose(batch["context"], blocks(batch["x"], (4, 4)), rtol=1e-5)
+
+
+DEGRADED = {
+    "half": ({"name": "half"}, (4, 6, 1), (4, 6, 2)),
+    "low": ({"name": "downsample", "size": (2, 3)}, (2, 3, 1), (2, 3, 1)),
+    "jpeg": ({"name": "jpeg", "quality": 20}, (8, 8, 1), (4, 6, 1)),
+    "noise": ({"name": "identity", "scale": 0.2}, (4, 6, 1), (4, 6, 1)),
+}
+
+
+@pytest.mark.parametrize("kind", DEGRADED)
+def test_a_degraded_image_as_context(kind):
+    """The same for every order of the examples; networks see finite numbers, and the mask."""
+    degradation, shape, embedded = DEGRADED[kind]
+    data = dataset(images(), 255)
+    conditioning = contexts.degraded(data, event_of(data, "levels"), degradation=degradation)
+    batch = {"x": images().astype(np.float32)}
+    y = conditioning.divide(batch)["context"]
+    assert y.shape == (SIZE, *shape) and conditioning.context.shape == shape
+    backwards = conditioning.divide({"x": batch["x"][::-1]})["context"]
+    np.testing.assert_array_equal(backwards[::-1], y)
+    seen = jax.vmap(conditioning.context.embed)(y)
+    assert seen.shape == (SIZE, *embedded) and bool(jnp.isfinite(seen).all())
+    if kind == "half":
+        np.testing.assert_array_equal(jnp.isnan(y[0, :, 0, 0]), [False, False, True, True])
+        np.testing.assert_array_equal(seen[0, :, 0, 1], [1, 1, 0, 0])
+    if kind == "low":
+        np.testing.assert_allclose(y, blocks(batch["x"], (2, 3)), rtol=1e-5)
+    if kind == "noise":
+        np.testing.assert_allclose(jnp.std(y - batch["x"]), 51.0, rtol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("degradation", "message"),
+    [
+        ({"name": "matrix"}, "degradation.name must be one of blur, downsample, half, .*got 'matrix'"),
+        ({"name": "downsample", "size": (3, 3)}, "degradation.size must be .*where h divides 4"),
+        ({"name": "jpeg"}, "degradation: missing key 'quality'"),
+        ("half", "degradation.name must be one of"),
+    ],
+)
+def test_a_wrong_degradation_names_its_key(degradation, message):
+    data = dataset(images(), 255)
+    with pytest.raises(BadOption, match=message):
+        contexts.degraded(data, event_of(data, "levels"), degradation=degradation)

@@ -65,3 +65,21 @@ def test_another_shape_changes_no_number(tree, log_probs):
     np.testing.assert_array_equal(square.sample(jax.random.key(0)).ravel(), tree.sample(jax.random.key(0)))
     np.testing.assert_allclose(square.log_prob(IMAGES[5].reshape(3, 3)), log_probs[5], rtol=1e-6)
     assert square.support == Binary()
+
+
+def test_the_posterior_of_a_tree_is_a_tree():
+    """Against Bayes' rule on all vectors; entry 3 is given exactly, entry 1 not at all."""
+    size, rng = 6, np.random.default_rng(0)
+    parent = np.array([0, 0, 1, 1, 0, 4])
+    logits = rng.normal(size=(size, 2)).astype(np.float32)
+    logits[0, 1] = logits[0, 0]
+    tree = Tree(np.arange(size), parent, logits)
+    evidence = rng.normal(size=(size, 2)).astype(np.float32)
+    evidence[1], evidence[3] = 0.0, [-np.inf, 0.0]
+    x = jnp.asarray((np.arange(2**size)[:, None] >> np.arange(size)) & 1, jnp.float32)
+    joint = jax.vmap(tree.log_prob)(x) + jnp.where(x > 0, evidence[None, :, 1], evidence[None, :, 0]).sum(1)
+    posterior, log_evidence = tree.posterior(jnp.asarray(evidence))
+    np.testing.assert_allclose(log_evidence, jax.nn.logsumexp(joint), rtol=1e-5)
+    exact = jax.nn.softmax(joint)
+    np.testing.assert_allclose(jnp.exp(jax.vmap(posterior.log_prob)(x)), exact, atol=1e-6)
+    np.testing.assert_allclose(posterior.mean(), exact @ x, atol=1e-5)

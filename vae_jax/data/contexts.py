@@ -5,6 +5,7 @@
     library                    p(x | the sum of x): counts, given how many there are in an example
     vector, image              p(x | c), with an array c that is stored beside x (`Split.context`)
     image with a size          p(x | x reduced to that size): super-resolution
+    degraded                   p(x | y = A(x) + noise): inpainting, super-resolution, removal of noise and artifacts
     prefix                     p(x_{>n} | x_{<=n}): a sequence is continued
 
 A batch then has a "context" [B, ...] beside its "x". `event` is that of the whole example (`values.event_of`).
@@ -13,16 +14,19 @@ A batch then has a "context" [B, ...] beside its "x". `event` is that of the who
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vae_jax import degradations, spec
 from vae_jax.core import Context, Event
 from vae_jax.data import reading, values
 from vae_jax.data.values import SPLITS, Dataset, Split
 from vae_jax.spec import BadOption, integers, sizes
 from vae_jax.support import Binary, Columns, Counts, Levels, Real, Unit
 
-__all__ = ["image", "label", "library", "none", "prefix", "vector"]
+__all__ = ["degraded", "image", "label", "library", "none", "prefix", "vector"]
+KINDS = ("blur", "downsample", "half", "identity", "jpeg", "square")  # of degradations, by their functions
 
 
 class Conditioning(NamedTuple):
@@ -103,6 +107,38 @@ def image(dataset: Dataset, event: Event, *, size: tuple | None = None, max_valu
         return batch | {"context": jnp.mean(blocks, axis=(2, 4))}
 
     return Conditioning(event, values.image((h, w, channels), support), lambda split: None, divide)
+
+
+def degraded(dataset: Dataset, event: Event, *, degradation: dict) -> Conditioning:
+    """Model p(x | y) of an image y = A(x) + noise (`vae_jax.degradations`): amortised restoration.
+
+    The context is y itself. Networks see an image: y on the scale [-1, 1], a decoded JPEG, or for a mask the shown
+    pixels, zeros for the hidden ones, and the mask as a further channel. The noise of an example is always the same,
+    drawn from a key that its pixels determine, so that examples can be read in any order.
+
+    Args:
+      dataset: where x comes from.
+      event: the shape and the support of x.
+      degradation: {"name": "half", ...}, one of `KINDS`, and its options.
+
+    Raises `BadOption` that names the key.
+    """
+    if spec.name_of(degradation) not in KINDS:
+        raise BadOption(f"degradation.name must be one of {', '.join(KINDS)}, got {spec.name_of(degradation)!r}")
+    made = spec.build(degradations, degradation, event, where="degradation")
+    return Conditioning(event, values.degraded(made), lambda split: None, _degrade(made))
+
+
+def _degrade(made):
+    """Return the function that gives a batch its degraded images."""
+
+    def one(x):
+        x = x.astype(jnp.float32)
+        weights = 1.0 + np.arange(x.size, dtype=np.float32) % 97
+        seed = jax.lax.bitcast_convert_type(jnp.sum(jnp.ravel(x) * weights), jnp.uint32)
+        return made.sample(jax.random.fold_in(jax.random.key(0, impl="threefry2x32"), seed), x)
+
+    return lambda batch: batch | {"context": jax.vmap(one)(jnp.asarray(batch["x"]))}
 
 
 def prefix(dataset: Dataset, event: Event, *, length: int) -> Conditioning:

@@ -14,7 +14,7 @@ from vae_jax.core import Context, Event
 from vae_jax.data.audio import Encoding
 from vae_jax.data.text import Vocabulary
 from vae_jax.spec import BadOption, nearest
-from vae_jax.support import Binary, Counts, Levels, Real, Support, Tokens, Unit, standardize
+from vae_jax.support import Binary, Counts, Levels, Real, Support, Tokens, Unit, centred, standardize
 
 SPLITS = ("train", "valid", "test")
 # The data sets that `sources.load` reads by itself. Every other name is a set of TFDS.
@@ -112,6 +112,26 @@ def vector(size: int) -> Context:
 def image(shape: tuple, support: Support) -> Context:
     """Return the context that is an image of this shape, (h, w, c). Networks see the image, its levels in [-1, 1]."""
     return Context(shape, support, lambda context: standardize(support, context))
+
+
+def degraded(degradation) -> Context:
+    """Return the context that is a degraded image (`vae_jax.degradations`). Networks see an image in about [-1, 1].
+
+    Hidden pixels are NaN in the context, and 0 for networks, which then also see the mask as the last channel.
+    """
+    support = degradation.event.support
+    shape = jax.eval_shape(degradation.apply, jax.ShapeDtypeStruct(degradation.event.shape, jnp.float32)).shape
+
+    def embed(y):
+        if degradation.name == "jpeg":
+            return centred(support, degradation.baseline(y))
+        if degradation.mask is None or degradation.mask.all():
+            return centred(support, y)
+        mask = jnp.asarray(degradation.mask)
+        seen = jnp.where(mask, centred(support, jnp.where(mask, y, 0.0)), 0.0)
+        return jnp.concatenate([seen, mask[..., :1].astype(seen.dtype)], axis=-1)
+
+    return Context(shape, support, embed)
 
 
 def prefix(length: int, support: Support) -> Context:

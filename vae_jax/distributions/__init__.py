@@ -13,6 +13,7 @@ from vae_jax.distributions.deterministic import Deterministic
 from vae_jax.distributions.discrete import Bernoulli, Categorical, OneHot
 from vae_jax.distributions.hierarchy import Hierarchy
 from vae_jax.distributions.kl import has_closed_form, kl_divergence, kl_per_dim
+from vae_jax.distributions.linear_gaussian import GivenLinear, given_linear
 from vae_jax.distributions.mixture import Mixture
 from vae_jax.distributions.ngram import BackedOff
 from vae_jax.distributions.normal import LowRankNormal, MultivariateNormal, Normal, is_standard_normal
@@ -46,6 +47,7 @@ __all__ = [
     "Dequantised",
     "Deterministic",
     "DiscretizedLogisticMixture",
+    "GivenLinear",
     "Hierarchy",
     "LinearLogisticMixture",
     "LowRankNormal",
@@ -78,6 +80,7 @@ __all__ = [
     "check_continuous",
     "check_support",
     "draw",
+    "given_linear",
     "has_closed_form",
     "has_discrete_part",
     "is_factorised",

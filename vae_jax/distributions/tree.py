@@ -41,6 +41,34 @@ class Tree:
         logits = jnp.where(jnp.asarray(x)[self.parent] > 0.5, self.logits[:, 1], self.logits[:, 0])
         return Bernoulli(logits).log_prob(x)
 
+    def posterior(self, log_likelihood):
+        """Return p(x|y), which is a tree of the same graph, and log p(y) in nats, if each y_d depends on one x_d only.
+
+            m_d(v) = Π_{c: parent(c) = d} Σ_w p(x_c = w | x_d = v) p(y_c | x_c = w) m_c(w)
+
+        The messages m pass from the leaves to the root (Pearl 1982); then p(x_d = w | parent, y) ∝ p(x_d = w | parent)
+        p(y_d | x_d = w) m_d(w).
+
+        Args:
+          log_likelihood: log p(y_d | x_d = v) [D, 2], for v = 0 and 1; 0 for an entry that is not observed.
+        """
+        order, parent, logits = as_jax((self.order, self.parent, self.logits))
+        log_p = jnp.stack([jax.nn.log_sigmoid(-logits), jax.nn.log_sigmoid(logits)], axis=-1)  # [D, parent, x_d]
+
+        def up(carry, d):
+            message, new = carry  # log p(y_d, all below | x_d) [D, 2], and the log-odds given y [D, 2]
+            joint = log_p[d] + jnp.broadcast_to(message[d][None], (2, 2))
+            new = new.at[d].set(joint[:, 1] - joint[:, 0])
+            passed = jax.nn.logsumexp(joint, axis=1)
+            is_root = parent[d] == d
+            message = message.at[parent[d]].add(jnp.where(is_root, 0.0, passed))
+            return (message, new), jnp.where(is_root, passed[0], 0.0)
+
+        # A value that y excludes: differences of -inf would be NaN, and large log-odds would cost digits in `log_prob`.
+        start = (jnp.maximum(log_likelihood, -100.0), jnp.zeros_like(logits))
+        (_, new), evidence = jax.lax.scan(up, start, order, reverse=True)
+        return Tree(self.order, self.parent, new), jnp.sum(evidence)
+
     def mean(self):
         """Return p(x_d = 1), exact: p_d = (1 - p_parent) σ(l_d0) + p_parent σ(l_d1) along `order`."""
         order, parent = as_jax((self.order, self.parent))

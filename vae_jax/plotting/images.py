@@ -36,6 +36,7 @@ __all__ = [
     "pixels",
     "reconstruction_samples",
     "reconstructions",
+    "restorations",
     "tile",
 ]
 
@@ -127,6 +128,43 @@ def reconstruction_samples(x, samples, *, std=True):
         inch = 1 / figure.get_figwidth()
         bar = figure.add_axes((box.x1 + 0.06 * inch, box.y0, 0.06 * inch, box.height))
         figure.colorbar(colours, cax=bar).outline.set_visible(False)
+    return figure
+
+
+@styled
+def restorations(given, x, baseline, samples, *, num=4, names=("given", "truth", "baseline")):
+    """Show restored images: each row has y, x, a plain restoration, some draws of p(x|y), their mean and deviation.
+
+    Args:
+      given: y as images [N, H, W, C], in the size of x.
+      x: the true images.
+      baseline: plain restorations.
+      samples: S draws of each, [N, S, H, W, C].
+      num: how many draws are shown; the mean and the standard deviation are those of all.
+      names: the titles of the first three columns.
+    """
+    arrays = shaped(given=(given, "N H W C"), x=(x, "N H W C"), baseline=(baseline, "N H W C"))
+    (samples,) = shaped(samples=(samples, "N S H W C"))
+    columns_of = [*map(pixels, arrays)]
+    scale = scale_of(columns_of[0], num + 5)
+    sheets = []
+
+    def beside(sheet):
+        sheets.append((sheet, right_of(sheets) + SPACE if sheets else 0, 0))
+
+    for column in columns_of:
+        beside(enlarged(column, 1, scale))
+    beside(enlarged(pixels(samples[:, :num]), None, scale))
+    beside(enlarged(pixels(samples.mean(axis=1)), 1, scale))
+    deviation = samples.std(axis=1).mean(axis=-1)  # [N, H, W]
+    colours = ScalarMappable(Normalize(0, max(float(deviation.max()), 1e-3)), "magma")
+    beside(enlarged(colours.cmap(colours.norm(deviation), bytes=True)[..., :3], 1, scale))
+    figure, blocks = page(sheets, top=LINE, right=2 * LINE)
+    for axes, title in zip(blocks, (*names, "draws", "mean", "std"), strict=True):
+        axes.set_title(title)
+    box, inch = blocks[-1].get_position(), 1 / figure.get_figwidth()
+    bar = figure.add_axes((box.x1 + 0.06 * inch, box.y0, 0.06 * inch, box.height))
+    figure.colorbar(colours, cax=bar).outline.set_visible(False)
     return figure
 
 

@@ -13,7 +13,10 @@ from vae_jax import commands
 from vae_jax.runs import streams
 from vae_jax.training import signals
 
-NAMES = ("train", "evaluate", "sample", "encode", "sweep", "compare", "codes", "outliers", "compress", "report")
+NAMES = (
+    *("train", "evaluate", "sample", "encode", "sweep", "compare", "codes", "outliers", "restore", "compress"),
+    "report",
+)
 
 
 def main():

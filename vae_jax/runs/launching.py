@@ -110,14 +110,15 @@ def define_data(split):
         values = flags.FLAGS
         if values.data is None and (values.data_path or values.data_files):
             raise ValueError("--data is missing: it names the kind of the files in --data_path, such as images or idx")
-        files = _dict("data_files", values.data_files) if values.data_files else None
+        files = options("data_files", values.data_files) if values.data_files else None
         path = values.data_path and str(Path(values.data_path).expanduser())
         return {"name": values.data, "path": path, "files": files, "split": values.split}
 
     return source
 
 
-def _dict(name, text) -> dict:
+def options(name, text) -> dict:
+    """Return the dict that the text of a flag holds. Raises `ValueError` for another text."""
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):

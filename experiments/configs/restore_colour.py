@@ -1,0 +1,26 @@
+"""Super-resolution of colour images from 8x8 to 32x32 pixels, 256 levels, and other restorations of them.
+
+vae-jax train --config=restore_colour:KIND --config.data.path=FILE
+
+KIND is a data set as in `vae_colour`, `patches` (the default: pieces of photographs) or `emoji`, and a degradation of
+`restore_fashion_mnist`: `patches_low`, `patches_half`, `patches_square`, `patches_jpeg`, `patches_noise`, `emoji_low`
+and so on. The model is a VAE whose likelihood is a mixture of logistics with coupled channels.
+
+Result: see `experiments/benchmarks/restoring.py`.
+"""
+
+from ml_collections import ConfigDict
+
+from vae_jax.configs import restore_fashion_mnist, vae_colour, vae_digits, vae_mnist
+
+SIZES = {"low": {"size": (8, 8)}, "square": {"size": 16}}
+KINDS = tuple(f"{data}_{name}" for data in ("patches", "emoji") for name in restore_fashion_mnist.DEGRADATIONS)
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    kind, smoke = vae_digits.chosen(arg, KINDS, "patches_low")
+    data, _, name = kind.partition("_")
+    config = vae_colour.get_config(",".join(filter(None, (data, "smoke" if smoke else ""))))
+    if not smoke:
+        vae_mnist.train_for(config, num_steps=3_000)
+    return restore_fashion_mnist.conditional(config, restore_fashion_mnist.DEGRADATIONS[name] | SIZES.get(name, {}))

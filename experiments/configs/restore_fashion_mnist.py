@@ -1,0 +1,69 @@
+"""Restoration of Fashion-MNIST, 256 grey levels: p(x|y) by a conditional model (`data.contexts.degraded`).
+
+vae-jax train --config=restore_fashion_mnist:DEGRADATION, or DEGRADATION_MODEL
+
+DEGRADATION is one of
+
+* `low`, the default: 28x28 from 7x7, the means of blocks of 4x4 pixels (super-resolution);
+* `half`: the lower half from the upper half;
+* `square`: a square of 14x14 in the middle from the rest;
+* `jpeg`: from a JPEG file of quality 10;
+* `noise`: from pixels with Gaussian noise of a fifth of the range.
+
+MODEL is `vae`, the default, `pixel_cnn` or `diffusion`. `vae-jax restore` scores a run beside plain baselines.
+
+Result: see `experiments/benchmarks/restoring.py`.
+"""
+
+from ml_collections import ConfigDict
+
+from vae_jax.configs import diffusion_mnist, pixel_cnn_mnist, vae_digits, vae_mnist, vae_mnist_8bit
+
+DEGRADATIONS = {
+    "low": {"name": "downsample", "size": (7, 7)},
+    "half": {"name": "half", "side": "bottom"},
+    "square": {"name": "square", "size": 14},
+    "jpeg": {"name": "jpeg", "quality": 10},
+    "noise": {"name": "identity", "scale": 0.2},
+}
+MODELS = ("vae", "pixel_cnn", "diffusion")
+KINDS = (*DEGRADATIONS, *(f"{name}_{model}" for name in DEGRADATIONS for model in MODELS))
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    kind, smoke = vae_digits.chosen(arg, KINDS, "low")
+    name, _, model = kind.partition("_")
+    config = of_model(model or "vae", smoke)
+    config.data.name = "fashion_mnist"
+    config.data.transform = "levels"
+    return conditional(config, DEGRADATIONS[name])
+
+
+def of_model(model: str, smoke: bool) -> ConfigDict:
+    """Return the config of a model of 28x28 grey images, 256 levels."""
+    arg = "smoke" if smoke else ""
+    if model == "vae":
+        config = vae_mnist_8bit.get_config(arg)
+        if not smoke:
+            vae_mnist.train_for(config, num_steps=4_000)
+        return config
+    if model == "diffusion":
+        config = diffusion_mnist.get_config(",".join(filter(None, ("fashion", arg))))
+        if not smoke:
+            vae_mnist.train_for(config, num_steps=6_000)
+            config.train.preview_every = 0
+        return config
+    config = pixel_cnn_mnist.get_config(arg)
+    logistics = {"name": "discretized_logistic_mixture", "num_components": 5, "num_levels": 256}
+    config.model.likelihood = ConfigDict(logistics)
+    if not smoke:
+        vae_mnist.train_for(config, num_steps=4_000)
+        config.train.update({"log_every": 200, "eval_every": 2_000, "checkpoint_every": 500, "preview_every": 0})
+        config.eval.num_test = 1_000
+    return config
+
+
+def conditional(config: ConfigDict, degradation: dict) -> ConfigDict:
+    """Return the config with a degraded image as its context."""
+    config.data.context = ConfigDict({"name": "degraded", "degradation": degradation})
+    return config
