@@ -27,6 +27,7 @@ from vae_jax.core import Latent
 from vae_jax.distributions import (
     Codes,
     Dequantised,
+    Hierarchy,
     LowRankNormal,
     Mixture,
     MultivariateNormal,
@@ -75,6 +76,11 @@ def of_latent(latent: Latent, params, x, context=None, *, most=None) -> Coding:
         raise ValueError(
             "a flow of dequantised levels has no exact code here: local bits-back (arXiv:1905.08500) requires an "
             "inverse without rounding; compress with a VAE, a PixelCNN or a VQ-VAE"
+        )
+    if isinstance(posterior, Hierarchy):
+        raise ValueError(
+            "a deep hierarchy has no code here yet: its levels share one path; compress with a VAE, a hierarchy of the "
+            "family 'hierarchical_vae', or a PixelCNN"
         )
     z = jax.eval_shape(lambda p, c: latent.prior(p, c).sample(jax.random.key(0)), params, context)
     empty = dict(enumerate(z)) if isinstance(z, tuple) else {0: z}

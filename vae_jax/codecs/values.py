@@ -184,16 +184,8 @@ def _cut(tables, count):
 def _one_hot(batch, choose, x, most):
     tables = rows(_softmax, batch, size=batch.size)
     known = None if x is None else np.asarray(x).argmax(axis=-1)
-    categories = visit_table(tables, choose, known)
-    return np.eye(tables.shape[-1], dtype=np.int32)[categories]
-
-
-def visit_table(tables, choose, known=None):
-    """Code entries [count, *event] with masses [B, *event, V]."""
-    shape = tables.shape[1:-1]
-    known = None if known is None else np.asarray(known).reshape(-1).astype(np.int32)
-    cut = np.asarray(tables)[: choose.count].reshape(-1, tables.shape[-1])
-    return choose(cut, known).reshape(choose.count, *shape)
+    categories = choose(_cut(tables, choose.count), None if known is None else known.reshape(-1))
+    return np.eye(tables.shape[-1], dtype=np.int32)[categories].reshape(choose.count, *tables.shape[1:])
 
 
 def _softmax(distribution):
