@@ -57,6 +57,7 @@ def test_a_conditional_run_restores_its_own_degradation(conditional):
         ({"name": "fog"}, None, "--degradation: unknown value 'fog'"),
         ({"name": "downsample", "size": (3, 3)}, None, "--degradation.size must be .*where h divides 8"),
         ({"name": "half"}, "guided", r"`guided` requires a diffusion model \(`denoiser`\)"),
+        ({"name": "half"}, "conditional", "--method=conditional requires a run whose context is y"),
         ({"name": "half"}, "magic", "method: unknown value 'magic'"),
     ],
 )
