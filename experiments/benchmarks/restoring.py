@@ -7,7 +7,49 @@ The problems and degradations are those of `vae_jax.tasks.known`. x is a draw of
 of p(x|y) cover x as often as their intervals say, and a sampler is wrong where they do not. "exact" is the closed form,
 the sum over all images or the quadrature. "excess" is the CRPS minus that of exact draws for the same images, "mean"
 the root mean square distance to E[x|y]; both are 0 for a perfect method. Standard errors are over images.
-RESULTS
+
+Result of --num_images=40 (99 draws each, 100 steps of diffusion), coverage of pixels ± standard error:
+
+    problem   y            method                    50 %           90 %           excess           mean    ESS
+    mixture   bottom       exact                     0.466 ± 0.032  0.903 ± 0.020  -0.000 ± 0.001   0.000
+                           replaced, resample 1      0.544 ± 0.037  0.928 ± 0.023   0.072 ± 0.010   0.243
+                           replaced, resample 5      0.519 ± 0.028  0.931 ± 0.017   0.013 ± 0.003   0.095
+                           replaced, 10, jump 5      0.525 ± 0.029  0.931 ± 0.014   0.004 ± 0.001   0.052
+                           guided, norm              0.459 ± 0.031  0.894 ± 0.021   0.000 ± 0.001   0.027
+                           guided, moments           0.559 ± 0.027  0.928 ± 0.018   0.015 ± 0.004   0.073
+                           twisted, 99 particles     0.400 ± 0.030  0.791 ± 0.023   0.008 ± 0.002   0.042   25
+              noise        exact                     0.489 ± 0.028  0.886 ± 0.018  -0.000 ± 0.001   0.000
+                           guided, norm              0.273 ± 0.018  0.492 ± 0.023   0.106 ± 0.005   0.252
+                           guided, moments           0.448 ± 0.029  0.837 ± 0.024   0.002 ± 0.001   0.027
+                           twisted, 99 particles     0.472 ± 0.028  0.861 ± 0.021   0.003 ± 0.002   0.026   77
+              downsample   exact                     0.481 ± 0.036  0.878 ± 0.032   0.001 ± 0.002   0.000
+                           guided, norm              0.453 ± 0.036  0.842 ± 0.032   0.041 ± 0.012   0.164
+                           guided, moments           0.550 ± 0.037  0.902 ± 0.030   0.050 ± 0.015   0.202
+                           twisted, 99 particles     0.452 ± 0.033  0.847 ± 0.034   0.008 ± 0.005   0.053   71
+              blur         guided, moments           0.453 ± 0.036  0.847 ± 0.027   0.009 ± 0.003   0.056
+                           twisted, 99 particles     0.445 ± 0.029  0.861 ± 0.023   0.002 ± 0.002   0.022   72
+    factors   bottom       exact                     0.562 ± 0.026  0.934 ± 0.013  -0.002 ± 0.001   0.000
+                           importance                0.534 ± 0.025  0.922 ± 0.018   0.000 ± 0.002   0.014   96
+                           annealed                  0.522 ± 0.029  0.903 ± 0.019   0.002 ± 0.002   0.036   24
+              noise        importance                0.502 ± 0.023  0.908 ± 0.014  -0.000 ± 0.001   0.009   96
+                           annealed                  0.522 ± 0.027  0.900 ± 0.014  -0.000 ± 0.001   0.019   31
+              downsample   importance                0.512 ± 0.021  0.898 ± 0.015  -0.001 ± 0.001   0.009   96
+                           annealed                  0.505 ± 0.022  0.897 ± 0.016  -0.000 ± 0.001   0.022   27
+    bar       bottom       quadrature                0.484 ± 0.025  0.881 ± 0.016   0.000 ± 0.000   0.000
+                           importance                0.475 ± 0.027  0.887 ± 0.020   0.000 ± 0.000   0.002   96
+                           annealed                  0.475 ± 0.027  0.866 ± 0.021   0.000 ± 0.000   0.003   59
+              downsample   importance                0.467 ± 0.027  0.869 ± 0.018   0.006 ± 0.002   0.017   76
+                           annealed                  0.492 ± 0.018  0.898 ± 0.010   0.000 ± 0.000   0.004   72
+    tree      bottom       exact                     0.528 ± 0.026  0.891 ± 0.016  -0.002 ± 0.003   0.000
+              top          exact                     0.519 ± 0.030  0.925 ± 0.019   0.000 ± 0.004   0.000
+              noise        exact                     0.502 ± 0.028  0.925 ± 0.010  -0.001 ± 0.002   0.000
+    bits      bottom       ordered                   0.478 ± 0.031  0.891 ± 0.019   0.001 ± 0.003   0.033   99
+              top          ordered                   0.475 ± 0.033  0.869 ± 0.024  -0.001 ± 0.007   0.064   83
+              noise        ordered                   0.519 ± 0.025  0.879 ± 0.016   0.006 ± 0.004   0.032   74
+
+Exact methods cover within their errors, and so do weights of codes and of pixels. RePaint needs its resampling. Under
+noise, intervals of 90 % of DPS (ζ = 1) hold half of the pixels; moments and twisted particles are slightly too narrow.
+Of 99 twisted particles of a noise-free half, few ancestors are left, and intervals of 90 % hold 79 %.
 """
 
 import argparse
@@ -20,16 +62,16 @@ METHODS = {
     "mixture": [
         ("exact", {}),
         ("replaced", {"resample": 1}),
-        ("replaced", {"resample": 10}),
+        ("replaced", {"resample": 5}),
+        ("replaced", {"resample": 10, "jump": 5}),
         ("guided", {"guide": "norm"}),
         ("guided", {"guide": "moments"}),
         ("twisted", {}),
-        ("twisted", {"num_samples": 1000}),
     ],
-    "factors": [("exact", {}), ("importance", {"num_samples": 200}), ("annealed", {})],
-    "bar": [(None, {}), ("importance", {"num_samples": 200}), ("annealed", {})],
+    "factors": [("exact", {}), ("importance", {}), ("annealed", {})],
+    "bar": [(None, {}), ("importance", {}), ("annealed", {})],
     "tree": [("exact", {})],
-    "bits": [("enumerated", {}), ("ordered", {}), ("ordered", {"num_samples": 1000})],
+    "bits": [("enumerated", {}), ("ordered", {})],
 }
 SHOWN = ("coverage_50", "coverage_90", "projected_50", "projected_90", "crps", "crps_excess", "rms_mean", "ess")
 

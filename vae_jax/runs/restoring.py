@@ -21,7 +21,7 @@ METHODS = {
     **{method.__name__: method for method in (denoise.replaced, denoise.guided, denoise.twisted)},
 }
 
-
+NUM_SAMPLES = 50  # K of the importance-weighted bound of a conditional model
 FITTED_ON = 1000  # training images for the scales of the baselines
 SHOWN, SHOWN_DRAWS = 8, 4  # images and draws in the figure
 COLUMNS = {
@@ -80,6 +80,10 @@ def measure(
     x = test["x"].astype(np.float32)
     keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), 1), (len(x), 2))
     of_model = method == "conditional"
+    if of_model and (experiment.context is None or degradation not in (None, _of_context(experiment))):
+        raise ValueError(
+            "--method=conditional requires a run whose context is y: leave out --degradation, or train one"
+        )
     y = test["context"] if of_model else np.asarray(jax.vmap(made.sample)(keys[:, 0], x))
     given = None if of_model or experiment.context is None else test["context"]
     params = build.restore(folder, experiment, step=checkpoint).params
@@ -96,8 +100,8 @@ def measure(
     rows = {method: [_scores(made, y[n], x[n], restored[n]) for n in range(len(x))]}
     note = "log p(x given y) is that of the method"
     if of_model and restored[0].log_prob is None:
-        measured = yardstick.measure(experiment.model, params, keys[0, 0], test, num_samples=_NUM_SAMPLES)
-        note = f"log p(x given y) of the model: {measured.kind}"
+        measured = yardstick.measure(experiment.model, params, keys[0, 0], test, num_samples=NUM_SAMPLES)
+        note = f"log p(x given y) of the model, all pixels: {measured.kind}"
         for n, row in enumerate(rows[method]):
             row["log_prob"] = np.nan if measured.log_prob is None else float(measured.log_prob[n])
     plain = baselines(experiment, made, x, y)
@@ -116,38 +120,40 @@ def measure(
     return results
 
 
-_NUM_SAMPLES = 50  # K of the importance-weighted bound of a conditional model
-
-
 def degradation_of(experiment, degradation):
     """Return the `Degradation` of a dict, or of a conditional run if it is None."""
-    config = experiment.config["data"]["context"]
+    degradation = _of_context(experiment) if degradation is None else degradation
     if degradation is None:
-        if config["name"] != "degraded":
-            raise ValueError(
-                "--degradation is missing: this run is not conditional on a degraded image; name one of "
-                f"{', '.join(contexts.KINDS)}"
-            )
-        degradation = config["degradation"]
+        raise ValueError(
+            "--degradation is missing: this run is not conditional on a degraded image; name one of "
+            f"{', '.join(contexts.KINDS)}"
+        )
     if spec.name_of(degradation) not in contexts.KINDS:
         known_names = ", ".join(contexts.KINDS)
         raise ValueError(f"--degradation: unknown value {spec.name_of(degradation)!r} (allowed: {known_names})")
     return spec.build(degradations, degradation, experiment.event, where="--degradation")
 
 
+def _of_context(experiment) -> dict | None:
+    """Return the degradation on which a run is conditional."""
+    context = experiment.config["data"]["context"]
+    if context["name"] == "image" and "size" in context:
+        return {"name": "downsample", "size": context["size"]}
+    return context.get("degradation")
+
+
 def suited(experiment, degradation) -> str:
     """Return the first method that the fields of the model allow."""
-    model, context = experiment.model, experiment.config["data"]["context"]["name"]
-    if context == "degraded":
+    model = experiment.model
+    if _of_context(experiment) is not None:
         return "conditional"
     if model.denoiser is not None:
         return "replaced" if degradation.mask is not None and not degradation.noise else "guided"
     if model.latent is not None and model.latent.prior is not None:
         return "importance"
     density = build.likelihood_shapes(experiment)
-    return (
-        "ordered" if model.density is not None and hasattr(getattr(density, "base", density), "complete") else "exact"
-    )
+    ordered = model.density is not None and hasattr(getattr(density, "base", density), "complete")
+    return "ordered" if ordered else "exact"
 
 
 def baselines(experiment, made, x, y) -> dict:
