@@ -140,7 +140,7 @@ def decode(stack, coding, params, like, context, count):
 
 
 class _State:
-    """What a coder knows of a batch: a value for networks and symbols of every variable; zeros if it is not known."""
+    """The variables of a batch in a coder: symbols, and values for networks, which are zero until they are known."""
 
     def __init__(self, stack, coding, params, x, context, count):
         self.stack, self.coding, self.params, self.x, self.count = stack, coding, params, x, count

@@ -29,7 +29,7 @@ class Stack:
             self._coder = constriction.stream.stack.AnsCoder(self._random, seal=True)
         else:
             self._coder = constriction.stream.stack.AnsCoder(np.ascontiguousarray(words, np.uint32))
-        self._least = self._coder.num_words()
+        self._least = self._lowest = self._coder.num_words()
 
     def push(self, symbols, tables):
         """Push symbols [n] from distributions with the masses `tables` [n, V], which need not be normalised."""
@@ -70,6 +70,17 @@ class Stack:
         """The number of bits of the random words that were read."""
         return WORD * (len(self._random) - self._unread())
 
+    @property
+    def available_bits(self):
+        """The number of bits that can be popped before further random words are read."""
+        return WORD * (self._coder.num_words() - self._least)
+
+    def dip(self, function):
+        """Return how many bits the message was shorter, at most, while `function` pushed and popped."""
+        self._lowest = before = self._coder.num_words()
+        function()
+        return WORD * (before - self._lowest)
+
     def words(self):
         """Return the message, uint32 [n], without the random words that were never read."""
         return self._coder.get_compressed()[self._unread() :]
@@ -84,7 +95,8 @@ class Stack:
         return min(max(0, self._least - 2), len(self._random))
 
     def _popped(self, symbols):
-        self._least = min(self._least, self._coder.num_words())
+        self._lowest = min(self._lowest, self._coder.num_words())
+        self._least = min(self._least, self._lowest)
         return symbols
 
     def _categorical(self):

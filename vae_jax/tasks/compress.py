@@ -10,6 +10,8 @@ The field that a model fills decides: `density` first, then `latent`. Examples a
 runs over a batch. All of them share one message.
 """
 
+import functools
+import itertools
 import math
 from typing import NamedTuple
 
@@ -17,7 +19,7 @@ import jax
 import numpy as np
 
 from vae_jax.codecs import bits_back, container
-from vae_jax.codecs.stack import UNREAD, Stack
+from vae_jax.codecs.stack import UNREAD, WORD, Stack
 from vae_jax.distributions import Mixture, check_support
 from vae_jax.distributions.support import supports
 from vae_jax.spec import integers
@@ -63,10 +65,16 @@ def measured(model, params, x, context=None, *, at_once=None) -> Compressed:
     most = _most(model, params, x, context)
     coding = coding_of(model, params, x[0], _first(context), most=most)
     at_once = _at_once(coding, len(x), at_once)
-    stack = Stack(random_words=UNREAD if coding.pops else 0)
-    for start, stop in groups(len(x), at_once, grow=coding.pops):
-        batch, contexts = (_padded(a, start, stop, at_once) for a in (x, context))
-        bits_back.encode(stack, coding, params, batch, contexts, stop - start)
+    stack, first, need = Stack(random_words=UNREAD if coding.pops else 0), 1 if coding.pops else at_once, 0
+    start, sizes = 0, []
+    while start < len(x):
+        grows = coding.pops and start and at_once not in sizes
+        size = _affordable(stack, need, at_once) if grows else at_once if start else first
+        size = min(size, len(x) - start)
+        batch, contexts = (_padded(a, start, start + size, at_once) for a in (x, context))
+        encode = functools.partial(bits_back.encode, stack, coding, params, batch, contexts, size)
+        need = (stack.dip(encode) + WORD) / size
+        start, sizes = start + size, [*sizes, size]
     header = {
         "model": container.fingerprint(params),
         "by": container.environment(),
@@ -76,6 +84,7 @@ def measured(model, params, x, context=None, *, at_once=None) -> Compressed:
         "x": container.checksum(x),
     }
     header |= {"context": container.checksum(np.asarray(context))} if context is not None else {}
+    header |= {"groups": sizes[: sizes.index(at_once) if at_once in sizes else len(sizes)]} if coding.pops else {}
     header |= {"most": most} if most is not None else {}
     return Compressed(container.pack(header, stack.words()), stack.initial_bits)
 
@@ -100,7 +109,7 @@ def decompress(model, params, data, context=None):
     x = np.zeros((number, *shape), header["type"])
     coding = coding_of(model, params, x[0], _first(context), most=header.get("most"))
     stack = Stack(words)
-    for start, stop in reversed(groups(number, at_once, grow=coding.pops)):
+    for start, stop in reversed(groups(number, at_once, header.get("groups", ()))):
         like, contexts = np.zeros((at_once, *shape), x.dtype), _padded(context, start, stop, at_once)
         x[start:stop] = bits_back.decode(stack, coding, params, like, contexts, stop - start)
     if container.checksum(x) != header["x"] or not stack.is_clean():
@@ -129,17 +138,22 @@ def coding_of(model, params, x, context=None, *, most=None) -> bits_back.Coding:
     return bits_back.of_latent(model.latent, params, x, context, most=most)
 
 
-def groups(number, at_once, *, grow):
-    """Return (start, stop) of the groups of examples that are coded side by side, at most `at_once` in each.
+def groups(number, at_once, first=()):
+    """Return (start, stop) of the groups of examples that are coded side by side.
 
-    With `grow` they begin with one example and double: the initial bits are then about those of one example.
+    The first groups have the sizes `first`, all others `at_once`, except that the last one may be smaller.
     """
-    result, start, size = [], 0, 1 if grow else at_once
-    while start < number:
-        stop = min(start + size, number)
-        result.append((start, stop))
-        start, size = stop, min(2 * size, at_once)
-    return result
+    ends = [0, *itertools.accumulate(first)]
+    ends += range(ends[-1] + at_once, number + at_once, at_once)
+    return [(start, min(stop, number)) for start, stop in itertools.pairwise(ends) if start < number]
+
+
+def _affordable(stack, need, at_once):
+    """Return the size of the next group: as many examples as there are bits to pop, if each needs `need` of them.
+
+    With bits-back the first group is one example, so that the initial bits are about those of one example.
+    """
+    return int(min(max(stack.available_bits // (1.1 * need), 1), at_once))
 
 
 def bits_per_dim(num_bits, x) -> float:
