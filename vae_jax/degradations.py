@@ -46,7 +46,10 @@ class Linear(NamedTuple):
 
 
 class Degradation(NamedTuple):
-    """How y is made from an image x. Every function is for one image."""
+    """How y is made from an image x. Every function is for one image.
+
+    It equals only itself, so that it can be a static argument of a compiled function.
+    """
 
     name: str
     event: Event  # x
@@ -57,6 +60,12 @@ class Degradation(NamedTuple):
     linear: Linear | None  # None if A is not linear
     mask: np.ndarray | None = None  # [H, W, C], True where y shows x: then each entry of y depends on one entry of x
     noise: float = 0.0  # the standard deviation of each entry of y, in the units of x
+
+    def __eq__(self, other):
+        return self is other
+
+    def __hash__(self):
+        return id(self)
 
 
 def top_of(support) -> float:
