@@ -91,6 +91,8 @@ def read(folder, file, out, *, checkpoint=None) -> str:
     """
     file, out = Path(file).expanduser(), Path(out).expanduser()
     experiment = build.build_trained(folder, with_data=False)
+    if experiment.model.fit is not None:  # tables of counts, whose sizes depend on the data
+        experiment = build.build_trained(folder)
     suffix = ".txt" if experiment.dataset.vocabulary else ".npz"
     if out.suffix != suffix:
         raise ValueError(f"--out={out}: give a file that ends with {suffix}")
