@@ -18,7 +18,7 @@ Measured on two busy CPU cores; all came back bit for bit. MNIST, 10,000 test im
 
 A PixelCNN (pixel_cnn_mnist_8bit) needs 23,947 bytes for the first 256 of them in 8 bits: 0.955 bits/dim, bound 0.947,
 overhead 0.77 %, most of it the header; xz 1.407. A 7-gram of letters needs 10,157 bytes for 400 held-out verses of the
-King James Bible, 1.390 bits a letter; xz 18,148 bytes.
+King James Bible in lower case, 1.390 bits a letter; xz 18,148 bytes.
 """
 
 from absl import app, flags

@@ -205,5 +205,5 @@ def _check_lines(experiment, path, x):
         if line != next(restored, None):
             raise ValueError(
                 f"{path}, line {number}: the tokens of this model do not restore it; it is too long, or has characters "
-                "that the model does not know. Take a model of characters (data.tokens.level=character)"
+                "or capitals that the model does not know. Take a lower-case text, and a model of characters (data.tokens.level=character)"
             )
