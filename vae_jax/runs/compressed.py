@@ -204,6 +204,7 @@ def _check_lines(experiment, path, x):
     for number, line in enumerate(lines[: len(x)], 1):
         if line != next(restored, None):
             raise ValueError(
-                f"{path}, line {number}: the tokens of this model do not restore it; it is too long, or has characters "
-                "or capitals that the model does not know. Take a lower-case text, and a model of characters (data.tokens.level=character)"
+                f"{path}, line {number}: the tokens of this model do not restore it; it is too long, has capitals, "
+                "or has characters that the model does not know. Take a lower-case text, and a model of characters "
+                "(data.tokens.level=character)"
             )
