@@ -6,6 +6,19 @@ A row is a run. Its examples are compressed, decompressed and compared. `bytes` 
 initial bits of bits-back; `bound` is -log2 p(x), or -ELBO of one sample for latent variables. `overhead` is net beyond
 the bound. Seconds include compilation. The rows of gzip, bz2 and xz are of the same values, one byte for a level or
 eight bits of a binary image, in one piece.
+
+Measured on two busy CPU cores; all came back bit for bit. MNIST, 10,000 test images:
+
+    8 bits, VQ-VAE with a PixelCNN of codes   1,311,125 bytes, 1.338 bits/dim, bound 1.3377, overhead 0.01 %
+    8 bits, VAE (vae_mnist_8bit)              1,326,220 bytes, 1.353 bits/dim, 68 of them initial, bound 1.3532, 0.00 %
+    8 bits, gzip, bz2, xz                     1,602,041, 1,386,498, 1,364,348 bytes: 1.635, 1.415, 1.392 bits/dim
+    binary, Chow-Liu tree                     243,461 bytes, 0.248 bits/dim, overhead 0.08 %
+    binary, independent pixels                371,337 bytes, 0.379 bits/dim, overhead 0.05 %
+    binary, gzip, bz2, xz                     321,851, 245,454, 272,636 bytes
+
+A PixelCNN (pixel_cnn_mnist_8bit) needs 23,947 bytes for the first 256 of them in 8 bits: 0.955 bits/dim, bound 0.947,
+overhead 0.77 %, most of it the header; xz 1.407. A 7-gram of letters needs 10,157 bytes for 400 held-out verses of the
+King James Bible in lower case, 1.390 bits a letter; xz 18,148 bytes.
 """
 
 from absl import app, flags

@@ -91,6 +91,8 @@ def read(folder, file, out, *, checkpoint=None) -> str:
     """
     file, out = Path(file).expanduser(), Path(out).expanduser()
     experiment = build.build_trained(folder, with_data=False)
+    if experiment.model.fit is not None:  # tables of counts, whose sizes depend on the data
+        experiment = build.build_trained(folder)
     suffix = ".txt" if experiment.dataset.vocabulary else ".npz"
     if out.suffix != suffix:
         raise ValueError(f"--out={out}: give a file that ends with {suffix}")
@@ -202,6 +204,7 @@ def _check_lines(experiment, path, x):
     for number, line in enumerate(lines[: len(x)], 1):
         if line != next(restored, None):
             raise ValueError(
-                f"{path}, line {number}: the tokens of this model do not restore it; it is too long, or has characters "
-                "that the model does not know. Take a model of characters (data.tokens.level=character)"
+                f"{path}, line {number}: the tokens of this model do not restore it; it is too long, has capitals, "
+                "or has characters that the model does not know. Take a lower-case text, and a model of characters "
+                "(data.tokens.level=character)"
             )
