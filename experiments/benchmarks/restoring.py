@@ -50,6 +50,21 @@ Result of --num_images=40 (99 draws each, 100 steps of diffusion), coverage of p
 Exact methods cover within their errors, and so do weights of codes and of pixels. RePaint needs its resampling. Under
 noise, intervals of 90 % of DPS (ζ = 1) hold half of the pixels; moments and twisted particles are slightly too narrow.
 Of 99 twisted particles of a noise-free half, few ancestors are left, and intervals of 90 % hold 79 %.
+
+Trained models, `vae-jax restore --degradation=half` on 8-bit MNIST (mean ± standard error of few test images, so that
+rows can only be compared with the baselines of their own images; log p is that of the hidden pixels, nats):
+
+    model, method                              images   PSNR         SSIM            log p          50 %    90 %
+    pixel_cnn_mnist_8bit, ordered (exact)      20       18.7 ± 0.7   0.811 ± 0.018   -261 ± 18      0.485   0.891
+        mean of the training images                     14.7 ± 0.3   0.561 ± 0.010   -735 ± 33
+    diffusion_mnist, replaced (30 steps x 3)    6       16.4 ± 0.7   0.678 ± 0.029                  0.489   0.893
+        mean of the training images                     15.0 ± 0.6   0.540 ± 0.021   -697 ± 68
+    vae_mnist_8bit, importance (prior, 200)    15       13.7 ± 0.4   0.630 ± 0.016   -676 ± 53      0.387   0.771
+        mean of the training images                     14.9 ± 0.3   0.561 ± 0.013   -719 ± 38
+    vae_mnist_8bit, annealed (40 steps, 9)      4       14.7 ± 1.8   0.686 ± 0.082   -638 ± 166     0.380   0.825
+        mean of the training images                     14.7 ± 0.9   0.544 ± 0.031   -735 ± 96
+
+The effective sample size of both VAE rows is 1: forty dimensions of z need a longer path than 40 temperatures.
 """
 
 import argparse

@@ -6,7 +6,7 @@ KIND is a data set as in `vae_colour`, `patches` (the default: pieces of photogr
 `restore_fashion_mnist`: `patches_low`, `patches_half`, `patches_square`, `patches_jpeg`, `patches_noise`, `emoji_low`
 and so on. The model is a VAE whose likelihood is a mixture of logistics with coupled channels.
 
-Result: see `experiments/benchmarks/restoring.py`.
+Result: not yet measured.
 """
 
 from ml_collections import ConfigDict

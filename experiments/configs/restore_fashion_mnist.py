@@ -12,7 +12,9 @@ DEGRADATION is one of
 
 MODEL is `vae`, the default, `pixel_cnn` or `diffusion`. `vae-jax restore` scores a run beside plain baselines.
 
-Result: see `experiments/benchmarks/restoring.py`.
+Result of `low` (seed 0, 1,400 steps of 64 images, 3 minutes of CPU time; 40 test images): PSNR of the mean 17.4 ± 0.3
+dB, SSIM 0.61 ± 0.02, log p(x|y) ≥ -1768 ± 97 nats (IW-50), intervals of 50 and 90 % hold 0.48 ± 0.01 and 0.88 ± 0.01;
+bicubic 15.9 ± 0.3 dB, 0.49 ± 0.01, -2462 ± 102 nats. Pixels are independent given z, so draws have grain.
 """
 
 from ml_collections import ConfigDict

@@ -13,7 +13,7 @@ from vae_jax.support import Binary
 class Tree:
     """The distribution p(x) = p(x_r) Π_{d ≠ r} p(x_d | x_{parent(d)}) over x in {0, 1}^D.
 
-    It is a Bayes net whose graph is a tree with root r.
+    It is a Bayes net whose graph is a tree with root r. Given evidence on single entries it stays one (Pearl 1982).
 
     `order` [D] lists every dimension after its parent, the root first. `parent` [D] of the root is the root itself.
     `logits` [D, 2] are the log-odds of x_d = 1 if the parent is 0, and if it is 1; for the root both are equal.
