@@ -4,7 +4,8 @@ vae-jax train --config=restore_colour:KIND --config.data.path=FILE
 
 KIND is a data set as in `vae_colour`, `patches` (the default: pieces of photographs) or `emoji`, and a degradation of
 `restore_fashion_mnist`: `patches_low`, `patches_half`, `patches_square`, `patches_jpeg`, `patches_noise`, `emoji_low`
-and so on. The model is a VAE whose likelihood is a mixture of logistics with coupled channels.
+and so on. The model is a VAE whose likelihood is a mixture of logistics with coupled channels,
+arXiv:1701.05517 eq. (3), and whose context is the degraded image.
 
 Result: not yet measured.
 """

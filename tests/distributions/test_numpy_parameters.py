@@ -169,6 +169,10 @@ EXAMPLES = {  # one of each, all its arrays NumPy's
         lambda params, c: bijectors.ActNorm(params, params),
         lambda params, x, c: distributions.UniformNoise((D,)),
     ),
+    "GivenLinear": distributions.given_linear(Normal(reals(D), reals(D)), reals(2, D), reals(2), reals(2))[0],
+    "Hierarchy": distributions.Hierarchy(
+        reals(D), None, lambda p, f, noise, z: ((noise or z)[:1], p[:1] * jnp.sum((noise or z)[0])), ((2, D),)
+    ),
     "Rounded": distributions.Rounded(reals(D), 3),
     "UniformNoise": distributions.UniformNoise((D,)),
     "StudentT": distributions.StudentT(reals(D), reals(D), np.full(D, 5.0, np.float32)),
@@ -185,6 +189,7 @@ def test_every_distribution_and_every_bijector_has_an_example():
         "check_continuous",
         "check_support",
         "draw",
+        "given_linear",
         "has_closed_form",
         "has_discrete_part",
         "is_factorised",

@@ -21,7 +21,7 @@ from vae_jax.networks.network import compute_in
 from vae_jax.networks.top_down import shapes_of_latents
 from vae_jax.objectives import objective as objective_of
 from vae_jax.objectives.bounds import closed_elbo
-from vae_jax.spec import BadOption, sizes
+from vae_jax.spec import BadOption, shown, sizes
 from vae_jax.support import Binary, Levels, Real, Unit, standardize
 
 TAKES = (Real, Unit, Binary, Levels)
@@ -133,6 +133,8 @@ def from_config(
     if len(event.shape) != 3:
         raise BadOption(f": the family 'deep_vae' models images [H, W, C]; the data have shape {tuple(event.shape)}")
     sizes(widths=widths, at_least_one=True)
+    if not isinstance(blocks, tuple | list):
+        raise BadOption(f"blocks must be a tuple with an entry for each of the widths, got {shown(blocks)}")
     coarse_shape(tuple(event.shape), widths, "widths")
     head = tables.likelihood(heads, likelihood, event)
     height, width = event.shape[:2]
