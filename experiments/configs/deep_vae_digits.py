@@ -34,6 +34,6 @@ def get_config(arg: str = "") -> ConfigDict:
     config.optimizer.update({"learning_rate": 2e-3, "average_decay": 0.99, "clip_norm": 200.0})
     config.eval.num_samples = 500
     if vae_digits.is_smoke(arg):
-        config.model.update({"widths": (4, 4), "blocks": (1, 1), "latent_dim": 1})
+        config.model.update({"widths": (4,), "blocks": (2,), "latent_dim": 1})
         config = vae_digits.smoke(config)
     return config

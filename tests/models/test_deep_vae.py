@@ -152,6 +152,7 @@ def test_with_the_exact_posterior_every_weight_is_p_of_x():
     assert rate.shape == distortion.shape == (7,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"unrolled": 9}, {"remat": True}], ids=["unrolled", "remat"])
 def test_neither_a_loop_nor_less_memory_changes_the_numbers(changes, monkeypatch, case):
     _, params, x = case
