@@ -1,5 +1,7 @@
 """Restoration of Fashion-MNIST, 256 grey levels: p(x|y) by a conditional model (`data.contexts.degraded`).
 
+The conditional VAE is that of arXiv:1406.5298.
+
 vae-jax train --config=restore_fashion_mnist:DEGRADATION, or DEGRADATION_MODEL
 
 DEGRADATION is one of
