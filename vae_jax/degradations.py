@@ -3,9 +3,9 @@
 Images x have the shape [H, W, C] and the units of the model: levels 0 .. V - 1, bits, or real numbers. Scales of noise
 are fractions of the range of x, which is V - 1 for levels and 1 otherwise.
 
-There is one down-sampler, the mean of equal blocks of pixels: the box filter, whose aliasing is that of no other
-pixels than those of the block. Bicubic interpolation is that of Keys with a = -1/2, its pixels at the centres of
-blocks (`jax.image.resize`, "cubic"). Both kernels differ between libraries, and so do the scores that depend on them.
+There is one down-sampler, the box filter: the mean of equal blocks of pixels. Bicubic interpolation is that of Keys
+with a = -1/2, with its pixels at the centres of blocks (`jax.image.resize`, "cubic"). Libraries differ in both kernels,
+and so do scores that depend on them.
 """
 
 import math

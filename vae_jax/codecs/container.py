@@ -34,7 +34,7 @@ def unpack(data: bytes) -> tuple:
     """Return the header and the words of a file. Raises `ValueError` if it is not whole, or was changed."""
     data = bytes(data)
     if len(data) < 4 or data[:3] != MAGIC:
-        raise ValueError("this is no compressed file of vae_jax: its first bytes are others")
+        raise ValueError("this is no compressed file of vae_jax: it does not begin with the letters VJC")
     if data[3] != VERSION:
         raise ValueError(f"the compressed file has version {data[3]}, and this program reads version {VERSION}")
     if len(data) < _FIXED.size:

@@ -49,9 +49,9 @@ class Stack:
         if not len(tables):
             return np.zeros(0, np.int32)
         if tables.shape[1] > WIDE:
-            drawn = []
-            _, fine, base = _digits_of(tables, lambda coarse: drawn.append(self.pop(coarse)) or drawn[0])
-            return drawn[0] * np.int32(base) + self.pop(fine)
+            blocks = _blocks_of(tables)
+            first = self.pop(blocks.sum(axis=2))
+            return first * np.int32(blocks.shape[1]) + self.pop(_within(blocks, first))
         return self._popped(self._coder.decode(self._categorical(), counts(tables)))
 
     def push_uniform(self, symbols, size):
@@ -113,9 +113,10 @@ class Recorded:
         """Record symbols [n] with masses [n, V]."""
         symbols = np.asarray(symbols, np.int32)
         if tables.shape[1] > WIDE:
-            coarse, tables, base = _digits_of(tables, lambda coarse: symbols // base_of(tables.shape[1]))
-            self._pieces.append((symbols // base, coarse))
-            symbols = symbols % base
+            blocks = _blocks_of(tables)
+            first, symbols = np.divmod(symbols, np.int32(blocks.shape[1]))
+            self._pieces.append((first, blocks.sum(axis=2)))
+            tables = _within(blocks, first)
         self._pieces.append((symbols, tables))
 
     def push(self, stack):
@@ -139,7 +140,7 @@ def counts(tables):
 
 
 def _random_words(number):
-    """Return the random words under a message, the bottom first; fewer words are the upper ones of more."""
+    """Return the random words under a message, the bottom first. Fewer words are the last ones of more words."""
     return np.frombuffer(np.random.RandomState(0).bytes(4 * number), "<u4")[::-1].astype(np.uint32)
 
 
@@ -148,16 +149,19 @@ def base_of(size):
     return math.isqrt(size - 1) + 1
 
 
-def _digits_of(tables, first_digit):
-    """Return the masses of the first digit [n, r], those of the second one given the first [n, r], and r."""
+def _blocks_of(tables):
+    """Return masses [n, V] as blocks [n, r, r], in which the first digit counts blocks and the second one symbols."""
     number, size = tables.shape
     base = base_of(size)
     blocks = np.zeros((number, base * base), np.float32)
     blocks[:, :size] = tables
-    blocks = blocks.reshape(number, base, base)
-    coarse = blocks.sum(axis=2)
-    fine = blocks[np.arange(number), first_digit(coarse)]
-    return coarse, np.where(fine.sum(axis=1, keepdims=True) > 0, fine, np.float32(1.0)), base
+    return blocks.reshape(number, base, base)
+
+
+def _within(blocks, first):
+    """Return the masses [n, r] of the second digit given the first one [n]; equal ones for a block without mass."""
+    fine = blocks[np.arange(len(blocks)), first]
+    return np.where(fine.sum(axis=1, keepdims=True) > 0, fine, np.float32(1.0))
 
 
 def _constriction():

@@ -134,8 +134,9 @@ def _degrade(made):
 
     def one(x):
         x = x.astype(jnp.float32)
-        weights = 1.0 + np.arange(x.size, dtype=np.float32) % 97
-        seed = jax.lax.bitcast_convert_type(jnp.sum(jnp.ravel(x) * weights), jnp.uint32)
+        odd = 2 * np.arange(x.size, dtype=np.uint32) + 1
+        words = jax.lax.bitcast_convert_type(jnp.ravel(x), jnp.uint32)
+        seed = jnp.sum(words * odd, dtype=jnp.uint32)  # whole numbers: their sum does not depend on the order
         return made.sample(jax.random.fold_in(jax.random.key(0, impl="threefry2x32"), seed), x)
 
     return lambda batch: batch | {"context": jax.vmap(one)(jnp.asarray(batch["x"]))}

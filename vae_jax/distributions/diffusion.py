@@ -40,6 +40,11 @@ def reverse_step(denoiser, params, z, gamma_t, gamma_s, noise, context=None, *, 
     arXiv:2107.00630 app. A; η = 0 is DDIM, a deterministic step, arXiv:2010.02502 eq. (12).
     """
     epsilon = guided(denoiser, params, z, gamma_t, context, guidance)
+    return step_by(denoiser, z, epsilon, gamma_t, gamma_s, noise, eta=eta)
+
+
+def step_by(denoiser, z, epsilon, gamma_t, gamma_s, noise, *, eta=1.0):
+    """Return the z_s of `reverse_step` from a prediction ε̂ = `epsilon` of the noise in z_t."""
     clean, epsilon = clipped(denoiser, z, epsilon, gamma_t)
     alpha_s, sigma_s = alpha_sigma(gamma_s)
     left = -jnp.expm1(gamma_s - gamma_t)

@@ -14,7 +14,7 @@ from vae_jax.support import Real
 class Hierarchy:
     """The distribution Π_l `p(z_l | z_above)`, or Π_l `q(z_l | z_above, x)`, of normal latents z.
 
-    z is a tuple of arrays [N, ...], where N equal levels share an array. The level that is drawn first is the last one.
+    z is a tuple of arrays [N, ...], where N equal levels share an array. The top level is drawn first and comes last.
 
     Attributes:
       params: of the network, which all examples share.

@@ -12,11 +12,11 @@ import jax.numpy as jnp
 
 from vae_jax.networks.conv import Conv, ConvTranspose, coarse_shape, image_channels, image_head, with_context
 from vae_jax.networks.mlp import activation_function
+from vae_jax.networks.stacks import stacked
 from vae_jax.numerics import LOG_2PI
 from vae_jax.spec import MANY, BadOption, flags, integers, numbers, sizes
 
 UNIT = math.log(math.e - 1.0)  # softplus of it is 1
-UNROLLED = 1  # so few blocks are written out, since a loop then costs more than it saves
 
 
 class GatedBlock(nn.Module):
@@ -60,7 +60,7 @@ class BottomUp(nn.Module):
         for *_, width in self.outputs:
             h = Conv(width, kernel=4, stride=2)(h)
             if self.num_blocks:
-                h, _ = _stack(GatedBlock, self.num_blocks, in_axes=())(self.activation, gain)(h)
+                h, _ = stacked(GatedBlock, self.num_blocks, in_axes=())(self.activation, gain)(h)
             features.append(h)
         return tuple(features)
 
@@ -121,8 +121,7 @@ class TopDown(nn.Module):
                 feature = None if features is None else features[level]
                 place = sum(n > 0 for n in self.blocks[:level])
                 inputs = [None if values is None else values[place] for values in (noise, z)]
-                h = h.astype(feature.dtype) if feature is not None else h
-                h, (values, *nats) = _stack(block, number, in_axes=(0, 0, nn.broadcast))(
+                h, (values, *nats) = stacked(block, number, in_axes=(0, 0, nn.broadcast), reverse=True)(
                     *options, name=f"blocks_{level}"
                 )(h, *inputs, feature)
                 drawn, terms = [values, *drawn], [nats, *terms]
@@ -183,19 +182,6 @@ def shapes_of_latents(outputs, widths, blocks, latent_dim) -> tuple:
     height, width = outputs[0][:2]
     places = [(height >> n, width >> n) for n in range(1, len(widths) + 1)]
     return tuple((number, *place, latent_dim) for number, place in zip(blocks, places, strict=True) if number)
-
-
-def _stack(block, number, in_axes):
-    """Return the class of `number` equal blocks in a row."""
-    return nn.scan(
-        block,
-        variable_axes={"params": 0},
-        split_rngs={"params": True},
-        in_axes=in_axes,
-        reverse=True,
-        length=number,
-        unroll=number if number <= UNROLLED else 1,
-    )
 
 
 def _scaled(gain):

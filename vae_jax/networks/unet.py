@@ -11,10 +11,10 @@ import numpy as np
 
 from vae_jax.networks.conv import Conv, ConvTranspose, coarse_shape, image_channels, image_head, with_context
 from vae_jax.networks.mlp import DenseHead, activation_function, join
+from vae_jax.networks.stacks import stacked
 from vae_jax.spec import MANY, BadOption, flags, integers, numbers, sizes
 
 GROUP = 8  # channels of a group share their mean and variance
-UNROLLED = 2  # so few blocks of a level are written out, since a loop then costs more than it saves
 
 
 class UNet(nn.Module):
@@ -116,14 +116,7 @@ class UNet(nn.Module):
 
     def _blocks(self, features, num_heads, options):
         """Return `num_blocks` equal blocks in one loop: compile time does not grow with their number."""
-        blocks = nn.scan(
-            Block,
-            variable_axes={"params": 0},
-            split_rngs={"params": True, "dropout": True},
-            in_axes=(0, nn.broadcast),
-            length=self.num_blocks,
-            unroll=self.num_blocks if self.num_blocks <= UNROLLED else 1,
-        )
+        blocks = stacked(Block, self.num_blocks, in_axes=(0, nn.broadcast))
         return blocks(features, num_heads, **options)
 
 

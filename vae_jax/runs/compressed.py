@@ -1,4 +1,4 @@
-"""Compressed files of a trained run: data of the run or of one's own to bytes, and back."""
+"""Compressed files of a trained run: its data, or the data of a user, as bytes and back."""
 
 import bz2
 import gzip
@@ -31,7 +31,7 @@ class Measured(NamedTuple):
 
     family: str
     number: int  # of examples
-    dims: int  # of all examples together; of text, its characters
+    dims: int  # of all examples together; for text, the number of characters
     total: int  # bytes of the file
     initial_bits: int
     bound: float | None  # bits by which the model bounds the data: -log₂ p(x), or -ELBO; None if not measured

@@ -1,6 +1,7 @@
 """Restored test images of a trained run, their scores beside plain baselines, and samplers beside known posteriors."""
 
 import functools
+import io
 import time
 from pathlib import Path
 
@@ -90,13 +91,15 @@ def measure(
     call = functools.partial(METHODS[method], experiment.model, num_draws=num_draws, **(options or {}))
 
     @jax.jit
-    def one(params, key, y, context, truth):
-        return call(params, key, made, y, context, truth=truth)
+    def each(params, *items):
+        def one(item):
+            key, y, context, truth = item
+            return call(params, key, made, y, context, truth=truth)
 
-    restored = []
-    for n in range(len(x)):
-        context = None if given is None else given[n]
-        restored.append(jax.device_get(one(params, keys[n, 1], y[n], context, x[n])))
+        return jax.lax.map(one, items)
+
+    together = jax.device_get(each(params, keys[:, 1], y, given, x))
+    restored = [jax.tree.map(lambda a, n=n: a[n], together) for n in range(len(x))]
     rows = {method: [_scores(made, y[n], x[n], restored[n]) for n in range(len(x))]}
     note = "log p(x given y) is that of the method"
     if of_model and restored[0].log_prob is None:
@@ -237,7 +240,9 @@ def _write(out, experiment, made, x, y, restored, plain, results):
     out.mkdir(parents=True, exist_ok=True)
     files.write_text(out / "restored.json", files.strict_json(results))
     draws, means = (np.stack([getattr(one, name) for one in restored]) for name in ("draws", "mean"))
-    np.savez_compressed(out / "restored.npz", x=x, y=y, draws=draws, mean=means)
+    with io.BytesIO() as content:
+        np.savez_compressed(content, x=x, y=y, draws=draws, mean=means)
+        files.write_bytes(out / "restored.npz", content.getvalue())
     show = scene.to_unit(experiment)
     given = jax.vmap(lambda y: shown(made, y))(y[:SHOWN])
     figure = images.restorations(

@@ -10,15 +10,12 @@ The first two are approximations that no number of draws improves: `tasks.known`
 the last step x from p(x|z_0, y), so that noise-free pixels are those of y.
 """
 
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vae_jax import degradations
-from vae_jax.distributions.diffusion import alpha_sigma, clipped, reverse_step
-from vae_jax.numerics import effective_sample_size
+from vae_jax.distributions.diffusion import alpha_sigma, reverse_step, step_by
 from vae_jax.objectives.diffusion import noised
 from vae_jax.spec import integers, numbers, one_of
 from vae_jax.tasks import particles
@@ -161,11 +158,9 @@ def guided(
             noise = jax.random.normal(jax.random.fold_in(key_steps, n), z.shape)
             epsilon, slope, _ = target.at(params, z, gamma_t, context, norm=guide == "norm")
             if guide == "norm":
-                return _reverse(denoiser, z, epsilon, gamma_t, gamma_s)[0] + noise * _spread(gamma_t, gamma_s) + (
-                    strength * slope
-                ), None
+                return step_by(denoiser, z, epsilon, gamma_t, gamma_s, noise) + strength * slope, None
             epsilon = epsilon - strength * alpha_sigma(gamma_t)[1] * slope
-            return _reverse(denoiser, z, epsilon, gamma_t, gamma_s)[0] + noise * _spread(gamma_t, gamma_s), None
+            return step_by(denoiser, z, epsilon, gamma_t, gamma_s, noise), None
 
         z, _ = jax.lax.scan(step, jax.random.normal(key_start, denoiser.shape), jnp.arange(num_steps, 0, -1))
         gamma = denoiser.gamma(params, 0.0)
@@ -214,13 +209,12 @@ def twisted(
         z, log_w, (epsilon, slope, log_psi) = carry
         gamma_t, gamma_s = (denoiser.gamma(params, m / num_steps) for m in (n, n - 1))
         key_noise, key_resample = jax.random.split(jax.random.fold_in(key_steps, n))
-        index, log_w = _resampled(key_resample, log_w, resample_below)
+        index, log_w = particles.resampled(key_resample, log_w, resample_below)
         z, epsilon, slope, log_psi = jax.tree.map(lambda a: a[index], (z, epsilon, slope, log_psi))
         sigma, spread = alpha_sigma(gamma_t)[1], _spread(gamma_t, gamma_s)
-        plain = jax.vmap(lambda z, e: _reverse(denoiser, z, e, gamma_t, gamma_s)[0])(z, epsilon)
-        moved = jax.vmap(lambda z, e: _reverse(denoiser, z, e, gamma_t, gamma_s)[0])(z, epsilon - sigma * slope)
+        mean = jax.vmap(lambda z, epsilon: step_by(denoiser, z, epsilon, gamma_t, gamma_s, jnp.zeros_like(z)))
         noise = jax.random.normal(key_noise, z.shape)
-        new = moved + spread * noise
+        plain, new = mean(z, epsilon), mean(z, epsilon - sigma * slope) + spread * noise
         rows = lambda a: jnp.sum(jnp.square(a).reshape(count, -1), axis=1)  # noqa: E731
         log_ratio = 0.5 * (rows(noise) - rows((new - plain) / spread))
         twisted = twist(new, gamma_s)
@@ -290,13 +284,6 @@ class _Target:
         return epsilon, slope, value
 
 
-def _reverse(denoiser, z, epsilon, gamma_t, gamma_s):
-    """Return the mean of q(z_s|z_t, y = x̂) and x̂, from a prediction ε̂ (`distributions.diffusion.reverse_step`)."""
-    clean, epsilon = clipped(denoiser, z, epsilon, gamma_t)
-    alpha_s, sigma_s = alpha_sigma(gamma_s)
-    return alpha_s * clean + sigma_s * jnp.exp(0.5 * (gamma_s - gamma_t)) * epsilon, clean
-
-
 def _spread(gamma_t, gamma_s):
     """Return the deviation of an ancestral step, τ = σ_s √(1 - e^{γ_s - γ_t})."""
     return alpha_sigma(gamma_s)[1] * jnp.sqrt(-jnp.expm1(gamma_s - gamma_t))
@@ -305,16 +292,6 @@ def _spread(gamma_t, gamma_s):
 def _last(denoiser, degradation, z, gamma):
     """Return p(y|z_0), with its `given`, from p(x|z_0)."""
     return through(denoiser.decode(z / alpha_sigma(gamma)[0], gamma), degradation)
-
-
-def _resampled(key, log_w, resample_below):
-    """Return the indices and the log-weights after resampling, if it is due."""
-    count = len(log_w)
-    ess = effective_sample_size(jax.nn.logsumexp(log_w), jax.nn.logsumexp(2.0 * log_w), count)
-    due = ess < resample_below * count
-    index = jnp.where(due, particles.systematic(key, log_w, count), jnp.arange(count))
-    equal = jnp.full_like(log_w, 1.0) * (jax.nn.logsumexp(log_w) - math.log(count))
-    return index, jnp.where(due, equal, log_w)
 
 
 def _denoiser(model, method):

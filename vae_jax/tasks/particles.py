@@ -37,7 +37,8 @@ def filtered(density, key, degradation, y, *, num_particles, resample_below=0.5)
         raise ValueError("`ordered` requires a model that draws pixel by pixel, such as pixel_cnn or belief_network")
     see = _Pixel(degradation, y, ordered)
     run = _by_rows if isinstance(ordered, RasterScan) else _by_dimensions
-    x, log_w, log_evidence = run(ordered, key, see, num_particles, resample_below)
+    x, log_w = run(ordered, key, see, num_particles, resample_below)
+    log_evidence = jax.nn.logsumexp(log_w) - math.log(num_particles)
     return x.reshape(num_particles, *degradation.event.shape), log_w, log_evidence
 
 
@@ -107,15 +108,17 @@ class _Pixel:
         return jnp.sum(jnp.where((self.last_row == i)[None], log_lik, 0.0), axis=1)
 
 
-def _resampled(key, states, log_w, resample_below):
-    """Return the states, the log-weights and the mean weight that was divided out, after resampling if it is due."""
+def resampled(key, log_w, resample_below):
+    """Return the indices of the particles to keep and their log-weights: equal ones after resampling, if it is due.
+
+    It is due when the effective sample size is below the share `resample_below` of K. The mean of w stays the same.
+    """
     count = len(log_w)
-    ess = effective_sample_size(jax.nn.logsumexp(log_w), jax.nn.logsumexp(2.0 * log_w), count)
+    log_sum = jax.nn.logsumexp(log_w)
+    ess = effective_sample_size(log_sum, jax.nn.logsumexp(2.0 * log_w), count)
     due = ess < resample_below * count
     index = jnp.where(due, systematic(key, log_w, count), jnp.arange(count))
-    log_mean = jax.nn.logsumexp(log_w) - math.log(count)
-    states = jax.tree.map(lambda a: a[index], states)
-    return states, jnp.where(due, jnp.zeros_like(log_w), log_w), jnp.where(due, log_mean, 0.0)
+    return index, jnp.where(due, log_sum - math.log(count), log_w)
 
 
 def _by_rows(ordered, key, see, count, resample_below):
@@ -124,7 +127,7 @@ def _by_rows(ordered, key, see, count, resample_below):
     no_rows, no_pixels = jax.tree.map(lambda a: jnp.broadcast_to(a, (count, *a.shape)), cached.start(params))
 
     def draw_row(carry, i):
-        rows, x, log_w, log_z = carry
+        rows, x, log_w = carry
         above = jax.lax.dynamic_index_in_dim(x, jnp.maximum(i - 1, 0), 1, keepdims=False)
         rows, features = jax.vmap(cached.row, (None, 0, 0, None))(params, rows, above, i)
 
@@ -145,19 +148,20 @@ def _by_rows(ordered, key, see, count, resample_below):
         x = jax.lax.dynamic_update_index_in_dim(x, jnp.swapaxes(row, 0, 1), i, 1)
         log_w = log_w + see.after_row(x, i)
         key_row = jax.random.fold_in(key, height * width + i)
-        (rows, x), log_w, log_mean = _resampled(key_row, (rows, x), log_w, resample_below)
-        return (rows, x, log_w, log_z + log_mean), None
+        index, log_w = resampled(key_row, log_w, resample_below)
+        rows, x = jax.tree.map(lambda a: a[index], (rows, x))
+        return (rows, x, log_w), None
 
-    start = (no_rows, jnp.zeros((count, *ordered.event_shape)), jnp.zeros(count), jnp.zeros(()))
-    (_, x, log_w, log_z), _ = jax.lax.scan(draw_row, start, jnp.arange(height))
-    return x, log_w, log_z + jax.nn.logsumexp(log_w) - math.log(count)
+    start = (no_rows, jnp.zeros((count, *ordered.event_shape)), jnp.zeros(count))
+    (_, x, log_w), _ = jax.lax.scan(draw_row, start, jnp.arange(height))
+    return x, log_w
 
 
 def _by_dimensions(ordered, key, see, count, resample_below):
     params, size = as_jax(ordered.params), ordered.event_shape[0]
 
     def draw(carry, d):
-        x, log_w, log_z = carry
+        x, log_w = carry
 
         def one(key, x):
             conditional = over_places(lambda a: a[d], as_jax(ordered.conditionals(params, x)))
@@ -165,12 +169,10 @@ def _by_dimensions(ordered, key, see, count, resample_below):
             return x.at[d].set(value), factor
 
         x, factor = jax.vmap(one)(jax.random.split(jax.random.fold_in(key, d), count), x)
-        log_w = log_w + factor
-        (x,), log_w, log_mean = _resampled(jax.random.fold_in(key, size + d), (x,), log_w, resample_below)
-        return (x, log_w, log_z + log_mean), None
+        index, log_w = resampled(jax.random.fold_in(key, size + d), log_w + factor, resample_below)
+        return (x[index], log_w), None
 
     if not see.by_pixel:
         raise ValueError("a linear degradation of several pixels requires a model that draws row by row: use pixel_cnn")
-    start = (jnp.zeros((count, *ordered.event_shape)), jnp.zeros(count), jnp.zeros(()))
-    (x, log_w, log_z), _ = jax.lax.scan(draw, start, jnp.arange(size))
-    return x, log_w, log_z + jax.nn.logsumexp(log_w) - math.log(count)
+    start = (jnp.zeros((count, *ordered.event_shape)), jnp.zeros(count))
+    return jax.lax.scan(draw, start, jnp.arange(size))[0]
