@@ -299,6 +299,17 @@ def test_a_degraded_image_as_context(kind):
         np.testing.assert_allclose(jnp.std(y - batch["x"]), 51.0, rtol=0.1)
 
 
+def test_the_noise_of_an_image_depends_on_its_pixels_alone():
+    """And not on the batch."""
+    data = dataset(images((28, 28, 1)), 255)
+    conditioning = contexts.degraded(data, event_of(data, "levels"), degradation={"name": "identity", "scale": 0.1})
+    x = data.train.x[:8]
+    together = conditioning.divide({"x": x})["context"]
+    alone = [jax.jit(conditioning.divide)({"x": x[n : n + 1]})["context"] for n in range(8)]
+    np.testing.assert_allclose(together, jnp.concatenate(alone), atol=1e-3)
+    assert not np.allclose(together[0] - x[0], together[1] - x[1])
+
+
 @pytest.mark.parametrize(
     ("degradation", "message"),
     [
