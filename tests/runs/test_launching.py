@@ -54,6 +54,12 @@ def test_every_error_is_one_line(error, line):
     assert text.startswith(line) and "\n" not in text
 
 
+def test_a_missing_extra_is_no_error_in_the_program():
+    text = "this needs P: pip install 'vae_jax[p]'"
+    assert launching.in_words(ImportError(text)) == text
+    assert "an error in the program" in launching.in_words(ModuleNotFoundError("No module named 'p'", name="p"))
+
+
 @pytest.mark.parametrize(
     ("body", "code", "line"),
     [

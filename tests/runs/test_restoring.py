@@ -1,6 +1,7 @@
 """Restorations of a run: scores, files, baselines, and what is refused."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -65,3 +66,10 @@ def test_what_does_not_fit_is_refused_in_one_line(mixture, tmp_path, degradation
     with pytest.raises(ValueError, match=message) as error:
         restoring.measure(mixture, degradation, method, out=tmp_path / "out", num_images=2, num_draws=2)
     assert "\n" not in str(error.value) and not (tmp_path / "out").exists()
+
+
+def test_without_scikit_image_nothing_is_restored(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "skimage.metrics", None)
+    with pytest.raises(ImportError, match=r"pip install 'vae_jax\[restoring\]'"):
+        restoring.measure(tmp_path / "no run", {"name": "half"})
+    assert not list(tmp_path.iterdir())

@@ -73,13 +73,19 @@ def ssim(estimate, truth, *, peak) -> float:
     It is `skimage.metrics.structural_similarity` with its windows of 7 x 7 pixels, or smaller for smaller images.
     Raises `ImportError` without the extra `restoring`.
     """
+    structural_similarity = similarity()
+    side = min(7, *truth.shape[:2])
+    options = {"data_range": peak, "channel_axis": -1, "win_size": side - (side % 2 == 0)}
+    return float(structural_similarity(np.asarray(estimate, np.float64), np.asarray(truth, np.float64), **options))
+
+
+def similarity():
+    """Return the function of scikit-image that `ssim` calls. Raises `ImportError` without the extra `restoring`."""
     try:
         from skimage.metrics import structural_similarity
     except ImportError as error:
         raise ImportError("SSIM needs scikit-image: pip install 'vae_jax[restoring]'") from error
-    side = min(7, *truth.shape[:2])
-    options = {"data_range": peak, "channel_axis": -1, "win_size": side - (side % 2 == 0)}
-    return float(structural_similarity(np.asarray(estimate, np.float64), np.asarray(truth, np.float64), **options))
+    return structural_similarity
 
 
 def of_draws(draws, truth, *, hidden=None, num_projections=4, levels=(0.5, 0.9), rng=None) -> dict:

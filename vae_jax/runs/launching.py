@@ -74,6 +74,8 @@ def in_words(error) -> str:
     text = str(error).strip() or type(error).__name__
     if isinstance(error, ValueError | OSError) or (type(error).__module__, type(error).__name__) == DIVERGED:
         return " ".join(text.split())
+    if isinstance(error, ImportError) and error.name is None:  # raised with the name of an extra, not by an import
+        return " ".join(text.split())
     if isinstance(error, RuntimeError) and ("home directory" in text or "Symlink loop" in text):  # of pathlib
         return f"a path cannot be followed: {text}; give another"
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:

@@ -72,6 +72,7 @@ def measure(
     """
     integers(num_images=num_images, num_draws=num_draws)
     integers(seed=seed, at_least=0)
+    calibration.similarity()  # before anything is restored
     began, folder = time.perf_counter(), Path(folder).expanduser()
     experiment = build.build_trained(folder)
     made = degradation_of(experiment, degradation)
