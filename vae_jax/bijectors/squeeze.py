@@ -6,6 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from vae_jax.distributions.reshaped import in_squares
+
 
 @struct.dataclass
 class Squeeze:
@@ -18,10 +20,7 @@ class Squeeze:
     order: tuple = struct.field(pytree_node=False, default=())
 
     def forward_and_log_det(self, x):
-        height, width, channels = x.shape
-        b = self.block
-        y = x.reshape(height // b, b, width // b, b, channels).transpose(0, 2, 1, 3, 4)
-        y = y.reshape(height // b, width // b, b * b * channels)
+        y = in_squares(x, self.block)
         return y[..., np.asarray(self.order)] if self.order else y, jnp.zeros(())
 
     def inverse_and_log_det(self, y):

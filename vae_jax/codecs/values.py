@@ -28,6 +28,7 @@ from vae_jax.distributions import (
     Rows,
     Sentence,
     Series,
+    Squares,
     Tree,
 )
 from vae_jax.distributions.autoregressive import over_places
@@ -360,10 +361,9 @@ def _tree(batch, choose, x, most):
 
 
 def _reshaped(batch, choose, x, most):
-    base = batch.part("base")
-    inner = getattr(base.tree, "event_shape", (math.prod(batch.tree.event_shape),))
-    known = None if x is None else np.asarray(x).reshape(len(x), *inner)
-    return visit(base, choose, known, most).reshape(choose.count, *batch.tree.event_shape)
+    tree = batch.tree
+    known = None if x is None else np.asarray(jax.vmap(tree.to_base)(jnp.asarray(x)))
+    return np.asarray(jax.vmap(tree.from_base)(visit(batch.part("base"), choose, known, most)))
 
 
 def _observed(batch, choose, x, most):
@@ -389,5 +389,6 @@ _VISITS = {
     Rows: _columns,
     Sentence: _sentence,
     Series: _series,
+    Squares: _reshaped,
     Tree: _tree,
 }

@@ -25,7 +25,7 @@ from vae_jax.distributions.pixels import (
     OrderedCategorical,
 )
 from vae_jax.distributions.relaxed import RelaxedBernoulli, RelaxedOneHot, relax
-from vae_jax.distributions.reshaped import Reshaped
+from vae_jax.distributions.reshaped import Reshaped, Squares
 from vae_jax.distributions.sentence import Sentence
 from vae_jax.distributions.sequential import Sequential, draw
 from vae_jax.distributions.spherical import UniformSphere, VonMisesFisher
@@ -70,6 +70,7 @@ __all__ = [
     "Sentence",
     "Sequential",
     "Series",
+    "Squares",
     "StudentT",
     "Transformed",
     "Tree",

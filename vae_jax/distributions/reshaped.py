@@ -1,7 +1,8 @@
-"""Vectors as images, and images as vectors."""
+"""Vectors as images, images as vectors, and images whose pixels come in squares."""
 
 from typing import Any
 
+import numpy as np
 from flax import struct
 
 
@@ -20,17 +21,59 @@ class Reshaped:
         return self.base.support
 
     def sample(self, key):
-        return self.base.sample(key).reshape(self.event_shape)
+        return self.from_base(self.base.sample(key))
 
     def complete(self, key, x, num_given):
         """Draw from p(x | its first `num_given` dimensions), if the base can."""
-        return self.base.complete(key, self._of_base(x), num_given).reshape(self.event_shape)
+        return self.from_base(self.base.complete(key, self.to_base(x), num_given))
 
     def log_prob(self, x):
-        return self.base.log_prob(self._of_base(x))
+        return self.base.log_prob(self.to_base(x))
 
     def mean(self):
-        return self.base.mean().reshape(self.event_shape)
+        return self.from_base(self.base.mean())
 
-    def _of_base(self, x):
+    def to_base(self, x):
+        """Return the event x as one of the base."""
         return x.reshape(getattr(self.base, "event_shape", -1))
+
+    def from_base(self, y):
+        """Return the event of the base as x."""
+        return y.reshape(self.event_shape)
+
+
+@struct.dataclass
+class Squares(Reshaped):
+    """A distribution `base` over images [H/b, W/b, b² C], as one over images [H, W, C]; b = `block`.
+
+    A pixel of the base is a square of b x b pixels; its channels are theirs, row by row.
+    """
+
+    block: int = struct.field(pytree_node=False, default=2)
+
+    def complete(self, key, x, num_given):
+        """Draw from p(x | its first `num_given` pixels): a known number, of whole rows of squares."""
+        row = self.block * self.event_shape[1]
+        if not isinstance(num_given, int | np.integer) or num_given % row:
+            raise ValueError(
+                f"num_given must be a whole number of rows of squares of {self.block}x{self.block} pixels, that is a "
+                f"multiple of {row}, got {num_given}"
+            )
+        return self.from_base(self.base.complete(key, self.to_base(x), num_given // self.block**2))
+
+    def to_base(self, x):
+        return in_squares(x, self.block)
+
+    def from_base(self, y):
+        height, width, channels = self.event_shape
+        b = self.block
+        y = y.reshape(height // b, width // b, b, b, channels)
+        return y.swapaxes(1, 2).reshape(height, width, channels)
+
+
+def in_squares(x, block):
+    """Return the squares of `block` x `block` pixels of an image [H, W, C] as pixels: [H/b, W/b, b² C]."""
+    height, width, channels = x.shape
+    b = block
+    x = x.reshape(height // b, b, width // b, b, channels)
+    return x.swapaxes(1, 2).reshape(height // b, width // b, b * b * channels)

@@ -10,11 +10,14 @@ import jax.numpy as jnp
 from vae_jax import core, networks
 from vae_jax.conditionals.chains import per_pixel, raster_scan, weights_of
 from vae_jax.core import Aux, Model, embedded, tractable
+from vae_jax.distributions import Squares
+from vae_jax.distributions.reshaped import in_squares
+from vae_jax.networks.conv import at_size
 from vae_jax.networks.network import compute_in
-from vae_jax.spec import BadOption, call, with_defaults
+from vae_jax.spec import BadOption, call, integers, with_defaults
 
 
-def pixel_cnn(network, event, *, likelihood, context=None) -> Model:
+def pixel_cnn(network, event, *, likelihood, context=None, block=1) -> Model:
     """Return a PixelCNN, fitted by `gradient`: `network` returns the parameters of `likelihood` at every pixel.
 
     A density takes one pass over the image. A draw computes every row and every pixel of each layer once
@@ -22,20 +25,33 @@ def pixel_cnn(network, event, *, likelihood, context=None) -> Model:
     `channels` of the head says otherwise. Training drops units at the rate of the network; `log_prob` and `sample`
     never do.
 
+    With a `block` of b, squares of b x b pixels come one after the other instead of pixels, and a head with ordered
+    channels gives the pixels of a square: another order of the chain rule, as exact. The network runs over b² times
+    fewer places, so that its layers can be wider at the same cost.
+
     Args:
       network: built by `networks.gated_pixel_cnn`.
       event: the `core.Event` x.
       likelihood: the head of a pixel.
       context: the `core.Context` c; None for none.
+      block: b; the event of `network` and `likelihood` is [H/b, W/b, b² C].
+
+    Raises `BadOption` for a block that does not divide the image.
     """
-    image = raster_scan(network, likelihood, tuple(event.shape))
+    shape = shape_in_squares(event.shape, block)
+    image = raster_scan(network, likelihood, shape)
+
+    def seen(c):
+        c = at_size(embedded(context, c), event.shape)
+        return in_squares(c, block) if c is not None and c.ndim == 3 else c
 
     def density(params, c=None, dropout_key=None):
-        return image(params, embedded(context, c), dropout_key)
+        squares = image(params, seen(c), dropout_key)
+        return squares if block == 1 else Squares(squares, tuple(event.shape), block)
 
     def init(key, batch):
         _, c = core.first_example(batch)
-        return weights_of(network, likelihood, key, jnp.zeros(event.shape), embedded(context, c))
+        return weights_of(network, likelihood, key, jnp.zeros(shape), seen(c))
 
     @core.per_example
     def log_prob_with_dropout(params, key, x, c):
@@ -48,7 +64,7 @@ def pixel_cnn(network, event, *, likelihood, context=None) -> Model:
     return model._replace(loss=loss) if network.drops else model
 
 
-def from_config(*, event, context, network, likelihood, compute_dtype="float32") -> Model:
+def from_config(*, event, context, network, likelihood, block=1, compute_dtype="float32") -> Model:
     """Return a PixelCNN from dicts: `network` has options of `networks.gated_pixel_cnn`, `likelihood` names a head.
 
     All outputs are zero at initialisation unless `zero_output` is False. Raises `BadOption` for data that are not
@@ -56,6 +72,15 @@ def from_config(*, event, context, network, likelihood, compute_dtype="float32")
     """
     if len(event.shape) != 3:
         raise BadOption(f": the family 'pixel_cnn' models images [H, W, C]; the data have shape {tuple(event.shape)}")
-    head = per_pixel(likelihood, event.shape, where="likelihood")
+    head = per_pixel(likelihood, shape_in_squares(event.shape, block), where="likelihood")
     built = call(networks.gated_pixel_cnn, with_defaults(network, zero_output=True), head.shapes, where="network")
-    return pixel_cnn(compute_in(compute_dtype, built), event, likelihood=head, context=context)
+    return pixel_cnn(compute_in(compute_dtype, built), event, likelihood=head, context=context, block=block)
+
+
+def shape_in_squares(shape, block) -> tuple:
+    """Return the shape of images of `shape` whose squares of `block` x `block` pixels are pixels."""
+    integers(block=block)
+    height, width, channels = shape
+    if height % block or width % block:
+        raise BadOption(f"block: {block} does not divide the sides of images of {height}x{width} pixels")
+    return height // block, width // block, channels * block**2

@@ -35,11 +35,11 @@ def filtered(density, key, degradation, y, *, num_particles, resample_below=0.5)
     ordered = density.base if isinstance(density, Reshaped) else density
     if not isinstance(ordered, Autoregressive | RasterScan):
         raise ValueError("`ordered` requires a model that draws pixel by pixel, such as pixel_cnn or belief_network")
-    see = _Pixel(degradation, y, ordered)
+    see = _Pixel(degradation, y, density)
     run = _by_rows if isinstance(ordered, RasterScan) else _by_dimensions
     x, log_w = run(ordered, key, see, num_particles, resample_below)
     log_evidence = jax.nn.logsumexp(log_w) - math.log(num_particles)
-    return x.reshape(num_particles, *degradation.event.shape), log_w, log_evidence
+    return see.to_image(x).reshape(num_particles, *degradation.event.shape), log_w, log_evidence
 
 
 def systematic(key, log_w, number):
@@ -58,24 +58,27 @@ def hidden_come_last(mask) -> bool:
 class _Pixel:
     """How one pixel is drawn given the earlier ones, and what y tells about it."""
 
-    def __init__(self, degradation, y, ordered):
+    def __init__(self, degradation, y, density):
+        reshaped = isinstance(density, Reshaped)
+        ordered, to_base = (density.base, density.to_base) if reshaped else (density, lambda x: x)
+        self.to_image = jax.vmap(density.from_base) if reshaped else lambda x: x
         self.linear, self.noise = degradation.linear, degradation.noise
         self.by_pixel = degradation.mask is not None
         if self.by_pixel:
-            self.mask = jnp.asarray(degradation.mask).reshape(ordered.event_shape)
-            self.y = jnp.where(self.mask, jnp.reshape(y, ordered.event_shape), 0.0)
-            self.whole = bool(np.all(degradation.mask.all(axis=-1) == degradation.mask.any(axis=-1)))
+            self.mask = to_base(degradation.mask)
+            self.y = jnp.where(self.mask, to_base(y), 0.0)
+            self.whole = bool(np.all(self.mask.all(axis=-1) == self.mask.any(axis=-1)))
             return
         if degradation.linear is None or not np.all(degradation.linear.scale):
             raise ValueError(
                 f"`ordered` requires a mask, or a linear degradation with noise; {degradation.name!r} has none: set "
                 "scale above 0"
             )
-        width = math.prod(degradation.event.shape[1:])
-        self.matrix = degradations.matrix(degradation)
+        places = to_base(np.arange(math.prod(degradation.event.shape)).reshape(degradation.event.shape))
+        self.matrix = degradations.matrix(degradation)[:, places.reshape(-1)]
         self.seen = degradation.linear.observe(y)
         reach = np.abs(self.matrix) > 1e-7
-        self.last_row = (reach.shape[1] - 1 - np.argmax(reach[:, ::-1], axis=1)) // width
+        self.last_row = (reach.shape[1] - 1 - np.argmax(reach[:, ::-1], axis=1)) // math.prod(places.shape[1:])
 
     def draw(self, key, conditional, place):
         """Return the pixel and the factor of the weight, log Z, from `p(x_i | x_<i)` and the place of i."""
