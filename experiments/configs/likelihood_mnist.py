@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from vae_jax.configs import flow_prior_mnist, pixel_cnn_mnist, vae_digits, vae_mnist
 
 WIDTH = {"15min": 64, "1h": 96, "4h": 128}
-PIXEL_CNN_STEPS = {"15min": 28_000, "1h": 60_000, "4h": 150_000}
+PIXEL_CNN_STEPS = {"15min": 28_000, "1h": 56_000, "4h": 150_000}
 FLOW_PRIOR_STEPS = {"15min": 138_000, "1h": 550_000, "4h": 2_200_000}
 KINDS = tuple(f"{model}_{budget}" for model in ("pixel_cnn", "flow_prior") for budget in WIDTH)
 
@@ -37,7 +37,8 @@ def pixel_cnn(budget: str, smoke: bool) -> ConfigDict:
     config.model.likelihood = ConfigDict(likelihood)
     config.optimizer.average_decay = 0.999
     vae_mnist.train_for(config, num_steps=PIXEL_CNN_STEPS[budget])
-    config.train.update({"log_every": 500, "eval_every": 5_000, "checkpoint_every": 2_500, "preview_every": 0})
+    config.train.update({"log_every": 500, "eval_every": PIXEL_CNN_STEPS[budget] // 7, "checkpoint_every": 2_000})
+    config.train.preview_every = 0
     return config
 
 

@@ -32,8 +32,8 @@ def deep_vae(bottom_up, top_down, shapes, head, *, event, objective=objectives.e
 
     Args:
       bottom_up: the network x -> features at each resolution.
-      top_down: the network (features or None, noise or None, z or None) -> outputs, z, and log p(z), log q(z) and
-        KL(q || p) of every level, [L] each (`networks.top_down`).
+      top_down: the network (features or None, noise or None, z or None) -> outputs, z, then log p(z), log q(z) and
+        KL(q || p) of every level, [L] each, and the (μ, σ) of the levels (`networks.top_down`).
       shapes: the shapes of the arrays of z.
       head: a `conditionals.conditional.Head` of x.
       event: the `core.Event` x.
@@ -45,12 +45,12 @@ def deep_vae(bottom_up, top_down, shapes, head, *, event, objective=objectives.e
         return bottom_up.apply(params["encoder"], standardize(event.support, x), None)
 
     def walk_p(params, features, noise, z):
-        _, z, log_p, _, _ = top_down.apply(params, None, noise, z)
-        return z, log_p
+        _, z, log_p, _, _, normals = top_down.apply(params, None, noise, z)
+        return z, log_p, normals
 
     def walk_q(params, features, noise, z):
-        _, z, _, log_q, _ = top_down.apply(params, features, noise, z)
-        return z, log_q
+        _, z, _, log_q, _, normals = top_down.apply(params, features, noise, z)
+        return z, log_q, normals
 
     def prior(params, context=None):
         embedded(None, context)
@@ -70,7 +70,7 @@ def deep_vae(bottom_up, top_down, shapes, head, *, event, objective=objectives.e
 
     def evidence(params, key, x, context=None):
         embedded(None, context)
-        outputs, z, log_p, log_q, kl = top_down.apply(
+        outputs, z, log_p, log_q, kl, _ = top_down.apply(
             params["decoder"], features_of(params, x), noise(key, shapes), None
         )
         log_lik = p_of_x(params, outputs).log_prob(x)

@@ -69,9 +69,10 @@ class TopDown(nn.Module):
     """The path from the top of a hierarchy to an image, through `blocks` blocks of latents at each resolution.
 
     (features, noise, z) -> arrays of the shapes `outputs`, z, log p(z), log q(z) and KL(q || p) of every block, the top
-    one last: [L] each. `features` are those of `BottomUp`; with None, z is drawn from p(z), and log q and the KL are
-    zero. Blocks draw z = μ + σ ε from `noise` ε, or take `z`: tuples of arrays [N, H, W, D], the finest resolution
-    first, one of them None. The last of N blocks is drawn first. The top block sees a learned array.
+    one last: [L] each; and (μ, σ) of q, or of p without features, tuples like z. `features` are those of `BottomUp`;
+    with None, z is drawn from p(z), and log q and the KL are zero. Blocks draw z = μ + σ ε from `noise` ε, or take `z`:
+    tuples of arrays [N, H, W, D], the finest resolution first, one of them None. The last of N blocks is drawn first.
+    The top block sees a learned array.
 
     Attributes:
       outputs: shapes of images.
@@ -114,25 +115,27 @@ class TopDown(nn.Module):
         height, width = (side >> len(self.widths) for side in self.outputs[0][:2])
         h = self.param("top", nn.initializers.zeros, (height, width, self.widths[-1]))
         options = (self.latent_dim, self.activation, self.residual, self.least_scale, total**-0.5)
-        block, drawn, terms = nn.remat(Block) if self.remat else Block, [], []
+        block, drawn, normals, terms = nn.remat(Block) if self.remat else Block, [], [], []
         for level in reversed(range(len(self.widths))):
             number = self.blocks[level]
             if number:
                 feature = None if features is None else features[level]
                 place = sum(n > 0 for n in self.blocks[:level])
                 inputs = [None if values is None else values[place] for values in (noise, z)]
-                h, (values, *nats) = stacked(block, number, in_axes=(0, 0, nn.broadcast), reverse=True)(
+                h, (values, normal, *nats) = stacked(block, number, in_axes=(0, 0, nn.broadcast), reverse=True)(
                     *options, name=f"blocks_{level}"
                 )(h, *inputs, feature)
-                drawn, terms = [values, *drawn], [nats, *terms]
+                drawn, normals, terms = [values, *drawn], [normal, *normals], [nats, *terms]
             if level:
                 h = ConvTranspose(self.widths[level - 1])(h)
         y = ConvTranspose(sum(image_channels(self.outputs)))(act(h))
-        return image_head(y, self.outputs), tuple(drawn), *map(jnp.concatenate, zip(*terms, strict=True))
+        nats = map(jnp.concatenate, zip(*terms, strict=True))
+        return image_head(y, self.outputs), tuple(drawn), *nats, tuple(zip(*normals, strict=True))
 
 
 class Block(nn.Module):
-    """One block of latents, arXiv:2011.10650 fig. 3: (h, ε, z, feature) -> the next h, and (z, log p, log q, KL).
+    """One block of latents, arXiv:2011.10650 fig. 3: (h, ε, z, feature) -> the next h, and (z, (μ, σ), log p, log q,
+    KL).
 
         p(z|h) = N(μ_p, σ_p)     q(z|h, x) = N(μ_q, σ_q)     h ← g(h + r(h) + W z)
 
@@ -163,7 +166,7 @@ class Block(nn.Module):
             log_q, kl = _log_normal(z, *q), _kl(*q, *p)
         h = h + more + nn.Dense(width, name="of_z")(z.astype(h.dtype))
         h, _ = GatedBlock(self.activation, self.gain, name="gated")(h)
-        return h, (z, log_p, log_q, kl)
+        return h, (z, q, log_p, log_q, kl)
 
     def _head(self, h, name, channels):
         """Return arrays of so many `channels` by two convolutions; the last one is zero at first."""
