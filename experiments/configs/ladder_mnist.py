@@ -25,7 +25,9 @@ def get_config(arg: str = "") -> ConfigDict:
     if smoke:
         return config
     config.data.batch_size = 64
-    config.model.update({"widths": (64, 64), "blocks": (1, 2), "latent_dim": 32, "encoder_blocks": 4})
+    config.model.update(
+        {"widths": (64, 64), "blocks": (1, 2), "latent_dim": 32, "encoder_blocks": 4, "posterior": "weighted"}
+    )
     vae_mnist.train_for(config, num_steps=50_000)
     config.train.update({"log_every": 250, "eval_every": 2_000, "checkpoint_every": 1_000, "preview_every": 0})
     config.optimizer.update({"learning_rate": 1e-3, "average_decay": 0.999, "clip_norm": 200.0})

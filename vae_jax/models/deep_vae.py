@@ -107,7 +107,8 @@ def from_config(
     objective,
     encoder_blocks=1,
     activation="elu",
-    residual=True,
+    cell="gated",
+    posterior="residual",
     least_scale=1e-2,
     remat=False,
     compute_dtype="float32",
@@ -123,7 +124,10 @@ def from_config(
       objective: an equation of `objectives`, such as `elbo`, or `free_bits` with nats for each level.
       encoder_blocks: the number of residual blocks from the bottom up, at each resolution.
       activation: of all convolutions.
-      residual: True for q relative to p, as in NVAE.
+      cell: the kind of the residual blocks, "gated" as in ladder VAEs, "bottleneck" as in VDVAE, or "separable" as in
+        NVAE (`networks.top_down`).
+      posterior: "residual" for q relative to p, as in NVAE; "weighted" for the product of p and a normal of x, as in
+        the ladder VAE; "plain" for neither, as in VDVAE.
       least_scale: the smallest standard deviation of p and q.
       remat: True to compute the blocks again in the backward pass: memory does not grow with their number.
       compute_dtype: the precision of the networks, "float32" or "bfloat16"; z and densities are always float32.
@@ -139,10 +143,10 @@ def from_config(
     head = tables.likelihood(heads, likelihood, event)
     height, width = event.shape[:2]
     outputs = tuple((height >> n, width >> n, features) for n, features in enumerate(widths, 1))
-    options = {"num_blocks": encoder_blocks, "activation": activation}
+    options = {"num_blocks": encoder_blocks, "activation": activation, "cell": cell}
     bottom_up = compute_in(compute_dtype, networks.bottom_up(outputs, **options))
     path = {"widths": tuple(widths), "blocks": tuple(blocks), "latent_dim": latent_dim, "activation": activation}
-    path |= {"residual": residual, "least_scale": least_scale, "remat": remat}
+    path |= {"cell": cell, "posterior": posterior, "least_scale": least_scale, "remat": remat}
     top_down = networks.top_down(head.shapes, **path)
     shapes = shapes_of_latents(head.shapes, tuple(widths), tuple(blocks), latent_dim)
     equation, options = objective_of.from_config(objective, build_network=_no_network)
