@@ -7,7 +7,8 @@ prior is that of `flow_prior_mnist`. The PixelCNN is that of arXiv:1606.05328 ov
 chain gives the four pixels of a square (`block` of the family `pixel_cnn`). Protocol as `vae_mnist`; the steps are
 those of the budget, at the rate of one core for twice its time.
 
-Result: not yet measured.
+Result (seed 0, exact, 10,000 test images): `pixel_cnn_15min` -80.02 ± 0.20 nats, 28,000 steps of 16 (9 epochs) in 30
+minutes of CPU time on one core. The same network over single pixels, `pixel_cnn_mnist`, took 80 minutes to -80.15.
 """
 
 from ml_collections import ConfigDict

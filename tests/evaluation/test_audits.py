@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax.core import Context, Event
+from vae_jax.core import Event
+from vae_jax.data import values
 from vae_jax.evaluation import audits, yardstick
 from vae_jax.inference import psis
 from vae_jax.objectives.bounds import log_weight
@@ -36,7 +37,7 @@ def test_the_masses_of_levels_sum_to_one_exactly():
 
 
 def test_a_conditional_twin_has_the_class_of_the_example():
-    event, context = Event((28, 28, 1), Binary()), Context((), Levels(10))
+    event, context = Event((28, 28, 1), Binary()), values.label(10)
     small = audits.twin("vae", VAE, event, context=context, of_context=np.int32(3))
     assert np.all(small.context == 3)
     total, se = audits.total_mass(small, jax.random.key(0), num_samples=300)

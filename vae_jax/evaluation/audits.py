@@ -60,13 +60,18 @@ def of_batch_mates(model, params, key, data, *, num_samples, offset=0.0):
     A network that normalises over a batch has another number for other batch-mates. The noise of an example is that of
     its place, hence the same.
     """
-    measure = functools.partial(yardstick.measure, model, params, key, num_samples=num_samples, offset=offset)
-    whole = measure(data).log_prob
+
+    def measure(data):  # always with the same noise
+        return yardstick.measure(
+            model, params, jax.random.clone(key), data, num_samples=num_samples, offset=offset
+        ).log_prob
+
+    whole = measure(data)
     odd = np.arange(len(whole)) % 2 == 1
     change = np.zeros(len(whole))
     for replaced in (odd, ~odd):
         order = np.where(replaced, np.roll(np.arange(len(whole)), 2), np.arange(len(whole)))
-        others = measure(jax.tree.map(lambda a, order=order: np.asarray(a)[order], data)).log_prob
+        others = measure(jax.tree.map(lambda a, order=order: np.asarray(a)[order], data))
         change[~replaced] = np.abs(others - whole)[~replaced]
     return change
 

@@ -165,7 +165,7 @@ def checks(experiment, params, key, test, record, *, num_compressed) -> list:
         if "sandwich" in record:
             rows.append(_of_sandwich(record["sandwich"]))
     rows.append(_of_mass(experiment, params, test, key))
-    change = audits.of_batch_mates(model, params, key, test, num_samples=FEW_SAMPLES)
+    change = audits.of_batch_mates(model, params, jax.random.fold_in(key, 4), test, num_samples=FEW_SAMPLES)
     figure = f"largest change of log p(x): {change.max():.1g} nats"
     rows.append(_row("an image against its batch-mates", figure, change.max() <= ROUNDING))
     if num_compressed:
