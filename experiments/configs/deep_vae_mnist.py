@@ -23,8 +23,8 @@ def get_config(arg: str = "") -> ConfigDict:
     if smoke:
         return config
     config.data.batch_size = 32
-    config.model.update({"widths": (16, 48), "blocks": (1, 4), "latent_dim": 6})
-    vae_mnist.train_for(config, num_steps=30_000)
+    config.model.update({"widths": (16, 32), "blocks": (1, 3), "latent_dim": 6})
+    vae_mnist.train_for(config, num_steps=25_000)
     config.train.update({"log_every": 500, "eval_every": 5_000, "checkpoint_every": 1_000, "preview_every": 0})
     config.optimizer.update({"learning_rate": 2e-3, "average_decay": 0.999, "clip_norm": 200.0})
     config.eval.num_samples = 50  # a pass costs a third of a step: thousands take hours
