@@ -30,6 +30,7 @@ DEGRADATIONS = {
     "jpeg": {"name": "jpeg", "quality": 10},
     "noise": {"name": "identity", "scale": 0.2},
 }
+WIDE = ("half", "square")  # hidden areas that convolutions do not cross
 MODELS = ("vae", "pixel_cnn", "diffusion")
 KINDS = (*DEGRADATIONS, *(f"{name}_{model}" for name in DEGRADATIONS for model in MODELS))
 
@@ -38,6 +39,8 @@ def get_config(arg: str = "") -> ConfigDict:
     kind, smoke = vae_digits.chosen(arg, KINDS, "low")
     name, _, model = kind.partition("_")
     config = of_model(model or "vae", smoke)
+    if model in ("", "vae") and name in WIDE:
+        config.model.decoder.hidden = (16,) if smoke else (128,)
     config.data.name = "fashion_mnist"
     config.data.transform = "levels"
     return conditional(config, DEGRADATIONS[name])
@@ -48,8 +51,11 @@ def of_model(model: str, smoke: bool) -> ConfigDict:
     arg = "smoke" if smoke else ""
     if model == "vae":
         config = vae_mnist_8bit.get_config(arg)
+        see_context(config, (4, 4, 4) if smoke else (64, 32, 16))
         if not smoke:
-            vae_mnist.train_for(config, num_steps=4_000)
+            vae_mnist.train_for(config, num_steps=2_000)
+            config.data.batch_size = 32
+            config.model.objective.beta.steps = 500
         return config
     if model == "diffusion":
         config = diffusion_mnist.get_config(",".join(filter(None, ("fashion", arg))))
@@ -65,6 +71,12 @@ def of_model(model: str, smoke: bool) -> ConfigDict:
         config.train.update({"log_every": 200, "eval_every": 2_000, "checkpoint_every": 500, "preview_every": 0})
         config.eval.num_test = 1_000
     return config
+
+
+def see_context(config: ConfigDict, channels: tuple) -> None:
+    """Let the decoder of a VAE see the degraded image at every size. Channels are those of each level."""
+    options = {"channels": channels, "hidden": (), "activation": "relu"}
+    config.model.decoder = ConfigDict({"name": "unet_decoder", **options})
 
 
 def conditional(config: ConfigDict, degradation: dict) -> ConfigDict:

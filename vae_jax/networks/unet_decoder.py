@@ -1,0 +1,66 @@
+"""A decoder of a vector z that sees an image at every size."""
+
+import flax.linen as nn
+
+from vae_jax.networks.conv import (
+    Conv,
+    ConvTranspose,
+    at_size,
+    coarse_shape,
+    image_channels,
+    image_head,
+    with_context,
+)
+from vae_jax.networks.mlp import activation_function, join
+from vae_jax.spec import BadOption, sizes
+
+
+class UNetDecoder(nn.Module):
+    """A U-Net of the context, an image, with z at its coarsest level; after arXiv:1806.05034.
+
+    z [D] and a context [h, w, F] -> a tuple of arrays `outputs` [H, W, ...]. The context is first enlarged to H x W
+    pixels. Each entry of `channels` is a level, the coarsest first, as in `ConvDecoder`. A level on the way up adds the
+    output of the same level on the way down, and the last convolution sees the context itself: outputs can copy it.
+
+    Convolutions are local. Dense layers of the widths `hidden` carry the context to every place, across hidden areas.
+
+    Raises `BadOption` for sides that do not halve so often, and without a context that is an image.
+    """
+
+    outputs: tuple
+    channels: tuple = (64, 32, 16)
+    hidden: tuple = ()
+    activation: str = "relu"
+
+    def __post_init__(self):
+        sizes(channels=self.channels, at_least_one=True)
+        sizes(hidden=self.hidden)
+        activation_function(self.activation)
+        image_channels(self.outputs)
+        coarse_shape(self.outputs[0][:3], self.channels[1:])
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, z, context=None):
+        if context is None or context.ndim != 3:
+            raise BadOption("name: 'unet_decoder' requires a context that is an image; use 'conv_decoder'")
+        act = activation_function(self.activation)
+        height, width = coarse_shape(self.outputs[0][:3], self.channels[1:])
+        image = at_size(context, self.outputs[0])
+        h = act(Conv(self.channels[-1])(image))
+        skips = []
+        for features in self.channels[-2::-1]:
+            skips.append(h)
+            h = act(Conv(features, kernel=4, stride=2)(h))
+        code = z.ravel()
+        if self.hidden:
+            summary = h.ravel()
+            for features in self.hidden:
+                summary = act(nn.Dense(features)(summary))
+            code = join(z, summary)
+        coarse = nn.Dense(height * width * self.channels[0])(code).reshape(height, width, self.channels[0])
+        h = act(h + Conv(self.channels[0])(act(h + coarse)))
+        for features, skip in zip(self.channels[1:], skips[::-1], strict=True):
+            h = act(ConvTranspose(features)(h) + skip)
+        h = h + act(Conv(self.channels[-1])(h))
+        return image_head(Conv(sum(image_channels(self.outputs)))(with_context(h, image)), self.outputs)
