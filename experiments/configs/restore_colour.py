@@ -22,8 +22,12 @@ def get_config(arg: str = "") -> ConfigDict:
     kind, smoke = vae_digits.chosen(arg, KINDS, "patches_low")
     data, _, name = kind.partition("_")
     config = vae_colour.get_config(",".join(filter(None, (data, "smoke" if smoke else ""))))
-    restore_fashion_mnist.see_context(config, (4, 4) if smoke else (64, 32, 24))
+    restore_fashion_mnist.see_context(config, (4, 4) if smoke else (64, 32, 16))
+    if name in restore_fashion_mnist.WIDE:
+        config.model.decoder.hidden = (16,) if smoke else (128,)
     if not smoke:
-        vae_mnist.train_for(config, num_steps=3_000)
+        vae_mnist.train_for(config, num_steps=1_500)
+        config.data.batch_size = 32
+        config.model.likelihood.num_components = 3
         config.model.objective.beta.steps = 300
     return restore_fashion_mnist.conditional(config, restore_fashion_mnist.DEGRADATIONS[name] | SIZES.get(name, {}))

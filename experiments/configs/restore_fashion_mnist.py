@@ -53,7 +53,7 @@ def of_model(model: str, smoke: bool) -> ConfigDict:
         config = vae_mnist_8bit.get_config(arg)
         see_context(config, (4, 4, 4) if smoke else (64, 32, 16))
         if not smoke:
-            vae_mnist.train_for(config, num_steps=2_000)
+            vae_mnist.train_for(config, num_steps=3_000)
             config.data.batch_size = 32
             config.model.objective.beta.steps = 500
         return config
