@@ -54,8 +54,8 @@ def measure(
     Writes restored.json, restored.npz (x, y, draws, mean) and restored.png into `out`; the figure shows the baseline of
     the largest PSNR. The baselines are that of the degradation (bicubic interpolation, the mean of the shown pixels, y
     itself or the decoded JPEG), for a mask the mean of the training images, and for noise and JPEG the denoisers of
-    `evaluation.denoisers`. Each has a fitted density (`evaluation.residuals`). Only entries that y does not give exactly
-    are scored, except in PSNR and SSIM, which see whole images.
+    `evaluation.denoisers`. Each has a fitted density (`evaluation.residuals`). Only entries that y does not give
+    exactly are scored, except in PSNR and SSIM, which see whole images.
 
     Args:
       folder: the workdir of the run.
