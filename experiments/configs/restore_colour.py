@@ -26,8 +26,8 @@ def get_config(arg: str = "") -> ConfigDict:
     if name in restore_fashion_mnist.WIDE:
         config.model.decoder.hidden = (16,) if smoke else (128,)
     if not smoke:
-        vae_mnist.train_for(config, num_steps=1_500)
-        config.data.batch_size = 32
+        vae_mnist.train_for(config, num_steps=3_000)
+        config.data.batch_size = 16
         config.model.likelihood.num_components = 3
         config.model.objective.beta.steps = 300
     return restore_fashion_mnist.conditional(config, restore_fashion_mnist.DEGRADATIONS[name] | SIZES.get(name, {}))

@@ -1,11 +1,11 @@
 """A decoder of a vector z that sees an image at every size."""
 
 import flax.linen as nn
+import jax
 
 from vae_jax.networks.conv import (
     Conv,
     ConvTranspose,
-    at_size,
     coarse_shape,
     image_channels,
     image_head,
@@ -18,9 +18,10 @@ from vae_jax.spec import BadOption, sizes
 class UNetDecoder(nn.Module):
     """A U-Net of the context, an image, with z at its coarsest level; after arXiv:1806.05034.
 
-    z [D] and a context [h, w, F] -> a tuple of arrays `outputs` [H, W, ...]. The context is first enlarged to H x W
-    pixels. Each entry of `channels` is a level, the coarsest first, as in `ConvDecoder`. A level on the way up adds the
-    output of the same level on the way down, and the last convolution sees the context itself: outputs can copy it.
+    z [D] and a context [h, w, F] -> a tuple of arrays `outputs` [H, W, ...]. Bicubic interpolation first enlarges the
+    context to H x W pixels. Each entry of `channels` is a level, the coarsest first, as in `ConvDecoder`. A level on the
+    way up adds the output of the same level on the way down. The last convolution sees the context itself, so that
+    outputs can copy it.
 
     Convolutions are local. Dense layers of the widths `hidden` carry the context to every place, across hidden areas.
 
@@ -46,7 +47,8 @@ class UNetDecoder(nn.Module):
             raise BadOption("name: 'unet_decoder' requires a context that is an image; use 'conv_decoder'")
         act = activation_function(self.activation)
         height, width = coarse_shape(self.outputs[0][:3], self.channels[1:])
-        image = at_size(context, self.outputs[0])
+        shape = (*self.outputs[0][:2], context.shape[-1])
+        image = context if context.shape == shape else jax.image.resize(context, shape, "cubic")
         h = act(Conv(self.channels[-1])(image))
         skips = []
         for features in self.channels[-2::-1]:
