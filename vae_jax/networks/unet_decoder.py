@@ -19,8 +19,8 @@ class UNetDecoder(nn.Module):
     """A U-Net of the context, an image, with z at its coarsest level; after arXiv:1806.05034.
 
     z [D] and a context [h, w, F] -> a tuple of arrays `outputs` [H, W, ...]. Bicubic interpolation first enlarges the
-    context to H x W pixels. Each entry of `channels` is a level, the coarsest first, as in `ConvDecoder`. A level on the
-    way up adds the output of the same level on the way down. The last convolution sees the context itself, so that
+    context to H x W pixels. Each entry of `channels` is a level, the coarsest first, as in `ConvDecoder`. A level on
+    the way up adds the output of the same level on the way down. The last convolution sees the context itself, so that
     outputs can copy it.
 
     Convolutions are local. Dense layers of the widths `hidden` carry the context to every place, across hidden areas.
