@@ -23,6 +23,7 @@ def get_config(arg: str = "") -> ConfigDict:
     data, _, name = kind.partition("_")
     config = vae_colour.get_config(",".join(filter(None, (data, "smoke" if smoke else ""))))
     restore_fashion_mnist.see_context(config, (4, 4) if smoke else (64, 32, 16))
+    config.model.decoder.residual = 1  # the means of the logistics begin as the enlarged image
     if name in restore_fashion_mnist.WIDE:
         config.model.decoder.hidden = (16,) if smoke else (128,)
     if not smoke:

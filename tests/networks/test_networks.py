@@ -163,6 +163,17 @@ def test_a_unet_decoder_sees_z_and_an_image_of_any_size(hidden):
     assert to_image.sum(axis=0).all() and (not hidden or (to_image > 0).all())
 
 
+def test_a_unet_decoder_adds_the_enlarged_image_to_one_output():
+    network, variables, z, image = seeing_image()
+    residual = seeing_image(residual=1)[0]
+    plain, added = jax.jit(lambda *args: (network.apply(*args), residual.apply(*args)))(variables, z, image)
+    large = jax.image.resize(image, (8, 8, 2), "cubic")[..., :1]
+    for n, (one, other) in enumerate(zip(plain, added, strict=True)):
+        np.testing.assert_allclose(
+            other - one, np.broadcast_to(large[..., None], one.shape) if n == 1 else 0.0, atol=1e-4
+        )
+
+
 @pytest.mark.parametrize("context", [None, jnp.zeros(3)])
 def test_a_unet_decoder_refuses_a_context_that_is_no_image(context):
     network = networks.unet_decoder(PIXELS, channels=(6, 4))

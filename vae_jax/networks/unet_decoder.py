@@ -12,7 +12,7 @@ from vae_jax.networks.conv import (
     with_context,
 )
 from vae_jax.networks.mlp import activation_function, join
-from vae_jax.spec import BadOption, sizes
+from vae_jax.spec import BadOption, integers, sizes
 
 
 class UNetDecoder(nn.Module):
@@ -23,6 +23,9 @@ class UNetDecoder(nn.Module):
     the way up adds the output of the same level on the way down. The last convolution sees the context itself, so that
     outputs can copy it.
 
+    `residual` is the place of an output to which the image is added, such as 1 for the means of a logistic mixture. The
+    other outputs then begin near 0, and the means near the enlarged context.
+
     Convolutions are local. Dense layers of the widths `hidden` carry the context to every place, across hidden areas.
 
     Raises `BadOption` for sides that do not halve so often, and without a context that is an image.
@@ -31,6 +34,7 @@ class UNetDecoder(nn.Module):
     outputs: tuple
     channels: tuple = (64, 32, 16)
     hidden: tuple = ()
+    residual: int | None = None
     activation: str = "relu"
 
     def __post_init__(self):
@@ -39,6 +43,8 @@ class UNetDecoder(nn.Module):
         activation_function(self.activation)
         image_channels(self.outputs)
         coarse_shape(self.outputs[0][:3], self.channels[1:])
+        if self.residual is not None:
+            integers(residual=self.residual, at_least=0, at_most=len(self.outputs) - 1)
         super().__post_init__()
 
     @nn.compact
@@ -65,4 +71,11 @@ class UNetDecoder(nn.Module):
         for features, skip in zip(self.channels[1:], skips[::-1], strict=True):
             h = act(ConvTranspose(features)(h) + skip)
         h = h + act(Conv(self.channels[-1])(h))
-        return image_head(Conv(sum(image_channels(self.outputs)))(with_context(h, image)), self.outputs)
+        near_zero = nn.initializers.variance_scaling(0.01, "fan_in", "truncated_normal")
+        options = {} if self.residual is None else {"kernel_init": near_zero}
+        outputs = image_head(Conv(sum(image_channels(self.outputs)), **options)(with_context(h, image)), self.outputs)
+        if self.residual is None:
+            return outputs
+        means = outputs[self.residual]
+        base = image[..., : means.shape[2]].reshape(*means.shape[:3], *[1] * (means.ndim - 3))
+        return (*outputs[: self.residual], means + base, *outputs[self.residual + 1 :])
