@@ -7,7 +7,11 @@ KIND is a data set as in `vae_colour`, `patches` (the default: pieces of photogr
 and so on. The model is a VAE whose likelihood is a mixture of logistics with coupled channels,
 arXiv:1701.05517 eq. (3), and whose context is the degraded image.
 
-Result: not yet measured.
+Result of `patches_low` (seed 0, 500 steps of 16 patches in 64 s of CPU time; 200 test patches): IW-50 log p(x|y) ≥
+-11413 ± 233 nats, but PSNR of the mean only 23.7 ± 0.4 dB, SSIM 0.630 ± 0.018; intervals of 50 and 90 % hold 0.147 ±
+0.006 and 0.523 ± 0.008. Bicubic interpolation: -14807 ± 364 nats, 26.1 ± 0.8 dB, 0.632 ± 0.018. So the model is
+better in nats and worse in dB. Draws of smooth areas have coloured dots. Without `decoder.residual`, 700 steps gave
+-11549 ± 196 nats and 21.2 ± 0.2 dB.
 """
 
 from ml_collections import ConfigDict
