@@ -142,6 +142,45 @@ def test_unknown_activations_are_refused_by_name(name, shape, outputs):
         jax.eval_shape(build(name, outputs, activation="rleu").init, jax.random.key(0), jnp.zeros(shape))
 
 
+def seeing_image(**options):
+    """Return a `unet_decoder`, variables with no zero among them, z and an image of half the size of the outputs."""
+    network = networks.unet_decoder(PIXELS, channels=(6, 4), activation="tanh", **options)
+    rng = np.random.default_rng(0)
+    z, image = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((5,), (4, 4, 2)))
+    shapes = jax.eval_shape(network.init, jax.random.key(0), z, image)
+    return network, jax.tree.map(lambda a: jnp.asarray(0.3 * rng.normal(size=a.shape), a.dtype), shapes), z, image
+
+
+@pytest.mark.parametrize("hidden", [(), (7,)])
+def test_a_unet_decoder_sees_z_and_an_image_of_any_size(hidden):
+    network, variables, z, image = seeing_image(hidden=hidden)
+    outputs, (to_z, to_image) = jax.jit(
+        lambda *args: (network.apply(*args), jax.jacobian(lambda *args: network.apply(*args)[0], (1, 2))(*args))
+    )(variables, z, image)
+    assert tuple(a.shape for a in outputs) == PIXELS
+    assert np.abs(to_z).reshape(-1, z.size).sum(axis=0).all() and np.abs(to_z).reshape(-1, z.size).sum(axis=1).all()
+    to_image = np.abs(to_image).reshape(64, -1)
+    assert to_image.sum(axis=0).all() and (not hidden or (to_image > 0).all())
+
+
+def test_a_unet_decoder_adds_the_enlarged_image_to_one_output():
+    network, variables, z, image = seeing_image()
+    residual = seeing_image(residual=1)[0]
+    plain, added = jax.jit(lambda *args: (network.apply(*args), residual.apply(*args)))(variables, z, image)
+    large = jax.image.resize(image, (8, 8, 2), "cubic")[..., :1]
+    for n, (one, other) in enumerate(zip(plain, added, strict=True)):
+        np.testing.assert_allclose(
+            other - one, np.broadcast_to(large[..., None], one.shape) if n == 1 else 0.0, atol=1e-4
+        )
+
+
+@pytest.mark.parametrize("context", [None, jnp.zeros(3)])
+def test_a_unet_decoder_refuses_a_context_that_is_no_image(context):
+    network = networks.unet_decoder(PIXELS, channels=(6, 4))
+    with pytest.raises(ValueError, match="'unet_decoder' requires a context that is an image; use 'conv_decoder'"):
+        jax.eval_shape(network.init, jax.random.key(0), jnp.zeros(5), context)
+
+
 def test_split_cuts_the_last_axis():
     pieces = split(jnp.arange(12).reshape(2, 6), [1, 3, 2])
     np.testing.assert_array_equal(jnp.concatenate(pieces, -1), jnp.arange(12).reshape(2, 6))

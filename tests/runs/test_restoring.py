@@ -48,6 +48,9 @@ def test_a_conditional_run_restores_its_own_degradation(conditional):
     assert results["method"] == "conditional" and results["degradation"] == "half"
     assert set(results["scores"]) == {"conditional", "mean of the shown pixels", "mean of the training images"}
     assert np.isfinite(results["scores"]["conditional"]["log_prob"][0]) and "IW-50" in results["note"]
+    assert "hidden pixels" in results["note"]
+    stored = np.load(conditional / "restored" / "restored.npz")
+    np.testing.assert_array_equal(stored["draws"][:, :, :4], np.repeat(stored["x"][:, None, :4], 5, axis=1))
     assert (conditional / "restored" / "restored.png").exists()
 
 

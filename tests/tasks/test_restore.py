@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vae_jax import degradations
-from vae_jax.core import Event, Model, tractable
+from vae_jax.core import Event, Latent, Model, tractable
 from vae_jax.distributions import Autoregressive, Bernoulli, Mixture, Normal, Reshaped
 from vae_jax.runs import restoring
 from vae_jax.support import Binary, Levels, Real
@@ -242,6 +242,23 @@ def test_a_conditional_model_is_drawn_given_y():
     restored = applied(restore.conditional, model, degradation, y, num_draws=300, truth=spread(y))
     np.testing.assert_allclose(restored.mean, spread(y), atol=0.05)
     np.testing.assert_allclose(restored.log_prob, 16 * (2.0 - 0.5 * np.log(2 * np.pi)), rtol=1e-4)
+
+
+def test_a_conditional_model_keeps_the_shown_pixels_and_scores_the_hidden_ones():
+    event = Event((4, 4, 1), Real())
+    degradation = degradations.half(event)
+    normal = Normal(jnp.zeros(event.shape), jnp.full(event.shape, -2.0))
+    latent = Latent(lambda params, y: Normal(jnp.zeros(2), jnp.zeros(2)), None, lambda params, z, y: normal)
+    model = Model(None, None, None, sample=lambda params, key, y: normal.sample(key), latent=latent)
+    x = jnp.ones(event.shape)
+    y = degradation.apply(x)
+    for each in (model, model._replace(latent=None)):
+        restored = applied(restore.conditional, each, degradation, y, num_draws=50)
+        np.testing.assert_array_equal(restored.draws[:, :2], 1.0)
+        np.testing.assert_array_equal(restored.mean[:2], 1.0)
+        np.testing.assert_allclose(restored.mean[2:], 0.0, atol=0.1)
+    given = restore.hidden_only(latent, degradation).likelihood(None, jnp.zeros(2), y)
+    np.testing.assert_allclose(given.log_prob(x), normal.log_probs(x)[2:].sum(), rtol=1e-5)
 
 
 # ------------------------------------------------------------------------------------------------------------- errors

@@ -13,6 +13,7 @@ from vae_jax.networks.pixel_cnn import GatedPixelCNN
 from vae_jax.networks.resnet import ResNetDecoder, ResNetEncoder
 from vae_jax.networks.top_down import BottomUp, TopDown
 from vae_jax.networks.unet import TimeMLP, UNet
+from vae_jax.networks.unet_decoder import UNetDecoder
 from vae_jax.networks.wavenet import WaveNet
 
 bottom_up = network(BottomUp)
@@ -32,6 +33,7 @@ resnet_encoder = network(ResNetEncoder)
 time_mlp = network(TimeMLP)
 top_down = network(TopDown)
 unet = network(UNet)
+unet_decoder = network(UNetDecoder)
 wavenet = network(WaveNet)
 
 __all__ = [
@@ -44,4 +46,5 @@ __all__ = [
     "mlp",
     "resnet_decoder",
     "resnet_encoder",
+    "unet_decoder",
 ]

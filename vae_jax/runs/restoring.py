@@ -11,7 +11,7 @@ import numpy as np
 
 from vae_jax import degradations, files, spec
 from vae_jax.data import contexts
-from vae_jax.evaluation import calibration, residuals, yardstick
+from vae_jax.evaluation import calibration, denoisers, residuals, yardstick
 from vae_jax.runs import build, scene
 from vae_jax.spec import integers, one_of
 from vae_jax.tasks import denoise, known, restore
@@ -51,9 +51,10 @@ def measure(
 ) -> dict:
     """Restore test images of a run, and score the restorations beside plain baselines.
 
-    Writes restored.json, restored.npz (x, y, draws, mean) and restored.png into `out`. The baselines are that of the
-    degradation (bicubic interpolation, the mean of the shown pixels, y itself or the decoded JPEG) and, for a mask, the
-    mean of the training images; each has a fitted density (`evaluation.residuals`). Only entries that y does not give
+    Writes restored.json, restored.npz (x, y, draws, mean) and restored.png into `out`; the figure shows the baseline of
+    the largest PSNR. The baselines are that of the degradation (bicubic interpolation, the mean of the shown pixels, y
+    itself or the decoded JPEG), for a mask the mean of the training images, and for noise and JPEG the denoisers of
+    `evaluation.denoisers`. Each has a fitted density (`evaluation.residuals`). Only entries that y does not give
     exactly are scored, except in PSNR and SSIM, which see whole images.
 
     Args:
@@ -104,8 +105,9 @@ def measure(
     rows = {method: [_scores(made, y[n], x[n], restored[n]) for n in range(len(x))]}
     note = "log p(x given y) is that of the method"
     if of_model and restored[0].log_prob is None:
-        measured = yardstick.measure(experiment.model, params, keys[0, 0], test, num_samples=NUM_SAMPLES)
-        note = f"log p(x given y) of the model, all pixels: {measured.kind}"
+        scored, entries = _scored(experiment, made)
+        measured = yardstick.measure(scored, params, keys[0, 0], test, num_samples=NUM_SAMPLES)
+        note = f"log p(x given y) of the model, {entries}: {measured.kind}"
         for n, row in enumerate(rows[method]):
             row["log_prob"] = np.nan if measured.log_prob is None else float(measured.log_prob[n])
     plain = baselines(experiment, made, x, y)
@@ -122,6 +124,16 @@ def measure(
     }
     _write(Path(out).expanduser() if out else folder / "restored", experiment, made, x, y, restored, plain, results)
     return results
+
+
+def _scored(experiment, made):
+    """Return the model of the pixels that y does not give exactly, if there is one, and what its log p(x|y) counts."""
+    model = experiment.model
+    if hidden_entries(made).all() or model.latent is None or model.latent.prior is None:
+        return model, "all pixels"
+    if not hasattr(build.likelihood_shapes(experiment), "log_probs"):
+        return model, "all pixels"
+    return model._replace(latent=restore.hidden_only(model.latent, made)), "hidden pixels"
 
 
 def degradation_of(experiment, degradation):
@@ -173,6 +185,11 @@ def baselines(experiment, made, x, y) -> dict:
     if not hidden.all():
         average = train.mean(axis=0)[None]
         estimates["mean of the training images"] = tuple(np.where(hidden, average, images) for images in (train, x))
+    if made.name in ("noise", "jpeg"):
+        shown_train, shown_test = next(iter(estimates.values()))
+        peak = degradations.top_of(experiment.event.support)
+        for name, denoise_images in denoisers.tuned(shown_train, train, peak=peak).items():
+            estimates[name] = denoise_images(shown_train), denoise_images(shown_test)
     result = {}
     for name, (of_train, of_test) in estimates.items():
         density = residuals.fit(of_train, train, num_levels=experiment.event.support.num_levels)
@@ -245,9 +262,10 @@ def _write(out, experiment, made, x, y, restored, plain, results):
         np.savez_compressed(content, x=x, y=y, draws=draws, mean=means)
         files.write_bytes(out / "restored.npz", content.getvalue())
     show = scene.to_unit(experiment)
+    best = max(plain, key=lambda name: results["scores"][name]["psnr"][0])
     given = jax.vmap(lambda y: shown(made, y))(y[:SHOWN])
     figure = images.restorations(
-        show(given), show(x[:SHOWN]), show(next(iter(plain.values()))[0][:SHOWN]), show(draws[:SHOWN]), num=SHOWN_DRAWS
+        show(given), show(x[:SHOWN]), show(plain[best][0][:SHOWN]), show(draws[:SHOWN]), num=SHOWN_DRAWS
     )
     plotting.save(figure, out / "restored.png")
 

@@ -222,8 +222,9 @@ def annealed(
 def conditional(model, params, key, degradation, y, context=None, *, num_draws, truth=None) -> Restored:
     """Return draws of a model that was trained to be conditional on y: amortised restoration.
 
-    The model's context is y, such as the image of low resolution (`data.contexts`); `context` must be None. The mean of
-    a latent-variable model is that of the means of p(x|z, y). log p(x|y) is given if it is exact.
+    The model's context is y, such as the image of low resolution (`data.contexts`); `context` must be None. Pixels that
+    y shows without noise are those of y in every draw. The mean of a latent-variable model is that of the means of
+    p(x|z, y). log p(x|y) is given if it is exact. It is that of all pixels, which bounds that of the hidden ones.
 
     Raises `ValueError` for a model that cannot draw, and from the model if it takes no such context.
     """
@@ -233,18 +234,31 @@ def conditional(model, params, key, degradation, y, context=None, *, num_draws, 
         raise ValueError("`conditional` gives y to the model as its context: leave out `context`")
     keys = jax.random.split(key, num_draws)
     log_prob = None if truth is None or model.log_prob is None else model.log_prob(params, truth, y)
+    filled = (lambda x: jnp.where(degradation.mask, y, x)) if _shown(degradation) else lambda x: x
     latent = model.latent
     if latent is None or latent.prior is None:
-        x = jax.vmap(lambda key: model.sample(params, key, y))(keys).astype(jnp.float32)
+        x = jax.vmap(lambda key: filled(model.sample(params, key, y)))(keys).astype(jnp.float32)
         return Restored(x, jnp.mean(x, axis=0), log_prob=log_prob)
 
     def draw(key):
         key_z, key_x = jax.random.split(key)
         p = latent.likelihood(params, latent.prior(params, y).sample(key_z), y)
-        return p.sample(key_x).astype(jnp.float32), p.mean()
+        return filled(p.sample(key_x).astype(jnp.float32)), filled(p.mean())
 
     x, means = jax.vmap(draw)(keys)
     return Restored(x, jnp.mean(means, axis=0), log_prob=log_prob)
+
+
+def hidden_only(latent, degradation):
+    """Return a `core.Latent` whose context is y, with p(x|z, y) of the pixels that the mask hides.
+
+    Pixels must be independent given z. log p(x|y) then does not count what y gives exactly.
+    """
+
+    def likelihood(params, z, context):
+        return through(latent.likelihood(params, z, context), degradation).given(context)
+
+    return latent._replace(likelihood=likelihood, evidence=None)
 
 
 def all_images(event):
