@@ -38,7 +38,9 @@ from absl import app, flags
 from experiments.benchmarks.generative_peers import BATCH, Clock
 from vae_jax.runs.launching import launched, parse_flags
 
-JOBS = flags.DEFINE_list("jobs", ["flow", "diffusion", "gan"], "What to run: flow, diffusion, gan, draws.")
+JOBS = flags.DEFINE_list(
+    "jobs", ["flow", "diffusion", "gan", "deep_vae"], "What to run: flow, diffusion, gan, deep_vae, draws."
+)
 PEER_PYTHON = flags.DEFINE_string("peer_python", None, "The Python of an environment with torch; none: only ours.")
 PEERS = flags.DEFINE_list("peers", ["torch", "torch_eager", "torch_one_thread"], "Ways in which PyTorch runs.")
 DATA_PATH = flags.DEFINE_string("path", None, "The folder of MNIST; none: random pixels, which take the same time.")
@@ -46,7 +48,12 @@ SECONDS = flags.DEFINE_float("seconds", 20.0, "Of steady training in each run.")
 ROUNDS = flags.DEFINE_integer("rounds", 3, "How often everybody takes a turn.")
 STEPS = flags.DEFINE_integer("steps", 1000, "Of ancestral sampling.")
 WORKER = flags.DEFINE_string("worker", None, "Internal: run the job in this folder and print one JSON line.")
-CONFIGS = {"flow": "flow_mnist:glow", "diffusion": "diffusion_mnist:epsilon", "gan": "gan_mnist"}
+CONFIGS = {
+    "flow": "flow_mnist:glow",
+    "diffusion": "diffusion_mnist:epsilon",
+    "gan": "gan_mnist",
+    "deep_vae": "deep_vae_digits",
+}
 A_CALL = 10  # steps of one compiled program
 
 
@@ -55,13 +62,15 @@ def built(job):
     from vae_jax import models
     from vae_jax.core import Event
     from vae_jax.runs import configs
-    from vae_jax.support import Levels
+    from vae_jax.support import Binary, Levels
 
     config = configs.find(CONFIGS[job]).to_dict()
     if job == "diffusion":
         schedule = {"name": "linear", "gamma_min": -13.3, "gamma_max": 5.0, "learned_ends": False}
         config["model"]["schedule"] = schedule
-    event = Event((28, 28, 1), Levels(256))
+    if job == "deep_vae":
+        config["model"] |= {"widths": (32, 48), "blocks": (2, 3), "latent_dim": 4}
+    event = Event((28, 28, 1), Binary() if job == "deep_vae" else Levels(256))
     return config, models.from_config(config["family"], config["model"], event=event)
 
 
@@ -77,9 +86,8 @@ def train(job, folder):
     options = config["optimizer"].get("default", config["optimizer"])
     adam = {name: options[name] for name in ("b1", "b2") if name in options}
     learner = gradient.gradient(model, gradient.optimizer(name="adam", learning_rate=options["learning_rate"], **adam))
-    stream = pipeline.stream(
-        values.Split(images, None), seed=0, batch_size=BATCH, transform=transforms.levels, max_value=255
-    )
+    transform = transforms.binarize if job == "deep_vae" else transforms.levels
+    stream = pipeline.stream(values.Split(images, None), seed=0, batch_size=BATCH, transform=transform, max_value=255)
     state, _, _ = loop.start(learner, stream, jax.random.key(0))
     if not (folder / "first.npz").exists():
         np.savez(folder / "first.npz", **first_outputs(job, config, model, jax.device_get(learner.params(state))))
@@ -98,6 +106,7 @@ def first_outputs(job, config, model, params):
     import jax
 
     from vae_jax import networks
+    from vae_jax.distributions.hierarchy import noise
 
     rng, shape = np.random.default_rng(0), (28, 28, 1)
     # Last layers are zero at first, and would hide any difference.
@@ -116,6 +125,12 @@ def first_outputs(job, config, model, params):
         network = networks.unet((shape,), **without_name(config["model"]["network"]))
         apply = jax.jit(jax.vmap(lambda v, x, t: network.apply(v, x, t, None)[0], (None, 0, 0)))
         arrays = {"x": x, "t": t, "y": apply(params["network"], x, t)}
+    elif job == "deep_vae":
+        x, keys = (x > 0).astype(np.float32), jax.random.split(jax.random.key(0), len(x))
+        given = jax.vmap(lambda key: noise(key, model.latent.prior(params).shapes))(keys)
+        of = jax.jit(jax.vmap(model.latent.evidence, (None, 0, 0)))(params, keys, x)
+        y = np.concatenate([np.asarray(of.log_lik)[:, None], of.kl], axis=1)
+        arrays = {"x": x, "y": y, "noise_0": given[0], "noise_1": given[1]}
     else:
         z = rng.normal(size=(4, config["model"]["latent_dim"])).astype(np.float32)
         arrays = {"x": x, "z": z}
