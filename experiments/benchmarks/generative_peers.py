@@ -173,14 +173,14 @@ class Hierarchy(UNet):
         kl = (0.5 * (ratio.square() + shift.square() - 1) - ratio.log()).sum((1, 2, 3))
         z = mean + scale * (shift + ratio * noise)
         h = h + more + self.dense(z.permute(0, 2, 3, 1), f"{name}/of_z", n).permute(0, 3, 1, 2)
-        return self.gated(h, f"{name}/gated", n), kl
+        return self.gated(h, f"{name}/cell", n), kl
 
     def __call__(self, x, noise):
         features, kls, h = [], [], x
         for level in range(len(self.options["widths"])):
             h = self.conv(h, f"encoder/params/Conv_{level}", stride=2)
             for n in range(self.options["encoder_blocks"]):
-                h = self.gated(h, f"encoder/params/ScanGatedBlock_{level}", n)
+                h = self.gated(h, f"encoder/params/ScanCell_{level}", n)
             features.append(h)
         h, ups = self.w["decoder/params/top"].permute(2, 0, 1).expand(h.shape), 0
         for level in reversed(range(len(features))):
@@ -391,7 +391,8 @@ def deep_vae(weights, given, options, compiled):
 
     network = Hierarchy(weights, options)
     noise = [given[name].permute(0, 1, 4, 2, 3) for name in ("noise_0", "noise_1")]
-    check(network.terms(channels_first(given["x"]), noise), given["y"])
+    size = given["y"].abs().amax(0)  # terms differ in it
+    check(network.terms(channels_first(given["x"]), noise) / size, given["y"] / size)
     adam = torch.optim.Adam(weights.values(), lr=options["optimizer"]["learning_rate"], fused=True)
     shapes = [values.shape[1:] for values in noise]
 

@@ -21,7 +21,8 @@ def get_config(arg: str = "") -> ConfigDict:
             "latent_dim": 2,  # channels of the latents
             "encoder_blocks": 1,
             "activation": "elu",
-            "residual": True,  # q of the latents relative to p
+            "cell": "gated",  # the residual blocks: gated (ladder VAE), bottleneck (VDVAE), separable (NVAE)
+            "posterior": "residual",  # q relative to p (NVAE); weighted: precisions add up (ladder VAE); plain: VDVAE
             "least_scale": 1e-2,
             "remat": False,
             "likelihood": likelihood,

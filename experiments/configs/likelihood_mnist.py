@@ -2,12 +2,15 @@
 
 vae-jax train --config=likelihood_mnist:NAME --config.data.path=DIR
 
-NAME is a model, `pixel_cnn` or `flow_prior`, and a budget, `15min`, `1h` or `4h`, as in `pixel_cnn_15min`. The flow
+NAME is a model, `pixel_cnn` or `flow_prior`, and a budget, `15min`, `1h` or `4h`, as in `pixel_cnn_15min`. `static` is
+the PixelCNN of 15 minutes, with dropout, on Larochelle's fixed draw (`binarized_mnist`), and `fashion` that of
+Fashion-MNIST with half the steps. The flow
 prior is that of `flow_prior_mnist`. The PixelCNN is that of arXiv:1606.05328 over squares of 2x2 pixels: a softmax
 chain gives the four pixels of a square (`block` of the family `pixel_cnn`). Protocol as `vae_mnist`; the steps are
 those of the budget, at the rate of one core for twice its time.
 
-Result: not yet measured.
+Result (seed 0, exact, 10,000 test images): `pixel_cnn_15min` -80.02 ± 0.20 nats, 28,000 steps of 16 (9 epochs) in 30
+minutes of CPU time on one core. The same network over single pixels, `pixel_cnn_mnist`, took 80 minutes to -80.15.
 """
 
 from ml_collections import ConfigDict
@@ -15,15 +18,22 @@ from ml_collections import ConfigDict
 from vae_jax.configs import flow_prior_mnist, pixel_cnn_mnist, vae_digits, vae_mnist
 
 WIDTH = {"15min": 64, "1h": 96, "4h": 128}
-PIXEL_CNN_STEPS = {"15min": 28_000, "1h": 60_000, "4h": 150_000}
+PIXEL_CNN_STEPS = {"15min": 28_000, "1h": 56_000, "4h": 150_000}
 FLOW_PRIOR_STEPS = {"15min": 138_000, "1h": 550_000, "4h": 2_200_000}
-KINDS = tuple(f"{model}_{budget}" for model in ("pixel_cnn", "flow_prior") for budget in WIDTH)
+KINDS = (*(f"{model}_{budget}" for model in ("pixel_cnn", "flow_prior") for budget in WIDTH), "static", "fashion")
 
 
 def get_config(arg: str = "") -> ConfigDict:
     kind, smoke = vae_digits.chosen(arg, KINDS, KINDS[0])
-    model, budget = kind.rsplit("_", 1)
-    config = pixel_cnn(budget, smoke) if model == "pixel_cnn" else flow_prior(budget)
+    model, _, budget = kind.rpartition("_")
+    config = flow_prior(budget) if model == "flow_prior" else pixel_cnn(budget if model else "15min", smoke)
+    if kind == "static":
+        config.data.name = "binarized_mnist"
+        config.model.network.dropout = 0.1
+    if kind == "fashion":
+        config.data.name = "fashion_mnist"
+        vae_mnist.train_for(config, num_steps=PIXEL_CNN_STEPS["15min"] // 2)
+        config.train.update({"log_every": 500, "eval_every": 4_000, "checkpoint_every": 2_000})
     return vae_digits.smoke(config) if smoke else config
 
 
@@ -37,7 +47,8 @@ def pixel_cnn(budget: str, smoke: bool) -> ConfigDict:
     config.model.likelihood = ConfigDict(likelihood)
     config.optimizer.average_decay = 0.999
     vae_mnist.train_for(config, num_steps=PIXEL_CNN_STEPS[budget])
-    config.train.update({"log_every": 500, "eval_every": 5_000, "checkpoint_every": 2_500, "preview_every": 0})
+    config.train.update({"log_every": 500, "eval_every": PIXEL_CNN_STEPS[budget] // 7, "checkpoint_every": 2_000})
+    config.train.preview_every = 0
     return config
 
 

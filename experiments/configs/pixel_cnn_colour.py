@@ -6,7 +6,8 @@ KIND, a data set as in `vae_colour` (`emoji`, the default, or `patches`) and a l
 
 * `emoji`, `patches`: ten logistics a pixel, each mean linear in the earlier channels, arXiv:1701.05517 eq. (3);
 * `emoji_softmax`, `patches_softmax`: a softmax for each channel given the earlier ones;
-* `emoji_independent`, `patches_independent`: logistics whose channels do not depend on each other.
+* `emoji_independent`, `patches_independent`: logistics whose channels do not depend on each other;
+* `emoji_squares`, `patches_squares`: squares of 2x2 pixels at once, whose twelve channels are linear as above.
 
 Result: not yet measured.
 """
@@ -20,6 +21,7 @@ PIXELS = {
     "": {**LOGISTICS, "channels": "linear"},
     "softmax": {"name": "categorical", "channels": "ordered", "features": 64},
     "independent": {**LOGISTICS, "channels": "independent"},
+    "squares": {**LOGISTICS, "num_components": 5, "channels": "linear"},
 }
 KINDS = tuple(f"{data}_{of}".rstrip("_") for data in ("emoji", "patches") for of in PIXELS)
 
@@ -30,7 +32,12 @@ def get_config(arg: str = "") -> ConfigDict:
     config = pixel_cnn_mnist.get_config("smoke" if smoke else "")
     vae_colour.use_data(config, data)
     config.model.likelihood = ConfigDict(PIXELS[likelihood])
+    if likelihood == "squares":
+        config.model.block = 2
     if not smoke:
+        if likelihood == "squares":
+            config.model.network.update({"channels": (64,) * 6, "first_kernel": 3, "hidden": (128,)})
+            config.model.network.dilations = (1, 2, 4, 2, 1, 1)
         vae_mnist.train_for(config, num_steps=10_000)
         config.train.update({"log_every": 100, "checkpoint_every": 500})
     return config

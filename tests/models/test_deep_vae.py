@@ -15,7 +15,7 @@ from vae_jax.evaluation import likelihood
 from vae_jax.models.deep_vae import deep_vae
 from vae_jax.networks import stacks
 from vae_jax.networks.network import Network
-from vae_jax.networks.top_down import shapes_of_latents
+from vae_jax.networks.top_down import Block, Cell, shapes_of_latents
 from vae_jax.objectives import free_bits
 from vae_jax.spec import BadOption
 from vae_jax.support import Binary, Real
@@ -119,22 +119,24 @@ def linear_hierarchy():
         def level(n, mean_p, scale_p, mean_q, scale_q):
             mean, scale = (mean_p, scale_p) if x is None else (mean_q, scale_q)
             value = mean + scale * noise[n].ravel()[0] if z is None else z[n].ravel()[0]
+            of_array = lambda a: jnp.reshape(jnp.asarray(a), (1, 1, 1, 1))  # noqa: E731
             log_p, log_q = normal(value, mean_p, scale_p), normal(value, mean, scale)
             ratio = scale / scale_p
             kl = 0.5 * (ratio**2 + ((mean - mean_p) / scale_p) ** 2 - 1.0) - jnp.log(ratio)
-            return value, log_p, log_q, kl
+            return value, (of_array(mean), of_array(scale)), log_p, log_q, kl
 
         x0 = 0.0 if x is None else x[0].ravel()[0]
         first = level(0, 0.0, 1.0, gain[0] * x0, scales[0])
         second = level(1, A * first[0], S, gain[1] * x0 + slope * (first[0] - gain[0] * x0), scales[1])
-        values, *nats = zip(first, second, strict=True)
+        values, normals, *nats = zip(first, second, strict=True)
         arrays = tuple(jnp.reshape(value, (1, 1, 1, 1)) for value in values)
-        return (jnp.reshape(B * values[1], (1, 1, 1)),), arrays, *map(jnp.stack, nats)
+        normals = tuple(zip(*normals, strict=True))
+        return (jnp.reshape(B * values[1], (1, 1, 1)),), arrays, *map(jnp.stack, nats), normals
 
-    top_down = Network(lambda *inputs: {"none": jnp.zeros(())}, apply)
+    path = Network(lambda *inputs: {"none": jnp.zeros(())}, apply)
     bottom_up = Network(lambda *inputs: {}, lambda params, x, context: (x,))
     head = heads.normal_fixed_scale((1, 1, 1), scale=T)
-    return deep_vae(bottom_up, top_down, ((1, 1, 1, 1),) * 2, head, event=Event((1, 1, 1), Real()))
+    return deep_vae(bottom_up, path, ((1, 1, 1, 1),) * 2, head, event=Event((1, 1, 1), Real()))
 
 
 def test_with_the_exact_posterior_every_weight_is_p_of_x():
@@ -153,6 +155,47 @@ def test_with_the_exact_posterior_every_weight_is_p_of_x():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes", [{"cell": "bottleneck", "posterior": "plain"}, {"cell": "separable", "posterior": "weighted"}], ids=str
+)
+def test_other_cells_and_posteriors_are_one_path_too(changes):
+    """One pass gives what the distributions give, level by level, and the gradient reaches every parameter."""
+    model = model_of(blocks=(0, 2), **changes)
+    x = jnp.asarray(np.random.default_rng(0).integers(2, size=(4, 4, 1)), jnp.float32)
+    params = jittered(model, x)
+
+    @jax.jit
+    def both(params, key):
+        e, q, p = model.latent.evidence(params, key, x), model.latent.posterior(params, x), model.latent.prior(params)
+        z = e.z[0]
+        by_level = [(d.conditional(1, ()), d.conditional(0, (z[1],))) for d in (q, p)]
+        apart = [one.log_prob(z[1]) + other.log_prob(z[0]) for one, other in by_level]
+        gradient = jax.grad(lambda params: model.bound(params, jax.random.clone(key), x))(params)
+        return (e.log_q, e.log_prior), apart, gradient
+
+    together, apart, gradient = both(params, jax.random.key(0))
+    np.testing.assert_allclose(together, apart, rtol=1e-4, atol=1e-4)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
+        assert np.isfinite(leaf).all() and np.any(leaf != 0), jax.tree_util.keystr(path)
+
+
+def test_a_weighted_posterior_is_a_product_of_normals():
+    block = Block(1, "elu", "gated", "weighted", 0.01, 1.0)
+    mean, scale = block._posterior((jnp.float32(0.5), jnp.float32(2.0)), jnp.float32(-1.0), jnp.float32(0.7))
+    precision = 1 / 2.0**2 + 1 / 0.7**2
+    assert float(scale) == pytest.approx(precision**-0.5, rel=1e-6)
+    assert float(mean) == pytest.approx((0.5 / 2.0**2 - 1.0 / 0.7**2) / precision, rel=1e-5)
+
+
+def test_squeeze_and_excitation_sees_no_batch_mates():
+    cell = Cell("separable", "elu", 1.0)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4, 4, 2)), jnp.float32)
+    params = cell.init(jax.random.key(0), x[0])
+    together = jax.jit(jax.vmap(lambda x: cell.apply(params, x)[0]))(x)
+    np.testing.assert_allclose(together[1], cell.apply(params, x[1])[0], atol=1e-5)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"unrolled": 0}, {"remat": True}], ids=["as a loop", "remat"])
 def test_neither_a_loop_nor_less_memory_changes_the_numbers(changes, monkeypatch, case):
     _, params, x = case
@@ -161,10 +204,10 @@ def test_neither_a_loop_nor_less_memory_changes_the_numbers(changes, monkeypatch
     def slopes(remat):
         shape = ((4, 4, 1),)
         options = {"widths": (3, 4), "blocks": (2, 1), "latent_dim": 2}
-        top_down = networks.top_down(shape, **options, remat=remat)
+        path = networks.top_down(shape, **options, remat=remat)
         bottom_up = networks.bottom_up(((2, 2, 3), (1, 1, 4)))
         shapes = shapes_of_latents(shape, (3, 4), (2, 1), 2)
-        model = deep_vae(bottom_up, top_down, shapes, heads.bernoulli((4, 4, 1)), event=Event((4, 4, 1), Binary()))
+        model = deep_vae(bottom_up, path, shapes, heads.bernoulli((4, 4, 1)), event=Event((4, 4, 1), Binary()))
         return jax.jit(jax.value_and_grad(lambda p: model.bound(p, jax.random.key(0), x)))(params)
 
     usual = slopes(False)
@@ -204,6 +247,8 @@ def test_free_bits_count_levels(case):
         ({"widths": (3, 4, 5)}, "widths: an image of 4x4 cannot be halved 3 times"),
         ({"latent_dim": 0}, "latent_dim must be"),
         ({"least_scale": 0.0}, "least_scale must be"),
+        ({"cell": "dense"}, "cell: unknown value 'dense'"),
+        ({"posterior": "exact"}, "posterior: unknown value 'exact'"),
         ({"objective": {"name": "no_such"}}, "objective.name: unknown value 'no_such'"),
     ],
 )

@@ -11,6 +11,7 @@ from toys import kind
 
 from vae_jax import models
 from vae_jax.evaluation import likelihood
+from vae_jax.spec import BadOption
 from vae_jax.tasks import inpaint
 
 IMAGES = jnp.asarray(list(itertools.product([0.0, 1.0], repeat=9))).reshape(-1, 3, 3, 1)
@@ -21,14 +22,15 @@ HEADS = {
     "logistics": {"name": "discretized_logistic_mixture", "num_components": 2, "num_levels": 5},
     "normal": {"name": "normal"},
     "linear": {"name": "discretized_logistic_mixture", "num_components": 2, "num_levels": 3, "channels": "linear"},
+    "bits": {"name": "categorical", "num_levels": 2, "channels": "ordered", "features": 6},
     "ordered": {"name": "categorical", "num_levels": 3, "channels": "ordered", "features": 6},
 }
 
 
 @functools.cache
-def randomized(head="bernoulli", num_classes=0, event_shape=(3, 3, 1), dropout=0.0):
+def randomized(head="bernoulli", num_classes=0, event_shape=(3, 3, 1), dropout=0.0, block=1):
     """A model, and params of which none is zero."""
-    config = {"network": {**NETWORK, "dropout": dropout}, "likelihood": HEADS[head]}
+    config = {"network": {**NETWORK, "dropout": dropout}, "likelihood": HEADS[head], "block": block}
     model = models.from_config("pixel_cnn", config, **kind(event_shape, num_classes))
     batch = {"x": jnp.zeros((2, *event_shape))} | ({"context": jnp.zeros(2, jnp.int32)} if num_classes else {})
     shapes = jax.eval_shape(model.init, jax.random.key(0), batch)
@@ -75,6 +77,44 @@ def test_the_masses_of_all_images_of_dependent_channels_sum_to_one(head):
     images = jnp.asarray(list(itertools.product([0.0, 1.0, 2.0], repeat=8))).reshape(-1, 2, 2, 2)
     p = np.exp(np.asarray(jax.jit(jax.vmap(lambda x: model.log_prob(params, x)))(images), np.float64))
     np.testing.assert_allclose(p.sum(), 1.0, rtol=1e-5)
+
+
+def test_squares_of_pixels_are_another_order_of_the_chain_rule(assert_mean):
+    """The masses sum to one; draws, and completions of whole rows of squares, have their frequencies."""
+    model, params = randomized("bits", 3, (4, 2, 1), block=2)
+    images = jnp.asarray(list(itertools.product([0.0, 1.0], repeat=8))).reshape(-1, 4, 2, 1)
+    p = np.exp(np.asarray(jax.jit(jax.vmap(lambda x: model.log_prob(params, x, 1)))(images), np.float64))
+    np.testing.assert_allclose(p.sum(), 1.0, rtol=1e-5)
+    x, keys = images[0b01101001], jax.random.split(jax.random.key(2), 10_000)
+    for num_given in (0, 4):
+        draw = jax.jit(jax.vmap(lambda key, n=num_given: inpaint.complete(model, params, key, x, 1, num_given=n)))
+        code = np.asarray(draw(keys)).reshape(-1, 8) @ 2 ** np.arange(8)[::-1]
+        given = np.where(np.arange(256) >> (8 - num_given) == 0b01101001 >> (8 - num_given), p, 0.0)
+        common = np.flatnonzero(given / given.sum() > 4e-3)
+        assert len(common) > 5
+        assert_mean((code[:, None] == common[None]).astype(float), given[common] / given.sum())
+
+
+def test_squares_have_the_pixels_of_the_image():
+    """A square sees the squares above and on its left, and in a square a pixel sees those before it."""
+    model, params = randomized("bits", 0, (4, 4, 1), block=2)
+    x = jnp.asarray(np.random.default_rng(0).integers(2, size=(4, 4, 1)), jnp.float32)
+    density = model.density(params)
+    np.testing.assert_array_equal(density.from_base(density.to_base(x)), x)
+    np.testing.assert_array_equal(density.to_base(x)[0, 1], x[:2, 2:].reshape(4))
+    log_p = jax.jit(lambda x: density.base.conditionals(density.base.params, density.to_base(x)).features)
+    changed = np.asarray(jnp.any(log_p(x) != log_p(x.at[1, 2].set(1 - x[1, 2])), axis=-1))
+    assert not changed[0].any() and changed[1].any()  # the square of pixel 1, 2 is the last one of the first row
+
+
+def test_squares_that_do_not_fit_are_refused():
+    with pytest.raises(BadOption, match="block: 2 does not divide the sides of images of 3x3 pixels"):
+        randomized("bits", block=2)
+    with pytest.raises(BadOption, match=r"block must be .*at least 1"):
+        randomized("bits", event_shape=(4, 4, 1), block=0)
+    model, params = randomized("bits", 0, (4, 4, 1), block=2)
+    with pytest.raises(ValueError, match=r"whole number of rows of squares of 2x2 pixels, .*multiple of 8, got 4"):
+        inpaint.complete(model, params, jax.random.key(0), jnp.zeros((4, 4, 1)), num_given=4)
 
 
 @pytest.mark.parametrize("head", ["logistics", "normal"])

@@ -65,6 +65,17 @@ def test_families_come_back_in_about_the_bits_of_their_bound(name):
     assert compressed.net_bits == 8 * len(compressed.data) - compressed.initial_bits
 
 
+def test_squares_of_pixels_come_back():
+    network = {"channels": (4, 4), "first_kernel": 3, "kernel": 3, "hidden": (4,)}
+    spec = {"network": network, "block": 2}
+    spec |= {"likelihood": {"name": "categorical", "num_levels": 3, "channels": "ordered", "features": 4}}
+    model = models.from_config("pixel_cnn", spec, event=Event((4, 6, 2), Levels(3)))
+    x = np.random.default_rng(0).integers(0, 3, size=(9, 4, 6, 2)).astype(np.float32)
+    params, compressed = round_trip(model, x, at_once=4)
+    bound = -float(jax.jit(jax.vmap(model.log_prob, (None, 0)))(params, x).sum()) / math.log(2)
+    assert payload_bits(compressed.data) <= 1.01 * bound + 96
+
+
 # ------------------------------------------------------------------------------------------------------- hierarchies
 
 DIM = 3
@@ -117,6 +128,24 @@ def test_other_hierarchies_pop_all_levels_that_later_steps_read(inference, skip)
     params, _ = round_trip(model, x, at_once=8)
     steps = compress.coding_of(model, params, x[0]).steps
     assert [kind for kind, _ in steps] == ["pop"] * 3 + ["push"] * 4
+
+
+@pytest.mark.slow  # every level is a program of its own
+def test_a_deep_hierarchy_is_coded_block_by_block():
+    """All levels are popped from the top down, pushed back from the bottom up; the bytes are those of the ELBO."""
+    x, blocks = bits(40), (1, 2)
+    spec = {"widths": (2, 3), "blocks": blocks, "latent_dim": 2, "least_scale": 0.1, "encoder_blocks": 0}
+    spec |= {"likelihood": {"name": "bernoulli"}, "objective": {"name": "elbo"}}
+    model = models.from_config("deep_vae", spec, event=Event((4, 4, 1), Binary()))
+    params, compressed = round_trip(model, x, at_once=8)
+    number = sum(blocks)
+    expected = [("pop", n) for n in reversed(range(number))] + [("push", n) for n in ("x", *range(number))]
+    assert compress.coding_of(model, params, x[0]).steps == tuple(expected)
+    elbos = [
+        yardstick.measure(model, params, jax.random.key(n), {"x": x}, num_samples=1).log_prob.sum() for n in range(8)
+    ]
+    net = (payload_bits(compressed.data) - compressed.initial_bits) * math.log(2)
+    assert abs(net + np.mean(elbos)) <= 0.03 * -np.mean(elbos) + 5 * np.std(elbos) + 96
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ from vae_jax.distributions import (
     PointMass,
     Sequential,
 )
+from vae_jax.distributions.hierarchy import joined, levels
 
 DATA = "x"
 DRAWS = 4096  # draws of p(z), for bins that must not depend on other levels
@@ -77,19 +78,17 @@ def of_latent(latent: Latent, params, x, context=None, *, most=None) -> Coding:
             "a flow of dequantised levels has no exact code here: local bits-back (arXiv:1905.08500) requires an "
             "inverse without rounding; compress with a VAE, a PixelCNN or a VQ-VAE"
         )
-    if isinstance(posterior, Hierarchy):
-        raise ValueError(
-            "a deep hierarchy has no code here yet: its levels share one path; compress with a VAE, a hierarchy of the "
-            "family 'hierarchical_vae', or a PixelCNN"
-        )
     z = jax.eval_shape(lambda p, c: latent.prior(p, c).sample(jax.random.key(0)), params, context)
+    if isinstance(prior, Hierarchy):  # its levels share arrays, and are variables of their own
+        z = tuple(jax.ShapeDtypeStruct(z[place].shape[1:], z[place].dtype) for place, _ in levels(prior.shapes))
     empty = dict(enumerate(z)) if isinstance(z, tuple) else {0: z}
     order_q, order_p = _order(posterior, len(empty)), _order(prior, len(empty))
     earlier_q = {level: tuple(order_q[:place]) for place, level in enumerate(order_q)}
     earlier_p = {level: tuple(order_p[:place]) for place, level in enumerate(order_p)} | {DATA: tuple(empty)}
     q = {level: _factor(latent.posterior, place, 2) for place, level in enumerate(order_q)}
     p = {level: _factor(latent.prior, place, 1) for place, level in enumerate(order_p)}
-    p[DATA] = _likelihood(latent.likelihood, isinstance(z, tuple))
+    shapes = prior.shapes if isinstance(prior, Hierarchy) else None
+    p[DATA] = _likelihood(latent.likelihood, isinstance(z, tuple), shapes)
 
     def reading(function, given, earlier, names):
         arguments = (params, *given, *[empty[level] for level in earlier])
@@ -146,7 +145,7 @@ class _State:
         self.stack, self.coding, self.params, self.x, self.count = stack, coding, params, x, count
         self.size = len(x)
         self.context = None if context is None else batches.of(context, self.size)
-        self.symbols = {}
+        self.symbols, self.references = {}, {}
         self.values = {n: np.zeros((self.size, *like.shape), like.dtype) for n, like in coding.empty.items()}
 
     def q(self, level):
@@ -220,7 +219,9 @@ class _State:
 
     def _reference(self, level):
         fixed = self.coding.references[level]
-        return self._normal(self.p(level)) if fixed is None else fixed
+        if fixed is None and level not in self.references:
+            self.references[level] = self._normal(self.p(level))  # the levels above do not change any more
+        return self.references[level] if fixed is None else fixed
 
     def _normal(self, batch):
         """Return the mean and the standard deviation, float64 [count, ...]."""
@@ -282,7 +283,7 @@ def _parts_of_mixture(distribution):
 
 def _order(distribution, number):
     """Return the levels in the order in which a chain draws them."""
-    reverse = isinstance(distribution, Sequential) and distribution.reverse
+    reverse = isinstance(distribution, Hierarchy) or (isinstance(distribution, Sequential) and distribution.reverse)
     return list(range(number))[:: -1 if reverse else 1]
 
 
@@ -295,6 +296,8 @@ def _factor(function, place, num_given) -> Callable:
         chain = function(params, *given)
         if isinstance(chain, PointMass) and isinstance(chain.loc, tuple):
             return PointMass(chain.loc[place], chain.num_codes[place])
+        if isinstance(chain, Hierarchy):
+            return chain.conditional(len(levels(chain.shapes)) - 1 - place, earlier)
         if not isinstance(chain, Sequential):
             return chain
         return chain.conditionals[place - 1](chain.params, chain.given, tuple(earlier)) if place else chain.first
@@ -303,8 +306,14 @@ def _factor(function, place, num_given) -> Callable:
 
 
 @functools.cache
-def _likelihood(function, several) -> Callable:
-    return lambda params, context, *z: function(params, z if several else z[0], context)
+def _likelihood(function, several, shapes) -> Callable:
+    """Return (params, context, *levels) -> p(x|z). `shapes` are those of z if levels share arrays, otherwise None."""
+
+    def likelihood(params, context, *z):
+        z = joined(shapes, z) if shapes else z if several else z[0]
+        return function(params, z, context)
+
+    return likelihood
 
 
 def _steps(order, reads_q, reads_p) -> tuple:

@@ -47,6 +47,19 @@ def judged(model, params, key, data) -> dict:
     return jax.tree.map(np.asarray, terms)
 
 
+def judges_levels(model, params, data) -> bool:
+    """Return True if `model.judge` gives the rate of every level of a hierarchy, "rate_1", "rate_2", ..."""
+    first = {name: jax.tree.map(lambda a: a[0], values) for name, values in data.items()}
+    return "rate_1" in jax.eval_shape(model.judge, params, jax.random.key(0), first["x"], first.get("context"))
+
+
+def rate_by_level(model, params, key, data):
+    """Return the mean rate of each level [L], E[KL(q(z_l | z_>l, x) || p(z_l | z_>l))], nats, z_1 first."""
+    terms = judged(model, params, key, data)
+    names = [f"rate_{n}" for n in range(1, len(terms) + 1) if f"rate_{n}" in terms]
+    return np.array([np.mean(terms[name], dtype=np.float64) for name in names])
+
+
 def validation(model, key, data, *, offset=0.0):
     """Return (params, step) -> the means of `judged` over `data`, as the training loop asks for them.
 

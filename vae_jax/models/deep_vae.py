@@ -32,8 +32,8 @@ def deep_vae(bottom_up, top_down, shapes, head, *, event, objective=objectives.e
 
     Args:
       bottom_up: the network x -> features at each resolution.
-      top_down: the network (features or None, noise or None, z or None) -> outputs, z, and log p(z), log q(z) and
-        KL(q || p) of every level, [L] each (`networks.top_down`).
+      top_down: the network (features or None, noise or None, z or None) -> outputs, z, then log p(z), log q(z) and
+        KL(q || p) of every level, [L] each, and the (μ, σ) of the levels (`networks.top_down`).
       shapes: the shapes of the arrays of z.
       head: a `conditionals.conditional.Head` of x.
       event: the `core.Event` x.
@@ -45,12 +45,12 @@ def deep_vae(bottom_up, top_down, shapes, head, *, event, objective=objectives.e
         return bottom_up.apply(params["encoder"], standardize(event.support, x), None)
 
     def walk_p(params, features, noise, z):
-        _, z, log_p, _, _ = top_down.apply(params, None, noise, z)
-        return z, log_p
+        _, z, log_p, _, _, normals = top_down.apply(params, None, noise, z)
+        return z, log_p, normals
 
     def walk_q(params, features, noise, z):
-        _, z, _, log_q, _ = top_down.apply(params, features, noise, z)
-        return z, log_q
+        _, z, _, log_q, _, normals = top_down.apply(params, features, noise, z)
+        return z, log_q, normals
 
     def prior(params, context=None):
         embedded(None, context)
@@ -70,7 +70,7 @@ def deep_vae(bottom_up, top_down, shapes, head, *, event, objective=objectives.e
 
     def evidence(params, key, x, context=None):
         embedded(None, context)
-        outputs, z, log_p, log_q, kl = top_down.apply(
+        outputs, z, log_p, log_q, kl, _ = top_down.apply(
             params["decoder"], features_of(params, x), noise(key, shapes), None
         )
         log_lik = p_of_x(params, outputs).log_prob(x)
@@ -107,7 +107,8 @@ def from_config(
     objective,
     encoder_blocks=1,
     activation="elu",
-    residual=True,
+    cell="gated",
+    posterior="residual",
     least_scale=1e-2,
     remat=False,
     compute_dtype="float32",
@@ -123,7 +124,10 @@ def from_config(
       objective: an equation of `objectives`, such as `elbo`, or `free_bits` with nats for each level.
       encoder_blocks: the number of residual blocks from the bottom up, at each resolution.
       activation: of all convolutions.
-      residual: True for q relative to p, as in NVAE.
+      cell: the kind of the residual blocks, "gated" as in ladder VAEs, "bottleneck" as in VDVAE, or "separable" as in
+        NVAE (`networks.top_down`).
+      posterior: "residual" for q relative to p, as in NVAE; "weighted" for the product of p and a normal of x, as in
+        the ladder VAE; "plain" for neither, as in VDVAE.
       least_scale: the smallest standard deviation of p and q.
       remat: True to compute the blocks again in the backward pass: memory does not grow with their number.
       compute_dtype: the precision of the networks, "float32" or "bfloat16"; z and densities are always float32.
@@ -139,10 +143,10 @@ def from_config(
     head = tables.likelihood(heads, likelihood, event)
     height, width = event.shape[:2]
     outputs = tuple((height >> n, width >> n, features) for n, features in enumerate(widths, 1))
-    options = {"num_blocks": encoder_blocks, "activation": activation}
+    options = {"num_blocks": encoder_blocks, "activation": activation, "cell": cell}
     bottom_up = compute_in(compute_dtype, networks.bottom_up(outputs, **options))
     path = {"widths": tuple(widths), "blocks": tuple(blocks), "latent_dim": latent_dim, "activation": activation}
-    path |= {"residual": residual, "least_scale": least_scale, "remat": remat}
+    path |= {"cell": cell, "posterior": posterior, "least_scale": least_scale, "remat": remat}
     top_down = networks.top_down(head.shapes, **path)
     shapes = shapes_of_latents(head.shapes, tuple(widths), tuple(blocks), latent_dim)
     equation, options = objective_of.from_config(objective, build_network=_no_network)

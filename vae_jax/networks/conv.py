@@ -91,6 +91,25 @@ def convolve_inside(x, kernel, dilation=1):
     return by_platform(x, kernel, products=products, native=native)
 
 
+def by_channel(x, kernel):
+    """Return y[h, w, c] = Σ_ij x[h + i - p, w + j - p, c] K[i, j, c], with zeros outside the image and p = (k - 1)/2.
+
+    x [H, W, C], kernel K [k, k, C], k odd -> y [H, W, C].
+    """
+
+    def products(x, kernel):
+        pad, (height, width, _) = kernel.shape[0] // 2, x.shape
+        wide = jnp.pad(x, ((pad, pad), (pad, pad), (0, 0)))
+        places = np.ndindex(kernel.shape[:2])
+        return sum(wide[i : i + height, j : j + width] * kernel[i, j][None, None] for i, j in places)
+
+    def native(x, kernel):
+        options = {"dimension_numbers": _NHWC, "feature_group_count": x.shape[-1]}
+        return lax.conv_general_dilated(x[None], kernel[:, :, None], (1, 1), "SAME", **options)[0]
+
+    return by_platform(x, kernel, products=products, native=native)
+
+
 def convolve_transpose(x, kernel, stride):
     """Return y with y[s h + i - p, s w + j - p] = Σ x[h, w] K[i, j]: the adjoint of `convolve` in x.
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-FIRST = ("samples", "manifold", "reconstructions", "interpolations", "latents", "rate_per_dimension")
+FIRST = ("samples", "manifold", "reconstructions", "interpolations", "latents", "rate_per_dimension", "rate_per_level")
 CAPTIONS = {
     "samples": "Samples: means of p(x|z), z drawn from p(z).",
     "samples_of_pixels": "Samples x ~ p(x), every value drawn.",
@@ -22,6 +22,7 @@ CAPTIONS = {
     "best_and_worst": "The test images with the highest and with the lowest log p(x).",
     "components": "The components of the mixture.",
     "rate_per_dimension": "The rate KL(q(z|x) ‖ p(z)) of each latent dimension.",
+    "rate_per_level": "The rate of each level of the hierarchy, given the levels above it.",
 }
 DRAWN_IN_PAGE = ("training",)  # the page draws these curves itself
 LEAST_SCALE = 0.15  # of figures that do not fit

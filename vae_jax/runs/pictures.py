@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from vae_jax.evaluation import latents
+from vae_jax.evaluation import latents, likelihood
 from vae_jax.runs import passes, report, sentences, sounds
 from vae_jax.runs.scene import Scene, contexts, standard_normal_prior, to_unit
 from vae_jax.runs.writers import read_metrics
@@ -108,7 +108,9 @@ def _makers(experiment, params, workdir, seed) -> dict:
     elif experiment.model.latent:
         makers["latents"] = functools.partial(_codes, scene)
         if scene.has_prior:
-            makers["rate_per_dimension"] = functools.partial(_rates, scene)
+            by_level = likelihood.judges_levels(scene.model, scene.params, scene.test)
+            name, make = ("rate_per_level", _levels) if by_level else ("rate_per_dimension", _rates)
+            makers[name] = functools.partial(make, scene)
     return makers
 
 
@@ -156,6 +158,16 @@ def _rates(scene):
     return add_caption(
         figure, "What each dimension of the code tells about x at most: its rate, a mean over the test set."
     )
+
+
+def _levels(scene):
+    """Draw the rate of every level of a hierarchy."""
+    from vae_jax.plotting import add_caption
+    from vae_jax.plotting import latents as latent_plots
+
+    levels = likelihood.rate_by_level(scene.model, scene.params, jax.random.key(scene.seed), scene.test)
+    text = "What each level tells about x beyond the levels above it, at most: its rate, a mean over the test set."
+    return add_caption(latent_plots.kl_per_level(levels), text)
 
 
 def _training(metrics):

@@ -11,7 +11,7 @@ import numpy as np
 from absl import logging
 
 from vae_jax.data import text, transforms
-from vae_jax.evaluation import gaps, latents, yardstick
+from vae_jax.evaluation import gaps, latents, likelihood, yardstick
 from vae_jax.evaluation.code_use import code_use, sizes_of_codebooks
 from vae_jax.files import write_bytes
 from vae_jax.runs import build
@@ -69,11 +69,16 @@ def evaluate(experiment, params, *, num_samples, num_test, progress=True, folder
     return {f"test/{name}": value for name, value in summary.items()}
 
 
-def measure(experiment, params, test, *, num_samples, progress=False) -> yardstick.Measured:
-    """Measure a trained model on `test` examples by `yardstick.measure`, in nats of the stored levels."""
+def measure(experiment, params, test, *, num_samples, progress=False, key=None) -> yardstick.Measured:
+    """Measure a trained model on `test` examples by `yardstick.measure`, in nats of the stored levels.
+
+    `key` is the randomness; None for that of all that is measured on the test set.
+    """
     offset = build.levels_offset(experiment.config, experiment.dataset)
     options = {"num_samples": num_samples, "offset": offset, "progress": progress}
-    return yardstick.measure(experiment.model, params, measuring_key(experiment), test, **options)
+    return yardstick.measure(
+        experiment.model, params, measuring_key(experiment) if key is None else key, test, **options
+    )
 
 
 def write_log_prob(folder, log_prob):
@@ -133,6 +138,9 @@ def _codes(model, params, key, test) -> dict:
     summary = {"active_units": latents.active_units(means)}
     if isinstance(means, tuple):
         summary |= {f"active_units_z{n}": latents.active_units(level) for n, level in enumerate(means, 1)}
+    if likelihood.judges_levels(model, params, test):
+        levels = likelihood.rate_by_level(model, params, key, test)
+        summary |= {f"rate_{n}": float(nats) for n, nats in enumerate(levels, 1)}
     summary["mutual_information"] = float(latents.mutual_information(q, key))
     summary["information_examples"] = len(some["x"])
     with contextlib.suppress(TypeError):  # a posterior that does not split by dimension

@@ -26,7 +26,7 @@ def complete(model, params, key, x, context=None, *, num_given):
     ordered = density.base if isinstance(density, Reshaped) else density
     if not isinstance(ordered, Autoregressive | RasterScan):
         raise ValueError("a completion requires a model that draws pixel by pixel; use pixel_cnn or belief_network")
-    num_pixels = math.prod(ordered.event_shape[:2]) if isinstance(ordered, RasterScan) else ordered.event_shape[0]
+    num_pixels = math.prod(density.event_shape[:2]) if isinstance(ordered, RasterScan) else ordered.event_shape[0]
     if isinstance(num_given, int | np.integer) and not 0 <= num_given <= num_pixels:
         raise ValueError(f"num_given must be between 0 and {num_pixels} pixels, got {num_given}")
     return density.complete(key, x, num_given)

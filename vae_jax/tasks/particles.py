@@ -60,7 +60,7 @@ class _Pixel:
 
     def __init__(self, degradation, y, density):
         reshaped = isinstance(density, Reshaped)
-        ordered, to_base = (density.base, density.to_base) if reshaped else (density, lambda x: x)
+        to_base = density.to_base if reshaped else lambda x: x
         self.to_image = jax.vmap(density.from_base) if reshaped else lambda x: x
         self.linear, self.noise = degradation.linear, degradation.noise
         self.by_pixel = degradation.mask is not None

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jax import degradations
-from vae_jax.distributions import Mixture, Reshaped, Tree, given_linear
+from vae_jax.distributions import Mixture, Reshaped, Squares, Tree, given_linear
 from vae_jax.inference import annealed as annealing
 from vae_jax.inference import laplace
 from vae_jax.numerics import effective_sample_size
@@ -131,7 +131,7 @@ def ordered(
         log_lik = degradation.log_prob(y, truth)
         log_prob = p.log_prob(truth) + (0.0 if _shown(degradation) else log_lik) - log_evidence
     mean = jnp.tensordot(jax.nn.softmax(log_w), x, axes=1)
-    chosen = x if count == num_draws and _last_are_hidden(degradation) else x[_chosen(key_choice, log_w, num_draws)]
+    chosen = x if count == num_draws and _last_are_hidden(p, degradation) else x[_chosen(key_choice, log_w, num_draws)]
     return Restored(chosen, mean, log_w, log_prob)
 
 
@@ -348,8 +348,10 @@ def _shown(degradation):
     return degradation.mask is not None and not degradation.noise
 
 
-def _last_are_hidden(degradation):
-    return _shown(degradation) and particles.hidden_come_last(degradation.mask)
+def _last_are_hidden(p, degradation):
+    if not _shown(degradation):
+        return False
+    return particles.hidden_come_last(p.to_base(degradation.mask) if isinstance(p, Squares) else degradation.mask)
 
 
 __all__ = [

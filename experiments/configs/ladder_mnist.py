@@ -1,0 +1,34 @@
+"""Ladder VAE of MNIST with three levels of maps of latents: one of 14x14 pixels and two of 7x7, 32 channels each.
+
+arXiv:1602.02282, with gated residual blocks, free bits of half a nat a level, and a learned prior of the top.
+
+vae-jax train --config=ladder_mnist:KIND --config.data.path=DIR
+
+KIND is `dynamic`, the default, with the protocol of `vae_mnist`, or `static`: Larochelle's fixed draw, for which DIR
+holds `binarized_mnist`.
+
+Result: not yet measured.
+"""
+
+from ml_collections import ConfigDict
+
+from vae_jax.configs import deep_vae_digits, vae_digits, vae_mnist
+
+DATA = {"dynamic": "mnist", "static": "binarized_mnist"}
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    kind, smoke = vae_digits.chosen(arg, DATA, "dynamic")
+    config = deep_vae_digits.get_config("smoke" if smoke else "")
+    config.data.name = DATA[kind]
+    config.model.objective = ConfigDict({"name": "free_bits", "num_samples": 1, "free_nats": 0.5})
+    if smoke:
+        return config
+    config.data.batch_size = 64
+    config.model.update(
+        {"widths": (64, 64), "blocks": (1, 2), "latent_dim": 32, "encoder_blocks": 4, "posterior": "weighted"}
+    )
+    vae_mnist.train_for(config, num_steps=50_000)
+    config.train.update({"log_every": 250, "eval_every": 2_000, "checkpoint_every": 1_000, "preview_every": 0})
+    config.optimizer.update({"learning_rate": 1e-3, "average_decay": 0.999, "clip_norm": 200.0})
+    return config
