@@ -4,8 +4,8 @@ One loop serves a single run and a sweep (`training.sweep`). In a sweep, state, 
 as first axis, and the numbers below are vectors.
 
 Every log has `cpu_seconds`, of all threads of this process, and `wall_seconds`, both since training began. They count
-all that the process does, also compilation and validation, and add up over the starts of a resumed run. What is done
-again after a kill counts once. For a sweep they are those of the whole program.
+all that the process does, also compilation and validation, and add up over the starts of a resumed run. Steps that
+are repeated after a kill count once. For a sweep they are those of the whole program.
 """
 
 import contextlib
