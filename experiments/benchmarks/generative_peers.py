@@ -57,7 +57,7 @@ def parameters(file):
         if "/" not in name:
             others[name] = torch.from_numpy(array)
             continue
-        if name.endswith("kernel") and "Conv" in name:  # [k, k, C, F]; transposed ones have C first in PyTorch
+        if name.endswith("kernel") and array.ndim > 3:  # [..., k, k, C, F]; transposed ones have C first in PyTorch
             axes = (-2, -1, -4, -3) if "ConvTranspose" in name else (-1, -2, -4, -3)
             array = np.transpose(array, (*range(array.ndim - 4), *(array.ndim + axis for axis in axes)))
         weights[name] = torch.from_numpy(np.ascontiguousarray(array)).requires_grad_()
@@ -144,6 +144,58 @@ class UNet:
         mixed = self.f.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
         mixed = self.dense(mixed, f"{name}/Attention_0/Dense_1", n)
         return h + mixed.transpose(1, 2).reshape(batch, features, height, width)
+
+
+class Hierarchy(UNet):
+    """The twin of `networks.bottom_up` and `networks.top_down`: x [B, C, H, W] and noise -> logits, KL of every level.
+
+    `noise` are two arrays [B, N, D, H, W], the finest resolution first, and the KLs are [B, L], the top one last.
+    """
+
+    def gated(self, h, name, n):
+        y = self.conv(self.f.elu(h), f"{name}/Conv_0", n)
+        value, gate = self.conv(self.f.elu(y), f"{name}/Conv_1", n).chunk(2, 1)
+        return h + value * gate.sigmoid()
+
+    def head(self, h, name, n, sizes):
+        return self.conv(self.f.elu(self.conv(self.f.elu(h), f"{name}_hidden", n)), name, n).split(sizes, 1)
+
+    def scale(self, raw):
+        least = self.options["least_scale"]
+        return least + (1 - least) * self.f.softplus(raw + math.log(math.e - 1))
+
+    def block(self, h, noise, feature, name, n):
+        dim = noise.shape[1]
+        mean, raw, more = self.head(h, f"{name}/p", n, (dim, dim, h.shape[1]))
+        scale = self.scale(raw)
+        shift, ratio = self.head(self.torch.cat([h, feature], 1), f"{name}/q", n, (dim, dim))
+        shift, ratio = shift / scale, self.scale(ratio)  # of q relative to p
+        kl = (0.5 * (ratio.square() + shift.square() - 1) - ratio.log()).sum((1, 2, 3))
+        z = mean + scale * (shift + ratio * noise)
+        h = h + more + self.dense(z.permute(0, 2, 3, 1), f"{name}/of_z", n).permute(0, 3, 1, 2)
+        return self.gated(h, f"{name}/cell", n), kl
+
+    def __call__(self, x, noise):
+        features, kls, h = [], [], x
+        for level in range(len(self.options["widths"])):
+            h = self.conv(h, f"encoder/params/Conv_{level}", stride=2)
+            for n in range(self.options["encoder_blocks"]):
+                h = self.gated(h, f"encoder/params/ScanCell_{level}", n)
+            features.append(h)
+        h, ups = self.w["decoder/params/top"].permute(2, 0, 1).expand(h.shape), 0
+        for level in reversed(range(len(features))):
+            for n in reversed(range(self.options["blocks"][level])):
+                h, kl = self.block(h, noise[level][:, n], features[level], f"decoder/params/blocks_{level}", n)
+                kls.insert(0, kl)
+            if level:
+                h, ups = self.up(h, f"decoder/params/ConvTranspose_{ups}"), ups + 1
+        return self.up(self.f.elu(h), f"decoder/params/ConvTranspose_{ups}"), self.torch.stack(kls, 1)
+
+    def terms(self, x, noise):
+        """Return log p(x|z) and the KLs of every level, [B, 1 + L]."""
+        logits, kl = self(x, noise)
+        log_lik = -self.f.binary_cross_entropy_with_logits(logits, x, reduction="none").sum((1, 2, 3))
+        return self.torch.cat([log_lik[:, None], kl], 1)
 
 
 class Players(UNet):
@@ -333,6 +385,34 @@ def gan(weights, given, options, compiled):
     return step
 
 
+def deep_vae(weights, given, options, compiled):
+    """Return the step: the ELBO of a batch of pixels that are drawn anew."""
+    import torch
+
+    network = Hierarchy(weights, options)
+    noise = [given[name].permute(0, 1, 4, 2, 3) for name in ("noise_0", "noise_1")]
+    size = given["y"].abs().amax(0)  # terms differ in it
+    check(network.terms(channels_first(given["x"]), noise) / size, given["y"] / size)
+    adam = torch.optim.Adam(weights.values(), lr=options["optimizer"]["learning_rate"], fused=True)
+    shapes = [values.shape[1:] for values in noise]
+
+    def loss_of(x):
+        terms = network.terms(torch.bernoulli((x + 1) / 2), [torch.randn(len(x), *shape) for shape in shapes])
+        return (terms[:, 1:].sum() - terms[:, 0].sum()) / len(x)
+
+    if compiled:
+        loss_of = torch.compile(loss_of)
+
+    def step(x, number):
+        adam.zero_grad()
+        loss = loss_of(x)
+        loss.backward()
+        adam.step()
+        return loss
+
+    return step
+
+
 def channels_first(x):
     return x.permute(0, 3, 1, 2).contiguous()
 
@@ -346,7 +426,7 @@ def check(outputs, expected):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--job", choices=("diffusion", "flow", "gan"), required=True)
+    parser.add_argument("--job", choices=("deep_vae", "diffusion", "flow", "gan"), required=True)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--eager", action="store_true")
@@ -358,7 +438,7 @@ def main():
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
     images = torch.from_numpy(np.load(options.folder / "images.npy")).permute(0, 3, 1, 2).contiguous()
-    build = {"diffusion": diffusion, "flow": flow, "gan": gan}[options.job]
+    build = {"deep_vae": deep_vae, "diffusion": diffusion, "flow": flow, "gan": gan}[options.job]
     config = json.loads((options.folder / "config.json").read_text())
     step = build(*parameters(options.folder / "first.npz"), config, not options.eager)
     clock, rng, number = Clock(options.seconds), np.random.default_rng(0), 0

@@ -38,7 +38,7 @@ def launch(*arguments, module="experiments.train"):
 
 def metrics(workdir):
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "train/steps_per_s"} for line in lines]
+    return [{k: v for k, v in line.items() if not k.endswith(("_per_s", "_seconds"))} for line in lines]
 
 
 @pytest.fixture(scope="module")

@@ -62,6 +62,20 @@ def test_a_convolution_is_its_definition(monkeypatch, size, stride, form):
     np.testing.assert_allclose(back(x, kernel), by_definition_transposed(x, kernel, stride), atol=1e-4)
 
 
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_few_outputs_of_many_inputs(monkeypatch, size):
+    """The product comes first; the result is the same."""
+    x, kernel, y = array(0, 6, 5, 7), array(1, size, size, 7, 2), array(2, 6, 5, 2)
+    outputs = []
+    for form in FORMS:
+        use(monkeypatch, form)
+        value, back = jax.vjp(jax.jit(lambda *a: conv.convolve(*a, 1)), x, kernel)
+        np.testing.assert_allclose(value, by_definition(x, kernel, 1), atol=1e-4)
+        outputs.append(back(y))
+    for products, native in zip(*outputs, strict=True):
+        np.testing.assert_allclose(products, native, atol=1e-4 * np.abs(native).max())
+
+
 @pytest.mark.parametrize("window", [(2, 5), (1, 3), (4, 1)])
 def test_windows_inside_an_image(monkeypatch, window):
     x, kernel = array(0, 6, 7, CHANNELS), array(1, *window, CHANNELS, FEATURES)

@@ -315,6 +315,19 @@ def test_variances_are_named_from_the_noisiest_on_and_the_biased_are_dashed():
         curves.variance_curves([0], {"a": [1.0]}, biased=("c",))
 
 
+def test_time_to_names_every_curve_at_its_end_without_overlap():
+    times = np.array([2.0, 20.0, 200.0])
+    runs = {f"model {n}": (times, np.array([300.0, 100.0, 85.0 + 0.01 * n]), n % 2 == 0) for n in range(5)}
+    figure = curves.time_to(runs, label="nats", xlabel="seconds")
+    (panel,) = figure.axes
+    named = {text.get_text(): text.get_position()[1] for text in panel.texts}
+    assert list(named) == [f"model {n}  {85 + 0.01 * n:.1f}" for n in range(5)]
+    assert np.diff(list(named.values())).min() > 0.99 * curves.LINE_OF_TEXT * np.ptp(panel.get_ylim())
+    assert [text.get_text() for text in panel.get_legend().get_texts()] == [r"exact $-\log p(x)$", "bound from above"]
+    with pytest.raises(ValueError, match="runs is empty"):
+        curves.time_to({}, label="nats", xlabel="seconds")
+
+
 def test_training_bears_a_run_that_diverged():
     for values in ([-100.0, np.nan, -np.inf], [np.nan, np.nan, np.nan]):
         (panel,) = curves.training({"bound": ([0, 1, 2], values)}).axes

@@ -41,7 +41,9 @@ def complete(config, folder, **options):
 def left(folder):
     """The metrics except times, and the last state bit for bit."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    metrics = [{name: value for name, value in line.items() if name != "train/steps_per_s"} for line in lines]
+    metrics = [
+        {name: value for name, value in line.items() if not name.endswith(("_per_s", "_seconds"))} for line in lines
+    ]
     state = build.restore(folder, build.build_trained(folder)).state
     return metrics, [np.asarray(jax.random.key_data(a) if _is_key(a) else a) for a in jax.tree.leaves(state)]
 

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import jax
@@ -104,6 +105,34 @@ def test_metrics_after_the_checkpoint_are_written_again_not_twice(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [3, 6, 9, 12]
     assert all(line["train/loss"] == 1.0 for line in lines)
+
+
+def test_every_log_has_the_seconds_of_all_starts(tmp_path):
+    def validate(params, step):
+        began = time.process_time()
+        while time.process_time() < began + 0.05:  # validations count
+            pass
+        return {"bound": 0.0}
+
+    for num_steps in (6, 12):
+        checkpoints, writer = Checkpoints(tmp_path / "c"), writers.Writer(tmp_path)
+        fit(num_steps=num_steps, checkpoints=checkpoints, writer=writer, validate=validate, eval_every=6)
+        checkpoints.close()
+        writer.close()
+    lines = writers.read_metrics(tmp_path / "metrics.jsonl")
+    cpu, wall = ([line[f"{name}_seconds"] for line in lines] for name in ("cpu", "wall"))
+    assert [line["step"] for line in lines] == [3, 6, 9, 12] and min(*np.diff([0.0, *cpu]), *np.diff([0.0, *wall])) > 0
+    assert cpu[1] - cpu[0] > 0.05 and cpu[3] - cpu[2] > 0.05
+
+
+def test_a_run_of_an_earlier_version_has_no_seconds(tmp_path):
+    checkpoints, writer = Checkpoints(tmp_path / "c"), writers.Writer(tmp_path)
+    state, best, record = loop.start(counting(), stream(), jax.random.key(0))
+    counted = {name: value.tolist() for name, value in record.items() if name not in ("cpu_seconds", "wall_seconds")}
+    checkpoints.save(0, (state, best), counted)
+    fit(checkpoints=checkpoints, writer=writer)
+    checkpoints.close()
+    assert np.isnan([line["cpu_seconds"] for line in writers.read_metrics(tmp_path / "metrics.jsonl")]).all()
 
 
 def test_early_stopping_keeps_the_best_parameters():

@@ -19,6 +19,7 @@ from vae_jax.networks.mlp import MLP, activation_function, join, split
 from vae_jax.spec import BadOption, sizes
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
+FEW_OUTPUTS = 2  # with so many times more input than output channels, a convolution multiplies before it moves pixels
 
 
 class Conv(nn.Module):
@@ -62,6 +63,8 @@ def convolve(x, kernel, stride):
     pad = _padding(kernel, stride)
 
     def products(x, kernel):
+        if stride == 1 and kernel.shape[2] > FEW_OUTPUTS * kernel.shape[3]:  # move these, not patches of many inputs
+            return _product_first(x, kernel[::-1, ::-1], stride)
         patches = _gather(_to_blocks(jnp.pad(x, ((pad, pad), (pad, pad), (0, 0))), stride), _reach(kernel, stride))
         return _product(patches, _block_kernel(kernel, stride))
 
@@ -115,9 +118,7 @@ def convolve_transpose(x, kernel, stride):
     pad, size = _padding(kernel, stride), kernel.shape[0]
 
     def products(x, kernel):
-        pieces = _product(x, _block_kernel(jnp.swapaxes(kernel, 2, 3), stride).T)
-        y = _from_blocks(_scatter(pieces, _reach(kernel, stride)), stride)
-        return y[pad : pad + x.shape[0] * stride, pad : pad + x.shape[1] * stride]
+        return _product_first(x, kernel, stride)
 
     def native(x, kernel):
         padding, dilation = [(size - 1 - pad, size - 1 - pad)] * 2, (stride,) * 2
@@ -125,6 +126,14 @@ def convolve_transpose(x, kernel, stride):
         return lax.conv_general_dilated(x[None], flipped, (1, 1), padding, dilation, dimension_numbers=_NHWC)[0]
 
     return by_platform(x, kernel, products=products, native=native)
+
+
+def _product_first(x, kernel, stride):
+    """Return `convolve_transpose` of x as one matrix product, then a sum of shifted pieces."""
+    pad = _padding(kernel, stride)
+    pieces = _product(x, _block_kernel(jnp.swapaxes(kernel, 2, 3), stride).T)
+    y = _from_blocks(_scatter(pieces, _reach(kernel, stride)), stride)
+    return y[pad : pad + x.shape[0] * stride, pad : pad + x.shape[1] * stride]
 
 
 def by_platform(*args, products, native):

@@ -2,9 +2,10 @@
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from vae_jax.plotting import MARKERS, PALETTE, row_of_panels, shaped, styled
+from vae_jax.plotting import MARKERS, PALETTE, QUIET_INK, row_of_panels, shaped, styled
 
 TITLES = {
     "bound": r"bound  $\mathcal{L}(x)$",
@@ -16,6 +17,8 @@ PLAYERS = {
     "generator": "loss of the generator",
     "flow_matching": "squared error of the velocity",
 }
+LINES = {True: {"linestyle": "-"}, False: {"linestyle": (0, (4, 1.5))}}  # of exact values, and of bounds
+LINE_OF_TEXT = 0.046  # of the height of `time_to`
 
 
 @styled
@@ -81,6 +84,67 @@ def bands(runs, *, label):
     panel.margins(x=0.02)
     panel.legend(loc="best", handlelength=1.6)
     return figure
+
+
+@styled
+def time_to(runs, *, label, xlabel, worst=None):
+    """Plot nats, of which fewer are better, against a time on a logarithmic axis. Every curve has its name at its end.
+
+    Curves of exact values are solid, those of bounds dashed. The names stand in the order of the last values, and each
+    has the lowest value of its curve.
+
+    Args:
+      runs: {name: (times [N], nats [N], True if they are exact)}.
+      label: the name of the vertical axis.
+      xlabel: the name of the horizontal axis.
+      worst: the upper end of the vertical axis; None for 30 nats above the last value of the worst run.
+    """
+    if not runs:
+        raise ValueError("runs is empty: give at least one curve")
+    figure = Figure(figsize=(5.2, 3.2))
+    panel = figure.add_axes((0, 0, 0.66, 1), xscale="log", xlabel=xlabel, ylabel=label)
+    ends, low, high = {}, np.inf, -np.inf
+    for i, name in enumerate(sorted(runs, key=lambda name: runs[name][1][-1])):
+        times, nats, exact = runs[name]
+        times, nats = shaped(**{f"{name} times": (times, "N"), f"{name} nats": (nats, "N")})
+        colour, marker = PALETTE[i % len(PALETTE)], MARKERS[i // len(PALETTE) % len(MARKERS)]
+        panel.plot(times, nats, color=colour, marker=marker, markersize=1.8, **LINES[bool(exact)])
+        ends[name] = times[-1], nats[-1], f"{name}  {nats.min():.1f}", colour
+        low, high = min(low, nats.min()), max(high, nats[-1] + 30)
+    high, low = worst or high, low - 0.04 * ((worst or high) - low)
+    left, right = panel.get_xlim()
+    panel.set(xlim=(left, right), ylim=(low, high))
+    outside = right * (right / left) ** np.array([0.025, 0.05, 0.06])  # two ends of a line, and the text behind it
+    places = _apart([min(nats, high) for _, nats, *_ in ends.values()], LINE_OF_TEXT * (high - low))
+    for (time, nats, text, colour), place in zip(ends.values(), places, strict=True):
+        leader = [time, *outside[:2]], [min(nats, high), place, place]
+        panel.plot(*leader, color=colour, linewidth=0.7, clip_on=False)
+        panel.text(outside[2], place, text, va="center", fontsize=8)
+    kinds = {bool(exact) for *_, exact in runs.values()}
+    names = {True: r"exact $-\log p(x)$", False: "bound from above"}
+    handles = [
+        Line2D([], [], color=QUIET_INK, label=names[kind], **LINES[kind]) for kind in sorted(kinds, reverse=True)
+    ]
+    panel.legend(handles=handles, loc="lower left", handlelength=2.4)
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}" if x >= 1 else f"{x:g}"))
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.grid(axis="both")
+    return figure
+
+
+def _apart(values, least):
+    """Return the places nearest to ascending `values` [N] that are at least `least` apart, in squared distance.
+
+    Places minus n `least` must ascend: this is isotonic regression, by pooling neighbours.
+    """
+    pools = []
+    for n, value in enumerate(values):
+        pools.append([value - n * least])
+        while len(pools) > 1 and np.mean(pools[-2]) > np.mean(pools[-1]):
+            pools[-2:] = [pools[-2] + pools[-1]]
+    flat = [np.mean(pool) for pool in pools for _ in pool]
+    return [value + n * least for n, value in enumerate(flat)]
 
 
 @styled

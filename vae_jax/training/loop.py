@@ -2,6 +2,10 @@
 
 One loop serves a single run and a sweep (`training.sweep`). In a sweep, state, metrics and record have the member [M]
 as first axis, and the numbers below are vectors.
+
+Every log has `cpu_seconds`, of all threads of this process, and `wall_seconds`, both since training began. They count
+all that the process does, also compilation and validation, and add up over the starts of a resumed run. Steps that
+are repeated after a kill count once. For a sweep they are those of the whole program.
 """
 
 import contextlib
@@ -38,7 +42,7 @@ class Fit(NamedTuple):
 
     state: Any
     params: Any  # to evaluate with: of the best validation bound under early stopping, otherwise of the last step
-    record: dict  # steps, seconds (of training, all starts together), best_step, best_bound, skipped, diverged ...
+    record: dict  # steps, seconds (of chunks, all starts together), best_step, best_bound, skipped, diverged ...
 
 
 def fit(
@@ -102,7 +106,8 @@ def fit(
         raise BadOption("patience needs validation data, and there are none; set it to 0")
     mesh = mesh or sharding.single()
     chunks = _Chunks(learner, stream, mesh, profile)
-    run = _Run(*start(learner, stream, key, patience, mesh, chunks.feed), patience, checkpoints)
+    clocks = _clocks()
+    run = _Run(*start(learner, stream, key, patience, mesh, chunks.feed), patience, checkpoints, clocks)
     run.resume(patience_from)
     if writer:
         writer.start(np.asarray(run.state.step))
@@ -122,6 +127,7 @@ def fit(
             means = logged(metrics, length / seconds)
             if validate and now(length, eval_every):
                 means |= run.validate(validate, learner.params(state), alive)
+            means |= run.time()
             if writer:
                 writer.write(np.asarray(state.step), means)
             for every, hook in hooks:
@@ -149,6 +155,7 @@ class _Run:
     record: dict
     patience: int
     checkpoints: Any
+    clocks: dict  # `_clocks` when they were last read
     step: int = 0
     bound: Any = None  # of the newest chunk; None if it ended without a validation
     validated: bool = False
@@ -157,6 +164,7 @@ class _Run:
         """Continue from the newest checkpoint, if there is one. Up to `patience_from`, validations are forgotten."""
         if self.checkpoints and (restored := self.checkpoints.restore((self.state, self.best))):
             step, (self.state, self.best), record = restored
+            record = dict.fromkeys(self.clocks, np.nan) | record  # an earlier version has not counted
             self.record = {name: _array(value) for name, value in record.items()}
             self.checkpoints.set_aside_after(step)
             logging.info("resumed from the checkpoint of step %d", step)
@@ -189,6 +197,13 @@ class _Run:
         if self.patience:
             self.best = _select(better, params, self.best)
         return {f"valid/{name}": value for name, value in valid.items()}
+
+    def time(self) -> dict:
+        """Add the time since the last call to the record, and return the totals."""
+        before, self.clocks = self.clocks, _clocks()
+        totals = {name: self.record[name] + now - before[name] for name, now in self.clocks.items()}
+        self.record |= totals
+        return totals
 
     def save(self, *, wait=False):
         """Write a checkpoint in the background; with `wait`, return when it is on disk."""
@@ -297,7 +312,13 @@ def start(learner, stream, key, patience=0, mesh=None, feed=None):
     state = jax.jit(init, out_shardings=shardings)(*arguments)
     best = jax.tree.map(jnp.copy, learner.params(state)) if patience else None
     record = {"best_bound": -np.inf, "best_step": 0, "stale": 0, "first_loss": np.nan, "diverged": False}
-    return state, best, {k: np.full(key.shape, v) for k, v in record.items()} | {"seconds": np.zeros(())}
+    record = {name: np.full(key.shape, value) for name, value in record.items()}
+    return state, best, record | {name: np.zeros(()) for name in ("seconds", *_clocks())}
+
+
+def _clocks() -> dict:
+    """Return what the clocks of this process show, in seconds; only differences have a meaning."""
+    return {"cpu_seconds": time.process_time(), "wall_seconds": time.perf_counter()}
 
 
 def _placed(shapes, mesh):
