@@ -8,7 +8,7 @@ from vae_jax.evaluation import judges
 
 
 def faces(curvature=(0.0,), shift=(0.0,)):
-    """Draw faces: two eyes, a nose, and a mouth whose corners are raised by curvature u². `shift` moves nose and mouth."""
+    """Draw faces: two eyes, a nose, and a mouth whose corners rise by curvature u². `shift` moves nose and mouth."""
     curvature, shift = np.broadcast_arrays(np.asarray(curvature, float), np.asarray(shift, float))
     rows, columns = np.mgrid[:28, :20].astype(float)
     images = np.full((len(curvature), 28, 20), 0.7)
