@@ -8,6 +8,7 @@ import pytest
 import scipy.integrate
 import scipy.stats
 from sklearn.metrics import mutual_info_score
+from sklearn.svm import LinearSVC
 
 from vae_jax.distributions import LowRankNormal, Normal
 from vae_jax.evaluation import disentanglement as scores
@@ -123,6 +124,15 @@ def test_independent_codes_have_score_0():
     assert scores.factor_vae_score(same, factors) == 0.0
 
 
+def test_a_collapsed_code_has_score_0():
+    factors = factors_of(2, 3, repeat=10)
+    found = scores.scores(gaussians(np.zeros((60, 2)), 1.0), factors, num_trees=2)
+    by_chance = found.pop("dci_informativeness")
+    assert by_chance < 0.7 and np.abs(list(found.values())).max() < 1e-6, found
+    one = np.array([[0.5, 0.0]])
+    assert scores.info_compactness(one, [LOG_2, LOG_2]) == scores.info_modularity(one, [LOG_2, LOG_2]) == 1.0
+
+
 def test_mixing_two_factors_lowers_mig_as_computed_by_hand():
     factors, half = factors_of(2, 2), math.sqrt(0.5)
     signs = 2.0 * factors - 1.0
@@ -180,6 +190,17 @@ def test_infomec_is_the_published_formula():
     assert scores.active_dimensions(silent).tolist() == [True] * 4 + [False]
 
 
+def test_sap_of_classes_is_the_gap_of_accuracies():
+    factors, codes = entangled()
+    train, test = slice(0, 200), slice(200, 400)
+    table = np.zeros((4, 3))
+    for j, k in itertools.product(range(4), range(3)):
+        svm = LinearSVC(C=0.01, class_weight="balanced", random_state=0).fit(codes[train, j : j + 1], factors[train, k])
+        table[j, k] = np.mean(svm.predict(codes[test, j : j + 1]) == factors[test, k])
+    expected = np.mean([np.sort(column)[-1] - np.sort(column)[-2] for column in table.T])
+    assert scores.sap(codes[train], factors[train], codes[test], factors[test]) == pytest.approx(expected, abs=1e-9)
+
+
 def test_sap_of_numbers_is_the_gap_of_squared_correlations():
     factors, codes = entangled()
     squares = np.array([[scipy.stats.pearsonr(z, v)[0] ** 2 for v in factors.T] for z in codes.T])
@@ -227,7 +248,3 @@ def test_what_has_no_score_is_refused():
         scores.entropies([0, 1])
     with pytest.raises(ValueError, match="finite"):
         scores.histogram_information([[np.nan], [1.0]], [[0], [1]])
-    with pytest.raises(ValueError, match="two dimensions"):
-        scores.dci_of([[1.0, 0.0]])
-    with pytest.raises(ValueError, match="two active"):
-        scores.info_compactness([[1.0, 0.0]], [1.0, 1.0])

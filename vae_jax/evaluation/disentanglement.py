@@ -68,7 +68,7 @@ def mutual_information(q, factors, *, num_points=4097):
     """Return I(z_j; v_k) [D, K] in nats, z ~ q(z|x), by quadrature over z_j and enumeration of the values v.
 
     I(z_j; v_k) = Σ_v p(v) ∫ q(z_j|v) log q(z_j|v) / q(z_j) dz_j, where q(z_j|v) is the mean of q(z_j|x_n) over the
-    examples with v_k = v: arXiv:1802.04942 eq. (5), without its sampling. The trapezoid rule has `num_points`.
+    examples with v_k = v: arXiv:1802.04942 sec. 4, without its sampling. The trapezoid rule has `num_points`.
     If its spacing h exceeds half the smallest standard deviation s, z_j gets noise of variance 4h² - s². The result is
     then a lower bound, because noise cannot add information.
 
@@ -134,7 +134,7 @@ def _information(joint):
 def mig(information, entropy) -> float:
     """Return the mutual information gap: the mean over k of (I(z_j*; v_k) - max_{j≠j*} I(z_j; v_k)) / H(v_k).
 
-    arXiv:1802.04942 eq. (6); j* is the most informative dimension, `information` is [D, K], `entropy` [K].
+    arXiv:1802.04942 sec. 4; j* is the most informative dimension, `information` is [D, K], `entropy` [K].
     """
     first, second = _best_two(information)
     return float(np.mean((first - second) / entropy))
@@ -143,7 +143,7 @@ def mig(information, entropy) -> float:
 def info_modularity(information, entropy, active=None) -> float:
     """Return InfoM, which is 1 if every active dimension tells about one factor only, and 0 if about all alike.
 
-    With N_jk = I(z_j; v_k) / H(v_k) it is (mean_j max_k N_jk / Σ_k N_jk - 1/K) / (1 - 1/K).  arXiv:2305.18378 sec. 4.
+    With N_jk = I(z_j; v_k) / H(v_k) it is (mean_j max_k N_jk / Σ_k N_jk - 1/K) / (1 - 1/K).  arXiv:2305.18378.
 
     Args:
       information: [D, K].
@@ -157,7 +157,7 @@ def info_compactness(information, entropy, active=None) -> float:
     """Return InfoC, which is 1 if every factor is in one dimension only, and 0 if in all active dimensions alike.
 
     It is (mean_k max_j N_jk / Σ_j N_jk - 1/D) / (1 - 1/D), D the number of active dimensions, of the N_jk and the
-    arguments of `info_modularity`.  arXiv:2305.18378 sec. 4.
+    arguments of `info_modularity`.  arXiv:2305.18378.
     """
     return _largest_share(_normalised(information, entropy, active).T)
 
@@ -165,7 +165,7 @@ def info_compactness(information, entropy, active=None) -> float:
 def info_explicitness(codes, factors) -> float:
     """Return InfoE: the share of H(v_k) that multinomial logistic regression on the codes predicts, mean over k.
 
-    It is 1 - (mean of -log p(v_k|z)) / H(v_k), without a penalty, on the examples of the fit.  arXiv:2305.18378 sec. 4.
+    It is 1 - (mean of -log p(v_k|z)) / H(v_k), without a penalty, on the examples of the fit.  arXiv:2305.18378.
     The authors' code weights classes evenly; values of equal frequency make no difference.
     """
     numbered, codes = _numbered(factors), StandardScaler().fit_transform(_codes(codes, factors))
@@ -186,9 +186,12 @@ def _normalised(information, entropy, active):
 
 
 def _largest_share(table):
-    """Return the mean over rows of the largest share of a row [M], on the scale where equal shares are 0."""
-    if len(table) == 0 or table.shape[1] < 2:
-        raise ValueError(f"two active dimensions and two factors are required, got a table {list(table.shape)}")
+    """Return the mean over rows of the largest share of a row [M], on the scale where equal shares are 0.
+
+    An empty table has 0, and one with a single column 1.
+    """
+    if not table.any() or table.shape[1] == 1:
+        return float(table.any())
     total, even = table.sum(axis=1), 1.0 / table.shape[1]
     shares = np.where(total > 0, table.max(axis=1) / np.where(total > 0, total, 1.0), even)
     return float((shares.mean() - even) / (1.0 - even))
@@ -201,8 +204,8 @@ def dci(train_codes, train_factors, test_codes, test_factors, *, seed=0, num_tre
     """Return disentanglement, completeness and informativeness from the importances R [D, K] of gradient boosting.
 
     The keys are those of `dci_of`, "informativeness", the mean test accuracy, "train_accuracy" and "importance", R.
-    openreview.net/forum?id=By-7dz-AZ sec. 2; the classifier is that of arXiv:1811.12359, of scikit-learn's defaults.
-    Other versions of scikit-learn may give other numbers.
+    openreview:By-7dz-AZ sec. 2; the classifier is that of arXiv:1811.12359, with scikit-learn's defaults, which differ
+    between its versions.
 
     Args:
       train_codes: [N, D].
@@ -228,18 +231,16 @@ def dci_of(importance) -> dict:
     """Return {"disentanglement", "completeness"} of importances R [D, K], which are not negative.
 
     Disentanglement is Σ_j ρ_j (1 - H(R_j: / Σ_k R_jk) / log K), ρ_j the share of row j in all of R. Completeness is the
-    same of the columns, with log D.  openreview.net/forum?id=By-7dz-AZ sec. 2.
+    same of the columns, with log D.  openreview:By-7dz-AZ sec. 2.
     """
     importance = np.asarray(importance, np.float64)
-    if min(importance.shape) < 2:
-        raise ValueError(f"two dimensions and two factors are required, got importances {list(importance.shape)}")
     return {"disentanglement": _concentration(importance), "completeness": _concentration(importance.T)}
 
 
 def _concentration(table):
     total = table.sum(axis=1)
-    if not total.sum():
-        return 0.0
+    if not table.any() or table.shape[1] == 1:
+        return float(table.any())
     shares = table / np.where(total > 0, total, 1.0)[:, None]
     return float(total @ (1.0 - special.entr(shares).sum(axis=1) / math.log(table.shape[1])) / total.sum())
 
