@@ -86,12 +86,33 @@ def test_turned_axes_follow_the_judges(dim):
     rotation = np.linalg.qr(rng.normal(size=(dim, dim)))[0]
     codes = np.concatenate([judgements[:, ::-1], rng.normal(size=(4000, dim - 2))], axis=1) @ rotation
     axes = judges.directions(codes, np.exp(judgements))
-    np.testing.assert_allclose(axes.T @ axes, np.eye(2), atol=1e-9)
-    np.testing.assert_allclose(axes, rotation[[1, 0]].T, atol=0.1)
+    np.testing.assert_allclose(axes, rotation[[1, 0]].T, atol=0.1)  # the codes have the covariance I
+    np.testing.assert_allclose(axes.T @ np.cov(codes.T, bias=True) @ axes, np.eye(2), atol=1e-9)
     rho = judges.rank_correlation(codes @ axes, judgements, num_permutations=1)[0]
-    assert np.diag(rho).min() > 0.99 and abs(rho[0, 1]) < 0.1
+    assert np.diag(rho).min() > 0.99 and np.abs(rho - np.diag(np.diag(rho))).max() < 0.1
+    # Any linear map of the codes gives the same turned codes.
+    other = codes @ np.diag(np.arange(1.0, dim + 1)) @ rotation
+    found = other @ judges.directions(other, judgements)
+    np.testing.assert_allclose(found, codes @ judges.directions(codes, judgements), atol=1e-9)
+
+
+def test_turned_axes_have_the_largest_sum_of_correlations():
+    rng = np.random.default_rng(4)
+    codes, judgements = rng.normal(size=(300, 2)), rng.normal(size=(300, 2))
+    judgements[:, 0] += codes @ [1.0, 0.5]
+    judgements[:, 1] += codes @ [0.8, 0.9]  # nearly the same direction
+    ranks = scipy.stats.rankdata(judgements, axis=0)
+    axes = judges.directions(codes, judgements)
+
+    def total(turn):
+        turned = codes @ axes @ turn
+        return sum(np.corrcoef(turned[:, j], ranks[:, j])[0, 1] for j in range(2))
+
+    angles = np.linspace(0.1, 6.2, 60)
+    turns = [np.array([[np.cos(a), -s * np.sin(a)], [np.sin(a), s * np.cos(a)]]) for a in angles for s in (1, -1)]
+    assert max(map(total, turns)) < total(np.eye(2))
 
 
 def test_one_dimension_cannot_follow_two_judges():
-    with pytest.raises(ValueError, match="1 dimensions cannot follow 2 judges"):
-        judges.directions(np.zeros((4, 1)), np.zeros((4, 2)))
+    with pytest.raises(ValueError, match="1 dimensions that vary cannot follow 2 judges"):
+        judges.directions(np.array([[0.0, 1.0], [0.0, 2.0], [0.0, 5.0]]), np.eye(3)[:, :2])

@@ -8,6 +8,8 @@ They read dark lines and spots, that is, how much darker a pixel is than the clo
 of the standard deviation of the image. They order the frames of one person, and are no measure between persons.
 """
 
+import math
+
 import numpy as np
 from scipy import ndimage, stats
 
@@ -102,22 +104,24 @@ def rank_correlation(codes, judgements, *, num_permutations=999, block=1, seed=0
 
 
 def directions(codes, judgements):
-    """Return orthonormal axes A [D, J], so that column j of `codes @ A` follows judge j.
+    """Return axes A [D, J], so that column j of `codes @ A` follows judge j.
 
-    A maximises Σ_j c_jᵀ a_j, where c_j is the covariance of the codes with the ranks of judge j, scaled to length 1. It
-    is U Vᵀ of the singular values of C = U S Vᵀ (orthogonal Procrustes). Under a prior N(0, I) the turned codes have
-    the same prior. For D = J = 2 it turns the plane, and reflects it if the judges require this.
+    The turned codes are uncorrelated over the examples and have variance 1; among all such A, this one has the largest
+    sum of correlations with the ranks of the judges. With whitened codes it is U Vᵀ of the singular values of their
+    covariance with the ranks, U S Vᵀ (orthogonal Procrustes). It is a rotation, or a reflection, if the codes have
+    the covariance I, as those of a prior N(0, I) that is filled.
 
     Args:
-      codes: [N, D].
-      judgements: [N, J], J at most D.
+      codes: [N, D], dimensions that do not vary count nothing.
+      judgements: [N, J], J at most the number of dimensions that vary.
     """
     codes, ranks = np.asarray(codes, np.float64), _ranks(judgements)
-    if codes.shape[1] < ranks.shape[1]:
-        raise ValueError(f"{codes.shape[1]} dimensions cannot follow {ranks.shape[1]} judges")
-    covariance = (codes - codes.mean(axis=0)).T @ ranks
-    u, _, vt = np.linalg.svd(covariance / np.linalg.norm(covariance, axis=0), full_matrices=False)
-    return u @ vt
+    white, scale, turn = np.linalg.svd(codes - codes.mean(axis=0), full_matrices=False)
+    rank = int(np.sum(scale > 1e-9 * scale[0]))
+    if rank < ranks.shape[1]:
+        raise ValueError(f"{rank} dimensions that vary cannot follow {ranks.shape[1]} judges")
+    u, _, vt = np.linalg.svd(white[:, :rank].T @ ranks, full_matrices=False)
+    return math.sqrt(len(codes)) * (turn[:rank].T / scale[:rank]) @ u @ vt
 
 
 def _ranks(values):
