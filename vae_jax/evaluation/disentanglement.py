@@ -39,10 +39,10 @@ def scores(q, factors, *, seed=0, num_trees=100) -> dict:
       seed: of the trees and votes.
       num_trees: for each value of a factor in DCI, by far the most expensive score.
     """
+    information, entropy = mutual_information(q, factors), entropies(factors)
     factors, codes = np.asarray(factors), np.asarray(q.mean(), np.float64).reshape(len(factors), -1)
-    half = len(codes) // 2
+    active, half = active_dimensions(codes), len(codes) // 2
     halves = codes[:half], factors[:half], codes[half:], factors[half:]
-    information, entropy, active = mutual_information(q, factors), entropies(factors), active_dimensions(codes)
     trees = dci(*halves, seed=seed, num_trees=num_trees)
     return {
         "mig": mig(information, entropy),
