@@ -166,7 +166,8 @@ def info_explicitness(codes, factors) -> float:
     """Return InfoE: the share of H(v_k) that multinomial logistic regression on the codes predicts, mean over k.
 
     It is 1 - (mean of -log p(v_k|z)) / H(v_k), without a penalty, on the examples of the fit.  arXiv:2305.18378.
-    The authors' code weights classes evenly; values of equal frequency make no difference.
+    The authors' code weights classes evenly; values of equal frequency make no difference. With a few hundred examples
+    it is far above 0 for any codes: take thousands.
     """
     numbered, codes = _numbered(factors), StandardScaler().fit_transform(_codes(codes, factors))
     regression = LogisticRegression(C=np.inf, max_iter=1000)
