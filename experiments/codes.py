@@ -2,9 +2,10 @@
 
     vae-jax codes --workdirs='runs/ae_*/members/*' --out=DIR [--num_train=10000] [--num_test=10000]
 
-The workdirs are those of `train` and `sweep`; codes are means of q(z|x). Workdirs that differ only
-in their seed are one row of codes.md and codes.csv: means ± standard errors over seeds. planes.png shows the test codes
-of the first seed of each row. samples/ has draws from a mixture of --draw=10 Gaussians fitted to its training codes.
+The workdirs are those of `train` and `sweep`; codes are means of q(z|x). Workdirs that differ only in their seed are
+one row of codes.md and codes.csv: means ± standard errors over seeds. planes.png shows the test codes of the first seed
+of each row. If the factors of the data are known, as those of dsprites_by_rule, the table has scores of disentanglement
+too, of which DCI takes minutes. samples/ has draws from a mixture of --draw=10 Gaussians fitted to its training codes.
 """
 
 from absl import app, flags

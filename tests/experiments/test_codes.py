@@ -7,9 +7,13 @@ import os
 import subprocess
 import sys
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vae_jax.core import Latent, Model
+from vae_jax.data.values import Dataset, Split
+from vae_jax.distributions import Deterministic, Normal
 from vae_jax.evaluation import latents
 from vae_jax.runs import codes
 
@@ -46,6 +50,28 @@ def test_integer_codes_are_refused(monkeypatch):
     monkeypatch.setattr(latents, "posterior_means", lambda *_: np.zeros((5, 4, 4), np.int32))
     with pytest.raises(ValueError, match=r"codes are integers, places in a codebook.*use vae-jax evaluate"):
         codes.of_data(None, None, None)
+
+
+def test_known_factors_have_columns_and_other_data_have_none():
+    rng = np.random.default_rng(0)
+    factors = np.stack([rng.integers(2, size=120), rng.integers(3, size=120)], axis=1)
+    split = Split(factors.astype(np.float32), context=factors)
+    dataset = Dataset("factors", split, split, split, 1)
+    np.testing.assert_array_equal(codes.known_factors(dataset), factors)
+    for context in (None, split.x, factors[:, :, None], np.arange(240).reshape(120, 2)):
+        assert codes.known_factors(dataset._replace(test=split._replace(context=context))) is None
+    gaussian = lambda params, x, context: Normal(x, jnp.full(x.shape, -3.0))  # noqa: E731
+    point = lambda params, x, context: Deterministic(x)  # noqa: E731
+    model, other = (Model(None, None, None, latent=Latent(None, q, None)) for q in (gaussian, point))
+    data = {"x": split.x[:100]}
+    columns = codes.factor_scores(model, {}, data, factors)
+    assert set(columns) == set(codes.FACTOR_COLUMNS) and columns["MIG"] > 0.95
+    assert codes.factor_scores(other, {}, data, factors) == codes.factor_scores(model, {}, data, None) == {}
+    plain = {"linear probe": 0.5}
+    rows = [codes.summary("a", 2, [columns | plain, columns | plain]), codes.summary("b", 2, [plain])]
+    first, _, a, b = codes._markdown(rows).splitlines()
+    assert "MIG" in first and "± 0.000" in a and b.endswith("- |")
+    assert "MIG" not in codes._markdown(rows[1:]) and "MIG" in codes._comma_separated(rows[::-1]).splitlines()[0]
 
 
 @pytest.mark.slow

@@ -6,8 +6,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from vae_jax.distributions.reshaped import in_squares
-
 
 @struct.dataclass
 class Squeeze:
@@ -24,11 +22,24 @@ class Squeeze:
         return y[..., np.asarray(self.order)] if self.order else y, jnp.zeros(())
 
     def inverse_and_log_det(self, y):
-        height, width, depth = y.shape
-        b, channels = self.block, depth // self.block**2
         y = y[..., np.argsort(self.order)] if self.order else y
-        x = y.reshape(height, width, b, b, channels).transpose(0, 2, 1, 3, 4)
-        return x.reshape(height * b, width * b, channels), jnp.zeros(())
+        return from_squares(y, self.block), jnp.zeros(())
+
+
+def in_squares(x, block):
+    """Return the squares of `block` x `block` pixels of an image [H, W, C] as pixels: [H/b, W/b, b² C]."""
+    height, width, channels = x.shape
+    b = block
+    x = x.reshape(height // b, b, width // b, b, channels)
+    return x.swapaxes(1, 2).reshape(height // b, width // b, b * b * channels)
+
+
+def from_squares(y, block):
+    """Return the image [H, W, C] of which `in_squares` gives y [H/b, W/b, b² C]."""
+    height, width, depth = y.shape
+    b, channels = block, depth // block**2
+    y = y.reshape(height, width, b, b, channels)
+    return y.swapaxes(1, 2).reshape(height * b, width * b, channels)
 
 
 def nested(block, channels, largest) -> tuple[tuple, tuple]:

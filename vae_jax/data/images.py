@@ -59,6 +59,21 @@ def four_by_four(path=None) -> Dataset:
     return Dataset("four_by_four", **splits, max_value=1, num_classes=4)
 
 
+def dsprites_by_rule(path=None) -> Dataset:
+    """Return 64x64 sprites of known factors, drawn by rule (`synthetic.dsprites`), 40,000 / 2,000 / 8,000 of 737,280.
+
+    The label is the shape. The context is all five factors, `synthetic.DSPRITES_FACTORS`, as integers.
+    """
+    if path is not None:
+        raise ValueError(f"dsprites_by_rule is drawn, not read, and takes no path, got {path}")
+    splits = {}
+    for split in SPLITS:
+        x, factors = synthetic.dsprites(split)
+        splits[split] = Split(x, factors[:, 0].astype(np.int32), factors)
+    names = synthetic.DSPRITES_SHAPES
+    return Dataset("dsprites_by_rule", **splits, max_value=1, num_classes=len(names), class_names=names)
+
+
 def mnist(name, path=None, max_value=None) -> Dataset:
     """Return MNIST or Fashion-MNIST, 50,000 / 10,000 / 10,000, in the published order.
 

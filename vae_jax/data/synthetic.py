@@ -1,4 +1,4 @@
-"""Data with a known generative process: images, sentences (with a known log p(x), too), sung vowels and counts.
+"""Data with a known generative process: images, sentences (with a known log p(x)), sung vowels, counts, sprites.
 
 `four_by_four`: 4x4 images. One number z moves a bright bar, the same in all four rows, across the image, and every
 pixel has its own noise. The images lie on a curve in sixteen dimensions, plus noise.
@@ -6,6 +6,7 @@ pixel has its own noise. The images lie on a curve in sixteen dimensions, plus n
     z ~ N(0, 1)       x = four_by_four_mean(z) + NOISE_SCALE ε,  ε ~ N(0, I)
 """
 
+import functools
 import math
 
 import numpy as np
@@ -197,3 +198,62 @@ def counts(split):
     share = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
     theta, mean = np.exp(log_theta), np.exp(log_depth)[:, None] * share
     return z, log_depth, rng.poisson(rng.gamma(theta, mean / theta)).astype(np.uint16)
+
+
+# --------------------------------------------------------------------------------------------------------- dSprites
+#
+# White shapes on black whose every factor is known, after github.com/google-deepmind/dsprites-dataset, whose images are
+# others. A pixel is white if its centre is inside the shape. The centre of the shape is that of a pixel.
+
+DSPRITES_SEED = 4
+DSPRITES_SIZES = {"train": 40_000, "valid": 2_000, "test": 8_000}
+DSPRITES_FACTORS = {"shape": 3, "scale": 6, "orientation": 40, "x": 32, "y": 32}  # names, and how many values
+DSPRITES_SHAPES = ("square", "ellipse", "heart")
+DSPRITES_SIDE, _REACH = 64, 16  # pixels of an image, and from the centre of a sprite to its edge
+
+
+def _inside(shape, u, v):
+    """Return True for points of a shape of scale 1, all within distance 16; v points up."""
+    if shape == "square":
+        return np.maximum(abs(u), abs(v)) <= 11.0
+    if shape == "ellipse":
+        return (u / 15.5) ** 2 + (v / 8.0) ** 2 <= 1.0
+    a, b = u / 11.5, (v + 1.0) / 11.5
+    return (a * a + b * b - 1.0) ** 3 <= a * a * b**3
+
+
+@functools.cache
+def dsprites_masks():
+    """Return the sprites [3, 6, 40, 33, 33], bits, of each shape, scale 0.5, 0.6 .. 1 and orientation 2π k / 40."""
+    down, right = np.mgrid[-_REACH : _REACH + 1, -_REACH : _REACH + 1]
+    scale = np.linspace(0.5, 1.0, DSPRITES_FACTORS["scale"])[:, None, None, None]
+    angle = 2.0 * np.pi * np.arange(DSPRITES_FACTORS["orientation"])[:, None, None] / DSPRITES_FACTORS["orientation"]
+    u, v = right * np.cos(angle) - down * np.sin(angle), -right * np.sin(angle) - down * np.cos(angle)
+    return np.stack([_inside(shape, u / scale, v / scale) for shape in DSPRITES_SHAPES]).astype(np.uint8)
+
+
+def dsprites_factors(index):
+    """Return the factors [N, 5] of the images at `index` [N], 0 .. 737,279, in the order of `DSPRITES_FACTORS`.
+
+    The last factor changes fastest. A square looks the same after a quarter turn and an ellipse after half a turn, so
+    their orientations cannot all be told apart.
+    """
+    return np.stack(np.unravel_index(index, tuple(DSPRITES_FACTORS.values())), axis=-1)
+
+
+def dsprites_images(factors):
+    """Return the images [N, 64, 64, 1], uint8 0 and 1, of factors [N, 5]; x moves the sprite right, y down."""
+    masks, images = dsprites_masks(), np.zeros((len(factors), DSPRITES_SIDE, DSPRITES_SIDE, 1), np.uint8)
+    size = masks.shape[-1]
+    for image, (*sprite, x, y) in zip(images[..., 0], np.asarray(factors), strict=True):
+        image[y : y + size, x : x + size] = masks[*sprite]
+    return images
+
+
+def dsprites(split):
+    """Return x [N, 64, 64, 1] and the factors [N, 5] of a split: different images, the same at every call."""
+    order = np.random.default_rng(DSPRITES_SEED).permutation(math.prod(DSPRITES_FACTORS.values()))
+    names, ends = list(DSPRITES_SIZES), np.cumsum(list(DSPRITES_SIZES.values()))
+    place = names.index(split)
+    factors = dsprites_factors(order[ends[place] - DSPRITES_SIZES[split] : ends[place]])
+    return dsprites_images(factors), factors

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from flax import struct
 
+from vae_jax.bijectors.squeeze import from_squares, in_squares
+
 
 @struct.dataclass
 class Reshaped:
@@ -65,15 +67,4 @@ class Squares(Reshaped):
         return in_squares(x, self.block)
 
     def from_base(self, y):
-        height, width, channels = self.event_shape
-        b = self.block
-        y = y.reshape(height // b, width // b, b, b, channels)
-        return y.swapaxes(1, 2).reshape(height, width, channels)
-
-
-def in_squares(x, block):
-    """Return the squares of `block` x `block` pixels of an image [H, W, C] as pixels: [H/b, W/b, b² C]."""
-    height, width, channels = x.shape
-    b = block
-    x = x.reshape(height // b, b, width // b, b, channels)
-    return x.swapaxes(1, 2).reshape(height // b, width // b, b * b * channels)
+        return from_squares(y, self.block)

@@ -8,10 +8,10 @@ The network is the gated one of arXiv:1606.05328. Heads include the discretised 
 import jax.numpy as jnp
 
 from vae_jax import core, networks
+from vae_jax.bijectors.squeeze import in_squares
 from vae_jax.conditionals.chains import per_pixel, raster_scan, weights_of
 from vae_jax.core import Aux, Model, embedded, tractable
 from vae_jax.distributions import Squares
-from vae_jax.distributions.reshaped import in_squares
 from vae_jax.networks.conv import at_size
 from vae_jax.networks.network import compute_in
 from vae_jax.spec import BadOption, call, integers, with_defaults

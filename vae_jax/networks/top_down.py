@@ -171,8 +171,9 @@ class TopDown(nn.Module):
 
 
 class Block(nn.Module):
-    """One block of latents, arXiv:2011.10650 fig. 3: (h, ε, z, feature) -> the next h, and (z, (μ, σ), log p, log q,
-    KL).
+    """A block of latents, arXiv:2011.10650 fig. 3.
+
+    (h, ε, z, feature) -> the next h, and (z, (μ, σ), log p, log q, KL):
 
         p(z|h) = N(μ_p, σ_p)     q(z|h, x) = N(μ_q, σ_q)     h ← g(h + r(h) + W z)
 

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jax import files
-from vae_jax.codecs import container
 from vae_jax.evaluation import annealed, audits, likelihood, yardstick
-from vae_jax.runs import build, compressed, facts, page, report
+from vae_jax.runs import build, compressed, facts, page, report, twins
 from vae_jax.spec import integers
+from vae_jax.tasks import compress
 
 NAMES = ("audit.json", "audit.md", "audit.html")
 HOLDS, FAILS, LEFT_OUT = "holds", "fails", "not checked"
@@ -221,12 +221,14 @@ def _of_mass(experiment, params, test, key):
     name, context = "Σ p(x) = 1 on a small twin", test.get("context")
     try:
         given = {"context": experiment.context, "of_context": None if context is None else np.asarray(context)[0]}
-        small = audits.twin(experiment.config["family"], experiment.config["model"], experiment.event, **given)
-        total, se = audits.total_mass(small, jax.random.fold_in(key, 7), num_samples=_affordable(len(small.x)))
+        small = twins.of(experiment.config["family"], experiment.config["model"], experiment.event, **given)
+        number = len(small.data["x"])
+        options = {"num_samples": _affordable(number)}
+        total, se = audits.total_mass(small.model, small.params, jax.random.fold_in(key, 7), small.data, **options)
     except ValueError as error:
         return _left_out(name, error)
     is_bound = yardstick.kind_of(small.model, 1) == yardstick.BOUND
-    figure = f"{total:.5f} ± {se:.5f} over {len(small.x):,} images" + (", by a bound: at most 1" if is_bound else "")
+    figure = f"{total:.5f} ± {se:.5f} over {number:,} images" + (", by a bound: at most 1" if is_bound else "")
     error = SIGMAS * se + 1e-4
     return _row(name, figure, total <= 1.0 + error and (is_bound or total >= 1.0 - error))
 
@@ -243,7 +245,7 @@ def _of_bytes(experiment, params, test, kind, key):
         data, measured = compressed.round_trip(experiment, params, test, bound=True)
     except (ValueError, ImportError) as error:
         return _left_out(name, error)
-    message = 32 * len(container.unpack(data)[1]) - measured.initial_bits  # without the header
+    message = compress.message_bits(data) - measured.initial_bits
     share, bound = message / measured.bound - 1.0, "log p(x)" if kind == yardstick.EXACT else "the ELBO"
     figure = (
         f"{measured.total:,} bytes, restored bit for bit; without the header and {measured.initial_bits:,} initial "

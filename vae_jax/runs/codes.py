@@ -1,5 +1,6 @@
 """The codes of trained models: classes, clusters and normality in a table, planes and samples as figures.
 
+If the factors of the data are known (`known_factors`), the table has the scores of `evaluation.disentanglement`, too.
 Codes are means of q(z|x). Workdirs that differ only in their seed are one row of the table: means ± standard errors
 over seeds.
 """
@@ -18,7 +19,7 @@ import numpy as np
 from absl import logging
 
 from vae_jax import plotting
-from vae_jax.evaluation import latents, likelihood, probes
+from vae_jax.evaluation import disentanglement, latents, likelihood, probes
 from vae_jax.files import write_text
 from vae_jax.plotting import images
 from vae_jax.plotting import latents as latent_plots
@@ -36,6 +37,19 @@ COLUMNS = {  # title: digits
     "Henze-Zirkler": 2,
     "KL to N(0, I)": 2,
 }
+FACTOR_COLUMNS = {  # title: the name in `disentanglement.scores`; these have three digits
+    "MIG": "mig",
+    "MIG of 20 bins": "mig_20_bins",
+    "SAP": "sap",
+    "FactorVAE": "factor_vae",
+    "DCI D": "dci_disentanglement",
+    "DCI C": "dci_completeness",
+    "DCI I": "dci_informativeness",
+    "InfoM": "info_m",
+    "InfoC": "info_c",
+    "InfoE": "info_e",
+}
+MOST_VALUES = 100  # of a factor
 
 
 class Plane(NamedTuple):
@@ -93,7 +107,8 @@ def _measure_group(name, folders, experiment, *, num_train, num_test):
         params = build.restore(folder, experiment).params
         train_codes, codes = (of_data(experiment.model, params, data) for data in (train, test))
         reconstruction = likelihood.reconstructions(experiment.model, params, test)
-        measured.append(measure(experiment.dataset, train_codes, codes, reconstruction))
+        columns = measure(experiment.dataset, train_codes, codes, reconstruction)
+        measured.append(columns | factor_scores(experiment.model, params, test, known_factors(experiment.dataset)))
         if plane is None:
             standard = pictures.standard_normal_prior(experiment, params) is not None
             plane = Plane(codes, (2,) if standard else ())
@@ -203,10 +218,31 @@ def measure(dataset, train_codes, codes, reconstruction) -> dict:
     return dict(zip(COLUMNS, values, strict=False))
 
 
+def known_factors(dataset):
+    """Return the factors of the test examples [N, K]: integer contexts of at most 100 values each; None without."""
+    factors = dataset.test.context
+    if factors is None or factors.ndim != 2 or factors.dtype.kind not in "iu":
+        return None
+    return factors if max(len(np.unique(column)) for column in factors.T) <= MOST_VALUES else None
+
+
+def factor_scores(model, params, test, factors) -> dict:
+    """Return the columns {title: value} of FACTOR_COLUMNS; {} without factors, and unless q(z|x) is Gaussian."""
+    if factors is None:
+        return {}
+    try:
+        found = disentanglement.scores(latents.posteriors(model, params, test), factors[: len(test["x"])])
+    except (TypeError, ValueError) as error:
+        logging.info("disentanglement was not measured: %s", error)
+        return {}
+    return {title: found[name] for title, name in FACTOR_COLUMNS.items()}
+
+
 def summary(name, size, measured) -> dict:
     """Return a row of the table: {column: mean, column s.e.: standard error over seeds}."""
     row = {"model": name, "D": size, "seeds": len(measured)}
-    for column in COLUMNS:
+    factors = [column for column in FACTOR_COLUMNS if any(column in columns for columns in measured)]
+    for column in (*COLUMNS, *factors):
         values = np.array([columns[column] for columns in measured if column in columns])
         row[column] = values.mean() if len(values) else None
         row[f"{column} s.e."] = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else None
@@ -215,7 +251,7 @@ def summary(name, size, measured) -> dict:
 
 def _comma_separated(rows) -> str:
     file = io.StringIO(newline="")
-    writer = csv.DictWriter(file, rows[0])
+    writer = csv.DictWriter(file, max(rows, key=len))
     writer.writeheader()
     writer.writerows(rows)
     return file.getvalue()
@@ -223,12 +259,13 @@ def _comma_separated(rows) -> str:
 
 def _markdown(rows) -> str:
     def cell(row, column):
-        mean, error, digits = row[column], row[f"{column} s.e."], COLUMNS[column]
+        mean, error, digits = row.get(column), row.get(f"{column} s.e."), COLUMNS.get(column, 3)
         return "-" if mean is None else f"{mean:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
 
-    lines = [["model", "D", "seeds", *COLUMNS], ["---"] * (3 + len(COLUMNS))]
+    columns = [column for column in (*COLUMNS, *FACTOR_COLUMNS) if any(column in row for row in rows)]
+    lines = [["model", "D", "seeds", *columns], ["---"] * (3 + len(columns))]
     lines += [
-        [row["model"].replace("|", "\\|"), row["D"], row["seeds"], *(cell(row, column) for column in COLUMNS)]
+        [row["model"].replace("|", "\\|"), row["D"], row["seeds"], *(cell(row, column) for column in columns)]
         for row in rows
     ]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)

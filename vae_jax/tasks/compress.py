@@ -156,6 +156,11 @@ def _affordable(stack, need, at_once):
     return int(min(max(stack.available_bits // (1.1 * need), 1), at_once))
 
 
+def message_bits(data) -> int:
+    """Return the number of bits of the message in the bytes of a file, without its header."""
+    return 32 * len(container.unpack(data)[1])
+
+
 def bits_per_dim(num_bits, x) -> float:
     """Return bits for each entry of the examples x."""
     return num_bits / math.prod(np.shape(x))
