@@ -50,7 +50,10 @@ class Hierarchy:
         return self.walk(self.params, self.features, tuple(jnp.zeros(shape) for shape in self.shapes), None)[0]
 
     def conditional(self, level, above):
-        """Return `p(z_level | z_above)`, a `Normal`. Level 0 is z_1; `above` are the levels above, the top first."""
+        """Return `p(z_level | z_above)`, a `Normal`, for codes such as that of arXiv:1912.09953.
+
+        Level 0 is z_1; `above` are the levels above, the top first.
+        """
         places = levels(self.shapes)
         known = dict(zip(reversed(range(level + 1, len(places))), above, strict=True))
         each = [known.get(n, jnp.zeros(self.shapes[place][1:])) for n, (place, _) in enumerate(places)]
