@@ -168,7 +168,8 @@ def training(experiment, record, members=1) -> dict:
     seconds, steps, batch_size = record["seconds"], record["steps"], experiment.stream.batch_size
     batch = experiment.batch_shapes()
     state = loop.state_shapes(experiment.learner, experiment.stream)
-    cut = lambda length: batch | {"x": jax.ShapeDtypeStruct((batch_size, length), batch["x"].dtype)}  # noqa: E731
+    shape = lambda length: (batch_size, length, *batch["x"].shape[2:])  # noqa: E731
+    cut = lambda length: batch | {"x": jax.ShapeDtypeStruct(shape(length), batch["x"].dtype)}  # noqa: E731
     batches = [cut(length) for length in experiment.stream.lengths] or [batch]
     flops = [cost.step_flop(experiment.learner, state, shapes) for shapes in batches]
     return {
