@@ -124,7 +124,7 @@ def test_gradients_are_finite_and_reach_every_parameter(family):
         return jax.grad(lambda p: jnp.mean(model.loss(p, jax.random.key(0), batch, 0)[0]))(params)
 
     for scale in (1.0, 100.0):
-        found = gradient(jax.tree.map(lambda a: scale * a, params))
+        found = gradient(jax.tree.map(lambda a, scale=scale: scale * a, params))
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
     assert all(np.any(leaf != 0) for leaf in jax.tree.leaves(gradient(params)))
 
@@ -154,8 +154,8 @@ def test_padding_changes_neither_code_nor_bound():
     loc = np.asarray(posterior(params, np.stack([PADDED[0], first, last])).loc)
     assert np.all(loc[1:] != loc[:1])  # both ends are read
     bound = jax.jit(jax.vmap(model.bound, (None, 0, 0)))
-    keys = jax.random.split(jax.random.key(1), 3)
-    np.testing.assert_array_equal(bound(params, keys, PADDED), bound(params, keys, ROWS))
+    keys = lambda: jax.random.split(jax.random.key(1), 3)  # noqa: E731
+    np.testing.assert_array_equal(bound(params, keys(), PADDED), bound(params, keys(), ROWS))
 
 
 def test_a_path_between_two_drawings_is_drawn_with_one_noise():

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from vae_jax.data import files, labels, splits, svg
+from vae_jax.data import files, labels, splits, svg, synthetic
 from vae_jax.data.values import SPLITS, Dataset, Split
 from vae_jax.spec import BadOption, integers
 
@@ -21,17 +21,17 @@ LEAST_POINTS = 2
 def load(path=None, *, max_points=None, size=256, segments=8, max_value=None) -> Dataset:
     """Return the data set of an .npz of drawings, or of a folder of SVG files.
 
-    The .npz has `{split}_points`, integers [P, 3], for the splits train, valid and test: the points of all drawings, one
-    after the other. The columns are Δx, Δy, and 1 if the pen is lifted after the point, otherwise 0. `{split}_lengths`
-    has the number of points of each drawing, and `{split}_label`, if it is there, its class. Without the name of a
-    split, `points` are training drawings. Missing splits are held out (`splits.completed`). The pen of the last point
-    is read as the end.
+    The .npz has `{split}_points`, integers [P, 3], for the splits train, valid and test: the points of all drawings,
+    one after the other. The columns are Δx, Δy, and 1 if the pen is lifted after the point, otherwise 0.
+    `{split}_lengths` has the number of points of each drawing, and `{split}_label`, if it is there, its class. Without
+    the name of a split, `points` are training drawings. Missing splits are held out (`splits.completed`). The pen of
+    the last point is read as the end.
 
     In a folder, the paths of every .svg are one drawing (`svg.strokes`). If all files lie in subfolders, these are the
     classes.
 
     Args:
-      path: the file or the folder.
+      path: the file or the folder; None for drawings of polygons (`synthetic.polygons`).
       max_points: T; longer drawings are left out, and the log gives their number. None for the longest drawing.
       size: the longer side of an SVG drawing in lattice units. It scales every drawing by itself.
       segments: straight lines in place of each curve of an SVG.
@@ -45,9 +45,10 @@ def load(path=None, *, max_points=None, size=256, segments=8, max_value=None) ->
     if max_points is not None:
         integers(max_points=max_points, at_least=LEAST_POINTS)
     if path is None:
-        raise ValueError("strokes needs a path: an .npz with train_points and train_lengths, or a folder of .svg files")
-    path = Path(path).expanduser()
-    parts = svg.folder(path, size=size, segments=segments) if path.is_dir() else _npz(path)
+        path, parts = Path("polygons"), {split: synthetic.polygons(split) for split in SPLITS}
+    else:
+        path = Path(path).expanduser()
+        parts = svg.folder(path, size=size, segments=segments) if path.is_dir() else _npz(path)
     parts = {split: (_checked(f"{path}, {split}", *part[:2]), part[1], part[2]) for split, part in parts.items()}
     largest = max(int(np.abs(points[:, :2]).max()) for points, _, _ in parts.values())
     if max_value and largest > max_value:

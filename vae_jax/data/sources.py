@@ -9,7 +9,8 @@ TFDS sets are mapped, so they may be larger than memory.
 * `audio`: a sound file, a folder of them or an .npz (`audio.load`), or by default sung vowels (`synthetic.vowels`).
 * `images`: a folder of image files (`folders.load`). `arrays`: .npy, .npz, HDF5, Zarr, Parquet (`arrays.load`).
   `huggingface`: a set in the format of that hub (`huggingface.load`).
-* `strokes`: pen drawings, an .npz of points or a folder of SVG files (`drawings.load`).
+* `strokes`: pen drawings, an .npz of points or a folder of SVG files (`drawings.load`), or by default polygons
+  (`synthetic.polygons`).
 * `table`: a CSV, Parquet or Arrow file (`table.load`), or by default scikit-learn's breast_cancer.
 * `counts`: counts from a known process (`synthetic.counts`).
 * `NAME`, `NAME/CONFIG` or `tfds:NAME`: a prepared set of TFDS; `path` is then TFDS's data_dir. With `tokens` it is a
