@@ -128,15 +128,15 @@ class PenPoints:
         return loc_y + slope * (x - loc_x), log_y + 0.5 * jnp.log1p(-jnp.square(self.correlations))
 
     def part(self, earlier):
-        """Return P(Δx), P(Δy | Δx) or P(pen), after the values `earlier`, each [*points].
+        """Return P(Δx), P(Δy | Δx) or P(pen), after the values `earlier` of the same point, each [*points].
 
-        An offset is a level 0..2R, so that Δ = 0 is the level R. The pen is a `Categorical`.
+        An offset is given as a level 0..2R, so that Δ = 0 is the level R. The pen is a `Categorical`.
         """
         if len(earlier) == 2:
             return Categorical(self.pen_logits)
         logits, locs, log_scales = jax.nn.log_softmax(self.logits), self.locs[..., 0], self.log_scales[..., 0]
         if earlier:
-            x = (earlier[0] - self.limit).astype(locs.dtype)[..., None]
+            x = earlier[0].astype(locs.dtype)[..., None]
             logits = logits + self._log_masses(x, locs, log_scales)
             locs, log_scales = self.y_given(x)
         return DiscretizedNormalMixture(logits, locs + self.limit, log_scales, 2 * self.limit + 1)
