@@ -100,12 +100,15 @@ def rows():
     return distributions.Rows(parts, ((0, 2), (1,)), Columns(("real", "binary", "real")))
 
 
+def points(number):
+    arrays = [reals(number, *shape) for shape in ((2,), (2, 2), (2, 2), (2,), (3,))]
+    return distributions.PenPoints(*arrays[:3], np.tanh(arrays[3]), arrays[4], 3)
+
+
 def drawing():
-    arrays = [reals(*shape) for shape in ((5, 2), (5, 2, 2), (5, 2, 2), (5, 2), (5, 3))]
-    points = distributions.PenPoints(*arrays, 3)
     place = lambda params, t: jax.tree.map(lambda a: jnp.asarray(a)[t], params)  # noqa: E731
     step = lambda params, t, previous: (t + 1, place(params, t))  # noqa: E731
-    return distributions.Drawing(points, lambda params, x: params, lambda params: 0, step, 5, 3)
+    return distributions.Drawing(points(5), lambda params, x: params, lambda params: 0, step, 5, 3)
 
 
 EXAMPLES = {  # one of each, all its arrays NumPy's
