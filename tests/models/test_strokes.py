@@ -158,6 +158,11 @@ def test_padding_changes_neither_code_nor_bound():
     np.testing.assert_array_equal(bound(params, keys(), PADDED), bound(params, keys(), ROWS))
 
 
+def test_a_drawing_of_numpy_is_read_beside_traced_parameters():
+    model, params = randomized("sketch_vae")
+    jax.eval_shape(lambda params: model.latent.posterior(params, PADDED[0]), params)
+
+
 def test_a_path_between_two_drawings_is_drawn_with_one_noise():
     model, params = randomized("sketch_vae")
     z = [model.latent.posterior(params, x).mean() for x in PADDED[:2]]

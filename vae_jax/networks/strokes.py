@@ -90,6 +90,7 @@ class PenReader(nn.Module):
 
     @nn.compact
     def __call__(self, x, context=None):
+        x = jnp.asarray(x)  # it may be a NumPy array, and the places traced
         place = jnp.arange(len(x))
         last = jnp.minimum(jnp.sum(jnp.cumsum(x[:, 2] == END) == 0), len(x) - 1)
         zeros = jnp.zeros(self.width)
