@@ -52,7 +52,7 @@ def images(tmp_path_factory):
 
 def smoke(name, images):
     config = importlib.import_module(f"vae_jax.configs.{name}").get_config("smoke")
-    if config.data.name not in ("digits", "text", "audio", "table", "counts"):  # which need no file
+    if config.data.name not in ("digits", "text", "audio", "table", "counts", "strokes"):  # which need no file
         config.data.path = str(images / "colour.npz" if config.data.name == "arrays" else images)
     return config.to_dict()
 

@@ -49,7 +49,7 @@ def samples(scene, folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / f"{n}.svg", plots.to_svg(points))
     rows = np.concatenate([scene.x[:number][None], drawn])
-    figure = plots.sheet(rows, names=("test data", *(f"$\\tau$ = {t:g}" for t in TEMPERATURES)))
+    figure = plots.sheet(rows, names=("test data", *(f"τ = {t:g}" for t in TEMPERATURES)))
     return add_caption(figure, "The first test drawings, and draws of the model at a temperature; none is selected.")
 
 
