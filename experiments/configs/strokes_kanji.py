@@ -2,7 +2,8 @@
 
 arXiv:1308.0850.  vae-jax train --config=strokes_kanji --config.data.path=kanji_strokes.npz
 
-Result: not yet measured.
+Result: not yet measured. General coders of the test points as int16, of 500 drawings: gzip 23.69 bits a point, xz
+18.67, bz2 18.47 (532 nats a drawing).
 """
 
 from ml_collections import ConfigDict

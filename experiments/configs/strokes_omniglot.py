@@ -7,7 +7,8 @@ The file holds `train_points`, `train_lengths` and the same of valid and test (`
 SVG files is read as well. Without a path the data are drawings of polygons. With labels in the file,
 --config.data.context.name=label makes the drawings conditional on their class.
 
-Result: not yet measured.
+Result: not yet measured. General coders of the test points as int16, of 1,000 drawings: gzip 16.17 bits a point, xz
+13.30, bz2 12.42 (268 nats a drawing).
 """
 
 from ml_collections import ConfigDict
