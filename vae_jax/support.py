@@ -1,4 +1,4 @@
-"""The values that data and random variables can take: reals, bits, levels, tokens, counts, unit vectors, mixed columns.
+"""The values that data and variables can take: reals, bits, levels, tokens, counts, unit vectors, columns, strokes.
 
 A missing value is NaN. `seen` turns values, and missing ones, into what networks see.
 """
@@ -81,6 +81,18 @@ class Tokens:
         return f"tokens below {self.num_levels}"
 
 
+@dataclasses.dataclass(frozen=True)
+class Strokes:
+    """Points of pen drawings, rows (Δx, Δy, pen): integers -limit, ..., limit, and 0 (draw), 1 (lift) or 2 (end)."""
+
+    limit: int
+
+    num_levels = None
+
+    def __str__(self):
+        return f"pen drawings with offsets from {-self.limit} to {self.limit}"
+
+
 CATEGORICAL = "categorical:"  # the beginning of a kind of column; the number of categories follows
 KINDS = {"real": Real(), "binary": Binary(), "count": Counts()}
 
@@ -108,7 +120,7 @@ class Columns:
         return KINDS.get(self.kinds[0]) if len(set(self.kinds)) == 1 else None
 
 
-Support = Real | Unit | Sphere | Counts | Binary | Levels | Tokens | Columns
+Support = Real | Unit | Sphere | Counts | Binary | Levels | Tokens | Columns | Strokes
 
 
 def num_categories(kind) -> int | None:
@@ -120,7 +132,7 @@ def is_discrete(support) -> bool:
     """Return True if the values are countable: then log p is the logarithm of a mass, and draws carry no gradient."""
     if isinstance(support, Columns):
         return "real" not in support.kinds
-    return isinstance(support, Binary | Levels | Tokens | Counts)
+    return isinstance(support, Binary | Levels | Tokens | Counts | Strokes)
 
 
 def standardize(support, x):

@@ -23,6 +23,7 @@ from vae_jax.distributions import (
     Observed,
     OneHot,
     OrderedCategorical,
+    PenPoints,
     Poisson,
     Reshaped,
     Rows,
@@ -74,6 +75,12 @@ def test_independent_categories(seed, size, shape, levels):
 def test_discretised_logistics(seed, size, shape, levels):
     logits, locs, log_scales = arrays(seed, *[(size, *shape, 3)] * 3)
     check(DiscretizedLogisticMixture(logits, locs, log_scales - 3, levels))
+
+
+@pytest.mark.parametrize("limit", [2, 40])
+def test_points_of_drawings(limit):
+    logits, locs, log_scales, correlations, pen = arrays(8, (9, 5, 3), (9, 5, 3, 2), (9, 5, 3, 2), (9, 5, 3), (9, 5, 3))
+    check(PenPoints(logits, 5 * locs, log_scales + 1, 0.9 * np.tanh(correlations), pen, limit))
 
 
 @pytest.mark.parametrize("shape", [(), (7,), (3, 4, 1)])

@@ -77,11 +77,11 @@ def test_levels_and_unit():
 
 
 @pytest.mark.parametrize("name", transforms.__all__)
-def test_every_transform_keeps_the_shape_and_gives_floats_but_for_tokens(name):
+def test_every_transform_keeps_the_shape_and_gives_floats_but_for_tokens_and_strokes(name):
     transform = getattr(transforms, name)
     pixels = jax.ShapeDtypeStruct((3, 5, 5, 1), jnp.uint8)
     x = jax.eval_shape(lambda key, pixels: transform(key, pixels, 255), jax.random.key(0), pixels)
-    assert x.shape == (3, 5, 5, 1) and x.dtype == (jnp.int32 if name == "tokens" else jnp.float32)
+    assert x.shape == (3, 5, 5, 1) and x.dtype == (jnp.int32 if name in ("strokes", "tokens") else jnp.float32)
 
 
 def test_only_dequantised_densities_are_divided_by_the_levels():

@@ -38,7 +38,7 @@ def test_the_event_is_that_of_the_transformed_data(name, transform, shape, suppo
 
 def test_every_transform_has_a_support():
     split = Split(np.zeros((2, 3, 3, 1), np.uint8))
-    for name in set(transforms.__all__) - {"columns"}:  # which is for tables: `test_table.py`
+    for name in set(transforms.__all__) - {"columns", "strokes"}:  # see `test_table.py` and `test_drawings.py`
         assert event_of(Dataset("x", split, split, split, 255), name).shape == (3, 3, 1)
     with pytest.raises(BadOption, match=r"^transform: a table needs 'columns', and other data cannot have it; x is no"):
         event_of(Dataset("x", split, split, split, 255), "columns")

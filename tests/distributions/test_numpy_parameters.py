@@ -32,6 +32,7 @@ from vae_jax.distributions import (
     Sentence,
     Sequential,
     Series,
+    Squares,
     Transformed,
     Tree,
     UniformSphere,
@@ -100,6 +101,17 @@ def rows():
     return distributions.Rows(parts, ((0, 2), (1,)), Columns(("real", "binary", "real")))
 
 
+def points(number):
+    arrays = [reals(number, *shape) for shape in ((2,), (2, 2), (2, 2), (2,), (3,))]
+    return distributions.PenPoints(*arrays[:3], np.tanh(arrays[3]), arrays[4], 3)
+
+
+def drawing():
+    place = lambda params, t: jax.tree.map(lambda a: jnp.asarray(a)[t], params)  # noqa: E731
+    step = lambda params, t, previous: (t + 1, place(params, t))  # noqa: E731
+    return distributions.Drawing(points(5), lambda params, x: params, lambda params: 0, step, 5, 3)
+
+
 EXAMPLES = {  # one of each, all its arrays NumPy's
     "Autoregressive": Autoregressive(reals(D), bits, (D,), Binary()),
     "BackedOff": BackedOff(GRAMS, np.array([2, 3], np.int32), 5),
@@ -111,6 +123,8 @@ EXAMPLES = {  # one of each, all its arrays NumPy's
     "ContinuousBernoulli": distributions.ContinuousBernoulli(reals(D)),
     "Deterministic": Deterministic(reals(D)),
     "DiscretizedLogisticMixture": DiscretizedLogisticMixture(reals(D, 2), reals(D, 2), reals(D, 2), 8),
+    "DiscretizedNormalMixture": distributions.DiscretizedNormalMixture(reals(D, 2), reals(D, 2), reals(D, 2), 8),
+    "Drawing": drawing(),
     "LevelSeries": LevelSeries(words(), 3),
     "LinearLogisticMixture": LinearLogisticMixture(reals(2), reals(D, 2), reals(D, 2), reals(6, 2), 8),
     "LowRankNormal": LowRankNormal(reals(D), reals(D), reals(D, 2)),
@@ -123,6 +137,9 @@ EXAMPLES = {  # one of each, all its arrays NumPy's
     "Observed": distributions.Observed(Normal(reals(D), reals(D))),
     "OneHot": OneHot(reals(D, V)),
     "OrderedCategorical": OrderedCategorical(reals(D), ordered(2, 3, D)),
+    "PenPoints": distributions.PenPoints(
+        reals(D, 2), reals(D, 2, 2), reals(D, 2, 2), 0.5 * reals(D, 2), reals(D, 3), 3
+    ),
     "PointMass": PointMass(np.array([[0, 1], [2, 1]]), V),
     "PointMass of two levels": PointMass((np.array([[0, 1]]), np.array([[2]])), (V, V)),
     "Poisson": distributions.Poisson(reals(D)),
@@ -131,6 +148,7 @@ EXAMPLES = {  # one of each, all its arrays NumPy's
     "RelaxedOneHot": RelaxedOneHot(reals(D, V), np.float32(0.5)),
     "Reshaped": Reshaped(Bernoulli(reals(D)), (2, 2)),
     "Rows": rows(),
+    "Squares": Squares(Bernoulli(reals(2, 1, 4)), (4, 2, 1), 2),
     "Sentence": words(),
     "Sequential": Sequential(Normal(reals(D), reals(D)), reals(D), None, (lambda p, _, z: Normal(z[0] + p, p),)),
     "Series": series(),

@@ -26,6 +26,8 @@ FAMILIES = {
     "ngram_text": 0.02,
     "pixel_cnn_digits": 0.01,
     "pixel_vae_digits": 0.05,
+    "sketch_vae_omniglot": 0.15,
+    "strokes_omniglot": 0.02,
     "text_vae_text": 0.15,
     "vae_digits": 0.10,
     "vq_vae_digits": 0.01,

@@ -19,10 +19,12 @@ from vae_jax.codecs.stack import Recorded, base_of
 from vae_jax.distributions import (
     Autoregressive,
     CodeMap,
+    Drawing,
     LinearLogisticMixture,
     Observed,
     OneHot,
     OrderedCategorical,
+    PenPoints,
     RasterScan,
     Reshaped,
     Rows,
@@ -30,6 +32,7 @@ from vae_jax.distributions import (
     Series,
     Squares,
     Tree,
+    drawings,
 )
 from vae_jax.distributions.autoregressive import over_places
 from vae_jax.distributions.sentence import END, PAD, LevelSeries
@@ -333,6 +336,39 @@ def _sentence_step(distribution, cache, previous):
     return distribution.step(as_jax(distribution.params), cache, previous)
 
 
+def _drawing(batch, choose, x, most):
+    """Code point by point. A drawing that has ended is not coded any more."""
+    length, size, count = batch.tree.length, batch.size, choose.count
+    out, cache = np.zeros((size, length, 3), np.int32), lift(_sentence_start, batch, size=size)
+    previous, going = np.tile(np.array(drawings.BEFORE, np.int32), (size, 1)), np.ones(count, bool)
+    for t in range(length):
+        if not going.any():
+            break
+        both = lift(_sentence_step, batch, cache, batches.of(previous, size), size=size)
+        cache = both[0]
+        some = _Some(choose, going)
+        out[:count, t][going] = visit(both[1], some, _at(x, t), most)[going]
+        going &= out[:count, t, 2] != drawings.END
+        previous = out[:, t]
+    return out[:count]
+
+
+def _pen_points(batch, choose, x, most):
+    """Code Δx, then Δy given Δx, then the pen. Offsets are levels above -R."""
+    size, count = batch.size, choose.count
+    out = np.zeros((size, *event_shape(batch)), np.int32)
+    for c, lowest in enumerate((-batch.tree.limit, -batch.tree.limit, 0)):
+        conditional = lift(_part(c), batch, batches.of(out, size), size=size)
+        known = None if x is None else np.asarray(x)[..., c] - lowest
+        out[:count, ..., c] = visit(conditional, choose, known, most) + lowest
+    return out[:count]
+
+
+@functools.cache
+def _part(c):
+    return lambda distribution, x: distribution.part([x[..., k] for k in range(c)])
+
+
 def _level_series(batch, choose, x, most):
     known = None if x is None else np.asarray(x).astype(np.int32) + (END + 1)
     return np.maximum(_sentence(batch.part("base"), choose, known, most) - (END + 1), 0)
@@ -379,11 +415,13 @@ def _at(x, place):
 _VISITS = {
     Autoregressive: _autoregressive,
     CodeMap: _code_map,
+    Drawing: _drawing,
     LevelSeries: _level_series,
     LinearLogisticMixture: _channels,
     Observed: _observed,
     OneHot: _one_hot,
     OrderedCategorical: _channels,
+    PenPoints: _pen_points,
     RasterScan: _raster_scan,
     Reshaped: _reshaped,
     Rows: _columns,

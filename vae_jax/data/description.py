@@ -26,6 +26,7 @@ def describe(dataset: Dataset) -> dict:
         "encoding": encoding and {"sample_rate": encoding.sample_rate, "companding": encoding.companding},
         "columns": dataset.columns and dataset.columns.to_dict(),
         "missing": dataset.missing,
+        "strokes": dataset.strokes,
     }
 
 
@@ -49,6 +50,7 @@ def stand_in(description: dict) -> Dataset:
             stands_for=description["fingerprint"],
             columns=columns and Columns.from_dict(columns),
             missing=description["missing"],
+            strokes=description.get("strokes", False),  # runs of earlier versions have none
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"this is not the description of a data set ({type(error).__name__}: {error})") from error

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax.data import ranges, reading, scale, text, transforms
+from vae_jax.data import drawings, ranges, reading, scale, text, transforms
 from vae_jax.data.on_demand import OnDemand
 from vae_jax.data.values import Dataset, Split
 from vae_jax.spec import BadOption
@@ -27,6 +27,7 @@ class Stream(NamedTuple):
       [length, B, ...], with the rows of this process; otherwise they are all examples, the same at every call.
     batch: (feed, step, i) -> the batch of `step`, the i-th of the chunk: a pure function, the same for every seed.
     lengths: the increasing lengths of the buckets. A batch has no token after the first of them that is long enough.
+    axis: the axis of x that is cut: -1 for tokens [B, T], -2 for points [B, T, 3].
     """
 
     feed: Callable[[int, int], Any]
@@ -35,6 +36,7 @@ class Stream(NamedTuple):
     steps_per_epoch: int
     streamed: bool = False
     lengths: tuple[int, ...] = ()
+    axis: int = -1
 
     def without_padding(self, step):
         """Return `step(state, batch)` on batches that are cut after the first of `lengths` that is long enough.
@@ -45,10 +47,16 @@ class Stream(NamedTuple):
             return step
 
         def at(length):
-            return lambda state, batch: step(state, batch | {"x": batch["x"][..., :length]})
+            return lambda state, batch: step(
+                state, batch | {"x": jax.lax.slice_in_dim(batch["x"], 0, length, axis=self.axis)}
+            )
 
         def run(state, batch):
-            longest = jnp.max(jnp.sum(batch["x"] != text.PAD, axis=-1))
+            filled = batch["x"] != text.PAD
+            filled = (
+                filled if self.axis == -1 else jnp.any(filled, axis=-1)
+            )  # the last point of a drawing has a pen that is not 0
+            longest = jnp.max(jnp.where(filled, 1 + jnp.arange(filled.shape[-1]), 0))
             branch = jnp.searchsorted(jnp.asarray(self.lengths), longest)
             return jax.lax.switch(branch, [at(length) for length in self.lengths], state, batch)
 
@@ -107,7 +115,8 @@ def stream(
         return divide(stored | {"x": jnp.where(jnp.isnan(stored["x"]), jnp.nan, x) if missing else x})
 
     if sum(array.nbytes for array in arrays.values()) <= memory_limit:
-        return _resident(arrays, key, finish, batch_size, ends, lengths)
+        stream = _resident(arrays, key, finish, batch_size, ends, lengths)
+        return stream._replace(axis=-2) if transform is transforms.strokes else stream
     return _streamed(arrays, key, finish, batch_size, process, num_workers)
 
 
@@ -193,14 +202,17 @@ def _of_epoch(order, index, batch_size, ends):
 
 def _by_length(split, ends, transform, memory_limit, conditioning):
     """Return the sentences in the order of their lengths, and the distinct largest lengths of x in the buckets."""
-    if transform is not transforms.tokens:
-        raise BadOption(f"buckets must be 1, because these data are not text and are not padded; got {len(ends) - 1}")
+    if transform not in (transforms.tokens, transforms.strokes):
+        raise BadOption(
+            f"buckets must be 1, because these data are not text or drawings and are not padded; got {len(ends) - 1}"
+        )
     if split.x.nbytes > memory_limit:
         raise BadOption(
             f"buckets must be 1 for data that are streamed, got {len(ends) - 1}; or raise memory_limit, which is "
-            f"{memory_limit}, to the {split.x.nbytes} bytes of this text"
+            f"{memory_limit}, to the {split.x.nbytes} bytes of these data"
         )
-    lengths = np.count_nonzero(split.x != text.PAD, axis=1)
+    is_text = transform is transforms.tokens
+    lengths = np.count_nonzero(split.x != text.PAD, axis=1) if is_text else drawings.lengths_of(split.x)
     order = np.argsort(lengths, kind="stable")
     before_x = 0 if conditioning is None else split.x.shape[1] - conditioning.event.shape[0]  # a prefix
     longest = np.unique(np.maximum(lengths[order[ends[1:] - 1]] - before_x, 1))

@@ -120,7 +120,8 @@ def check(x, transform, max_value, *, missing=False) -> None:
     """Raise `BadOption` if the result of `transform` has no meaning for the stored values x.
 
     `counts`, `dequantize`, `levels` and `tokens` need integers. All transforms except `columns`, `counts` and `real`
-    need values in 0..`max_value`. Functions that are not in `transforms` are not checked.
+    need values in 0..`max_value`; `strokes` needs offsets in -`max_value`..`max_value`. Functions that are not in
+    `transforms` are not checked.
 
     Args:
       x: the stored values.
@@ -145,6 +146,11 @@ def check(x, transform, max_value, *, missing=False) -> None:
             remedy = "" if missing else _missing_remedy(x)
             raise BadOption(
                 f"transform: {name!r} takes finite numbers, and these reach from {low:g} to {high:g}{remedy}"
+            )
+    elif name == "strokes":
+        if np.abs(np.asarray(x)[..., :2]).max() > max_value:
+            raise BadOption(
+                f"transform: 'strokes' takes offsets up to {max_value}, and these reach {max(-low, high):g}"
             )
     elif name == "counts":
         if not (low >= 0 and np.isfinite(high)):

@@ -9,6 +9,8 @@ TFDS sets are mapped, so they may be larger than memory.
 * `audio`: a sound file, a folder of them or an .npz (`audio.load`), or by default sung vowels (`synthetic.vowels`).
 * `images`: a folder of image files (`folders.load`). `arrays`: .npy, .npz, HDF5, Zarr, Parquet (`arrays.load`).
   `huggingface`: a set in the format of that hub (`huggingface.load`).
+* `strokes`: pen drawings, an .npz of points or a folder of SVG files (`drawings.load`), or by default polygons
+  (`synthetic.polygons`).
 * `table`: a CSV, Parquet or Arrow file (`table.load`), or by default scikit-learn's breast_cancer.
 * `counts`: counts from a known process (`synthetic.counts`).
 * `NAME`, `NAME/CONFIG` or `tfds:NAME`: a prepared set of TFDS; `path` is then TFDS's data_dir. With `tokens` it is a
@@ -21,13 +23,13 @@ from pathlib import Path
 
 import numpy as np
 
-from vae_jax.data import arrays, folders, huggingface, images, labels, prepared, synthetic, table, text
+from vae_jax.data import arrays, drawings, folders, huggingface, images, labels, prepared, synthetic, table, text
 from vae_jax.data import audio as sound
 from vae_jax.data.values import NAMES, SPLITS, Dataset, Split
 from vae_jax.spec import BadOption, call
 
 # The readers of the user's own files: (path, *, max_value, **files) -> Dataset.
-READERS = {"images": folders.load, "arrays": arrays.load, "huggingface": huggingface.load}
+READERS = {"images": folders.load, "arrays": arrays.load, "huggingface": huggingface.load, "strokes": drawings.load}
 WITH_FILES = (*READERS, "table")  # their options are in `files`; max_value is at most 65535, of others 255
 
 

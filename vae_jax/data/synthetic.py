@@ -1,4 +1,4 @@
-"""Data with a known generative process: images, sentences (with a known log p(x)), sung vowels, counts, sprites.
+"""Data with a known generative process: images, sentences (with a known log p(x)), vowels, counts, drawings, sprites.
 
 `four_by_four`: 4x4 images. One number z moves a bright bar, the same in all four rows, across the image, and every
 pixel has its own noise. The images lie on a curve in sixteen dimensions, plus noise.
@@ -257,3 +257,30 @@ def dsprites(split):
     place = names.index(split)
     factors = dsprites_factors(order[ends[place] - DSPRITES_SIZES[split] : ends[place]])
     return dsprites_images(factors), factors
+
+
+# --------------------------------------------------------------------------------------------------------- polygons
+
+POLYGON_SEED = 4
+POLYGON_SIZES = {"train": 1000, "valid": 200, "test": 200}
+LEAST_SIDES, MOST_SIDES = 3, 6
+
+
+def polygons(split):
+    """Return points [P, 3], int16, lengths [N] and label [N] of a split of pen drawings (`drawings`).
+
+    A drawing is a closed polygon of 3 to 6 sides, its class, and in half of them a second stroke from the centre to the
+    first corner. Size, angle and the noise of every corner are random, the same at every call.
+    """
+    rng = np.random.default_rng([POLYGON_SEED, list(POLYGON_SIZES).index(split)])
+    label = np.arange(POLYGON_SIZES[split]) % (MOST_SIDES - LEAST_SIDES + 1)
+    points, lengths = [], []
+    for sides in label + LEAST_SIDES:
+        angle = rng.uniform(0, 2 * math.pi) + 2 * math.pi * np.arange(sides + 1) / sides
+        corners = rng.uniform(8, 20) * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        strokes = [corners] if rng.random() < 0.5 else [corners, np.stack([np.zeros(2), corners[0]])]
+        place = np.round(np.concatenate(strokes) + rng.normal(scale=0.5, size=(sum(map(len, strokes)), 2)))
+        lifted = np.isin(np.arange(1, len(place) + 1), np.cumsum([len(stroke) for stroke in strokes]))
+        points.append(np.column_stack([np.diff(place, axis=0, prepend=place[:1]), lifted]))
+        lengths.append(len(place))
+    return np.concatenate(points).astype(np.int16), np.array(lengths), label

@@ -9,7 +9,7 @@ from jax.extend.random import threefry_2x32
 
 from vae_jax.data.values import SPLITS
 
-__all__ = ["binarize", "columns", "counts", "dequantize", "levels", "real", "tokens", "unit"]
+__all__ = ["binarize", "columns", "counts", "dequantize", "levels", "real", "strokes", "tokens", "unit"]
 
 STATIC_SEED = 0
 
@@ -43,6 +43,11 @@ def levels(key, pixels, max_value):
 def real(key, x, max_value):
     """Return the stored numbers as they are, of any size, for a density of real numbers."""
     return x.astype(jnp.float32)
+
+
+def strokes(key, points, max_value):
+    """Return the points (Δx, Δy, pen) of drawings as they are, int32; offsets lie in -max_value..max_value."""
+    return points.astype(jnp.int32)
 
 
 def tokens(key, ids, max_value):

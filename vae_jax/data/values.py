@@ -14,14 +14,14 @@ from vae_jax.core import Context, Event
 from vae_jax.data.audio import Encoding
 from vae_jax.data.text import Vocabulary
 from vae_jax.spec import BadOption, nearest
-from vae_jax.support import Binary, Counts, Levels, Real, Support, Tokens, Unit, centred, standardize
+from vae_jax.support import Binary, Counts, Levels, Real, Strokes, Support, Tokens, Unit, centred, standardize
 
 SPLITS = ("train", "valid", "test")
 # The data sets that `sources.load` reads by itself. Every other name is a set of TFDS.
 NAMES = (
     *("digits", "mnist", "fashion_mnist", "binarized_mnist", "mnist_static", "stacked_mnist"),
     *("four_by_four", "dsprites_by_rule", "counts"),
-    *("idx", "text", "audio", "images", "arrays", "table", "huggingface"),
+    *("idx", "text", "audio", "images", "arrays", "table", "huggingface", "strokes"),
 )
 
 
@@ -29,7 +29,8 @@ class Split(NamedTuple):
     """The stored arrays of one split of N examples.
 
     x: images [N, H, W, C], uint8 or uint16 in 0..max_value, or float32; vectors and series [N, D] of the same types;
-      token ids of sentences, int32 [N, T]; levels of sound, uint8 or uint16 [N, T]. A memory map, or rows of one
+      token ids of sentences, int32 [N, T]; levels of sound, uint8 or uint16 [N, T]; points of pen drawings, int16
+      [N, T, 3]. A memory map, or rows of one
       (`reading.Rows`), stays in its file. Examples of a source (`on_demand.OnDemand`) are made when they are read.
     label: classes, int32 [N], or None.
     context: vectors [N, D] or images [N, H, W, C] that come with the examples, or None (`contexts`).
@@ -44,7 +45,7 @@ class Dataset(NamedTuple):
     """Three splits, and how to read their values.
 
     max_value: the largest value that can be stored: 1 for binary and float images and for real numbers, 255 for most
-      images of bytes, the last id of a text, the last level of sound.
+      images of bytes, the last id of a text, the last level of sound, the largest offset of pen drawings.
     num_classes: the number of classes; None without labels.
     vocabulary: what the ids of a text mean; None for other data.
     encoding: what the levels of sound mean; None for other data.
@@ -52,6 +53,7 @@ class Dataset(NamedTuple):
     columns: what the columns of a table mean (`table.Columns`); None for other data.
     stands_for: the fingerprint of the data in whose place there are zeros (`description.stand_in`); None for data.
     missing: True if values of x may be NaN, which means: not observed.
+    strokes: True for pen drawings (`drawings`).
     """
 
     name: str
@@ -66,12 +68,14 @@ class Dataset(NamedTuple):
     columns: Any = None
     stands_for: str | None = None
     missing: bool = False
+    strokes: bool = False
 
 
 def event_of(dataset: Dataset, transform: str) -> Event:
     """Return the shape and the support of one example of `dataset` after the transform of this name (`transforms`).
 
-    Raises `BadOption` for an unknown transform, and unless the rows of a table, and no other data, have 'columns'.
+    Raises `BadOption` for an unknown transform, and unless the rows of a table, and no other data, have 'columns', and
+    pen drawings, and no other data, 'strokes'.
     """
     supports = {
         "binarize": Binary(),
@@ -80,6 +84,7 @@ def event_of(dataset: Dataset, transform: str) -> Event:
         "dequantize": Unit(),
         "levels": Levels(dataset.max_value + 1),
         "real": Real(),
+        "strokes": Strokes(dataset.max_value),
         "tokens": Tokens(dataset.max_value + 1),
         "unit": Unit(),
     }
@@ -89,6 +94,12 @@ def event_of(dataset: Dataset, transform: str) -> Event:
         kind = "is no table" if dataset.columns is None else "is a table"
         raise BadOption(
             f"transform: a table needs 'columns', and other data cannot have it; {dataset.name} {kind}, got "
+            f"{transform!r}"
+        )
+    if dataset.strokes != (transform == "strokes"):
+        kind = "has pen drawings" if dataset.strokes else "has none"
+        raise BadOption(
+            f"transform: pen drawings need 'strokes', and other data cannot have it; {dataset.name} {kind}, got "
             f"{transform!r}"
         )
     return Event(dataset.train.x.shape[1:], supports[transform], dataset.missing)

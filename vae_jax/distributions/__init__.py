@@ -11,6 +11,7 @@ from vae_jax.distributions.counts import NegativeBinomial, Poisson, ZeroInflated
 from vae_jax.distributions.dequantised import Dequantised, Rounded, UniformNoise
 from vae_jax.distributions.deterministic import Deterministic
 from vae_jax.distributions.discrete import Bernoulli, Categorical, OneHot
+from vae_jax.distributions.drawings import DiscretizedNormalMixture, Drawing, PenPoints
 from vae_jax.distributions.hierarchy import Hierarchy
 from vae_jax.distributions.kl import has_closed_form, kl_divergence, kl_per_dim
 from vae_jax.distributions.linear_gaussian import GivenLinear, given_linear
@@ -47,6 +48,8 @@ __all__ = [
     "Dequantised",
     "Deterministic",
     "DiscretizedLogisticMixture",
+    "DiscretizedNormalMixture",
+    "Drawing",
     "GivenLinear",
     "Hierarchy",
     "LinearLogisticMixture",
@@ -59,6 +62,7 @@ __all__ = [
     "Observed",
     "OneHot",
     "OrderedCategorical",
+    "PenPoints",
     "PointMass",
     "Poisson",
     "RasterScan",

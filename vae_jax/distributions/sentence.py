@@ -107,8 +107,12 @@ class LevelSeries:
 
 def predicted(x):
     """Return which places of a row [T] have no end before them."""
-    ends = jnp.cumsum(x == END)
-    return ends - (x == END) == 0
+    return up_to_first(x == END)
+
+
+def up_to_first(ends):
+    """Return which places of the booleans `ends` [T] have no True before them."""
+    return jnp.cumsum(ends) - ends == 0
 
 
 def words_before(x):

@@ -7,7 +7,7 @@ from absl import logging
 
 from vae_jax.distributions.observed import Observed
 from vae_jax.spec import shown
-from vae_jax.support import Binary, Columns, Counts, Levels, Real, Sphere, Tokens, Unit, is_discrete
+from vae_jax.support import Binary, Columns, Counts, Levels, Real, Sphere, Strokes, Tokens, Unit, is_discrete
 
 REPEATED = 0.1  # share of values that occur more than once; data with a larger share lie on a grid
 AT_ENDS = 1e-3  # share of values at an end of an open interval; fewer may be rounded
@@ -22,6 +22,8 @@ def check_support(distribution, x):
     support, x = distribution.support, np.asarray(x)
     if isinstance(support, Columns):
         return _check_columns(distribution, x)
+    if isinstance(support, Strokes):
+        return _check_strokes(support, x)
     if isinstance(distribution, Observed):
         distribution, x = distribution.base, x[~np.isnan(x)]
         if not x.size:
@@ -59,6 +61,20 @@ def check_support(distribution, x):
                 f"{likelihood} is a density of {support}; {span}. Set transform='levels' and num_levels to match, or "
                 "choose another likelihood"
             )
+
+
+def _check_strokes(support, x):
+    """Raise `ValueError` unless x [..., 3] are points (Δx, Δy, pen) on the lattice of `support`."""
+    if x.shape[-1:] != (3,):
+        raise ValueError(f"points of a drawing are rows (Δx, Δy, pen); the data have the shape {list(x.shape)}")
+    offsets, pen = x[..., :2], x[..., 2]
+    span = f"[{np.min(offsets):g}, {np.max(offsets):g}]"
+    if not (np.all(x == np.round(x)) and np.all(np.abs(offsets) <= support.limit)):
+        raise ValueError(f"the data must be {support}, and they range over {span}; read them with a larger max_value")
+    if not np.all((pen >= 0) & (pen <= 2)):
+        raise ValueError(
+            f"a pen state is 0 (draw), 1 (lift) or 2 (end); the data have {np.min(pen):g} to {np.max(pen):g}"
+        )
 
 
 def _check_columns(distribution, x):

@@ -6,7 +6,7 @@ import pkgutil
 
 from vae_jax.core import Context, Event, Model
 from vae_jax.spec import BadOption, call
-from vae_jax.support import Columns, Tokens
+from vae_jax.support import Columns, Strokes, Tokens
 
 
 def families() -> list[str]:
@@ -29,11 +29,11 @@ def from_config(family: str, config: dict, *, event: Event, context: Context | N
     if family not in families():
         raise BadOption(f"family: unknown value {family!r} (allowed: {', '.join(families())})")
     module = importlib.import_module(f"vae_jax.models.{family}")
-    takes = getattr(module, "TAKES", None)  # supports; by default all except tokens
-    is_text = isinstance(event.support, Tokens)
-    if is_text if takes is None else not isinstance(event.support, takes):
-        kind = "text" if takes == (Tokens,) else "images" if takes is None else " or ".join(t.__name__ for t in takes)
-        data = "text" if is_text else "images"
+    takes = getattr(module, "TAKES", None)  # supports; by default all except tokens and strokes
+    words = {(Tokens,): "text", (Strokes,): "pen drawings", None: "images"}
+    if isinstance(event.support, Tokens | Strokes) if takes is None else not isinstance(event.support, takes):
+        kind = words.get(takes) or " or ".join(t.__name__ for t in takes)
+        data = words.get((type(event.support),), "images")
         raise BadOption(f"family: {family!r} is a model of {kind}, and the data are {data}; use another family")
     arguments = {"event": event if getattr(module, "TABLES", False) else _complete(family, event)}
     if "context" in inspect.signature(module.from_config).parameters:

@@ -11,6 +11,7 @@ from vae_jax.networks.mlp import MLP
 from vae_jax.networks.network import Network, network
 from vae_jax.networks.pixel_cnn import GatedPixelCNN
 from vae_jax.networks.resnet import ResNetDecoder, ResNetEncoder
+from vae_jax.networks.strokes import PenLSTM, PenReader
 from vae_jax.networks.top_down import BottomUp, TopDown
 from vae_jax.networks.unet import TimeMLP, UNet
 from vae_jax.networks.unet_decoder import UNetDecoder
@@ -28,6 +29,8 @@ generator = network(Generator)
 map_decoder = network(MapDecoder)
 map_encoder = network(MapEncoder)
 mlp = network(MLP)
+pen_lstm = network(PenLSTM)
+pen_reader = network(PenReader)
 resnet_decoder = network(ResNetDecoder)
 resnet_encoder = network(ResNetEncoder)
 time_mlp = network(TimeMLP)

@@ -14,7 +14,7 @@ from vae_jax.runs import build, compressed, facts, page, report, twins
 from vae_jax.spec import integers
 from vae_jax.tasks import compress
 
-NAMES = ("audit.json", "audit.md", "audit.html")
+TEMPLATES = {"audit.md": "audit.markdown", "audit.html": "audit.html"}
 HOLDS, FAILS, LEFT_OUT = "holds", "fails", "not checked"
 TRUSTED_SHAPE = 0.7  # of k̂
 LEAST_WEIGHTS = 100  # for k̂
@@ -82,9 +82,9 @@ def write(
         record["levels"] = [float(nats) for nats in likelihood.rate_by_level(model, params, key, test)]
     record["checks"] = checks(experiment, params, key, test, record, num_compressed=num_compressed)
     record["seconds"] = time.perf_counter() - began
-    files.write_json(folder / NAMES[0], record)
-    for name in NAMES[1:]:
-        files.write_text(folder / name, page.render(name, data={}, **tables(record)))
+    files.write_json(folder / "audit.json", record)
+    for name, template in TEMPLATES.items():
+        files.write_text(folder / name, page.render(template, data={}, **tables(record)))
     return record
 
 

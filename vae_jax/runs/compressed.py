@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from vae_jax.data import text
+from vae_jax.data import drawings, text
 from vae_jax.files import write_bytes, write_text
 from vae_jax.runs import build, own_data, report
 from vae_jax.support import Binary
@@ -31,7 +31,7 @@ class Measured(NamedTuple):
 
     family: str
     number: int  # of examples
-    dims: int  # of all examples together; for text, the number of characters
+    dims: int  # of all examples together; for text, the number of characters, for drawings that of points
     total: int  # bytes of the file
     initial_bits: int
     bound: float | None  # bits by which the model bounds the data: -log₂ p(x), or -ELBO; None if not measured
@@ -148,7 +148,7 @@ def round_trip(experiment, params, test, *, bound=False, at_once=None) -> tuple:
     return compressed.data, Measured(
         experiment.config["family"],
         len(x),
-        len(plain.decode()) if experiment.dataset.vocabulary else math.prod(x.shape),
+        _num_symbols(experiment, x, plain),
         len(compressed.data),
         compressed.initial_bits,
         bound_in_bits(experiment, params, test) if bound else None,
@@ -164,10 +164,22 @@ def bound_in_bits(experiment, params, test) -> float:
     return float(-np.sum(log_prob, dtype=np.float64) / math.log(2))
 
 
+def _num_symbols(experiment, x, plain) -> int:
+    """Return the number of characters of a text, of points of drawings, or of entries of other data."""
+    if experiment.dataset.vocabulary:
+        return len(plain.decode())
+    return int(drawings.lengths_of(x).sum()) if experiment.dataset.strokes else math.prod(x.shape)
+
+
 def plain_bytes(experiment, x) -> bytes:
-    """Return the same values as general coders get them: text in UTF-8, bits eight to a byte, levels a byte or two."""
+    """Return the same values as general coders get them: text in UTF-8, bits eight to a byte, levels a byte or two.
+
+    The points of drawings are three numbers of two bytes, without padding.
+    """
     if experiment.dataset.vocabulary:
         return "".join(f"{line}\n" for line in experiment.to_stored(x, drawn=True)).encode()
+    if experiment.dataset.strokes:
+        return x[np.arange(x.shape[1]) < drawings.lengths_of(x)[:, None]].astype("<i2").tobytes()
     if experiment.event.support == Binary():
         return np.packbits(x.astype(np.uint8)).tobytes()
     return x.astype(np.uint8 if x.max() < 256 else "<u2").tobytes()

@@ -74,6 +74,8 @@ def family(experiment) -> str:
 
 def _examples(experiment):
     dataset = experiment.dataset
+    if dataset.strokes:
+        return "drawings"
     return "sentences" if dataset.vocabulary else "windows" if dataset.encoding else _by_rank(experiment.event.shape)
 
 

@@ -95,6 +95,10 @@ def _makers(experiment, params, workdir, seed) -> dict:
     elif experiment.dataset.encoding:
         if experiment.model.sample:
             makers["sounds"] = functools.partial(sounds.write, experiment, params, key, directory)
+    elif experiment.dataset.strokes:
+        from vae_jax.runs import stroke_figures  # matplotlib: not before it is needed
+
+        makers |= stroke_figures.makers(scene, directory)
     elif scene.x.ndim == 4:
         from vae_jax.runs import image_figures  # matplotlib: not before it is needed
 

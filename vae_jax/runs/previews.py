@@ -34,7 +34,8 @@ def hooks(experiment, folder, writer, every) -> list:
       every: steps between two previews; 0 for none.
     """
     chosen, model = [], experiment.model
-    has_pictures = not experiment.dataset.vocabulary and not experiment.dataset.encoding
+    dataset = experiment.dataset
+    has_pictures = not (dataset.vocabulary or dataset.encoding or dataset.strokes)
     if every and has_pictures and (model.latent or model.sample):
         chosen.append((every, Preview(experiment, folder, writer)))
     if writer is not None and writer.has_trackers and jax.process_count() == 1 and model.latent and model.latent.prior:

@@ -10,10 +10,11 @@ import jax
 import numpy as np
 from absl import logging
 
-from vae_jax.data import text, transforms
+from vae_jax.data import drawings, text, transforms
 from vae_jax.evaluation import gaps, latents, likelihood, yardstick
 from vae_jax.evaluation.code_use import code_use, sizes_of_codebooks
 from vae_jax.files import write_bytes
+from vae_jax.numerics import bits_per_dim
 from vae_jax.runs import build
 from vae_jax.tasks import cluster
 from vae_jax.training import cost, loop
@@ -66,6 +67,8 @@ def evaluate(experiment, params, *, num_samples, num_test, progress=True, folder
         summary["log_prob_original"] = summary["log_prob"] - volume
     if experiment.dataset.encoding:
         summary["sample_rate"] = experiment.dataset.encoding.sample_rate
+    if experiment.dataset.strokes and "log_prob" in summary:
+        summary |= _of_points(summary, test["x"])
     return {f"test/{name}": value for name, value in summary.items()}
 
 
@@ -114,7 +117,15 @@ def units(experiment, test) -> dict:
     """Return the size that turns nats into bits/dim, or into a perplexity; nothing for the density of real values."""
     if experiment.dataset.vocabulary:
         return {"num_tokens": text.num_predicted(test["x"])}
+    if experiment.dataset.strokes:
+        return {}  # a row is mostly padding: see `_of_points`
     return {"event_size": int(np.prod(test["x"].shape[1:]))} if build.is_mass(experiment) else {}
+
+
+def _of_points(summary, x) -> dict:
+    """Return the number of points of the drawings x [N, T, 3], and the bits of one."""
+    num_points = int(drawings.lengths_of(x).sum())
+    return {"num_points": num_points, "bits_per_point": bits_per_dim(len(x) * summary["log_prob"], num_points)}
 
 
 def _as_classifier(model, params, test) -> dict:
@@ -168,7 +179,8 @@ def training(experiment, record, members=1) -> dict:
     seconds, steps, batch_size = record["seconds"], record["steps"], experiment.stream.batch_size
     batch = experiment.batch_shapes()
     state = loop.state_shapes(experiment.learner, experiment.stream)
-    cut = lambda length: batch | {"x": jax.ShapeDtypeStruct((batch_size, length), batch["x"].dtype)}  # noqa: E731
+    shape = lambda length: (batch_size, length, *batch["x"].shape[2:])  # noqa: E731
+    cut = lambda length: batch | {"x": jax.ShapeDtypeStruct(shape(length), batch["x"].dtype)}  # noqa: E731
     batches = [cut(length) for length in experiment.stream.lengths] or [batch]
     flops = [cost.step_flop(experiment.learner, state, shapes) for shapes in batches]
     return {
@@ -231,6 +243,8 @@ def _examples(r):
     return (
         "sentences"
         if "perplexity" in r
+        else "drawings"
+        if "bits_per_point" in r
         else "windows"
         if "sample_rate" in r
         else "rows"
@@ -267,6 +281,8 @@ def _density_lines(r):
             f"          {r['perplexity']:10.2f} perplexity, {r['bits_per_token']:.4f} bits a token{bounded}; "
             f"{r['num_tokens']} tokens, ends included"
         )
+    elif "bits_per_point" in r:
+        yield f"          {r['bits_per_point']:10.4f} bits a point{bounded}; {r['num_points']} points"
     elif "bits_per_dim" not in r:
         yield "                   - bits/dim: a density of real values has none"
     elif "sample_rate" in r:

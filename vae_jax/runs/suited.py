@@ -89,6 +89,7 @@ def likelihood(of: Dataset) -> tuple[str, dict]:
 
     a table                      columns, a product of heads
     text                         tokens, categorical
+    pen drawings                 strokes, none: the family `strokes` has its own
     bits                         binarize, bernoulli
     integers                     levels, discretized_logistic
     real numbers                 real, normal
@@ -97,6 +98,8 @@ def likelihood(of: Dataset) -> tuple[str, dict]:
         return "columns", {"name": "columns"}
     if of.vocabulary is not None:
         return "tokens", {"name": "categorical", "num_levels": of.max_value + 1}
+    if of.strokes:
+        return "strokes", {}
     if np.issubdtype(of.train.x.dtype, np.floating):
         return "real", {"name": "normal"}
     if of.max_value == 1:

@@ -1,0 +1,92 @@
+"""Drawings from networks: the head of one point, and the chain of all points."""
+
+import functools
+import math
+
+import jax.numpy as jnp
+
+from vae_jax.conditionals.conditional import Head
+from vae_jax.core import Conditional
+from vae_jax.distributions.drawings import Drawing, PenPoints, points_before
+from vae_jax.numerics import soft_clip
+from vae_jax.spec import MANY, integers, numbers
+
+LEAST_SCALE = 0.25  # lattice units: below, a normal has one lattice point or two
+LARGEST_CORRELATION = 0.95
+GOLDEN_ANGLE = math.pi * (3.0 - math.sqrt(5.0))
+
+
+@functools.cache
+def pen_points(limit, *, num_components=20, scale=10.0) -> Head:
+    """Return the head of a point (Δx, Δy, pen): a mixture of correlated normals on the lattice, and a categorical.
+
+    At outputs of zero the means lie on a spiral of radius 2 `scale`, so that the components differ, and the scales are
+    `scale`. Scales stay between 0.25 and 2 `limit` lattice units, correlations between -0.95 and 0.95.
+
+    Args:
+      limit: R, the largest offset.
+      num_components: M.
+      scale: the usual size of an offset, in lattice units.
+
+    Raises `BadOption` for fewer than one component, and for a scale outside (0.25, 2 R).
+    """
+    integers(num_components=num_components, at_most=MANY)
+    numbers(scale=scale, above=LEAST_SCALE, below=2 * limit)
+    m = jnp.arange(num_components)
+    radius, angle = 2.0 * jnp.sqrt((m + 0.5) / num_components), m * GOLDEN_ANGLE
+    spiral = scale * radius[:, None] * jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=1)
+    low, high = math.log(LEAST_SCALE), math.log(2 * limit)
+    middle, half = 0.5 * (low + high), 0.5 * (high - low)
+    at_zero = half * math.atanh((math.log(scale) - middle) / half)
+
+    def distribution(logits, locs, raw_scales, raw_correlations, pen_logits):
+        return PenPoints(
+            logits,
+            spiral.reshape((1,) * (locs.ndim - 2) + spiral.shape) + scale * locs,
+            middle + soft_clip(at_zero + raw_scales, half),
+            LARGEST_CORRELATION * jnp.tanh(raw_correlations),
+            pen_logits,
+            limit,
+        )
+
+    pair = (num_components, 2)
+    return Head(((num_components,), pair, pair, (num_components,), (3,)), distribution)
+
+
+@functools.cache
+def drawing(network, head, length, limit):
+    """Return (variables, context, dropout_key=None) -> `Drawing` of at most `length` points.
+
+    The network (`networks.pen_lstm`) returns the parameters of `head` at every place, computed from the points before
+    it and the context. With a `dropout_key`, log_prob uses dropout; draws never do.
+    """
+
+    def conditionals(params, x):
+        inputs = (points_before(x), params["context"])
+        return head.distribution(*network.apply(params["variables"], *inputs, dropout_key=params["dropout_key"]))
+
+    def start(params):
+        return network.start(params["variables"], params["context"])
+
+    def step(params, carry, previous):
+        carry, outputs = network.step(params["variables"], carry, previous, params["context"])
+        return carry, head.distribution(*outputs)
+
+    def distribution(variables, context, dropout_key=None):
+        params = {"variables": variables, "context": context, "dropout_key": dropout_key}
+        return Drawing(params, conditionals, start, step, length, limit)
+
+    return distribution
+
+
+def drawing_conditional(network, head, length, limit) -> Conditional:
+    """Return p(x|z) over drawings: `drawing` whose context is z."""
+    chain = drawing(network, head, length, limit)
+
+    def init(key, z, context=None):
+        return network.init(key, jnp.zeros((length, 3), jnp.int32), z)
+
+    def distribution(params, z, context=None, dropout_key=None):
+        return chain(params, z, dropout_key)
+
+    return Conditional(init, distribution, abstract=None)
