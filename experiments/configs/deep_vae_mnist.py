@@ -6,7 +6,10 @@ vae-jax train --config=deep_vae_mnist:KIND --config.data.path=DIR
 
 KIND is `mnist`, the default, or `fashion`, which is Fashion-MNIST. Protocol as `vae_mnist`.
 
-Result: not yet measured.
+Result of `mnist` (seed 0, 25,000 steps of 32, 16 epochs, 28 minutes of one core): IW-50 log p(x) -83.33 ± 0.47 nats of
+the first 2,000 test images, ELBO -86.83; 5 effective samples of 50, so that log p(x) is higher. The ELBO of all 10,000
+validation images is -88.21. The levels of 7x7 pixels have 11.7, 8.3 and 12.9 nats. The one of 14x14 pixels, next to x,
+has collapsed: 0.0 nats.
 """
 
 from ml_collections import ConfigDict

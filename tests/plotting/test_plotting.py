@@ -268,6 +268,11 @@ def test_more_classes_than_colours_and_markers_have_no_legend():
     assert axes.get_legend() is None and axes.get_title(loc="left") == "60 classes: colours repeat"
 
 
+def test_kl_per_level_keeps_the_order_of_the_levels():
+    (panel,) = latents.kl_per_level(np.array([0.5, 2.0, 1.0])).axes
+    assert [bar.get_height() for bar in panel.patches] == [0.5, 2.0, 1.0] and "3.5 nats" in panel.texts[0].get_text()
+
+
 def test_kl_per_dimension_is_sorted_and_counts_active_ones():
     figure = latents.kl_per_dimension(np.array([0.001, 2.0, 0.5]), threshold=0.01)
     (axes,) = figure.axes

@@ -127,6 +127,7 @@ def kl_per_dimension(kl, *, threshold=None):
     return figure
 
 
+@styled
 def kl_per_level(kl):
     """Show the rate of every level of a hierarchy, `kl` [L] in nats, level 1 (next to x) first."""
     (kl,) = shaped(kl=(kl, "L"))
@@ -134,7 +135,7 @@ def kl_per_level(kl):
     figure = Figure(figsize=(4.0, 1.9))
     panel = figure.add_axes((0, 0, 1, 1), ylabel="KL of the level  (nats)", xlabel="level $l$, from $x$ to the top")
     panel.bar(levels, kl, width=0.8, color=PALETTE[0])
-    panel.text(1, 1, f"{kl.sum():.1f} nats in all", transform=panel.transAxes, ha="right", va="top")
+    panel.text(1, 1.02, f"{kl.sum():.1f} nats in all", transform=panel.transAxes, ha="right", va="bottom")
     panel.set_xlim(0.3, len(kl) + 0.7)
     if len(kl) <= 24:
         panel.set_xticks(levels)
