@@ -3,14 +3,16 @@
 vae-jax train --config=likelihood_mnist:NAME --config.data.path=DIR
 
 NAME is a model, `pixel_cnn` or `flow_prior`, and a budget, `15min`, `1h` or `4h`, as in `pixel_cnn_15min`. `static` is
-the PixelCNN of 15 minutes, with dropout, on Larochelle's fixed draw (`binarized_mnist`), and `fashion` that of
-Fashion-MNIST with half the steps. The flow
-prior is that of `flow_prior_mnist`. The PixelCNN is that of arXiv:1606.05328 over squares of 2x2 pixels: a softmax
-chain gives the four pixels of a square (`block` of the family `pixel_cnn`). Protocol as `vae_mnist`; the steps are
-those of the budget, at the rate of one core for twice its time.
+the PixelCNN of 15 minutes, with dropout, on Larochelle's fixed draw (`binarized_mnist`). `fashion` is that of
+Fashion-MNIST, for 5 minutes. The flow prior is that of `flow_prior_mnist`. The PixelCNN is that of arXiv:1606.05328
+over squares of 2x2 pixels: a softmax chain gives the four pixels of a square (`block` of the family `pixel_cnn`).
+Protocol as `vae_mnist`. The steps are those of the budget, at the rate of one core for twice its time.
 
 Result (seed 0, exact, 10,000 test images): `pixel_cnn_15min` -80.02 ± 0.20 nats, 28,000 steps of 16 (9 epochs) in 30
 minutes of CPU time on one core. The same network over single pixels, `pixel_cnn_mnist`, took 80 minutes to -80.15.
+`fashion`, 8,000 steps (2.6 epochs) in 9.4 minutes of one core, has -228.81 ± 0.76 nats. The others are not yet
+measured. With 96 channels and the learning rate of 64, 2e-3, validation stood at -81.89 nats from step 16,000 to
+24,000, where the smaller network had -80.72; `1h` and `4h` therefore have smaller rates.
 """
 
 from ml_collections import ConfigDict
@@ -32,7 +34,7 @@ def get_config(arg: str = "") -> ConfigDict:
         config.model.network.dropout = 0.1
     if kind == "fashion":
         config.data.name = "fashion_mnist"
-        vae_mnist.train_for(config, num_steps=PIXEL_CNN_STEPS["15min"] // 2)
+        vae_mnist.train_for(config, num_steps=8_000)
         config.train.update({"log_every": 500, "eval_every": 4_000, "checkpoint_every": 2_000})
     return vae_digits.smoke(config) if smoke else config
 
@@ -45,7 +47,7 @@ def pixel_cnn(budget: str, smoke: bool) -> ConfigDict:
     config.model.block = 2
     likelihood = {"name": "categorical", "num_levels": 2, "channels": "ordered", "features": width}
     config.model.likelihood = ConfigDict(likelihood)
-    config.optimizer.average_decay = 0.999
+    config.optimizer.update({"average_decay": 0.999, "learning_rate": 0.128 / WIDTH[budget]})
     vae_mnist.train_for(config, num_steps=PIXEL_CNN_STEPS[budget])
     config.train.update({"log_every": 500, "eval_every": PIXEL_CNN_STEPS[budget] // 7, "checkpoint_every": 2_000})
     config.train.preview_every = 0
