@@ -81,7 +81,7 @@ def smoke(name, images):
     name, _, arg = name.partition(":")
     module = importlib.import_module(f"vae_jax.configs.{name}")
     config = module.get_config(",".join(filter(None, (arg, "smoke"))))
-    if config.data.name not in ("digits", "text", "audio", "table", "counts", "dsprites_by_rule"):
+    if config.data.name not in ("digits", "text", "audio", "table", "counts", "dsprites_by_rule", "strokes"):
         config.data.path = str(Path(images) / "colour.npz" if config.data.name == "arrays" else images)
     return config.to_dict()
 
@@ -804,7 +804,7 @@ def numeric_paths():
 
 
 PATHS = numeric_paths()
-MAY_BE_NONE = ("model.layout.levels",)  # whose default is None
+MAY_BE_NONE = ("model.layout.levels", "model.decoder.residual")  # whose default is None
 NUMBER = st.one_of(
     st.sampled_from(
         [-1, 0, 1, 2, 3, 7, 10**5, 10**9, -0.5, 0.0, 0.5, 1.0, 2.5, 1e-12, 1e30, 1e300, 2**31, HUGE, -HUGE, 10**400]

@@ -189,7 +189,7 @@ EXAMPLES = {  # one of each, all its arrays NumPy's
     ),
     "GivenLinear": distributions.given_linear(Normal(reals(D), reals(D)), reals(2, D), reals(2), reals(2))[0],
     "Hierarchy": distributions.Hierarchy(
-        reals(D), None, lambda p, f, noise, z: ((noise or z)[:1], p[:1] * jnp.sum((noise or z)[0])), ((2, D),)
+        reals(D), None, lambda p, f, noise, z: ((noise or z)[:1], p[:1] * jnp.sum((noise or z)[0]), None), ((2, D),)
     ),
     "Rounded": distributions.Rounded(reals(D), 3),
     "UniformNoise": distributions.UniformNoise((D,)),

@@ -65,9 +65,9 @@ class _Pixel:
         self.linear, self.noise = degradation.linear, degradation.noise
         self.by_pixel = degradation.mask is not None
         if self.by_pixel:
-            self.mask = to_base(degradation.mask)
-            self.y = jnp.where(self.mask, to_base(y), 0.0)
-            self.whole = bool(np.all(self.mask.all(axis=-1) == self.mask.any(axis=-1)))
+            mask = to_base(degradation.mask)
+            self.whole = bool(np.all(mask.all(axis=-1) == mask.any(axis=-1)))
+            self.mask, self.y = jnp.asarray(mask), jnp.where(mask, to_base(jnp.asarray(y)), 0.0)
             return
         if degradation.linear is None or not np.all(degradation.linear.scale):
             raise ValueError(
