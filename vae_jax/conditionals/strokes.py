@@ -16,7 +16,6 @@ LARGEST_CORRELATION = 0.95
 GOLDEN_ANGLE = math.pi * (3.0 - math.sqrt(5.0))
 
 
-@functools.cache
 def pen_points(limit, *, num_components=20, scale=10.0) -> Head:
     """Return the head of a point (Δx, Δy, pen): a mixture of correlated normals on the lattice, and a categorical.
 
@@ -32,6 +31,11 @@ def pen_points(limit, *, num_components=20, scale=10.0) -> Head:
     """
     integers(num_components=num_components, at_most=MANY)
     numbers(scale=scale, above=LEAST_SCALE, below=2 * limit)
+    return _pen_points(limit, num_components, scale)
+
+
+@functools.cache
+def _pen_points(limit, num_components, scale) -> Head:
     m = jnp.arange(num_components)
     radius, angle = 2.0 * jnp.sqrt((m + 0.5) / num_components), m * GOLDEN_ANGLE
     spiral = scale * radius[:, None] * jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=1)
