@@ -1,6 +1,7 @@
 """The audit of a run: what it measures, its page, and what it refuses."""
 
 import json
+import sys
 import types
 
 import jax
@@ -75,6 +76,16 @@ def test_a_wrong_number_fails(monkeypatch):
     assert audit._of_order(rows)["verdict"] == audit.FAILS and audit._of_order(rows[:2])["verdict"] == audit.HOLDS
     tails = [{"name": "IW-500", "k_above": 0.5, "k_median": 0.8, "ess_least": 1.0}]
     assert audit._of_tails(tails)["verdict"] == audit.FAILS
+
+
+@pytest.mark.slow
+def test_without_the_extras_the_page_says_what_is_missing(trained, monkeypatch):
+    for module in ("blackjax", "constriction"):
+        monkeypatch.setitem(sys.modules, module, None)
+    checks = audit.write(trained(vae_digits), **QUICK | {"counts": (1, 5)})["checks"]
+    missing = {row["name"]: row["figure"] for row in checks if row["verdict"] == audit.LEFT_OUT}
+    assert "vae_jax[inference]" in missing[audit.BOTH_SIDES]
+    assert "vae_jax[compression]" in missing["real bytes of 6 images"]
 
 
 def test_wrong_counts_are_refused_before_anything_is_measured(tmp_path):
