@@ -22,7 +22,7 @@ def get_config(arg: str = "") -> ConfigDict:
             "encoder_blocks": 1,
             "activation": "elu",
             "cell": "gated",  # the residual blocks: gated (ladder VAE), bottleneck (VDVAE), separable (NVAE)
-            "posterior": "residual",  # q relative to p (NVAE); weighted: precisions add up (ladder VAE); plain: VDVAE
+            "inference": "residual",  # q relative to p (NVAE); weighted: precisions add up (ladder VAE); plain: VDVAE
             "least_scale": 1e-2,
             "remat": False,
             "likelihood": likelihood,

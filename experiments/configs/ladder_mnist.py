@@ -26,7 +26,7 @@ def get_config(arg: str = "") -> ConfigDict:
         return config
     config.data.batch_size = 64
     config.model.update(
-        {"widths": (64, 64), "blocks": (1, 2), "latent_dim": 32, "encoder_blocks": 4, "posterior": "weighted"}
+        {"widths": (64, 64), "blocks": (1, 2), "latent_dim": 32, "encoder_blocks": 4, "inference": "weighted"}
     )
     vae_mnist.train_for(config, num_steps=50_000)
     config.train.update({"log_every": 250, "eval_every": 2_000, "checkpoint_every": 1_000, "preview_every": 0})

@@ -156,7 +156,7 @@ def test_with_the_exact_posterior_every_weight_is_p_of_x():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "changes", [{"cell": "bottleneck", "posterior": "plain"}, {"cell": "separable", "posterior": "weighted"}], ids=str
+    "changes", [{"cell": "bottleneck", "inference": "plain"}, {"cell": "separable", "inference": "weighted"}], ids=str
 )
 def test_other_cells_and_posteriors_are_one_path_too(changes):
     """One pass gives what the distributions give, level by level, and the gradient reaches every parameter."""
@@ -248,7 +248,7 @@ def test_free_bits_count_levels(case):
         ({"latent_dim": 0}, "latent_dim must be"),
         ({"least_scale": 0.0}, "least_scale must be"),
         ({"cell": "dense"}, "cell: unknown value 'dense'"),
-        ({"posterior": "exact"}, "posterior: unknown value 'exact'"),
+        ({"inference": "exact"}, "inference: unknown value 'exact'"),
         ({"objective": {"name": "no_such"}}, "objective.name: unknown value 'no_such'"),
     ],
 )

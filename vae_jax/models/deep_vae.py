@@ -108,7 +108,7 @@ def from_config(
     encoder_blocks=1,
     activation="elu",
     cell="gated",
-    posterior="residual",
+    inference="residual",
     least_scale=1e-2,
     remat=False,
     compute_dtype="float32",
@@ -126,7 +126,7 @@ def from_config(
       activation: of all convolutions.
       cell: the kind of the residual blocks, "gated" as in ladder VAEs, "bottleneck" as in VDVAE, or "separable" as in
         NVAE (`networks.top_down`).
-      posterior: "residual" for q relative to p, as in NVAE; "weighted" for the product of p and a normal of x, as in
+      inference: "residual" for q relative to p, as in NVAE; "weighted" for the product of p and a normal of x, as in
         the ladder VAE; "plain" for neither, as in VDVAE.
       least_scale: the smallest standard deviation of p and q.
       remat: True to compute the blocks again in the backward pass: memory does not grow with their number.
@@ -146,7 +146,7 @@ def from_config(
     options = {"num_blocks": encoder_blocks, "activation": activation, "cell": cell}
     bottom_up = compute_in(compute_dtype, networks.bottom_up(outputs, **options))
     path = {"widths": tuple(widths), "blocks": tuple(blocks), "latent_dim": latent_dim, "activation": activation}
-    path |= {"cell": cell, "posterior": posterior, "least_scale": least_scale, "remat": remat}
+    path |= {"cell": cell, "inference": inference, "least_scale": least_scale, "remat": remat}
     top_down = networks.top_down(head.shapes, **path)
     shapes = shapes_of_latents(head.shapes, tuple(widths), tuple(blocks), latent_dim)
     equation, options = objective_of.from_config(objective, build_network=_no_network)

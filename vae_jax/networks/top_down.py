@@ -25,7 +25,7 @@ from vae_jax.numerics import LOG_2PI
 from vae_jax.spec import MANY, BadOption, flags, integers, numbers, one_of, sizes
 
 KINDS = ("gated", "bottleneck", "separable")  # of cells
-POSTERIORS = ("residual", "plain", "weighted")
+INFERENCES = ("residual", "plain", "weighted")
 EXPANDED = 3  # how much wider a separable cell is inside
 UNIT = math.log(math.e - 1.0)  # softplus of it is 1
 
@@ -112,7 +112,7 @@ class TopDown(nn.Module):
       latent_dim: D, the number of channels of z.
       activation: of all convolutions.
       cell: the kind of the residual blocks, a `Cell`.
-      posterior: how q is made from two outputs (m, s) of a network that sees h and the features: "residual" for N(μ_p +
+      inference: how q is made from two outputs (m, s) of a network that sees h and the features: "residual" for N(μ_p +
         m, σ_p s), arXiv:2007.03898 eq. (8); "plain" for N(m, s); "weighted" for the product of N(m, s) and p, whose
         precisions add up, arXiv:1602.02282 eq. (11).
       least_scale: the smallest σ; σ = floor + softplus of an output, scaled to 1 at the start.
@@ -125,7 +125,7 @@ class TopDown(nn.Module):
     latent_dim: int
     activation: str = "elu"
     cell: str = "gated"
-    posterior: str = "residual"
+    inference: str = "residual"
     least_scale: float = 1e-2
     remat: bool = False
 
@@ -134,7 +134,7 @@ class TopDown(nn.Module):
         integers(latent_dim=self.latent_dim)
         flags(remat=self.remat)
         one_of(KINDS, cell=self.cell)
-        one_of(POSTERIORS, posterior=self.posterior)
+        one_of(INFERENCES, inference=self.inference)
         numbers(least_scale=self.least_scale, above=0, below=1)
         activation_function(self.activation)
         if not isinstance(self.blocks, tuple | list) or len(self.blocks) != len(self.widths):
@@ -151,7 +151,7 @@ class TopDown(nn.Module):
         act, total = activation_function(self.activation), sum(self.blocks)
         height, width = (side >> len(self.widths) for side in self.outputs[0][:2])
         h = self.param("top", nn.initializers.zeros, (height, width, self.widths[-1]))
-        options = (self.latent_dim, self.activation, self.cell, self.posterior, self.least_scale, total**-0.5)
+        options = (self.latent_dim, self.activation, self.cell, self.inference, self.least_scale, total**-0.5)
         block, drawn, normals, terms = nn.remat(Block) if self.remat else Block, [], [], []
         for level in reversed(range(len(self.widths))):
             number = self.blocks[level]
@@ -184,7 +184,7 @@ class Block(nn.Module):
     latent_dim: int
     activation: str
     cell: str
-    posterior: str
+    inference: str
     least_scale: float
     gain: float
 
@@ -215,9 +215,9 @@ class Block(nn.Module):
         return jnp.split(y, [sum(channels[:n]) for n in range(1, len(channels))], axis=-1)
 
     def _posterior(self, p, shift, scale):
-        if self.posterior == "residual":
+        if self.inference == "residual":
             return p[0] + shift, p[1] * scale
-        if self.posterior == "plain":
+        if self.inference == "plain":
             return shift, scale
         share = jnp.square(p[1]) / (jnp.square(p[1]) + jnp.square(scale))  # of the network's precision
         return p[0] + share * (shift - p[0]), scale * jnp.sqrt(share)
