@@ -317,6 +317,8 @@ def expected_figures(experiment, config):
         names |= {"best_and_worst.png"}
     if config["family"] in ("mixture", "naive_bayes"):
         names |= {"components.png"}
+    if config["family"] == "deep_vae":
+        names |= {"rate_per_level.png"}
     diagonal = config["model"].get("posterior", {}).get("name") == "normal" and "levels" not in config["model"]
     standard = config["model"].get("prior", {"name": "standard"})["name"] == "standard"
     if model.latent and model.latent.prior and diagonal and standard:
