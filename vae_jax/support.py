@@ -81,6 +81,9 @@ class Tokens:
         return f"tokens below {self.num_levels}"
 
 
+DRAW, LIFT, END = range(3)  # the pen after a point: it draws the next offset, it is lifted, the drawing ends
+
+
 @dataclasses.dataclass(frozen=True)
 class Strokes:
     """Points of pen drawings, rows (Δx, Δy, pen): integers -limit, ..., limit, and 0 (draw), 1 (lift) or 2 (end)."""

@@ -12,8 +12,8 @@ from absl import logging
 from vae_jax.data import files, labels, splits, svg, synthetic
 from vae_jax.data.values import SPLITS, Dataset, Split
 from vae_jax.spec import BadOption, integers
+from vae_jax.support import END, LIFT
 
-LIFT, END = 1, 2
 LARGEST = 2**15 - 1  # of int16
 LEAST_POINTS = 2
 

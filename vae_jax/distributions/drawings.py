@@ -12,9 +12,8 @@ from flax import struct
 from vae_jax.distributions.discrete import Categorical
 from vae_jax.distributions.sentence import up_to_first
 from vae_jax.numerics import LOG_2PI, as_jax, log1mexp
-from vae_jax.support import Levels, Strokes
+from vae_jax.support import END, Levels, Strokes
 
-DRAW, LIFT, END = range(3)  # the pen after a point: it draws the next offset, it is lifted, the drawing ends
 BEFORE = (0, 0, END)  # what a network sees before the first point
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(6)
 

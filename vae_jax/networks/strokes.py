@@ -7,8 +7,7 @@ import jax.numpy as jnp
 from vae_jax.networks.mlp import DenseHead
 from vae_jax.networks.recurrent import LSTMLayer
 from vae_jax.spec import MANY, integers, numbers
-
-PEN_STATES, END = 3, 2
+from vae_jax.support import END
 
 
 class PenLSTM(nn.Module):
@@ -106,7 +105,7 @@ class PenReader(nn.Module):
 
 def features(points, scale):
     """Return what networks see of points [T, 3]: arcsinh of the offsets, and the pen one-hot, [T, 5]."""
-    pen = jax.nn.one_hot(points[:, 2], PEN_STATES)
+    pen = jax.nn.one_hot(points[:, 2], END + 1)
     return jnp.concatenate([jnp.arcsinh(points[:, :2] / scale), pen], axis=1)
 
 

@@ -7,9 +7,9 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from vae_jax.plotting import INK, plain, shaped, styled
+from vae_jax.support import END, LIFT
 
 CELL, GAP = 0.8, 0.08  # inches: the side of one drawing, and the space between two
-LIFT, END = 1, 2
 
 
 def strokes(points) -> list:
