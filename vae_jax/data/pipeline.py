@@ -53,9 +53,8 @@ class Stream(NamedTuple):
 
         def run(state, batch):
             filled = batch["x"] != text.PAD
-            filled = (
-                filled if self.axis == -1 else jnp.any(filled, axis=-1)
-            )  # the last point of a drawing has a pen that is not 0
+            if self.axis == -2:  # the last point of a drawing has a pen that is not 0
+                filled = jnp.any(filled, axis=-1)
             longest = jnp.max(jnp.where(filled, 1 + jnp.arange(filled.shape[-1]), 0))
             branch = jnp.searchsorted(jnp.asarray(self.lengths), longest)
             return jax.lax.switch(branch, [at(length) for length in self.lengths], state, batch)

@@ -63,7 +63,8 @@ def write(
     if (kind := yardstick.kind_of(model, counts[-1])) == yardstick.NONE:
         raise ValueError("an audit is one of log p(x), and this model has no p(z), hence no number")
     params = build.restore(folder, experiment, step=checkpoint, mesh=experiment.mesh).params
-    test, key = report.test_examples(experiment, num_images), report.measuring_key(experiment)
+    test = report.test_examples(experiment, num_images)
+    key_bounds, key_sandwich, key_levels, key_checks = jax.random.split(report.measuring_key(experiment), 4)
     record = {
         "run": folder.resolve().name,
         "sentence": facts.sentence(experiment, params, {}),
@@ -74,17 +75,19 @@ def write(
         "trained": files.read_json(folder / "results.json") if (folder / "results.json").exists() else {},
     }
     has_weights = kind.startswith(yardstick.IMPORTANCE)
-    record["bounds"] = bounds(experiment, params, key, test, counts) if has_weights else exact(experiment, params, test)
+    record["bounds"] = (
+        bounds(experiment, params, key_bounds, test, counts) if has_weights else exact(experiment, params, test)
+    )
     if has_weights and num_temperatures:
         path = {"num_temperatures": num_temperatures, "num_chains": num_chains}
         path |= {"num_leapfrog": LEAPFROG, "step_size": STEP_SIZE, "initial": "posterior"}
         try:
-            record["sandwich"] = sandwich(experiment, params, key, test, counts, path)
+            record["sandwich"] = sandwich(experiment, params, key_sandwich, test, counts, path)
         except ImportError as error:  # the extra `inference`
             record["without_sandwich"] = str(error)
     if model.latent is not None and likelihood.judges_levels(model, params, test):
-        record["levels"] = [float(nats) for nats in likelihood.rate_by_level(model, params, key, test)]
-    record["checks"] = checks(experiment, params, key, test, record, num_compressed=num_compressed)
+        record["levels"] = [float(nats) for nats in likelihood.rate_by_level(model, params, key_levels, test)]
+    record["checks"] = checks(experiment, params, key_checks, test, record, num_compressed=num_compressed)
     record["seconds"] = time.perf_counter() - began
     files.write_json(folder / "audit.json", record)
     for name, template in TEMPLATES.items():
@@ -129,7 +132,7 @@ def sandwich(experiment, params, key, test, counts, path) -> dict:
     z of the image is one from above: bidirectional Monte Carlo, arXiv:1511.02543.
     """
     model, offset = experiment.model, build.levels_offset(experiment.config, experiment.dataset)
-    key_test, key_drawn = jax.random.split(jax.random.fold_in(key, 3))
+    key_test, key_drawn = jax.random.split(key)
 
     def rungs(key, data, **others):
         weighted = likelihood.log_likelihood(model, params, key, data, num_samples=counts[-1])
@@ -163,20 +166,21 @@ def _steps(rungs) -> list:
 def checks(experiment, params, key, test, record, *, num_compressed) -> list:
     """Return a row for each check: what was compared, the figure, and whether it holds."""
     model, rows = experiment.model, []
+    key_rate, key_mass, key_mates, key_bytes = jax.random.split(key, 4)
     has_weights = record["kind"].startswith(yardstick.IMPORTANCE)
     if has_weights:
-        rows += [_of_order(record["bounds"]), _of_rate(experiment, params, key, test), _of_tails(record["bounds"])]
+        rows += [_of_order(record["bounds"]), _of_rate(experiment, params, key_rate, test), _of_tails(record["bounds"])]
         if "sandwich" in record:
             rows.append(_of_sandwich(record["sandwich"]))
         elif "without_sandwich" in record:
             rows.append(_left_out(BOTH_SIDES, record["without_sandwich"]))
-    rows.append(_of_mass(experiment, params, test, key))
-    change = audits.of_batch_mates(model, params, jax.random.fold_in(key, 4), test, num_samples=FEW_SAMPLES)
+    rows.append(_of_mass(experiment, params, test, key_mass))
+    change = audits.of_batch_mates(model, params, key_mates, test, num_samples=FEW_SAMPLES)
     figure = f"largest change of log p(x): {change.max():.1g} nats"
     rows.append(_row("an image against its batch-mates", figure, change.max() <= ROUNDING))
     if num_compressed:
         some = jax.tree.map(lambda a: a[:num_compressed], test)
-        rows.append(_of_bytes(experiment, params, some, record["kind"], jax.random.fold_in(key, 8)))
+        rows.append(_of_bytes(experiment, params, some, record["kind"], key_bytes))
     return rows
 
 
@@ -196,9 +200,9 @@ def _of_order(rows):
 
 def _of_rate(experiment, params, key, test):
     """The KL in closed form is the mean of log q - log p. A sum that mixes the two is no bound."""
-    model = experiment.model
-    closed = likelihood.elbo_terms(model, params, jax.random.fold_in(key, 5), test)["bound"]
-    sampled = likelihood.log_likelihood(model, params, jax.random.fold_in(key, 6), test, num_samples=500)["elbo"]
+    model, (key_closed, key_sampled) = experiment.model, jax.random.split(key)
+    closed = likelihood.elbo_terms(model, params, key_closed, test)["bound"]
+    sampled = likelihood.log_likelihood(model, params, key_sampled, test, num_samples=500)["elbo"]
     gap = mean_of(sampled - closed)
     figure = f"{gap['mean']:+.3f} ± {gap['se']:.3f} nats"
     holds = abs(gap["mean"]) <= SIGMAS * gap["se"] + ROUNDING
@@ -230,7 +234,7 @@ def _of_mass(experiment, params, test, key):
         small = twins.of(experiment.config["family"], experiment.config["model"], experiment.event, **given)
         number = len(small.data["x"])
         options = {"num_samples": _affordable(number)}
-        total, se = audits.total_mass(small.model, small.params, jax.random.fold_in(key, 7), small.data, **options)
+        total, se = audits.total_mass(small.model, small.params, key, small.data, **options)
     except ValueError as error:
         return _left_out(name, error)
     is_bound = yardstick.kind_of(small.model, 1) == yardstick.BOUND

@@ -150,7 +150,7 @@ def _codes(model, params, key, test) -> dict:
     if isinstance(means, tuple):
         summary |= {f"active_units_z{n}": latents.active_units(level) for n, level in enumerate(means, 1)}
     if likelihood.judges_levels(model, params, test):
-        levels = likelihood.rate_by_level(model, params, key, test)
+        levels = likelihood.rate_by_level(model, params, jax.random.fold_in(key, len(test["x"]) + 2), test)
         summary |= {f"rate_{n}": float(nats) for n, nats in enumerate(levels, 1)}
     summary["mutual_information"] = float(latents.mutual_information(q, key))
     summary["information_examples"] = len(some["x"])
