@@ -39,17 +39,44 @@ def test_every_component_sums_to_one_on_the_full_lattice(scale):
     np.testing.assert_allclose(np.exp(np.asarray(log_p, np.float64)).sum(axis=0), 1.0, atol=1e-6)
 
 
-def test_masses_are_those_of_the_normal():
+def some_masses():
+    """Return (first, last, μ, s) within three scales or so, and the exact log-masses inside the lattice."""
     rng = np.random.default_rng(0)
     loc, scale = rng.normal(scale=50.0, size=500), np.exp(rng.uniform(-1.3, 6.0, size=500))
     first = np.round(loc + 3 * scale * rng.normal(size=500)).clip(-90, 90)
     last = (first + rng.integers(0, 5, size=500)).clip(-90, 90)
-    sign = np.where(0.5 * (first + last) < loc, 1.0, -1.0)  # by symmetry, both limits in the lower tail
-    near, far = np.sort(sign * (np.stack([first - 0.5, last + 0.5]) - loc) / scale, axis=0)[::-1]
-    log_near, log_far = scipy.stats.norm.logcdf(near), scipy.stats.norm.logcdf(far)
-    exact = log_near + np.log(-np.expm1(log_far - log_near))
-    arrays = (jnp.asarray(a, jnp.float32) for a in (first, last, loc, np.log(scale)))
-    np.testing.assert_allclose(MASSES(*arrays, -100, 100), exact, rtol=2e-5, atol=2e-5)
+
+    def exact(loc, log_scale):
+        sign = np.where(0.5 * (first + last) < loc, 1.0, -1.0)  # by symmetry, both limits in the lower tail
+        near, far = np.sort(sign * (np.stack([first - 0.5, last + 0.5]) - loc) / np.exp(log_scale), axis=0)[::-1]
+        log_near, log_far = scipy.stats.norm.logcdf(near), scipy.stats.norm.logcdf(far)
+        return log_near + np.log(-np.expm1(log_far - log_near))
+
+    return (first, last, loc, np.log(scale)), exact
+
+
+def test_masses_are_those_of_the_normal():
+    arrays, exact = some_masses()
+    found = MASSES(*(jnp.asarray(a, jnp.float32) for a in arrays), -100, 100)
+    np.testing.assert_allclose(found, exact(*arrays[2:]), rtol=2e-5, atol=2e-5)
+
+
+def test_slopes_are_those_of_the_masses():
+    """In the inside against differences of exact masses, at the ends against those of the tails."""
+    slopes = jax.jit(jax.grad(lambda m, s, x, y: jnp.sum(log_mass_between(x, y, m, s, -100, 100)), argnums=(0, 1)))
+    (first, last, loc, log_scale), exact = some_masses()
+    found = slopes(*(jnp.asarray(a, jnp.float32) for a in (loc, log_scale, first, last)))
+    step = 1e-4 * np.exp(log_scale)
+    of_loc = (exact(loc + step, log_scale) - exact(loc - step, log_scale)) / (2 * step)
+    of_scale = (exact(loc, log_scale + 1e-4) - exact(loc, log_scale - 1e-4)) / 2e-4
+    np.testing.assert_allclose(found[0] * np.exp(log_scale), of_loc * np.exp(log_scale), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(found[1], of_scale, rtol=1e-3, atol=1e-3)
+    for end, sign in ((-100.0, 1.0), (100.0, -1.0)):
+        mass = lambda m, s, end=end, sign=sign: scipy.stats.norm.logcdf(sign * (end + sign * 0.5 - m) / np.exp(s))  # noqa: E731
+        m, s = 90.0, 2.0
+        found = slopes(*(jnp.asarray([a], jnp.float32) for a in (m, s, end, end)))
+        expected = [(mass(m + 1e-4, s) - mass(m - 1e-4, s)) / 2e-4, (mass(m, s + 1e-4) - mass(m, s - 1e-4)) / 2e-4]
+        np.testing.assert_allclose(np.ravel(found), expected, rtol=1e-3)
 
 
 def test_far_tails_have_finite_values_and_gradients():

@@ -1,5 +1,6 @@
 """Pen drawings: points (Δx, Δy, pen) on the integer lattice, one after the other, up to an end."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -206,39 +207,66 @@ def points_before(x):
     return jnp.concatenate([jnp.asarray([BEFORE], x.dtype), x[:-1]])
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(4, 5))
 def log_mass_between(first, last, locs, log_scales, low, high):
     """Return the log-mass of the integers first, ..., last under each normal on {low, ..., high}, in nats.
 
     The two ends take the tails. The value and its gradient are finite for |first - μ| / s up to 1e15.
     """
+    return _log_mass_and_slopes(first, last, locs, log_scales, low, high)[0]
+
+
+@log_mass_between.defjvp
+def _(low, high, primals, tangents):
+    """Derivatives in closed form: those of each operation take six times as long."""
+    log_mass, of_loc, of_log_scale = _log_mass_and_slopes(*primals, low, high)
+    return log_mass, of_loc * tangents[2] + of_log_scale * tangents[3]
+
+
+def _log_mass_and_slopes(first, last, locs, log_scales, low, high):
+    """Return log P = log [Φ(b) - Φ(a)], and its derivatives with respect to μ and to log s.
+
+        ∂ log P / ∂μ = (φ(a) - φ(b)) / (s P)        ∂ log P / ∂ log s = (a φ(a) - b φ(b)) / P
+
+    a, b = m -/+ w/2 are the edges in units of s. The farther edge has φ(m + w/2) = φ(m - w/2) exp(-m w), m > 0.
+    """
     first, last = (jnp.asarray(a).astype(locs.dtype) for a in (first, last))
     inverse_scale = jnp.exp(-log_scales)
     width = (last - first + 1.0) * inverse_scale
     middle = (0.5 * (first + last) - locs) * inverse_scale
-    narrow = (width <= 1.0) & (jnp.abs(middle) * width <= 2.0)
-    integrated = _integral(jnp.where(narrow, middle, 0.0), jnp.where(narrow, width, 1.0))
-    # Both ways are made safe before the choice: the gradient of `where` sees the one that was not taken.
-    m, w = jnp.where(narrow, -3.0, -jnp.abs(middle)), jnp.where(narrow, 1.0, width)  # by symmetry, below the mean
+    far = jnp.abs(middle)
+    narrow = (width <= 1.0) & (far * width <= 2.0)
+    # Where the density changes little, a difference of two close values of Φ would have few digits.
+    m, w = jnp.where(narrow, far, 0.0), jnp.where(narrow, width, 1.0)
+    area = _integral(m, w)
+    integrated, edge_narrow = jnp.log(area) - 0.5 * (m * m + LOG_2PI), jnp.exp(0.5 * m * w - 0.125 * w * w) / area
+    m, w = jnp.where(narrow, -3.0, -far), jnp.where(narrow, 1.0, width)  # by symmetry, below the mean
     upper, lower = m + 0.5 * w, m - 0.5 * w
     tail = jnp.where(last >= high, locs - first + 0.5, last + 0.5 - locs) * inverse_scale
-    z = jnp.stack([upper, lower, tail])  # one call: the program is smaller, and compiles in less time
-    scaled = _scaled_log_cdf(z)
+    z = jnp.stack([upper, lower, tail])
+    scaled = jax.lax.map(_scaled_log_cdf, z)  # a loop: XLA would compute it again for every use
     log_cdf = scaled - 0.5 * jnp.square(jnp.minimum(z, 0.0))
+    log_edge = -0.5 * (LOG_2PI + jnp.square(jnp.maximum(z, 0.0))) - scaled  # log φ(z)/Φ(z)
     log_ratio = jnp.where(upper < 0.0, -w * m, 0.5 * lower * lower) + scaled[0] - scaled[1]
-    log_mass = jnp.where(narrow, integrated, log_cdf[0] + log1mexp(log_ratio))
-    log_mass = jnp.where((first <= low) | (last >= high), log_cdf[2], log_mass)
-    return jnp.where((first <= low) & (last >= high), 0.0, log_mass)
+    log_share = log1mexp(log_ratio)
+    log_mass = jnp.where(narrow, integrated, log_cdf[0] + log_share)
+    edge = jnp.where(narrow, edge_narrow, jnp.exp(log_edge[0] - log_share))  # φ / P at the edge next to the mean
+    change = -jnp.expm1(-far * width)
+    of_loc = jnp.sign(middle) * inverse_scale * edge * change
+    of_log_scale = edge * (far * change - 0.5 * width * (2.0 - change))
+    at_end, whole = (first <= low) | (last >= high), (first <= low) & (last >= high)
+    edge = jnp.exp(log_edge[2])
+    ends = log_cdf[2], jnp.where(last >= high, inverse_scale, -inverse_scale) * edge, -tail * edge
+    inner = log_mass, of_loc, of_log_scale
+    return tuple(jnp.where(whole, 0.0, jnp.where(at_end, e, i)) for e, i in zip(ends, inner, strict=True))
 
 
 def _integral(m, w):
-    """Return log [Φ(m + w/2) - Φ(m - w/2)] where the density changes little, by Gauss and Legendre's rule.
-
-    log φ(m) + log ∫ exp(-m t - t²/2) dt over |t| < w/2. A difference of two close values of Φ would have few digits.
-    """
+    """Return ∫ exp(-m t - t²/2) dt over |t| < w/2, by Gauss and Legendre's rule: [Φ(m + w/2) - Φ(m - w/2)] / φ(m)."""
     half = 0.5 * w
-    t = half[..., None] * NODES.astype(m.dtype).reshape((1,) * m.ndim + (-1,))
-    area = jnp.exp(-m[..., None] * t - 0.5 * t * t) @ WEIGHTS.astype(m.dtype)
-    return jnp.log(half * area) - 0.5 * (m * m + LOG_2PI)
+    nodes, weights = (a.astype(m.dtype).reshape((1,) * m.ndim + (-1,)) for a in (NODES, WEIGHTS))
+    t = half[..., None] * nodes
+    return half * jnp.sum(jnp.exp(-m[..., None] * t - 0.5 * t * t) * weights, axis=-1)
 
 
 def _scaled_log_cdf(z):

@@ -14,8 +14,9 @@ class PenLSTM(nn.Module):
     """An LSTM from the points before each place to arrays of the shapes `outputs` at every place, [T, ...].
 
     Offsets enter as arcsinh(Δ / `scale`), which is linear near 0 and grows slowly beyond. A context sets the first
-    states, c_0 = A context + a and h_0 = tanh(c_0), and is added at every place. `dropout` acts on the outputs of the
-    layers, not within the recurrence, arXiv:1409.2329. Raises `BadOption` for sizes below 1 and a rate outside [0, 1).
+    states, c_0 = A context + a and h_0 = tanh(c_0), and is an input at every place. `dropout` acts on the outputs of
+    the layers, not within the recurrence, arXiv:1409.2329. Raises `BadOption` for sizes below 1 and a rate outside
+    [0, 1).
     """
 
     outputs: tuple
@@ -32,8 +33,6 @@ class PenLSTM(nn.Module):
         of_context = nn.initializers.variance_scaling(1 / self.width, "fan_in", "normal")
         self.layers = [LSTMLayer(self.width) for _ in range(self.num_layers)]
         self.first = nn.Dense(self.num_layers * self.width, kernel_init=of_context)
-        self.seen = nn.Dense(self.width, use_bias=False, kernel_init=of_context)
-        self.embed = nn.Dense(self.width)
         self.head = nn.vmap(DenseHead, variable_axes={"params": None}, split_rngs={"params": False})(self.outputs)
         self.drop = nn.Dropout(self.dropout)
 
@@ -55,8 +54,10 @@ class PenLSTM(nn.Module):
         return carry, tuple(a[0] for a in self.head(h))
 
     def advance(self, carry, points, context):
-        h = self.embed(features(points, self.scale))
-        h = h if context is None else h + self.seen(jnp.ravel(context))[None]
+        h = features(points, self.scale)
+        if context is not None:
+            context = jnp.ravel(context)
+            h = jnp.concatenate([h, jnp.broadcast_to(context, (len(h), len(context)))], axis=1)
         states = []
         for layer, state in zip(self.layers, carry, strict=True):
             h, state = layer(h, state)
@@ -95,7 +96,7 @@ class PenReader(nn.Module):
         zeros = jnp.zeros(self.width)
         read = []
         for order in (place, jnp.maximum(last - place, 0)):
-            h = nn.Dense(self.width)(features(x[order], self.scale))
+            h = features(x[order], self.scale)
             for _ in range(self.num_layers):
                 h, _ = LSTMLayer(self.width)(h, (zeros, zeros))
                 h = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))(h)
