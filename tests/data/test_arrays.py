@@ -186,6 +186,19 @@ def test_held_out_examples_are_a_sixth_each_and_of_all_classes(caplog):
 # ------------------------------------------------------------------------------------------------------ types in Python
 
 
+def test_the_number_of_held_out_examples_can_be_chosen(tmp_path):
+    path = npz(tmp_path, {"x": images(100)})
+    data = load("arrays", str(path), files={"held_out": 20})
+    assert [len(getattr(data, split).x) for split in ("train", "valid", "test")] == [60, 20, 20]
+    given = npz(tmp_path, {"x_train": images(100), "x_test": images(7)})
+    data = load("arrays", str(given), files={"held_out": 20})
+    assert [len(getattr(data, split).x) for split in ("train", "valid", "test")] == [80, 20, 7]
+    with pytest.raises(ValueError, match="of 100 training examples 100 cannot be held out"):
+        load("arrays", str(given), files={"held_out": 100})
+    with pytest.raises(ValueError, match="held_out must be"):
+        load("arrays", str(given), files={"held_out": 0})
+
+
 @pytest.mark.parametrize(
     ("x", "dtype", "max_value"),
     [

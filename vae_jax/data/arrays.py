@@ -12,7 +12,9 @@ CLASS_NAMES = "class_names"
 DEFAULTS = {"x": "x", "label": "label", "context": "context"}  # names of arrays, and their parts of a split
 
 
-def load(path=None, *, x=None, label=None, context=None, split=None, missing=False, max_value=None) -> Dataset:
+def load(
+    path=None, *, x=None, label=None, context=None, split=None, held_out=None, missing=False, max_value=None
+) -> Dataset:
     """Return the data set of a file of arrays: images [N, H, W] or [N, H, W, C], vectors [N, D], series [N, T].
 
     The splits are arrays of their own if their names say so: `x_train`, `train_x`, `train/x` or `x/train`, with the
@@ -27,6 +29,7 @@ def load(path=None, *, x=None, label=None, context=None, split=None, missing=Fal
       context: the name of what a model can be conditional on; None for "context" if the file has it, "" for none.
       split: the name of an array of "train", "valid" and "test", or of booleans that are True for test examples; None
         if there is none.
+      held_out: the number of examples of each split that is missing; None for a sixth, at most 10,000.
       missing: True if NaN means "not observed"; otherwise NaN is refused.
       max_value: the largest value that can be stored; None or 0 to find it out.
 
@@ -52,6 +55,7 @@ def load(path=None, *, x=None, label=None, context=None, split=None, missing=Fal
         parts,
         where=str(path),
         class_names=None if class_names is None else tuple(map(str, np.atleast_1d(class_names))),
+        held_out=held_out,
         missing=missing,
         max_value=max_value,
     )

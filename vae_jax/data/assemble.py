@@ -97,7 +97,15 @@ def from_source(
 
 
 def of_splits(
-    name, parts, *, where=None, class_names=None, max_value=None, missing=False, dark_below=ranges.NEARLY
+    name,
+    parts,
+    *,
+    where=None,
+    class_names=None,
+    max_value=None,
+    missing=False,
+    held_out=None,
+    dark_below=ranges.NEARLY,
 ) -> Dataset:
     """Return the data set of {split: (x, label, context)}, where "train" is required.
 
@@ -108,10 +116,12 @@ def of_splits(
       class_names: the names of the classes 0, 1, 2, ...; None to take them from the labels.
       max_value: the largest value that can be stored; None or 0 to find it out.
       missing: True if NaN means "not observed".
+      held_out: the number of examples of each missing split; None for a sixth of the training examples.
       dark_below: the share of the scale 0..255 which the largest value must reach, so that images need no `max_value`.
     """
     flags(missing=missing)
     integers(max_value=max_value or 0, at_least=0, at_most=65535)
+    integers(held_out=1 if held_out is None else held_out)
     where = where or name
     x = {split: stored.examples(f"{where}, {split}", x, missing) for split, (x, _, _) in parts.items()}
     binary = all(array.dtype == bool for array in x.values())
@@ -132,7 +142,7 @@ def of_splits(
         num_classes = None
     else:
         num_classes = len(names) if names else 1 + max(int(label.max()) for label in encoded.values())
-    whole = splits.completed(where, given)
+    whole = splits.completed(where, given, held_out)
     dataset = Dataset(name, **whole, max_value=max_value, num_classes=num_classes, class_names=names, missing=missing)
     suspicions.log(dataset, held_out=[split for split in SPLITS if split not in given])
     return dataset

@@ -1,6 +1,7 @@
 """The three splits: their usual names, and the rule by which examples are held out where a split is not published.
 
-A sixth of the training examples, at most 10,000, is held out for each split that is missing, the test split first.
+A sixth of the training examples, at most 10,000, is held out for each split that is missing, the test split first. For
+arrays the number can be chosen.
 """
 
 import numpy as np
@@ -24,11 +25,12 @@ def named(name: str) -> str | None:
     return next((split for split, names in NAMES.items() if name.lower() in names), None)
 
 
-def completed(name: str, splits: dict[str, Split]) -> dict[str, Split]:
+def completed(name: str, splits: dict[str, Split], number=None) -> dict[str, Split]:
     """Return {split: Split} with all three splits. Missing ones, the test split first, are held out of "train".
 
-    Held-out examples stand in a random order of fixed seed, so that the first ones of them are of all classes. Raises
-    `ValueError` if there are too few examples.
+    Held-out examples stand in a random order of fixed seed, so that the first ones of them are of all classes. Each
+    missing split gets `number` of them, by default a sixth of what is left. Raises `ValueError` if there are too few
+    examples.
     """
     if len(splits["train"].x) < LEAST:
         raise ValueError(
@@ -36,13 +38,13 @@ def completed(name: str, splits: dict[str, Split]) -> dict[str, Split]:
         )
     for split in ("test", "valid"):
         if split not in splits:
-            rest, out = hold_out(name, splits["train"], in_order=False)
+            rest, out = hold_out(name, splits["train"], in_order=False, number=number)
             splits = {**splits, "train": rest, split: out}
     return splits
 
 
-def hold_out(name: str, train: Split, *, last=False, in_order=True) -> tuple[Split, Split]:
-    """Return the rest of `train` and its min(10000, N // 6) held-out examples. Mapped examples stay mapped.
+def hold_out(name: str, train: Split, *, last=False, in_order=True, number=None) -> tuple[Split, Split]:
+    """Return the rest of `train` and its held-out examples. Mapped examples stay mapped.
 
     Args:
       name: of the data set, for messages.
@@ -50,9 +52,12 @@ def hold_out(name: str, train: Split, *, last=False, in_order=True) -> tuple[Spl
       last: True to hold out the last examples. Otherwise a permutation of fixed seed chooses them, because files are
         often sorted by class.
       in_order: True to leave the held-out examples in the order of the file, False for that of the permutation.
+      number: how many; None for min(10000, N // 6).
     """
     size = len(train.x)
-    held_out = min(MOST_HELD_OUT, size // 6)
+    held_out = min(MOST_HELD_OUT, size // 6) if number is None else number
+    if held_out >= size:
+        raise ValueError(f"{name}: of {size} training examples {number} cannot be held out")
     if not held_out:
         raise ValueError(f"{name}: {size} training examples are too few to hold a sixth of them out; give at least 6")
     if last:
