@@ -112,13 +112,23 @@ class Learner(NamedTuple):
     params: Callable  # (state) -> the parameters to evaluate with, such as a running average
 
 
-def tractable(init, density, **fields) -> Model:
-    """Return a model whose p(x) is the distribution `density(params, context)`. Training maximises its likelihood."""
+def tractable(init, density, *, drops=False, **fields) -> Model:
+    """Return a model whose p(x) is the distribution `density(params, context)`. Training maximises its likelihood.
+
+    If training `drops` units, `density` takes a key as its third argument, another one for every example and step. The
+    terms of the loss then have no bound, since they are not of the log p(x) that is measured, without dropout.
+    """
 
     def log_prob(params, x, context=None):
         return density(params, context).log_prob(x)
 
+    @per_example
+    def log_prob_with_dropout(params, key, x, context):
+        return density(params, context, key).log_prob(x)
+
     def loss(params, key, batch, step):
+        if drops:
+            return -log_prob_with_dropout(params, key, batch), Aux({})
         value = jax.vmap(log_prob, (None, 0, 0))(params, batch["x"], batch.get("context"))
         return -value, Aux({"bound": value})
 

@@ -9,8 +9,9 @@ KIND:
 * `frey_tc` has ten, and weights the total correlation of the codes by β = 6;
 * `olivetti` has ten; FILE has `x` uint8 [400, 64, 64, 1] and `label`, 40 persons.
 
-Of Frey, 200 random frames are valid and 200 are test, of `olivetti` a random sixth each. Frames of a film are like their neighbours, which are in train: the bound says
-little about other faces. `evaluation.judges` has judges of Frey's frames, and turns a plane of codes to follow them.
+Of Frey, 200 random frames are valid and 200 are test; of `olivetti`, a random sixth each. Frames of a film are like
+their neighbours, which are in train: the bound says little about other faces. `evaluation.judges` has judges of Frey's
+frames, and turns a plane of codes to follow them.
 
 Result: not yet measured.
 """

@@ -5,7 +5,7 @@ p(w_1, ..., w_L, end | c) = Π_t Categorical(w_t; logits_t(w_1, ..., w_{t-1}, c)
 
 from vae_jax import core
 from vae_jax.conditionals.chains import sentence
-from vae_jax.core import Aux, Model, embedded, tractable
+from vae_jax.core import Model, embedded, tractable
 from vae_jax.networks import language
 from vae_jax.spec import build
 from vae_jax.support import Tokens
@@ -24,19 +24,11 @@ def language_model(network, event, *, context=None) -> Model:
     def density(params, c=None, dropout_key=None):
         return chain(params, embedded(context, c), dropout_key)
 
-    @core.per_example
-    def log_prob_with_dropout(params, key, x, c):
-        return density(params, c, key).log_prob(x)
-
-    def loss(params, key, batch, step):
-        return -log_prob_with_dropout(params, key, batch), Aux({})
-
     def init(key, batch):
         x, c = core.first_example(batch)
         return network.init(key, x, embedded(context, c))
 
-    model = tractable(init, density)
-    return model._replace(loss=loss) if network.drops else model
+    return tractable(init, density, drops=network.drops)
 
 
 def from_config(*, event, context, network) -> Model:

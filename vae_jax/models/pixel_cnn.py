@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from vae_jax import core, networks
 from vae_jax.bijectors.squeeze import in_squares
 from vae_jax.conditionals.chains import per_pixel, raster_scan, weights_of
-from vae_jax.core import Aux, Model, embedded, tractable
+from vae_jax.core import Model, embedded, tractable
 from vae_jax.distributions import Squares
 from vae_jax.networks.conv import at_size
 from vae_jax.networks.network import compute_in
@@ -53,15 +53,7 @@ def pixel_cnn(network, event, *, likelihood, context=None, block=1) -> Model:
         _, c = core.first_example(batch)
         return weights_of(network, likelihood, key, jnp.zeros(shape), seen(c))
 
-    @core.per_example
-    def log_prob_with_dropout(params, key, x, c):
-        return density(params, c, key).log_prob(x)
-
-    def loss(params, key, batch, step):
-        return -log_prob_with_dropout(params, key, batch), Aux({})  # no bound of the log p(x) without dropout
-
-    model = tractable(init, density)
-    return model._replace(loss=loss) if network.drops else model
+    return tractable(init, density, drops=network.drops)
 
 
 def from_config(*, event, context, network, likelihood, block=1, compute_dtype="float32") -> Model:

@@ -8,7 +8,7 @@ log p is the logarithm of a probability, and -log p a code length. The context c
 
 from vae_jax import core, networks
 from vae_jax.conditionals import strokes as pens
-from vae_jax.core import Aux, Model, embedded, tractable
+from vae_jax.core import Model, embedded, tractable
 from vae_jax.spec import call
 from vae_jax.support import Strokes
 
@@ -32,19 +32,11 @@ def strokes(network, event, *, head, context=None) -> Model:
     def density(params, c=None, dropout_key=None):
         return chain(params, embedded(context, c), dropout_key)
 
-    @core.per_example
-    def log_prob_with_dropout(params, key, x, c):
-        return density(params, c, key).log_prob(x)
-
-    def loss(params, key, batch, step):
-        return -log_prob_with_dropout(params, key, batch), Aux({})
-
     def init(key, batch):
         x, c = core.first_example(batch)
         return network.init(key, x, embedded(context, c))
 
-    model = tractable(init, density)
-    return model._replace(loss=loss) if network.drops else model
+    return tractable(init, density, drops=network.drops)
 
 
 def from_config(*, event, context, network, num_components=20, scale=10.0) -> Model:
