@@ -27,13 +27,10 @@ KINDS = {
 def get_config(arg: str = "") -> ConfigDict:
     kind, smoke = vae_digits.chosen(arg, KINDS, "tc")
     config = vae_digits.get_config()
-    config.data.update({"name": "dsprites_by_rule", "batch_size": 256})
+    config.data.update({"name": "dsprites_by_rule", "batch_size": 64})
     config.model.latent_dim = 10
-    network = {"hidden": (256,), "activation": "relu"}
-    config.model.encoder = ConfigDict({"name": "conv_encoder", "channels": (32, 32, 64, 64), **network})
-    config.model.decoder = ConfigDict({"name": "conv_decoder", "channels": (64, 64, 32, 32), **network})
+    config.model.encoder.hidden = config.model.decoder.hidden = (256, 256)
     config.model.objective = ConfigDict(KINDS[kind])
-    config.optimizer.learning_rate = 5e-4
-    vae_mnist.train_for(config, num_steps=50_000)
+    vae_mnist.train_for(config, num_steps=20_000)
     config.eval.num_samples = 100
     return vae_digits.smoke(config) if smoke else config

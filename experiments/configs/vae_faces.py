@@ -5,6 +5,7 @@ arXiv:1312.6114 app. A, arXiv:1802.04942.  vae-jax train --config=vae_faces:KIND
 KIND:
 
 * `frey`, the default, has two latent dimensions; FILE is an .npz with `x` uint8 [1965, 28, 20, 1], a film of one face;
+* `frey_wide` has 32, and stops when the bound of valid falls: for bits/dim;
 * `frey_beta` has ten, and weights the rate by β = 4;
 * `frey_tc` has ten, and weights the total correlation of the codes by β = 6;
 * `olivetti` has ten; FILE has `x` uint8 [400, 64, 64, 1] and `label`, 40 persons.
@@ -25,6 +26,7 @@ FREY_HELD_OUT = 200  # for valid, and for test: the split 1565/200/200 of arXiv:
 FREY_TRAIN = 1_965 - 2 * FREY_HELD_OUT
 KINDS = {  # latent dimensions, objective
     "frey": (2, ELBO),
+    "frey_wide": (32, ELBO),
     "frey_beta": (10, {**ELBO, "beta": 4.0}),
     "frey_tc": (10, {"name": "beta_tcvae", "alpha": 1.0, "beta": 6.0, "gamma": 1.0, "num_data": FREY_TRAIN}),
     "olivetti": (10, ELBO),
@@ -41,6 +43,8 @@ def get_config(arg: str = "") -> ConfigDict:
     config.model.objective = ConfigDict(objective)
     config.model.encoder.hidden = config.model.decoder.hidden = (200,)
     config.model.likelihood = ConfigDict({"name": "discretized_logistic"})
-    vae_mnist.train_for(config, num_steps=20_000)
+    vae_mnist.train_for(config, num_steps=8_000)
+    if kind == "frey_wide":
+        config.train.update({"eval_every": 500, "patience": 4})
     config.eval.num_samples = 500
     return vae_digits.smoke(config) if smoke else config
