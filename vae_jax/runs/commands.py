@@ -13,7 +13,7 @@ from vae_jax import commands
 from vae_jax.runs import streams
 from vae_jax.training import signals
 
-NAMES = tuple("train evaluate sample encode sweep compare codes outliers restore compress audit report".split())
+NAMES = tuple("train evaluate sample encode sweep compare codes judge outliers restore compress audit report".split())
 
 
 def main():
