@@ -31,7 +31,8 @@ ORDERS = flags.DEFINE_list("orders", ["1", "2", "3"], "n of the n-grams of moves
 
 SIDE = 28  # pixels
 STEP = 0.25  # pixels between two points of a line
-SMOOTHINGS = tuple((d, a) for d in (0.0, 0.5, 0.8) for a in (1.0, 5.0, 20.0, 80.0))  # discounts and strengths
+# Discounts and strengths; those of validation lie inside for the orders 2 and 3.
+SMOOTHINGS = tuple((d, a) for d in (0.0, 0.3, 0.5, 0.7) for a in (1.0, 5.0, 30.0, 120.0, 500.0))
 BEFORE = END + 1  # the pen of the moves before the first
 
 
@@ -75,7 +76,9 @@ def _contexts(points, lengths, order):
         earlier[place < back] = (0, 0, BEFORE)
         history += [earlier[:, 2], earlier[:, 0], earlier[:, 1]]
     (x, y, pen), (size_x, size_y, _) = points.T, _magnitude(points).T
-    return [(x, history), (y, [size_x, *history[:3], x, *history[3:]]), (pen, [size_x, size_y, *history])]
+    last_pen, last_x, last_y = ([values] for values in history[:3]) if history else ([], [], [])
+    of_y = [size_x, *last_pen, *last_y, x, *last_x, *history[3:]]  # each axis sees its own last offset first
+    return [(x, history), (y, of_y), (pen, [size_x, size_y, *history])]
 
 
 def _magnitude(v):
@@ -85,29 +88,28 @@ def _magnitude(v):
 def _backed_off(counted, asked, first, smoothings):
     """Return P(s | contexts) of the symbols of `asked`, [S, P], from P_0 = `first` [P]."""
     (symbols, contexts), (asked_symbols, asked_contexts) = counted, asked
-    number, symbol = len(symbols), _ids(np.concatenate([symbols, asked_symbols]))
+    number, symbol = len(symbols), np.concatenate([symbols, asked_symbols])
     history = np.zeros_like(symbol)
     discount, strength = (np.array(a)[:, None] for a in zip(*smoothings, strict=True))
     p = np.broadcast_to(first, (len(smoothings), len(first)))
     for level in (None, *zip(contexts, asked_contexts, strict=True)):
         if level is not None:
-            history = _joined(history, _ids(np.concatenate(level)))
+            history = _joined(history, np.concatenate(level))
         gram = _joined(history, symbol)
         count = np.bincount(gram[:number], minlength=gram.max() + 1)
         total = np.bincount(history[:number], minlength=history.max() + 1)
-        seen = np.unique(gram[:number], return_index=True)[1]
-        different = np.bincount(history[seen], minlength=len(total))
+        before = np.zeros_like(count)
+        before[gram] = history
+        different = np.bincount(before[count > 0], minlength=len(total))
         c, n, u = count[gram[number:]], total[history[number:]], different[history[number:]]
         p = (np.maximum(c - discount, 0.0) + (discount * u + strength) * p) / (n + strength)
     return p
 
 
-def _ids(values):
-    return np.unique(values, return_inverse=True)[1]
-
-
-def _joined(a, b):
-    return _ids(a * (b.max() + 1) + b)
+def _joined(ids, values):
+    """Return new ids, 0, 1, ..., of the pairs of ids and integers."""
+    low = values.min()
+    return np.unique(ids * (values.max() - low + 1) + values - low, return_inverse=True)[1]
 
 
 def ngram(splits, order) -> float:
