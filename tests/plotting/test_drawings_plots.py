@@ -1,5 +1,8 @@
 """Pen drawings as figures and as SVG files."""
 
+import re
+import xml.etree.ElementTree as ET
+
 import numpy as np
 
 from vae_jax.data import svg
@@ -39,3 +42,21 @@ def test_a_dot_is_drawn():
     dot = np.array([[0, 0, 1], [3, 3, 2]])
     assert len(drawings.sheet(dot[None]).axes[0].collections[0].get_segments()) == 2
     assert "M0 0M3 3" in drawings.to_svg(dot)
+
+
+def test_strokes_are_drawn_one_after_the_other_without_a_script():
+    text = drawings.in_time(np.stack([CROSS, CROSS[::-1]]), ncols=1)
+    root = ET.fromstring(text)
+    paths = [element for element in root.iter() if element.tag.endswith("}path")]
+    assert len(paths) == 4 and {path.get("pathLength") for path in paths} == {"1"}  # CROSS[::-1] has two dots
+    (style,) = (element.text for element in root.iter() if element.tag.endswith("}style"))
+    # Without motion there is no rule at all, and the drawings are whole.
+    assert style.startswith("@media (prefers-reduced-motion:no-preference){") and style.endswith("}}")
+    assert "dash" not in text.replace(style, "") and "script" not in text
+    number = r"([\d.]+)%"
+    rules = re.findall(rf"@keyframes (s\d+){{0%,{number}{{stroke-dashoffset:1.01}}{number},to", style)
+    assert [name for name, *_ in rules] == [path.get("id") for path in paths]
+    times = np.array([[float(a), float(b)] for _, a, b in rules])
+    assert (times[:, 0] < times[:, 1]).all() and times[0, 1] < times[1, 0] and times.max() < 100
+    assert style.count("{") == style.count("}")
+    assert all(f"#{name}{{animation-name:{name}}}" in style for name, *_ in rules)

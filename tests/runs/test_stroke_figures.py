@@ -6,7 +6,7 @@ import pytest
 
 from vae_jax.configs import sketch_vae_omniglot, strokes_kanji, strokes_omniglot
 from vae_jax.data import drawings, svg
-from vae_jax.runs import build, compressed, report, stroke_figures
+from vae_jax.runs import build, compressed, embedded, report, stroke_figures
 from vae_jax.runs.scene import Scene
 
 
@@ -25,11 +25,15 @@ def of_classes():
 
 def test_draws_are_a_figure_and_svg_files(of_classes, tmp_path):
     makers = stroke_figures.makers(Scene(*of_classes), tmp_path)
-    assert set(makers) == {"samples"}
-    figure = makers["samples"]()
+    assert set(makers) == {"drawings"}
+    figure = makers["drawings"]()
     assert [text.get_text() for text in figure.axes[0].texts] == ["test data", "τ = 0.2", "τ = 0.5", "τ = 1"]
     files = sorted((tmp_path / "drawings").glob("*.svg"))
     assert len(files) == stroke_figures.NUMBER and all(svg.strokes(file) for file in files)
+    (part,), left_out = embedded.figures(tmp_path, 10**6)
+    assert (part.kind, part.name, left_out) == ("image", "drawings_in_time", 0) and "temperature 0.5" in part.caption
+    assert part.content.startswith("data:image/svg+xml;base64,")
+    assert embedded.figures(tmp_path, 100) == ([], 1)  # no room
 
 
 def test_the_report_is_in_bits_a_point(of_classes):

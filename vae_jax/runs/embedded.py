@@ -7,10 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-FIRST = ("samples", "manifold", "reconstructions", "interpolations", "latents", "rate_per_dimension", "rate_per_level")
+FIRST = (
+    *("samples", "drawings", "manifold", "reconstructions", "interpolations", "latents"),
+    *("rate_per_dimension", "rate_per_level"),
+)
 CAPTIONS = {
     "samples": "Samples: means of p(x|z), z drawn from p(z).",
     "samples_of_pixels": "Samples x ~ p(x), every value drawn.",
+    "drawings": "Test drawings, and draws of the model at three temperatures.",
+    "drawings_in_time": "Draws of the model at temperature 0.5, a stroke after the other.",
     "manifold": "Means of p(x|z) on an even grid of the two latent dimensions.",
     "manifold_quantiles": "Means of p(x|z) at the quantiles of p(z).",
     "reconstructions": "Test images and their reconstructions from the mean code.",
@@ -26,7 +31,8 @@ CAPTIONS = {
 }
 DRAWN_IN_PAGE = ("training",)  # the page draws these curves itself
 LEAST_SCALE = 0.15  # of figures that do not fit
-SOUND_BYTES, TEXT_LINES = 200_000, 40
+LARGEST_WHOLE, TEXT_LINES = 200_000, 40
+WHOLE = (("sounds/*.wav", "sound", "audio/wav"), ("*_in_time.svg", "image", "image/svg+xml"))
 
 
 class Part(NamedTuple):
@@ -48,16 +54,17 @@ def figures(folder, room) -> tuple[list[Part], int]:
     paths = [path for path in paths if path.stem not in DRAWN_IN_PAGE]
     texts = [_text(path) for path in sorted(folder.glob("*.txt"))]
     room -= sum(len(part.content) for part in texts)
-    sounds, left_out = [], 0
-    for path in sorted(folder.glob("sounds/*.wav")):
-        uri = _uri("audio/wav", path.read_bytes())
-        if len(uri) > min(SOUND_BYTES, room):
-            left_out += 1
-            continue
-        room -= len(uri)
-        sounds.append(Part(path.stem, "sound", uri, path.stem.replace("_", " ")))
+    whole, left_out = [], 0  # files that are not made smaller
+    for pattern, kind, media_type in WHOLE:
+        for path in sorted(folder.glob(pattern)):
+            uri = _uri(media_type, path.read_bytes())
+            if len(uri) > min(LARGEST_WHOLE, room):
+                left_out += 1
+                continue
+            room -= len(uri)
+            whole.append(Part(path.stem, kind, uri, CAPTIONS.get(path.stem, path.stem.replace("_", " "))))
     images, missing = _images(paths, room)
-    return [*texts, *sounds, *images], left_out + missing
+    return [*texts, *whole, *images], left_out + missing
 
 
 def _images(paths, room):

@@ -19,9 +19,10 @@ PAIRS, STEPS, COLD = 6, 8, 0.2
 def makers(scene, directory) -> dict:
     """Return {name: function of no arguments that returns the figure}, all that the model allows.
 
-    The draws of `samples` at temperature 1 are also written into `directory`/drawings, as SVG files.
+    The draws at temperature 1 are also written as SVG files into `directory`/drawings, and those at the
+    middle temperature, with strokes that are drawn in time, into `directory`/drawings_in_time.svg.
     """
-    names = {"samples": functools.partial(samples, scene, directory / "drawings")}
+    names = {"drawings": functools.partial(samples, scene, directory)}
     if scene.latent:
         names |= {"reconstructions": functools.partial(reconstructions, scene)}
         if len(scene.x) > 1:
@@ -29,7 +30,7 @@ def makers(scene, directory) -> dict:
     return names
 
 
-def samples(scene, folder):
+def samples(scene, directory):
     """Draw test drawings, and draws of the model at three temperatures, with the same contexts in every row."""
     model, params = scene.model, scene.params
     number = min(NUMBER, len(scene.x))
@@ -45,9 +46,11 @@ def samples(scene, folder):
 
     draw = jax.jit(jax.vmap(jax.vmap(one, (0, 0, None)), (None, None, 0)))
     drawn = np.asarray(draw(keys, context, jnp.array(TEMPERATURES)))
+    folder = directory / "drawings"
+    folder.mkdir(parents=True, exist_ok=True)
     for n, points in enumerate(drawn[-1]):
-        folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / f"{n}.svg", plots.to_svg(points))
+    write_text(directory / "drawings_in_time.svg", plots.in_time(drawn[1]))
     rows = np.concatenate([scene.x[:number][None], drawn])
     figure = plots.sheet(rows, names=("test data", *(f"τ = {t:g}" for t in TEMPERATURES)))
     return add_caption(figure, "The first test drawings, and draws of the model at a temperature; none is selected.")
