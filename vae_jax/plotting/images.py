@@ -198,7 +198,7 @@ def manifold(images, values, *, title=None, axes=("$z_1$", "$z_2$")):
     ticks(picture.xaxis, places, names, length=2.5)
     ticks(picture.yaxis, 1 - places, names, length=2.5)
     picture.set(xlabel=axes[0], title=title)
-    picture.set_ylabel(axes[1], rotation=0, va="center")
+    picture.set_ylabel(axes[1], rotation=0 if len(axes[1]) < 8 else 90, va="center")  # words need a line of their own
     return figure
 
 

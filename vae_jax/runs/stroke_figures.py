@@ -12,7 +12,7 @@ from vae_jax.plotting import drawings as plots
 from vae_jax.runs.scene import contexts, different_classes
 from vae_jax.tasks import interpolate
 
-NUMBER, TEMPERATURES = 12, (0.2, 0.5, 1.0)  # drawings in a row; τ of the draws
+NUMBER, TEMPERATURES = 12, (0.4, 0.7, 1.0)  # drawings in a row; τ of the draws
 PAIRS, STEPS, COLD = 6, 8, 0.2
 
 
