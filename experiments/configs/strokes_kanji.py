@@ -15,5 +15,6 @@ def get_config(arg: str = "") -> ConfigDict:
     config = strokes_omniglot.get_config(arg)
     config.model.scale = 40.0
     if not arg:
+        config.model.atoms = 128
         config.model.network.dropout = 0.2  # a third of the drawings
     return config

@@ -33,6 +33,7 @@ def get_config(arg: str = "") -> ConfigDict:
             "network": {"width": 256, "num_layers": 1, "dropout": 0.1},
             "num_components": 20,
             "scale": 12.0,  # lattice units: about the median offset
+            "atoms": 64,  # offsets up to here have masses of their own, since those of the file have a comb
         }
     )
     config.data.update(DATA)
@@ -42,6 +43,7 @@ def get_config(arg: str = "") -> ConfigDict:
     if smoke:
         config.model.network.width = 16
         config.model.num_components = 3
+        config.model.atoms = 1
         config.data.buckets = 2
         config = vae_digits.smoke(config)
     return config

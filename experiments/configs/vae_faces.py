@@ -45,6 +45,9 @@ def get_config(arg: str = "") -> ConfigDict:
     config.model.likelihood = ConfigDict({"name": "discretized_logistic"})
     vae_mnist.train_for(config, num_steps=8_000)
     if kind == "frey_wide":
+        networks = {"channels": (32, 64), "hidden": (256,), "activation": "relu"}
+        config.model.encoder = ConfigDict({"name": "conv_encoder", **networks})
+        config.model.decoder = ConfigDict({"name": "conv_decoder", **networks, "channels": (64, 32)})
         config.train.update({"eval_every": 500, "patience": 4})
     config.eval.num_samples = 500
     return vae_digits.smoke(config) if smoke else config

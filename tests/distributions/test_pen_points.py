@@ -15,19 +15,22 @@ SMALL, FULL = 3, 600
 MASSES = jax.jit(log_mass_between, static_argnums=(4, 5))
 
 
-def some_points(limit, shape=(), seed=0):
-    """Two or more components with correlations, means inside and outside the lattice."""
+def some_points(limit, shape=(), seed=0, atoms=0):
+    """Four components with correlations, means inside and outside the lattice, and offsets with masses of their own."""
     rng = np.random.default_rng(seed)
     draw = lambda *more, scale=1.0: jnp.asarray(rng.normal(scale=scale, size=(*shape, *more)), jnp.float32)  # noqa: E731
-    return PenPoints(draw(4), draw(4, 2, scale=limit / 2), draw(4, 2), 0.95 * jnp.tanh(draw(4)), draw(3), limit)
+    return PenPoints(
+        draw(4), draw(4, 2, scale=limit / 2), draw(4, 2), 0.95 * jnp.tanh(draw(4)), draw(3), limit
+    ).replace(atoms=draw(4, 2 * atoms + 1) if atoms else None)
 
 
 def lattice(limit):
     return np.array(list(itertools.product(range(-limit, limit + 1), range(-limit, limit + 1), range(3))), np.int32)
 
 
-def test_the_masses_of_all_points_sum_to_one():
-    log_p = jax.jit(jax.vmap(some_points(SMALL).log_prob))(lattice(SMALL))
+@pytest.mark.parametrize("atoms", [0, 1, SMALL])
+def test_the_masses_of_all_points_sum_to_one(atoms):
+    log_p = jax.jit(jax.vmap(some_points(SMALL, atoms=atoms).log_prob))(lattice(SMALL))
     np.testing.assert_allclose(np.exp(np.asarray(log_p, np.float64)).sum(), 1.0, atol=1e-6)
 
 
@@ -92,18 +95,20 @@ def test_far_tails_have_finite_values_and_gradients():
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((value, gradient)))
 
 
-def test_draws_have_the_masses(assert_mean):
-    points, all_points = some_points(1, seed=3), lattice(1)
+@pytest.mark.parametrize(("limit", "atoms"), [(1, 0), (2, 1)])
+def test_draws_have_the_masses(limit, atoms, assert_mean):
+    points, all_points = some_points(limit, seed=3, atoms=atoms), lattice(limit)
     drawn = np.asarray(jax.jit(jax.vmap(points.sample))(jax.random.split(jax.random.key(0), 10_000)))
     assert drawn.dtype == np.int32
     mass = np.exp(jax.jit(jax.vmap(points.log_prob))(all_points))
-    frequent = mass > 1e-3
+    frequent = mass > 5e-3  # with enough draws for a standard error
     same = (drawn[:, None] == all_points[frequent][None]).all(axis=2)
     assert_mean(same.astype(float), mass[frequent])
 
 
-def test_its_parts_multiply_to_the_mass():
-    points, x = some_points(SMALL), lattice(SMALL)[::5]
+@pytest.mark.parametrize("atoms", [0, 2])
+def test_its_parts_multiply_to_the_mass(atoms):
+    points, x = some_points(SMALL, atoms=atoms), lattice(SMALL)[::5]
 
     def by_parts(point):
         levels = [point[0] + SMALL, point[1] + SMALL, point[2]]
@@ -112,6 +117,22 @@ def test_its_parts_multiply_to_the_mass():
     np.testing.assert_allclose(
         jax.jit(jax.vmap(by_parts))(x), jax.jit(jax.vmap(points.log_prob))(x), rtol=1e-5, atol=1e-5
     )
+
+
+def test_atoms_are_the_smallest_offsets_and_know_the_sign_of_the_other():
+    """With normals of no weight, P is that of the atoms: Δx in the middle, and Δy by the sign of Δx."""
+    points = some_points(SMALL, atoms=1)
+    points = points.replace(atoms=points.atoms + 50.0)
+    atoms = np.asarray(points.atoms, np.float64) - 50.0
+    of_x = np.exp(atoms[0]) / np.exp(atoms[0]).sum()
+    level = jnp.arange(2 * SMALL + 1)
+    masses = jax.jit(lambda x: jnp.exp(jax.vmap(points.part(x).log_prob)(level)))
+    np.testing.assert_allclose(masses(()), [0, 0, *of_x, 0, 0], atol=1e-6)
+    between = jax.vmap(points.part(()).between)(level, level + 1)
+    np.testing.assert_allclose(between[1:3], [of_x[0], of_x[0] + of_x[1]], atol=1e-6)
+    for x in (-1, 0, 1):
+        row = np.exp(atoms[2 + x])
+        np.testing.assert_allclose(masses((jnp.asarray(x),)), [0, 0, *row / row.sum(), 0, 0], atol=1e-6)
 
 
 def test_a_low_temperature_draws_near_the_largest_component():

@@ -16,7 +16,7 @@ LARGEST_CORRELATION = 0.95
 GOLDEN_ANGLE = math.pi * (3.0 - math.sqrt(5.0))
 
 
-def pen_points(limit, *, num_components=20, scale=10.0) -> Head:
+def pen_points(limit, *, num_components=20, scale=10.0, atoms=0) -> Head:
     """Return the head of a point (Δx, Δy, pen): a mixture of correlated normals on the lattice, and a categorical.
 
     At outputs of zero the means lie on a spiral of radius 2 `scale`, so that the components differ, and the scales are
@@ -26,16 +26,18 @@ def pen_points(limit, *, num_components=20, scale=10.0) -> Head:
       limit: R, the largest offset.
       num_components: M.
       scale: the usual size of an offset, in lattice units.
+      atoms: L, so that offsets from -L to L also have masses of their own; 0 for none.
 
-    Raises `BadOption` for fewer than one component, and for a scale outside (0.25, 2 R).
+    Raises `BadOption` for fewer than one component, for a scale outside (0.25, 2 R), and for atoms outside 0..R.
     """
     integers(num_components=num_components, at_most=MANY)
+    integers(atoms=atoms, at_least=0, at_most=limit)
     numbers(scale=scale, above=LEAST_SCALE, below=2 * limit)
-    return _pen_points(limit, num_components, scale)
+    return _pen_points(limit, num_components, scale, atoms)
 
 
 @functools.cache
-def _pen_points(limit, num_components, scale) -> Head:
+def _pen_points(limit, num_components, scale, atoms) -> Head:
     m = jnp.arange(num_components)
     radius, angle = 2.0 * jnp.sqrt((m + 0.5) / num_components), m * GOLDEN_ANGLE
     spiral = scale * radius[:, None] * jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=1)
@@ -43,7 +45,7 @@ def _pen_points(limit, num_components, scale) -> Head:
     middle, half = 0.5 * (low + high), 0.5 * (high - low)
     at_zero = half * math.atanh((math.log(scale) - middle) / half)
 
-    def distribution(logits, locs, raw_scales, raw_correlations, pen_logits):
+    def distribution(logits, locs, raw_scales, raw_correlations, pen_logits, atom_logits=None):
         return PenPoints(
             logits,
             spiral.reshape((1,) * (locs.ndim - 2) + spiral.shape) + scale * locs,
@@ -51,10 +53,12 @@ def _pen_points(limit, num_components, scale) -> Head:
             LARGEST_CORRELATION * jnp.tanh(raw_correlations),
             pen_logits,
             limit,
+            None if atom_logits is None else atom_logits - math.log(2 * atoms + 1),  # at first they weigh as one normal
         )
 
     pair = (num_components, 2)
-    return Head(((num_components,), pair, pair, (num_components,), (3,)), distribution)
+    of_atoms = ((4, 2 * atoms + 1),) if atoms else ()
+    return Head(((num_components,), pair, pair, (num_components,), (3,), *of_atoms), distribution)
 
 
 @functools.cache

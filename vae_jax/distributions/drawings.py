@@ -21,16 +21,18 @@ NODES, WEIGHTS = np.polynomial.legendre.leggauss(6)
 
 @struct.dataclass
 class DiscretizedNormalMixture:
-    """A mixture of normals over levels, P(v) = Σ_m π_m [Φ((v + ½ - μ_m)/s_m) - Φ((v - ½ - μ_m)/s_m)].
+    """A mixture over levels, P(v) = Σ_m π_m [Φ((v + ½ - μ_m)/s_m) - Φ((v - ½ - μ_m)/s_m)] + Σ_k π_k 1[v = k].
 
     The first and the last level take the tails, so that every component sums to one. `logits`, `locs`, `log_scales`:
-    [*event, M], in units of levels; x: levels 0..V-1 of shape [*event], V = `num_levels`.
+    [*event, M], in units of levels; x: levels 0..V-1 of shape [*event], V = `num_levels`. The second sum is over the K
+    levels in the middle, and there is none without `atoms` [*event, K]: logits that share a softmax with `logits`.
     """
 
     logits: jax.Array
     locs: jax.Array
     log_scales: jax.Array
     num_levels: int = struct.field(pytree_node=False)
+    atoms: jax.Array | None = None
 
     @property
     def support(self):
@@ -38,23 +40,50 @@ class DiscretizedNormalMixture:
 
     def sample(self, key):
         key_mixture, key_noise = jax.random.split(key)
-        component = jax.random.categorical(key_mixture, self.logits)[..., None]
-        loc, log_scale = (jnp.take_along_axis(a, component, -1)[..., 0] for a in (self.locs, self.log_scales))
-        return _rounded(key_noise, loc, log_scale, 0, self.num_levels - 1)
+        component = jax.random.categorical(key_mixture, self._all_logits())[..., None]
+        normal = jnp.minimum(component, self.logits.shape[-1] - 1)
+        loc, log_scale = (jnp.take_along_axis(a, normal, -1)[..., 0] for a in (self.locs, self.log_scales))
+        x = _rounded(key_noise, loc, log_scale, 0, self.num_levels - 1)
+        if self.atoms is None:
+            return x
+        atom = component[..., 0] - self.logits.shape[-1]
+        return jnp.where(atom < 0, x, (self._first_atom() + atom).astype(x.dtype))
 
     def log_prob(self, x):
         return jnp.sum(self.log_probs(x))
 
     def log_probs(self, x):
         """Return log P(v) of every entry, in nats."""
-        log_mass = log_mass_between(x[..., None], x[..., None], self.locs, self.log_scales, 0, self.num_levels - 1)
-        return jax.nn.logsumexp(jax.nn.log_softmax(self.logits) + log_mass, axis=-1)
+        return self.log_probs_of(x, self.log_masses(x))
+
+    def log_masses(self, x):
+        """Return the log-masses of the normals, [*event, M]."""
+        return log_mass_between(x[..., None], x[..., None], self.locs, self.log_scales, 0, self.num_levels - 1)
+
+    def log_probs_of(self, x, log_masses):
+        """Return log P(v) from the `log_masses` of v."""
+        of_normals = jax.nn.logsumexp(self.logits + log_masses, axis=-1)
+        if self.atoms is not None:
+            k = x.astype(jnp.int32) - self._first_atom()
+            logit = jnp.take_along_axis(self.atoms, jnp.clip(k, 0, self.atoms.shape[-1] - 1)[..., None], -1)[..., 0]
+            is_atom = (k >= 0) & (k < self.atoms.shape[-1])
+            of_normals = jnp.where(is_atom, jnp.logaddexp(of_normals, logit), of_normals)
+        return of_normals - jax.nn.logsumexp(self._all_logits(), axis=-1)
 
     def between(self, first, last):
         """Return P(first ≤ v ≤ last) of every entry; `first` and `last` are levels of the shape of x."""
         first, last = first[..., None], last[..., None]
-        log_mass = log_mass_between(first, last, self.locs, self.log_scales, 0, self.num_levels - 1)
-        return jnp.sum(jax.nn.softmax(self.logits) * jnp.exp(log_mass), axis=-1)
+        mass = jnp.exp(log_mass_between(first, last, self.locs, self.log_scales, 0, self.num_levels - 1))
+        if self.atoms is not None:
+            level = self._first_atom() + np.arange(self.atoms.shape[-1]).reshape((1,) * (first.ndim - 1) + (-1,))
+            mass = jnp.concatenate([mass, ((first <= level) & (level <= last)).astype(mass.dtype)], axis=-1)
+        return jnp.sum(jax.nn.softmax(self._all_logits()) * mass, axis=-1)
+
+    def _all_logits(self):
+        return self.logits if self.atoms is None else jnp.concatenate([self.logits, self.atoms], axis=-1)
+
+    def _first_atom(self):
+        return (self.num_levels - self.atoms.shape[-1]) // 2
 
 
 @struct.dataclass
@@ -68,8 +97,13 @@ class PenPoints:
     P_m(Δy | Δx) that of N(μ_y + ρ s_y/s_x (Δx - μ_x), s_y² (1 - ρ²)). The first and the last lattice point of each axis
     take the tails, so that both factors sum to one.
 
+    Offsets of drawings that were enlarged and then rounded have a comb: some values are frequent and their neighbours
+    never occur, which no normal can say. With `atoms` the K = 2L + 1 smallest offsets also have masses of their own,
+    `DiscretizedNormalMixture`: for Δx, and for Δy given that Δx is negative, 0 or positive.
+
     `logits` [*points, M]; `locs`, `log_scales` [*points, M, 2], in lattice units; `correlations` [*points, M], inside
-    (-1, 1); `pen_logits` [*points, 3]; R = `limit`. x: integers [*points, 3].
+    (-1, 1); `pen_logits` [*points, 3]; R = `limit`; `atoms` [*points, 4, K], logits beside 0 for all normals, or None.
+    x: integers [*points, 3].
     """
 
     logits: jax.Array
@@ -78,6 +112,7 @@ class PenPoints:
     correlations: jax.Array
     pen_logits: jax.Array
     limit: int = struct.field(pytree_node=False)
+    atoms: jax.Array | None = None
 
     @property
     def support(self):
@@ -89,21 +124,16 @@ class PenPoints:
             logits=self.logits / temperature,
             pen_logits=self.pen_logits / temperature,
             log_scales=self.log_scales + 0.5 * jnp.log(temperature),
+            atoms=None if self.atoms is None else self.atoms / temperature,
         )
 
     def sample(self, key):
-        """Draw the component, then Δx, then Δy given the rounded Δx, and the pen; int32 [*points, 3]."""
-        key_mixture, key_x, key_y, key_pen = jax.random.split(key, 4)
-        component = jax.random.categorical(key_mixture, self.logits)[..., None]
-        chosen = self.replace(
-            locs=jnp.take_along_axis(self.locs, component[..., None], -2),
-            log_scales=jnp.take_along_axis(self.log_scales, component[..., None], -2),
-            correlations=jnp.take_along_axis(self.correlations, component, -1),
-        )
-        x = _rounded(key_x, chosen.locs[..., 0], chosen.log_scales[..., 0], -self.limit, self.limit)
-        y = _rounded(key_y, *chosen.y_given(x), -self.limit, self.limit)
-        pen = jax.random.categorical(key_pen, self.pen_logits)
-        return jnp.stack([x[..., 0], y[..., 0], pen], axis=-1).astype(jnp.int32)
+        """Draw Δx, then Δy given Δx, and the pen; int32 [*points, 3]."""
+        key_x, key_y, key_pen = jax.random.split(key, 3)
+        x = self.part(()).sample(key_x) - self.limit
+        y = self.part((x,)).sample(key_y) - self.limit
+        pen = self.part((x, y)).sample(key_pen)
+        return jnp.stack([x, y, pen], axis=-1).astype(jnp.int32)
 
     def log_prob(self, x):
         return jnp.sum(self.log_probs(x))
@@ -111,15 +141,12 @@ class PenPoints:
     def log_probs(self, x):
         """Return log P(Δx, Δy, pen) of every point, in nats."""
         x = jnp.asarray(x)
-        loc_y, log_scale_y = self.y_given(x[..., 0, None])
-        locs = jnp.stack([self.locs[..., 0], loc_y], axis=-1)
-        log_scales = jnp.stack([self.log_scales[..., 0], log_scale_y], axis=-1)
-        both = jnp.sum(self._log_masses(x[..., None, :2], locs, log_scales), axis=-1)
+        level_x, level_y = (x[..., n] + self.limit for n in range(2))
+        of_x = self.part(())
+        log_masses = of_x.log_masses(level_x)
+        of_y = self._given(x[..., 0], log_masses)
         pen = jnp.take_along_axis(jax.nn.log_softmax(self.pen_logits), x[..., 2, None].astype(jnp.int32), axis=-1)
-        return jax.nn.logsumexp(jax.nn.log_softmax(self.logits) + both, axis=-1) + pen[..., 0]
-
-    def _log_masses(self, offsets, locs, log_scales):
-        return log_mass_between(offsets, offsets, locs, log_scales, -self.limit, self.limit)
+        return of_x.log_probs_of(level_x, log_masses) + of_y.log_probs(level_y) + pen[..., 0]
 
     def y_given(self, x):
         """Return the mean and the log-scale of Δy given Δx, [*points, M], for x [*points, 1]."""
@@ -134,12 +161,25 @@ class PenPoints:
         """
         if len(earlier) == 2:
             return Categorical(self.pen_logits)
-        logits, locs, log_scales = jax.nn.log_softmax(self.logits), self.locs[..., 0], self.log_scales[..., 0]
-        if earlier:
-            x = earlier[0].astype(locs.dtype)[..., None]
-            logits = logits + self._log_masses(x, locs, log_scales)
-            locs, log_scales = self.y_given(x)
-        return DiscretizedNormalMixture(logits, locs + self.limit, log_scales, 2 * self.limit + 1)
+        num_levels, atoms = 2 * self.limit + 1, None if self.atoms is None else self.atoms[..., 0, :]
+        of_x = DiscretizedNormalMixture(
+            jax.nn.log_softmax(self.logits),
+            self.locs[..., 0] + self.limit,
+            self.log_scales[..., 0],
+            num_levels,
+            atoms,
+        )
+        return self._given(earlier[0], of_x.log_masses(earlier[0] + self.limit)) if earlier else of_x
+
+    def _given(self, x, log_masses):
+        """Return P(Δy | Δx) for Δx = `x` [*points] with the masses of the normals `log_masses` [*points, M]."""
+        loc, log_scale = self.y_given(x.astype(self.locs.dtype)[..., None])
+        atoms = None
+        if self.atoms is not None:
+            row = 2 + jnp.sign(x).astype(jnp.int32)[..., None, None]
+            atoms = jnp.take_along_axis(self.atoms, row, axis=-2)[..., 0, :]
+        weights = jax.nn.log_softmax(self.logits + log_masses)
+        return DiscretizedNormalMixture(weights, loc + self.limit, log_scale, 2 * self.limit + 1, atoms)
 
 
 @struct.dataclass

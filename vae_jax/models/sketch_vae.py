@@ -51,7 +51,17 @@ def sketch_vae(
 
 
 def from_config(
-    *, event, latent_dim, encoder, decoder, posterior, objective, num_components=20, scale=10.0, prior=priors.STANDARD
+    *,
+    event,
+    latent_dim,
+    encoder,
+    decoder,
+    posterior,
+    objective,
+    num_components=20,
+    scale=10.0,
+    atoms=0,
+    prior=priors.STANDARD,
 ) -> Model:
     """Return a sketch VAE from plain dicts.
 
@@ -64,6 +74,7 @@ def from_config(
       objective: an equation of `objectives`, as in `models.vae`.
       num_components: M, the number of normals in the mixture of a point.
       scale: the usual size of an offset, in lattice units: about the median.
+      atoms: L, so that offsets from -L to L also have masses of their own (`distributions.PenPoints`); 0 for none.
       prior: one of `conditionals.priors`.
 
     Raises `BadOption` that names the key, and for the prior `vamp`, whose pseudo-inputs need a gradient that points on
@@ -73,9 +84,14 @@ def from_config(
     if name_of(prior) == "vamp":
         raise BadOption("prior: 'vamp' learns pseudo-inputs, and points on a lattice have no gradient; use 'mixture'")
     q = build(heads, posterior, (latent_dim,), where="posterior")
-    head = call(pens.pen_points, {"num_components": num_components, "scale": scale}, event.support.limit, where="")
+    head = call(
+        pens.pen_points,
+        {"num_components": num_components, "scale": scale, "atoms": atoms},
+        event.support.limit,
+        where="",
+    )
     reader = call(networks.pen_reader, encoder, q.shapes, scale=scale, where="encoder")
-    writer = call(networks.pen_lstm, decoder, head.shapes, scale=scale, where="decoder")
+    writer = call(networks.pen_lstm, decoder, head.shapes, scale=scale, atoms=atoms, where="decoder")
     equation, options = objective_of.from_config(objective, build_network=functools.partial(build, networks))
     return sketch_vae(
         conditional(reader, q),

@@ -39,7 +39,7 @@ def strokes(network, event, *, head, context=None) -> Model:
     return tractable(init, density, drops=network.drops)
 
 
-def from_config(*, event, context, network, num_components=20, scale=10.0) -> Model:
+def from_config(*, event, context, network, num_components=20, scale=10.0, atoms=0) -> Model:
     """Return a model of drawings from a dict.
 
     Args:
@@ -48,8 +48,17 @@ def from_config(*, event, context, network, num_components=20, scale=10.0) -> Mo
       network: options of `networks.pen_lstm`, except the scale.
       num_components: M, the number of normals in the mixture of a point.
       scale: the usual size of an offset, in lattice units: about the median.
+      atoms: L, so that offsets from -L to L also have masses of their own (`distributions.PenPoints`); 0 for none.
     """
-    head = call(pens.pen_points, {"num_components": num_components, "scale": scale}, event.support.limit, where="")
+    head = call(
+        pens.pen_points,
+        {"num_components": num_components, "scale": scale, "atoms": atoms},
+        event.support.limit,
+        where="",
+    )
     return strokes(
-        call(networks.pen_lstm, network, head.shapes, scale=scale, where="network"), event, head=head, context=context
+        call(networks.pen_lstm, network, head.shapes, scale=scale, atoms=atoms, where="network"),
+        event,
+        head=head,
+        context=context,
     )

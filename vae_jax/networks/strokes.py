@@ -9,11 +9,14 @@ from vae_jax.networks.recurrent import LSTMLayer
 from vae_jax.spec import MANY, integers, numbers
 from vae_jax.support import END
 
+EMBEDDED = 32  # size of the vector of an offset
+
 
 class PenLSTM(nn.Module):
     """An LSTM from the points before each place to arrays of the shapes `outputs` at every place, [T, ...].
 
-    Offsets enter as arcsinh(Δ / `scale`), which is linear near 0 and grows slowly beyond. A context sets the first
+    Offsets enter as arcsinh(Δ / `scale`), which is linear near 0 and grows slowly beyond. With `atoms` L, each offset
+    from -L to L has a vector of its own as well, and the others share one. A context sets the first
     states, c_0 = A context + a and h_0 = tanh(c_0), and is an input at every place. `dropout` acts on the outputs of
     the layers, not within the recurrence, arXiv:1409.2329. Raises `BadOption` for sizes below 1 and a rate outside
     [0, 1).
@@ -24,15 +27,18 @@ class PenLSTM(nn.Module):
     num_layers: int = 1
     dropout: float = 0.0
     scale: float = 10.0
+    atoms: int = 0
 
     def __post_init__(self):
         check(self)
+        integers(atoms=self.atoms, at_least=0)
         super().__post_init__()
 
     def setup(self):
         of_context = nn.initializers.variance_scaling(1 / self.width, "fan_in", "normal")
         self.layers = [LSTMLayer(self.width) for _ in range(self.num_layers)]
         self.first = nn.Dense(self.num_layers * self.width, kernel_init=of_context)
+        self.embed = [nn.Embed(2 * self.atoms + 2, EMBEDDED) for _ in range(2 if self.atoms else 0)]  # of Δx, of Δy
         self.head = nn.vmap(DenseHead, variable_axes={"params": None}, split_rngs={"params": False})(self.outputs)
         self.drop = nn.Dropout(self.dropout)
 
@@ -55,6 +61,10 @@ class PenLSTM(nn.Module):
 
     def advance(self, carry, points, context):
         h = features(points, self.scale)
+        for n, embed in enumerate(self.embed):
+            index = points[:, n].astype(jnp.int32) + self.atoms
+            is_atom = (index >= 0) & (index <= 2 * self.atoms)
+            h = jnp.concatenate([h, embed(jnp.where(is_atom, index, 2 * self.atoms + 1))], axis=1)
         if context is not None:
             context = jnp.ravel(context)
             h = jnp.concatenate([h, jnp.broadcast_to(context, (len(h), len(context)))], axis=1)
