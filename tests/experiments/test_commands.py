@@ -61,6 +61,10 @@ def test_the_list_needs_neither_a_command_nor_jax(tmp_path):
         (("--workdir=x",), "error: there is no flag before a command '--workdir=x' (allowed: train,"),
         (("train",), "error: --config is missing: A name of --list or a file"),
         (("train", "--config=vae_minst"), "error: --config: there is no config 'vae_minst'; did you mean 'vae_mnist'?"),
+        (
+            ("train", "--config=vae_mnist", "--config.model.likelihood.scale=3"),
+            "error: --config.model.likelihood.scale: unknown key 'scale'; a flag changes a key that the config has",
+        ),
         (("encode", "--workdir=x"), "error: --out is missing: The file to write"),
         (("sample", "--workdir=x", "--num=0"), "error: flag --num=0"),
     ],

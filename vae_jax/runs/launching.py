@@ -155,6 +155,10 @@ def parse_flags(argv):
             reason = f"--{missing[1]} is missing: {flags.FLAGS[missing[1]].help}"
         elif hint:
             reason = f"--config: unknown key {hint[2]!r}; did you mean {hint[1]!r}?"
+        elif unknown := re.fullmatch(r"['\"]*(\w+)['\"]+", str(error)):  # and no key of the config is near it
+            named = (argument.partition("=")[0] for argument in argv)
+            flag = next((n for n in named if n.startswith("--config.") and unknown[1] in n.split(".")), "--config")
+            reason = f"{flag}: unknown key {unknown[1]!r}; a flag changes a key that the config has"
         else:
             reason = " ".join(str(error).split()) or type(error).__name__
         sys.exit(f"error: {reason}")
