@@ -49,9 +49,9 @@ def draw(factors):
         return np.minimum(distance(-1.0), distance(1.0))
 
     # The head: ears, of which a turn hides one, and hair behind the face.
-    paint(0.9 * SKIN, pair(lambda side: _ellipse(x - 8.2 * side + 1.3 * turn, y - 12.5, 1.5, 2.8)))
+    paint(0.9 * SKIN, pair(lambda side: _ellipse(x - 8.2 * side + 0.9 * turn, y - 12.5, 1.5, 2.8)))
     paint(HAIR, _ellipse(x, y - 8.5, 9.3, 9.8))
-    paint(SKIN, np.maximum(_ellipse(x - 0.5 * turn, y - 13.0, 8.2, 14.2), 2.6 + 0.03 * (x - turn) ** 2 - y))
+    paint(SKIN, np.maximum(_ellipse(x - 0.3 * turn, y - 13.0, 8.2, 14.2), 2.6 + 0.03 * (x - 0.5 * turn) ** 2 - y))
     image *= 1.0 + SHADING * light * x / 9.5
 
     # Eyes: the one that turns away is narrower. They open by the lids, and the brows rise a little.
@@ -59,13 +59,13 @@ def draw(factors):
         place = side * (4.1 - 0.25 * turn**2) + EYES * turn
         return x - place, 2.3 - 0.25 * side * turn
 
-    opening = 0.7 + 0.7 * eyes
+    opening = 0.6 + 0.6 * eyes
     white = pair(lambda side: _ellipse(eye(side)[0], y - 8.5, eye(side)[1], opening + 0.1))
     paint(WHITE, white, np.minimum(opening, 1.0))
     pupil = pair(lambda side: _ellipse(eye(side)[0], y - 8.4, 1.0, 1.2))
     paint(INK, np.maximum(pupil, white), np.minimum(opening, 1.0))
     paint(INK, pair(lambda side: _arc(*eye(side), y - 9.1 + opening, opening - 0.5, 0.3)), 0.8)
-    paint(HAIR, pair(lambda side: _arc(*eye(side), y - 5.6 + 0.3 * eyes, 0.7, 0.45)))
+    paint(HAIR, pair(lambda side: _arc(*eye(side), y - 5.4 + 0.2 * eyes, 0.7, 0.45)))
 
     # Nose: its tip, and a shadow on the side that turns away.
     paint(INK, _arc(x - NOSE * turn, 2.0, y - 16.0, -1.0, 0.4), 0.75)
