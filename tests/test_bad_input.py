@@ -81,7 +81,8 @@ def smoke(name, images):
     name, _, arg = name.partition(":")
     module = importlib.import_module(f"vae_jax.configs.{name}")
     config = module.get_config(",".join(filter(None, (arg, "smoke"))))
-    if config.data.name not in ("digits", "text", "audio", "table", "counts", "dsprites_by_rule", "strokes"):
+    drawn = ("counts", "dsprites_by_rule", "faces_by_rule")
+    if config.data.name not in ("digits", "text", "audio", "table", "strokes", *drawn):
         config.data.path = str(Path(images) / "colour.npz" if config.data.name == "arrays" else images)
     return config.to_dict()
 

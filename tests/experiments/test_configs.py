@@ -52,7 +52,7 @@ def images(tmp_path_factory):
 
 def smoke(name, images):
     config = importlib.import_module(f"vae_jax.configs.{name}").get_config("smoke")
-    without_file = ("digits", "text", "audio", "table", "counts", "dsprites_by_rule", "strokes")
+    without_file = ("digits", "text", "audio", "table", "counts", "dsprites_by_rule", "faces_by_rule", "strokes")
     if config.data.name not in without_file:
         config.data.path = str(images / "colour.npz" if config.data.name == "arrays" else images)
     return config.to_dict()

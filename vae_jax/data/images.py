@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from vae_jax.data import files, idx, prepared, ranges, stored, synthetic
+from vae_jax.data import faces, files, idx, prepared, ranges, stored, synthetic
 from vae_jax.data.splits import hold_out
 from vae_jax.data.transforms import fixed_draw
 from vae_jax.data.values import SPLITS, Dataset, Split
@@ -72,6 +72,20 @@ def dsprites_by_rule(path=None) -> Dataset:
         splits[split] = Split(x, factors[:, 0].astype(np.int32), factors)
     names = synthetic.DSPRITES_SHAPES
     return Dataset("dsprites_by_rule", **splits, max_value=1, num_classes=len(names), class_names=names)
+
+
+def faces_by_rule(path=None) -> Dataset:
+    """Return 28x20 cartoon faces of known factors, 256 grey levels, drawn by rule (`faces`), 2,225 / 300 / 500.
+
+    The label is the smile, 0 .. 10. The context is all four factors, `faces.FACTORS`, as integers.
+    """
+    if path is not None:
+        raise ValueError(f"faces_by_rule is drawn, not read, and takes no path, got {path}")
+    splits = {}
+    for split in SPLITS:
+        x, factors = faces.load(split)
+        splits[split] = Split(x, factors[:, 0].astype(np.int32), factors)
+    return Dataset("faces_by_rule", **splits, max_value=255, num_classes=faces.FACTORS["smile"])
 
 
 def mnist(name, path=None, max_value=None) -> Dataset:

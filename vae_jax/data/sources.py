@@ -3,8 +3,8 @@
 A data set is read from this machine or refused with a remedy: reading never starts a download. Plain IDX files and
 TFDS sets are mapped, so they may be larger than memory.
 
-* `digits`, `four_by_four`, `dsprites_by_rule`, `mnist`, `fashion_mnist`, `mnist_static`, `stacked_mnist`,
-  `binarized_mnist`, `idx`: see `images`.
+* `digits`, `four_by_four`, `dsprites_by_rule`, `faces_by_rule`, `mnist`, `fashion_mnist`, `mnist_static`,
+  `stacked_mnist`, `binarized_mnist`, `idx`: see `images`.
 * `text`: a file with a sentence on each line (`text.load`), or by default sentences of `synthetic.grammar`.
 * `audio`: a sound file, a folder of them or an .npz (`audio.load`), or by default sung vowels (`synthetic.vowels`).
 * `images`: a folder of image files (`folders.load`). `arrays`: .npy, .npz, HDF5, Zarr, Parquet (`arrays.load`).
@@ -88,7 +88,9 @@ def _load(name, path, tokens, audio, files, max_value) -> Dataset:
         case "text":
             name = "grammar" if path is None else Path(path).stem
             return _of_tokens(name, *call(text.load, tokens, path, where="tokens"))
-        case "digits" | "four_by_four" | "dsprites_by_rule" | "mnist_static" | "stacked_mnist" | "binarized_mnist":
+        case "digits" | "four_by_four" | "dsprites_by_rule" | "faces_by_rule":
+            return getattr(images, name)(path)
+        case "mnist_static" | "stacked_mnist" | "binarized_mnist":
             return getattr(images, name)(path)
         case "mnist" | "fashion_mnist":
             return images.mnist(name, path, max_value)

@@ -20,7 +20,7 @@ SPLITS = ("train", "valid", "test")
 # The data sets that `sources.load` reads by itself. Every other name is a set of TFDS.
 NAMES = (
     *("digits", "mnist", "fashion_mnist", "binarized_mnist", "mnist_static", "stacked_mnist"),
-    *("four_by_four", "dsprites_by_rule", "counts"),
+    *("four_by_four", "dsprites_by_rule", "faces_by_rule", "counts"),
     *("idx", "text", "audio", "images", "arrays", "table", "huggingface", "strokes"),
 )
 
