@@ -25,6 +25,7 @@ def get_config(arg: str = "") -> ConfigDict:
             "decoder": {"width": 256, "num_layers": 1, "dropout": 0.1},
             "num_components": 20,
             "scale": 12.0,
+            "atoms": 64,
             "prior": {"name": "standard"},
             "posterior": {"name": "normal"},
             "objective": {"name": "free_bits", "free_nats": 0.1, "num_samples": 1},
@@ -34,6 +35,7 @@ def get_config(arg: str = "") -> ConfigDict:
     if smoke:
         config.model.encoder.width = config.model.decoder.width = 16
         config.model.num_components = 3
+        config.model.atoms = 1
         config.data.buckets = 2
         config = vae_digits.smoke(config)
     return config
