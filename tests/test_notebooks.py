@@ -107,7 +107,8 @@ def test_a_page_of_a_small_notebook(render):
     assert text.startswith(before) and render.stamp(notebook) != before
 
 
-LONG = ("10_flows", "11_diffusion", "12_codes_and_players", "15_faces")  # take minutes where every use of a key is checked
+# They take minutes where every use of a key is checked.
+LONG = ("10_flows", "11_diffusion", "12_codes_and_players", "15_faces")
 
 
 def marked(path):
