@@ -9,9 +9,10 @@ KIND, a data set as in `vae_colour` (`emoji`, the default, or `patches`) and a l
 * `emoji_independent`, `patches_independent`: logistics whose channels do not depend on each other;
 * `emoji_squares`, `patches_squares`: squares of 2x2 pixels at once, whose twelve channels are linear as above.
 
-Result of `patches_squares` (seed 0, exact, 874 test images of other photographs): 4.90 bits/dim after 3,000 of its 10,000
-steps, 13 minutes of one core; PNG has 5.45 and WebP 4.66, each image by itself. On held-out pieces of the photographs
-of training it has 3.30 bits/dim; of 800 training pieces PNG has 4.05 and WebP 3.40. The others are not yet measured.
+Result of `patches_squares` (seed 0, exact, 874 test images of other photographs): 4.90 bits/dim after 3,000 of its
+10,000 steps, 13 minutes of one core. PNG has 5.45 and WebP 4.66, each image by itself. On held-out pieces of the
+photographs of training it has 3.30 bits/dim; of 800 training pieces PNG has 4.05 and WebP 3.40. The others are not yet
+measured.
 """
 
 from ml_collections import ConfigDict
