@@ -2,7 +2,8 @@
 
 arXiv:1308.0850.  vae-jax train --config=strokes_kanji --config.data.path=kanji_strokes.npz
 
-Result: not yet measured. General coders of the test points as int16, of 500 drawings: gzip 23.69 bits a point, xz
+Result (seed 0, exact, 500 test drawings): -331.1 ± 4.2 nats a drawing with a width of 128, 3,500 steps. A width of 256
+without atoms has -314.4 after 3,000 steps. Counts of three moves have -282.6, which is better. General coders of the test points as int16, of 500 drawings: gzip 23.69 bits a point, xz
 18.67, bz2 18.47 (532 nats a drawing).
 """
 
