@@ -805,7 +805,7 @@ def numeric_paths():
 
 
 PATHS = numeric_paths()
-MAY_BE_NONE = ("model.layout.levels", "model.decoder.residual")  # whose default is None
+MAY_BE_NONE = ("model.layout.levels", "model.decoder.residual", "data.files.held_out")  # whose default is None
 NUMBER = st.one_of(
     st.sampled_from(
         [-1, 0, 1, 2, 3, 7, 10**5, 10**9, -0.5, 0.0, 0.5, 1.0, 2.5, 1e-12, 1e30, 1e300, 2**31, HUGE, -HUGE, 10**400]

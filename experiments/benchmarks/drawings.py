@@ -1,6 +1,6 @@
 """Pen drawings in nats: counts of moves, general coders and runs, and the same characters as strokes and as pixels.
 
-    python -m experiments.benchmarks.drawings --data=omniglot_strokes.npz [--workdirs=DIR,DIR] [--write=FOLDER]
+    python -m experiments.benchmarks.drawings --drawings=omniglot_strokes.npz [--runs=DIR,DIR] [--write=FOLDER]
 
 Rows of `strokes` are of the test points as they are: every offset, the order and the direction of the strokes. The
 n-gram of moves is P(Δx, Δy, pen | the n - 1 moves before), by counting (`log_probs`), its smoothing chosen on
@@ -11,7 +11,7 @@ remain, exact coordinates do not. Rows of `pixels` are of 28 x 28 bits (`raster`
 grid: only its ink. Coders have eight pixels in a byte.
 
 Bits a point divide by the points of `strokes` in all rows, so that rows can be compared. --write writes both as data
-sets: `grid.npz` for `strokes`, and `pixels.npz` for `arrays`. Runs on any of the three are given by --workdirs.
+sets: `grid.npz` for `strokes`, and `pixels.npz` for `arrays`. Runs on any of the three are given by --runs.
 
 The PixelCNN of the results is `likelihood_mnist` with data.name=arrays, data.max_value=1, six layers of 32, 2,500 steps
 and a learning rate of 3e-3. The LSTM on the grid is `strokes_omniglot` with a width of 128, 10 components, a scale of
@@ -28,8 +28,10 @@ from absl import app, flags
 from vae_jax.runs.launching import launched, parse_flags
 from vae_jax.support import END
 
-DATA = flags.DEFINE_string("data", None, "An .npz of drawings, as in `vae_jax/data/drawings.py`.", required=True)
-WORKDIRS = flags.DEFINE_list("workdirs", [], "Folders of runs on the same characters.")
+DRAWINGS = flags.DEFINE_string(
+    "drawings", None, "An .npz of drawings, as in `vae_jax/data/drawings.py`.", required=True
+)
+RUNS = flags.DEFINE_list("runs", [], "Folders of runs on the same characters.")
 WRITE = flags.DEFINE_string("write", None, "A folder for the drawings on the grid and as pixels.")
 ORDERS = flags.DEFINE_list("orders", ["1", "2", "3"], "n of the n-grams of moves.")
 
@@ -242,12 +244,12 @@ def write(splits, folder):
 @launched
 def main(argv):
     del argv
-    splits = read(DATA.value)
+    splits = read(DRAWINGS.value)
     if WRITE.value:
         write(splits, Path(WRITE.value).expanduser())
     points, lengths = splits["test"]
     print(f"{len(lengths):,} test drawings, {len(points):,} points\n")
-    found = rows(splits, WORKDIRS.value, tuple(map(int, ORDERS.value)))
+    found = rows(splits, RUNS.value, tuple(map(int, ORDERS.value)))
     print(table(found, len(points) / len(lengths)))
 
 

@@ -27,7 +27,7 @@ def test_draws_are_a_figure_and_svg_files(of_classes, tmp_path):
     makers = stroke_figures.makers(Scene(*of_classes), tmp_path)
     assert set(makers) == {"drawings"}
     figure = makers["drawings"]()
-    assert [text.get_text() for text in figure.axes[0].texts] == ["test data", "τ = 0.2", "τ = 0.5", "τ = 1"]
+    assert [text.get_text() for text in figure.axes[0].texts] == ["test data", "τ = 0.4", "τ = 0.7", "τ = 1"]
     files = sorted((tmp_path / "drawings").glob("*.svg"))
     assert len(files) == stroke_figures.NUMBER and all(svg.strokes(file) for file in files)
     (part,), left_out = embedded.figures(tmp_path, 10**6)

@@ -26,14 +26,14 @@ def pen_points(limit, *, num_components=20, scale=10.0, atoms=0) -> Head:
       limit: R, the largest offset.
       num_components: M.
       scale: the usual size of an offset, in lattice units.
-      atoms: L, so that offsets from -L to L also have masses of their own; 0 for none.
+      atoms: L, so that offsets from -L to L also have masses of their own; 0 for none. More than R is R.
 
-    Raises `BadOption` for fewer than one component, for a scale outside (0.25, 2 R), and for atoms outside 0..R.
+    Raises `BadOption` for fewer than one component, for a scale outside (0.25, 2 R), and for negative atoms.
     """
     integers(num_components=num_components, at_most=MANY)
-    integers(atoms=atoms, at_least=0, at_most=limit)
+    integers(atoms=atoms, at_least=0)
     numbers(scale=scale, above=LEAST_SCALE, below=2 * limit)
-    return _pen_points(limit, num_components, scale, atoms)
+    return _pen_points(limit, num_components, scale, min(atoms, limit))
 
 
 @functools.cache
