@@ -172,7 +172,7 @@ def raster(points, lengths, side=SIDE):
 # ----------------------------------------------------------------------------------------------------------- the table
 
 
-def rows(splits, workdirs=(), orders=(1, 2, 3)) -> list:
+def rows(splits, runs=(), orders=(1, 2, 3)) -> list:
     """Return (what, model, nats of a test drawing) of coders, n-grams of moves and runs."""
     from vae_jax.runs.compressed import CODERS
 
@@ -187,7 +187,7 @@ def rows(splits, workdirs=(), orders=(1, 2, 3)) -> list:
     found += [("pixels", name, 8 * math.log(2) * len(coder(data))) for name, coder in CODERS.items()]
     found += [("pixels", "each pixel by itself", _independent(raster(*grids["train"]), pixels))]
     number = len(splits["test"][1])
-    return [(what, model, nats / number) for what, model, nats in found] + [_of_run(folder) for folder in workdirs]
+    return [(what, model, nats / number) for what, model, nats in found] + [_of_run(folder) for folder in runs]
 
 
 def _independent(train, test):
