@@ -19,8 +19,8 @@ Result of `frey_wide` (seed 0): at most 4.71 ± 0.04 bits/dim (IW-500, 200 test 
 of one core; published 4.40 (arXiv:1803.05649). `frey` has 5.85 (three seeds, ± 0.02), `frey_beta` 4.75, `frey_tc` 4.80.
 What their latents mean stands in experiments/RESULTS.md.
 
-Result of `cartoon` (seed 0): at least -1326.6 ± 6.1 nats, 3.42 bits/dim (IW-500, 500 test faces), with 3,000 steps in 18
-seconds. Its two latents follow the turn a little (ρ 0.25) and the smile not at all (0.01).
+Result of `cartoon` (seed 0): at least -1326.6 ± 6.1 nats, 3.42 bits/dim (IW-500, 500 test faces), with 3,000 steps in
+18 seconds. Its two latents follow the turn a little (ρ 0.25) and the smile not at all (0.01).
 """
 
 from ml_collections import ConfigDict

@@ -47,6 +47,12 @@ def test_axes_are_turned_to_follow_the_judges(trained, own, tmp_path):
     assert np.shape(found["rho"]) == np.shape(found["p"]) == (test.shape[1], 2)
 
 
+def test_one_judge_is_a_table_without_a_figure(trained, tmp_path):
+    text = judged.table([str(trained)], tmp_path / "out", names=["label"], **OPTIONS)
+    assert "| vae | label | z_" in text
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["judged.json", "judged.md"]
+
+
 def test_the_turned_plane_has_the_codes_that_the_axes_ask_for():
     """E[z|t] inverts the turn where there are as many axes as dimensions, and has the right t in any case."""
     rng = np.random.default_rng(0)

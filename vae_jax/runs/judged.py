@@ -60,6 +60,7 @@ def table(patterns, out, *, names, block, num_permutations) -> str:
         f"permutations of blocks of {block} images."
     )
     text = "\n".join([head, "|---|---|---|---|---|---|", *rows, "", note, ""])
+    out.mkdir(parents=True, exist_ok=True)
     write_json(out / "judged.json", record)
     write_text(out / "judged.md", text)
     return text
