@@ -77,10 +77,11 @@ def test_discretised_logistics(seed, size, shape, levels):
     check(DiscretizedLogisticMixture(logits, locs, log_scales - 3, levels))
 
 
-@pytest.mark.parametrize("limit", [2, 40])
-def test_points_of_drawings(limit):
+@pytest.mark.parametrize(("limit", "atoms"), [(2, 0), (40, 0), (40, 3), (600, 64)])
+def test_points_of_drawings(limit, atoms):
     logits, locs, log_scales, correlations, pen = arrays(8, (9, 5, 3), (9, 5, 3, 2), (9, 5, 3, 2), (9, 5, 3), (9, 5, 3))
-    check(PenPoints(logits, 5 * locs, log_scales + 1, 0.9 * np.tanh(correlations), pen, limit))
+    own = arrays(9, (9, 5, 4, 2 * atoms + 1))[0] if atoms else None
+    check(PenPoints(logits, 5 * locs, log_scales + 1, 0.9 * np.tanh(correlations), pen, limit, own))
 
 
 @pytest.mark.parametrize("shape", [(), (7,), (3, 4, 1)])
