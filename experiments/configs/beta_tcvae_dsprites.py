@@ -9,7 +9,7 @@ compares the codes with the factors, means ± standard errors over seeds:
 vae-jax codes --workdirs='runs/sprites_*/members/*' --draw=0 --out=DIR
 
 Published (the original images, all 737,280): MIG about 0.5 for `tc`, 0.06 for `beta`, from four factors without shape.
-Result: not yet measured. A run of `tc` that was stopped after 4,000 steps, 3 minutes of one core, had a MIG of 0.04.
+Result: not yet measured. A run of `tc` with 4,000 steps, 3 minutes of one core, has a MIG of 0.04.
 """
 
 from ml_collections import ConfigDict
