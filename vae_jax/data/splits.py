@@ -56,10 +56,10 @@ def hold_out(name: str, train: Split, *, last=False, in_order=True, number=None)
     """
     size = len(train.x)
     held_out = min(MOST_HELD_OUT, size // 6) if number is None else number
-    if held_out >= size:
-        raise ValueError(f"{name}: of {size} training examples {number} cannot be held out")
     if not held_out:
         raise ValueError(f"{name}: {size} training examples are too few to hold a sixth of them out; give at least 6")
+    if held_out >= size:
+        raise ValueError(f"{name}: of {size} training examples {number} cannot be held out")
     if last:
         chosen = slice(size - held_out), slice(size - held_out, None)
     else:

@@ -119,7 +119,10 @@ class PenPoints:
         return Strokes(self.limit)
 
     def at_temperature(self, temperature):
-        """Return the points with logits divided by τ and variances multiplied by τ, arXiv:1704.03477 sec. 3.3."""
+        """Return the points with logits divided by τ and variances multiplied by τ, arXiv:1704.03477 sec. 3.3.
+
+        All normals together keep the logit 0 beside the atoms.
+        """
         return self.replace(
             logits=self.logits / temperature,
             pen_logits=self.pen_logits / temperature,

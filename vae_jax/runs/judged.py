@@ -30,19 +30,20 @@ def table(patterns, out, *, names, block, num_permutations) -> str:
       block: successive training images that stay together in a permutation (`judges.rank_correlation`).
       num_permutations: beside the true order.
 
-    Raises `ValueError` for a judge that is not there or gives no numbers, and if no workdir matches.
+    Raises `ValueError` for a judge that is not there or gives no numbers, for blocks of more than half of the images,
+    and if no workdir matches.
     """
     known = {name: judge(name) for name in names}
     folders = [folder for group in codes.groups_of(patterns).values() for folder in group]
     out, rows, record = Path(out).expanduser(), [], {}
     for folder in folders:
         experiment = build.build_trained(folder)
-        marks = {split: marks_of(known, experiment.dataset, split) for split in ("train", "test")}
         if experiment.model.latent is None:
             raise ValueError(f"{folder}: the family {experiment.config['family']!r} has no codes")
+        marks = {split: marks_of(known, experiment.dataset, split) for split in ("train", "test")}
         params = build.restore(folder, experiment).params
         found = {split: codes.of_data(experiment.model, params, experiment.split(split)) for split in marks}
-        options = {"block": min(block, len(found["train"]) // 2), "num_permutations": num_permutations}
+        options = {"block": block, "num_permutations": num_permutations}
         rho, p = judges.rank_correlation(found["train"], marks["train"], **options)
         axes = judges.directions(found["train"], marks["train"])
         of_test, _ = judges.rank_correlation(found["test"] @ axes, marks["test"], num_permutations=0)
