@@ -64,13 +64,8 @@ def dsprites_by_rule(path=None) -> Dataset:
 
     The label is the shape. The context is all five factors, `synthetic.DSPRITES_FACTORS`, as integers.
     """
-    if path is not None:
-        raise ValueError(f"dsprites_by_rule is drawn, not read, and takes no path, got {path}")
-    splits = {}
-    for split in SPLITS:
-        x, factors = synthetic.dsprites(split)
-        splits[split] = Split(x, factors[:, 0].astype(np.int32), factors)
     names = synthetic.DSPRITES_SHAPES
+    splits = _of_factors("dsprites_by_rule", path, synthetic.dsprites)
     return Dataset("dsprites_by_rule", **splits, max_value=1, num_classes=len(names), class_names=names)
 
 
@@ -79,13 +74,16 @@ def faces_by_rule(path=None) -> Dataset:
 
     The label is the smile, 0 .. 10. The context is all four factors, `faces.FACTORS`, as integers.
     """
-    if path is not None:
-        raise ValueError(f"faces_by_rule is drawn, not read, and takes no path, got {path}")
-    splits = {}
-    for split in SPLITS:
-        x, factors = faces.load(split)
-        splits[split] = Split(x, factors[:, 0].astype(np.int32), factors)
+    splits = _of_factors("faces_by_rule", path, faces.load)
     return Dataset("faces_by_rule", **splits, max_value=255, num_classes=faces.FACTORS["smile"])
+
+
+def _of_factors(name, path, load):
+    """Return {split: Split} from `load(split)`, images and their factors [N, K], the first of which is the label."""
+    if path is not None:
+        raise ValueError(f"{name} is drawn, not read, and takes no path, got {path}")
+    drawn = {split: load(split) for split in SPLITS}
+    return {split: Split(x, factors[:, 0].astype(np.int32), factors) for split, (x, factors) in drawn.items()}
 
 
 def mnist(name, path=None, max_value=None) -> Dataset:
