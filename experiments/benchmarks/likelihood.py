@@ -2,10 +2,13 @@
 
     python -m experiments.benchmarks.likelihood --workdirs=DIR,DIR [--out=FILE]
     python -m experiments.benchmarks.likelihood --train=vae_mnist,pixel_cnn_mnist --minutes=3 --data=DIR --folder=DIR
+    python -m experiments.benchmarks.likelihood --average=DIR,DIR
 
 The first command draws runs that exist, from their logged validations, and prints a table. The second one first trains
 configs, each in a process of its own for so many minutes of CPU time, in `--folder`; a run that is there already is not
-trained again. Runs on different data, or on other pixels of the same images, are refused.
+trained again. Runs on different data, or on other pixels of the same images, are refused. The third one measures the
+average of the conditionals of several PixelCNNs on all test images (`distributions.averaged`): each can be trained on a
+core of its own.
 
 CPU seconds are those of all threads of the process since training began (`cpu_seconds` of metrics.jsonl), validations
 and compilation included. A run of an earlier version has none: then they are wall seconds of its training steps only,
@@ -35,6 +38,7 @@ MINUTES = flags.DEFINE_float("minutes", 3.0, "Of CPU time, for each config.", lo
 DATA = flags.DEFINE_string("data", "", "The folder of the data set, as config.data.path.")
 FOLDER = flags.DEFINE_string("folder", None, "Where the runs of --train are written.")
 NUM_VALID = flags.DEFINE_integer("num_valid", 1000, "Validation images of --train.", lower_bound=1)
+AVERAGE = flags.DEFINE_list("average", [], "Folders of runs whose conditionals are averaged.")
 OUT = flags.DEFINE_string("out", "time_to_likelihood.png", "The figure: a PNG, PDF or SVG.")
 WORKER = flags.DEFINE_string("worker", None, "Internal: train this config in this process.")
 
@@ -133,6 +137,44 @@ def draw(curves, out):
     runs = {name: (curve.seconds, curve.nats, curve.kind == "=") for name, curve in shown.items()}
     xlabel = "CPU seconds of training" if clocks == {"CPU"} else "seconds of training (of CPU or wall: see the table)"
     save(plots.time_to(runs, label=r"$-\log p(x)$ of validation images (nats)", xlabel=xlabel), out)
+
+
+def of_average(folders) -> str:
+    """Return a table of log p(x) of runs on their test images, of their mixture, and of their average.
+
+    All numbers are exact. The mixture (1/K) Σ_k p_k(x) chooses a run once an image, the average at every place.
+    """
+    import jax
+
+    from vae_jax import core
+    from vae_jax.distributions.averaged import averaged
+    from vae_jax.evaluation import likelihood
+    from vae_jax.runs import build
+
+    folders = [Path(folder).expanduser() for folder in folders]
+    experiments = [build.build_trained(folder) for folder in folders]
+    whats = {f"{e.dataset.name}, {e.config['data']['transform']}": f for e, f in zip(experiments, folders, strict=True)}
+    if len(whats) > 1:
+        raise ValueError(f"these runs are of different data: {'; '.join(f'{f} has {w}' for w, f in whats.items())}")
+    for experiment, folder in zip(experiments, folders, strict=True):
+        if experiment.model.density is None or not build.is_mass(experiment):
+            raise ValueError(f"{folder} has no exact P(x) of discrete pixels, and cannot be averaged")
+    densities = [experiment.model.density for experiment in experiments]
+    params = tuple(build.restore(f, e).params for f, e in zip(folders, experiments, strict=True))
+    model = core.tractable(
+        None, lambda params, c=None: averaged(d(p, c) for d, p in zip(densities, params, strict=True))
+    )
+    test = experiments[0].split("test")
+    each = [likelihood.exact(e.model, p, test) for e, p in zip(experiments, params, strict=True)]
+    rows = [(f"`{folder.name}`", log_prob) for folder, log_prob in zip(folders, each, strict=True)]
+    rows.append(("mixture", jax.nn.logsumexp(np.stack(each), axis=0) - np.log(len(each))))
+    rows.append(("average of the conditionals", likelihood.exact(model, params, test)))
+    lines = ["| model | log p(x), nats | ± | bits/dim |", "| --- | --- | --- | --- |"]
+    for name, log_prob in rows:
+        found = likelihood.summary_of(log_prob, event_size=test["x"][0].size)
+        figures = f"{found['log_prob']:.3f} | {found['log_prob_se']:.2f} | {found['bits_per_dim']:.4f}"
+        lines.append(f"| {name} | {figures} |")
+    return "\n".join(lines)
 
 
 # ------------------------------------------------------------------------------------------------------- training
@@ -255,9 +297,12 @@ def main(argv):
         folder = Path(FOLDER.value).expanduser() / configs.run_name(WORKER.value)
         train(WORKER.value, folder, minutes=MINUTES.value, path=DATA.value, num_valid=NUM_VALID.value)
         return
+    if AVERAGE.value:
+        print(of_average(AVERAGE.value))
+        return
     folders = [*WORKDIRS.value, *train_all(TRAIN.value)] if TRAIN.value else WORKDIRS.value
     if not folders:
-        raise ValueError("there is nothing to draw: give --workdirs=DIR,DIR or --train=NAME,NAME")
+        raise ValueError("there is nothing to draw: give --workdirs=DIR,DIR, --train=NAME,NAME or --average=DIR,DIR")
     curves = [read(folder) for folder in folders]
     draw(curves, Path(OUT.value).expanduser())
     print(table(curves))

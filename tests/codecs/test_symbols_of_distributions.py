@@ -80,8 +80,15 @@ def test_discretised_logistics(seed, size, shape, levels):
 @pytest.mark.parametrize(("limit", "atoms"), [(2, 0), (40, 0), (40, 3), (600, 64)])
 def test_points_of_drawings(limit, atoms):
     logits, locs, log_scales, correlations, pen = arrays(8, (9, 5, 3), (9, 5, 3, 2), (9, 5, 3, 2), (9, 5, 3), (9, 5, 3))
-    own = arrays(9, (9, 5, 4, 2 * atoms + 1))[0] if atoms else None
-    check(PenPoints(logits, 5 * locs, log_scales + 1, 0.9 * np.tanh(correlations), pen, limit, own))
+    points = PenPoints(logits, 5 * locs, log_scales + 1, 0.9 * np.tanh(correlations), pen, limit)
+    if not atoms:
+        check(points)
+        return
+    own, features, levels, kernel, bias = arrays(
+        9, (9, 5, k := 2 * atoms + 1), (9, 5, 6), (9, k + 2, 6), (9, 6, k), (9, k)
+    )
+    weights = {"offsets": levels, "kernel": kernel, "bias": bias}
+    check(points.replace(atoms=own, features=features, weights=weights))
 
 
 @pytest.mark.parametrize("shape", [(), (7,), (3, 4, 1)])

@@ -19,9 +19,13 @@ def some_points(limit, shape=(), seed=0, atoms=0):
     """Four components with correlations, means inside and outside the lattice, and offsets with masses of their own."""
     rng = np.random.default_rng(seed)
     draw = lambda *more, scale=1.0: jnp.asarray(rng.normal(scale=scale, size=(*shape, *more)), jnp.float32)  # noqa: E731
-    return PenPoints(
-        draw(4), draw(4, 2, scale=limit / 2), draw(4, 2), 0.95 * jnp.tanh(draw(4)), draw(3), limit
-    ).replace(atoms=draw(4, 2 * atoms + 1) if atoms else None)
+    points = PenPoints(draw(4), draw(4, 2, scale=limit / 2), draw(4, 2), 0.95 * jnp.tanh(draw(4)), draw(3), limit)
+    if not atoms:
+        return points
+    k, f = 2 * atoms + 1, 5
+    shapes = {"offsets": (k + 2, f), "kernel": (f, k), "bias": (k,)}
+    weights = {name: jnp.asarray(rng.normal(size=size), jnp.float32) for name, size in shapes.items()}
+    return points.replace(atoms=draw(k), features=draw(f), weights=weights)
 
 
 def lattice(limit):
@@ -119,20 +123,21 @@ def test_its_parts_multiply_to_the_mass(atoms):
     )
 
 
-def test_atoms_are_the_smallest_offsets_and_know_the_sign_of_the_other():
-    """With normals of no weight, P is that of the atoms: Δx in the middle, and Δy by the sign of Δx."""
+def test_atoms_are_the_smallest_offsets_and_know_the_other():
+    """With normals of no weight, P is that of the atoms: Δx in the middle, and Δy by Δx, the ends for all beyond."""
     points = some_points(SMALL, atoms=1)
-    points = points.replace(atoms=points.atoms + 50.0)
-    atoms = np.asarray(points.atoms, np.float64) - 50.0
-    of_x = np.exp(atoms[0]) / np.exp(atoms[0]).sum()
+    own, weights = np.asarray(points.atoms, np.float64), points.weights
+    points = points.replace(atoms=points.atoms + 50.0, weights={**weights, "bias": weights["bias"] + 50.0})
+    of_x = np.exp(own) / np.exp(own).sum()
     level = jnp.arange(2 * SMALL + 1)
     masses = jax.jit(lambda x: jnp.exp(jax.vmap(points.part(x).log_prob)(level)))
     np.testing.assert_allclose(masses(()), [0, 0, *of_x, 0, 0], atol=1e-6)
     between = jax.vmap(points.part(()).between)(level, level + 1)
     np.testing.assert_allclose(between[1:3], [of_x[0], of_x[0] + of_x[1]], atol=1e-6)
-    for x in (-1, 0, 1):
-        row = np.exp(atoms[2 + x])
-        np.testing.assert_allclose(masses((jnp.asarray(x),)), [0, 0, *row / row.sum(), 0, 0], atol=1e-6)
+    for x in range(-SMALL, SMALL + 1):
+        hidden = np.maximum(points.features + weights["offsets"][np.clip(x, -2, 2) + 2], 0.0)
+        row = np.exp(np.asarray(hidden @ weights["kernel"] + weights["bias"], np.float64))
+        np.testing.assert_allclose(masses((jnp.asarray(x),)), [0, 0, *row / row.sum(), 0, 0], atol=1e-5)
 
 
 def test_a_low_temperature_draws_near_the_largest_component():

@@ -10,6 +10,8 @@ import pytest
 from toys import kind
 
 from vae_jax import models
+from vae_jax.distributions import Normal
+from vae_jax.distributions.averaged import averaged
 from vae_jax.evaluation import likelihood
 from vae_jax.spec import BadOption
 from vae_jax.tasks import inpaint
@@ -105,6 +107,39 @@ def test_squares_have_the_pixels_of_the_image():
     log_p = jax.jit(lambda x: density.base.conditionals(density.base.params, density.to_base(x)).features)
     changed = np.asarray(jnp.any(log_p(x) != log_p(x.at[1, 2].set(1 - x[1, 2])), axis=-1))
     assert not changed[0].any() and changed[1].any()  # the square of pixel 1, 2 is the last one of the first row
+
+
+def test_the_average_of_conditionals_is_a_distribution_of_its_own(assert_mean):
+    """Its masses sum to one, its draws have them, and its log p is above the mean of those of its members."""
+    model, params = randomized("bits", 0, shape := (4, 2, 1), block=2)
+    params = (params, jax.tree.map(lambda a: -0.5 * a, params))
+    average = averaged(model.density(p) for p in params)
+    images = jnp.asarray(list(itertools.product([0.0, 1.0], repeat=8))).reshape(-1, *shape)
+    log_p = np.asarray(jax.jit(jax.vmap(average.log_prob))(images), np.float64)
+    np.testing.assert_allclose(np.exp(log_p).sum(), 1.0, rtol=1e-5)
+    each = np.stack([jax.jit(jax.vmap(model.log_prob, (None, 0)))(p, images) for p in params])
+    assert np.all(log_p >= each.mean(axis=0) - 1e-4) and not np.allclose(log_p, each.mean(axis=0), atol=0.1)
+    draws = np.asarray(jax.jit(jax.vmap(average.sample))(jax.random.split(jax.random.key(3), 10_000)))
+    code = (draws[:, None] == np.asarray(images)[None]).all(axis=(2, 3, 4))
+    common = np.exp(log_p) > 4e-3
+    assert_mean(code[:, common].astype(float), np.exp(log_p)[common])
+
+
+def test_the_average_of_one_model_with_itself_is_the_model():
+    model, params = randomized("ordered", 0, (4, 3, 2))
+    average, x = averaged([model.density(params)] * 3), jnp.ones((4, 3, 2))
+    np.testing.assert_allclose(jax.jit(average.log_prob)(x), jax.jit(model.log_prob)(params, x), rtol=1e-5)
+    keys = jax.random.split(jax.random.key(1), 8)
+    whole = jax.jit(jax.vmap(average.uncached().sample))(keys)
+    np.testing.assert_array_equal(jax.jit(jax.vmap(average.sample))(keys), whole.reshape(8, 4, 3, 2))
+
+
+def test_models_of_other_orders_have_no_average():
+    (model, params), (squares, other) = randomized("bits", 0, (4, 2, 1)), randomized("bits", 0, (4, 2, 1), block=2)
+    with pytest.raises(ValueError, match=r"in the same order .*got RasterScan over \[4, 2, 1\], Squares over"):
+        averaged([model.density(params), squares.density(other)])
+    with pytest.raises(ValueError, match=r"draw pixel by pixel .*got Normal over"):
+        averaged([Normal(jnp.zeros(3), jnp.zeros(3))])
 
 
 def test_squares_that_do_not_fit_are_refused():

@@ -152,14 +152,14 @@ def raster_scan(network, head, event_shape):
     scaled = functools.partial(standardize, support)
 
     def start(params):
-        return network.start(_parts(head, params["variables"])[0], 1, *event_shape[1:])
+        return network.start(parts_of(head, params["variables"])[0], 1, *event_shape[1:])
 
     def row(params, state, above, i):
-        return network.row(_parts(head, params["variables"])[0], scaled(above), state, i, params["context"])
+        return network.row(parts_of(head, params["variables"])[0], scaled(above), state, i, params["context"])
 
     def pixel(params, state, left, i, j, from_above):
         inputs = (scaled(left), state, i, j, from_above, params["context"])
-        variables, weights = _parts(head, params["variables"])
+        variables, weights = parts_of(head, params["variables"])
         state, outputs = network.step(variables, *inputs)
         return state, head.distribution(*outputs, *weights)
 
@@ -221,14 +221,14 @@ def _conditionals(network, head):
 
     def conditionals(params, x):
         inputs = (scaled(x), params["context"])
-        variables, weights = _parts(head, params["variables"])
+        variables, weights = parts_of(head, params["variables"])
         return head.distribution(*network.apply(variables, *inputs, dropout_key=params["dropout_key"]), *weights)
 
     return conditionals
 
 
 def weights_of(network, head, key, *inputs):
-    """Return the parameters of `raster_scan`: the network's, with those of a head that has weights of its own.
+    """Return the parameters of a chain: the network's, with those of a head that has weights of its own.
 
     These are {"network": ..., "weights": ...} then, as in `conditional`.
     """
@@ -238,6 +238,6 @@ def weights_of(network, head, key, *inputs):
     return {"network": variables, "weights": head.init(jax.random.fold_in(key, 1))}
 
 
-def _parts(head, variables):
+def parts_of(head, variables):
     """Return the network's variables, and a tuple of the head's weights."""
     return (variables, ()) if head.init is None else (variables["network"], (variables["weights"],))

@@ -3,8 +3,10 @@
 import functools
 import math
 
+import jax
 import jax.numpy as jnp
 
+from vae_jax.conditionals.chains import parts_of, weights_of
 from vae_jax.conditionals.conditional import Head
 from vae_jax.core import Conditional
 from vae_jax.distributions.drawings import Drawing, PenPoints, points_before
@@ -13,6 +15,7 @@ from vae_jax.spec import MANY, integers, numbers
 
 LEAST_SCALE = 0.25  # lattice units: below, a normal has one lattice point or two
 LARGEST_CORRELATION = 0.95
+FEATURES = 128  # F, of Δy given Δx
 GOLDEN_ANGLE = math.pi * (3.0 - math.sqrt(5.0))
 
 
@@ -45,20 +48,35 @@ def _pen_points(limit, num_components, scale, atoms) -> Head:
     middle, half = 0.5 * (low + high), 0.5 * (high - low)
     at_zero = half * math.atanh((math.log(scale) - middle) / half)
 
-    def distribution(logits, locs, raw_scales, raw_correlations, pen_logits, atom_logits=None):
-        return PenPoints(
+    log_number = math.log(2 * atoms + 1)  # at first all atoms weigh as one normal
+
+    def distribution(logits, locs, raw_scales, raw_correlations, pen_logits, *of_atoms):
+        points = PenPoints(
             logits,
             spiral.reshape((1,) * (locs.ndim - 2) + spiral.shape) + scale * locs,
             middle + soft_clip(at_zero + raw_scales, half),
             LARGEST_CORRELATION * jnp.tanh(raw_correlations),
             pen_logits,
             limit,
-            None if atom_logits is None else atom_logits - math.log(2 * atoms + 1),  # at first they weigh as one normal
         )
+        if not atoms:
+            return points
+        atom_logits, features, weights = of_atoms
+        weights = {**weights, "bias": weights["bias"] - log_number}
+        return points.replace(atoms=atom_logits - log_number, features=features, weights=weights)
+
+    def init(key):
+        end = atoms + 1
+        offsets = jnp.arcsinh(jnp.arange(-end, end + 1) / scale)[:, None] * jax.random.normal(key, (1, FEATURES))
+        return {  # neighbouring offsets begin alike
+            "offsets": offsets,
+            "kernel": jnp.zeros((FEATURES, 2 * atoms + 1)),
+            "bias": jnp.zeros(2 * atoms + 1),
+        }
 
     pair = (num_components, 2)
-    of_atoms = ((4, 2 * atoms + 1),) if atoms else ()
-    return Head(((num_components,), pair, pair, (num_components,), (3,), *of_atoms), distribution)
+    shapes = ((num_components,), pair, pair, (num_components,), (3,))
+    return Head((*shapes, (2 * atoms + 1,), (FEATURES,)), distribution, init) if atoms else Head(shapes, distribution)
 
 
 @functools.cache
@@ -70,15 +88,17 @@ def drawing(network, head, length, limit):
     """
 
     def conditionals(params, x):
+        variables, weights = parts_of(head, params["variables"])
         inputs = (points_before(x), params["context"])
-        return head.distribution(*network.apply(params["variables"], *inputs, dropout_key=params["dropout_key"]))
+        return head.distribution(*network.apply(variables, *inputs, dropout_key=params["dropout_key"]), *weights)
 
     def start(params):
-        return network.start(params["variables"], params["context"])
+        return network.start(parts_of(head, params["variables"])[0], params["context"])
 
     def step(params, carry, previous):
-        carry, outputs = network.step(params["variables"], carry, previous, params["context"])
-        return carry, head.distribution(*outputs)
+        variables, weights = parts_of(head, params["variables"])
+        carry, outputs = network.step(variables, carry, previous, params["context"])
+        return carry, head.distribution(*outputs, *weights)
 
     def distribution(variables, context, dropout_key=None):
         params = {"variables": variables, "context": context, "dropout_key": dropout_key}
@@ -92,7 +112,7 @@ def drawing_conditional(network, head, length, limit) -> Conditional:
     chain = drawing(network, head, length, limit)
 
     def init(key, z, context=None):
-        return network.init(key, jnp.zeros((length, 3), jnp.int32), z)
+        return weights_of(network, head, key, jnp.zeros((length, 3), jnp.int32), z)
 
     def distribution(params, z, context=None, dropout_key=None):
         return chain(params, z, dropout_key)

@@ -99,11 +99,13 @@ class PenPoints:
 
     Offsets of drawings that were enlarged and then rounded have a comb: some values are frequent and their neighbours
     never occur, which no normal can say. With `atoms` the K = 2L + 1 smallest offsets also have masses of their own,
-    `DiscretizedNormalMixture`: for Δx, and for Δy given that Δx is negative, 0 or positive.
+    `DiscretizedNormalMixture`. Their logits, beside 0 for all normals, are `atoms` for Δx. For Δy given Δx they are
+    relu(f + E[Δx]) W + w with the features f of the point: all points share the weights E, W and w.
 
     `logits` [*points, M]; `locs`, `log_scales` [*points, M, 2], in lattice units; `correlations` [*points, M], inside
-    (-1, 1); `pen_logits` [*points, 3]; R = `limit`; `atoms` [*points, 4, K], logits beside 0 for all normals, or None.
-    x: integers [*points, 3].
+    (-1, 1); `pen_logits` [*points, 3]; R = `limit`; with atoms, `atoms` [*points, K], `features` [*points, F] and
+    `weights`: {"offsets": E [K + 2, F] of -L - 1, ..., L + 1, the two ends for all beyond, "kernel": W [F, K], "bias":
+    w [K]}. x: integers [*points, 3].
     """
 
     logits: jax.Array
@@ -113,22 +115,31 @@ class PenPoints:
     pen_logits: jax.Array
     limit: int = struct.field(pytree_node=False)
     atoms: jax.Array | None = None
+    features: jax.Array | None = None
+    weights: dict | None = None
 
     @property
     def support(self):
         return Strokes(self.limit)
+
+    def over_places(self, function):
+        """Return the points with `function` of the arrays that have an entry for each point."""
+        return jax.tree.map(function, self.replace(weights=None)).replace(weights=self.weights)
 
     def at_temperature(self, temperature):
         """Return the points with logits divided by τ and variances multiplied by τ, arXiv:1704.03477 sec. 3.3.
 
         All normals together keep the logit 0 beside the atoms.
         """
-        return self.replace(
+        colder = self.replace(
             logits=self.logits / temperature,
             pen_logits=self.pen_logits / temperature,
             log_scales=self.log_scales + 0.5 * jnp.log(temperature),
-            atoms=None if self.atoms is None else self.atoms / temperature,
         )
+        if self.atoms is None:
+            return colder
+        kernel, bias = (self.weights[name] / temperature for name in ("kernel", "bias"))
+        return colder.replace(atoms=self.atoms / temperature, weights={**self.weights, "kernel": kernel, "bias": bias})
 
     def sample(self, key):
         """Draw Δx, then Δy given Δx, and the pen; int32 [*points, 3]."""
@@ -164,13 +175,12 @@ class PenPoints:
         """
         if len(earlier) == 2:
             return Categorical(self.pen_logits)
-        num_levels, atoms = 2 * self.limit + 1, None if self.atoms is None else self.atoms[..., 0, :]
         of_x = DiscretizedNormalMixture(
             jax.nn.log_softmax(self.logits),
             self.locs[..., 0] + self.limit,
             self.log_scales[..., 0],
-            num_levels,
-            atoms,
+            2 * self.limit + 1,
+            self.atoms,
         )
         return self._given(earlier[0], of_x.log_masses(earlier[0] + self.limit)) if earlier else of_x
 
@@ -179,8 +189,10 @@ class PenPoints:
         loc, log_scale = self.y_given(x.astype(self.locs.dtype)[..., None])
         atoms = None
         if self.atoms is not None:
-            row = 2 + jnp.sign(x).astype(jnp.int32)[..., None, None]
-            atoms = jnp.take_along_axis(self.atoms, row, axis=-2)[..., 0, :]
+            weights, end = as_jax(self.weights), self.atoms.shape[-1] // 2 + 1
+            offset = weights["offsets"][jnp.clip(x.astype(jnp.int32), -end, end) + end]
+            to_all = lambda a: a.reshape(*[1] * x.ndim, -1)  # noqa: E731
+            atoms = jax.nn.relu(self.features + offset) @ weights["kernel"] + to_all(weights["bias"])
         weights = jax.nn.log_softmax(self.logits + log_masses)
         return DiscretizedNormalMixture(weights, loc + self.limit, log_scale, 2 * self.limit + 1, atoms)
 
@@ -216,7 +228,7 @@ class Drawing:
         def step(params, carry, previous):
             row, t = carry
             row = jnp.where(t > 0, row.at[t - 1].set(previous), row)
-            return (row, t + 1), jax.tree.map(lambda a: a[t], as_jax(self.conditionals(params, row)))
+            return (row, t + 1), as_jax(self.conditionals(params, row)).over_places(lambda a: a[t])
 
         return self.replace(start=start, step=step)
 

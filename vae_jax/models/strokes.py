@@ -7,6 +7,7 @@ log p is the logarithm of a probability, and -log p a code length. The context c
 """
 
 from vae_jax import core, networks
+from vae_jax.conditionals import chains
 from vae_jax.conditionals import strokes as pens
 from vae_jax.core import Model, embedded, tractable
 from vae_jax.spec import call
@@ -34,7 +35,7 @@ def strokes(network, event, *, head, context=None) -> Model:
 
     def init(key, batch):
         x, c = core.first_example(batch)
-        return network.init(key, x, embedded(context, c))
+        return chains.weights_of(network, head, key, x, embedded(context, c))
 
     return tractable(init, density, drops=network.drops)
 
