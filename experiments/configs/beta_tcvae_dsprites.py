@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from vae_jax.configs import vae_digits, vae_mnist
 
-NUM_TRAIN = 40_000
+NUM_TRAIN, SIDE = 40_000, 32
 KINDS = {
     "tc": {"name": "beta_tcvae", "alpha": 1.0, "beta": 6.0, "gamma": 1.0, "num_data": NUM_TRAIN},
     "beta": {"name": "elbo", "num_samples": 1, "beta": 4.0},
@@ -28,6 +28,7 @@ def get_config(arg: str = "") -> ConfigDict:
     kind, smoke = vae_digits.chosen(arg, KINDS, "tc")
     config = vae_digits.get_config()
     config.data.update({"name": "dsprites_by_rule", "batch_size": 64})
+    config.data.files.side = SIDE
     config.model.latent_dim = 10
     config.model.encoder.hidden = config.model.decoder.hidden = (256, 256)
     config.model.objective = ConfigDict(KINDS[kind])

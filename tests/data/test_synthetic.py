@@ -98,5 +98,12 @@ def test_sprites_as_a_data_set():
     assert len(np.unique(rows, axis=0)) == 50_000  # no test image is trained on
     assert data.max_value == 1 and data.class_names == ("square", "ellipse", "heart")
     np.testing.assert_array_equal(synthetic.dsprites("valid")[0], data.valid.x)
+    small = sources.load("dsprites_by_rule", files={"side": 32})
+    np.testing.assert_array_equal(small.valid.x, data.valid.x[:, ::2, ::2])
+    np.testing.assert_array_equal(small.valid.context, data.valid.context)
     with np.testing.assert_raises_regex(ValueError, "takes no path"):
         sources.load("dsprites_by_rule", "elsewhere")
+    with np.testing.assert_raises_regex(ValueError, "files.side must be 64, 32 or 16, got 48"):
+        sources.load("dsprites_by_rule", files={"side": 48})
+    with np.testing.assert_raises_regex(ValueError, "files: unknown key 'sides'"):
+        sources.load("dsprites_by_rule", files={"sides": 48})

@@ -15,12 +15,14 @@ from vae_jax.data import faces, files, idx, prepared, ranges, stored, synthetic
 from vae_jax.data.splits import hold_out
 from vae_jax.data.transforms import fixed_draw
 from vae_jax.data.values import SPLITS, Dataset, Split
+from vae_jax.spec import BadOption
 
 DEBIAN = {"fashion_mnist": [Path("/usr/share/datasets/fashion-mnist")]}
 PUBLISHED_ORDER = ("mnist", "fashion_mnist")  # their validation set is, by custom, the last 10,000 of train
 DIGITS_SEED = 0
 STACKED_SEED = 0
 MAX_CLASSES = 10**6
+SPRITE_SIDES = (64, 32, 16)  # pixels
 
 # The sha256 of the unpacked bits, [N, 784] bytes of 0 and 1. Written as the original text ("0 1 ... 0\n"), the same
 # bits have the sha256 that TFDS registers for the .amat files; every `prepare binarized_mnist` checks this.
@@ -59,13 +61,16 @@ def four_by_four(path=None) -> Dataset:
     return Dataset("four_by_four", **splits, max_value=1, num_classes=4)
 
 
-def dsprites_by_rule(path=None) -> Dataset:
-    """Return 64x64 sprites of known factors, drawn by rule (`synthetic.dsprites`), 40,000 / 2,000 / 8,000 of 737,280.
+def dsprites_by_rule(path=None, *, side=64) -> Dataset:
+    """Return sprites of known factors, drawn by rule (`synthetic.dsprites`), 40,000 / 2,000 / 8,000 of 737,280.
 
-    The label is the shape. The context is all five factors, `synthetic.DSPRITES_FACTORS`, as integers.
+    The label is the shape. The context is all five factors, `synthetic.DSPRITES_FACTORS`, as integers. The images have
+    `side` x `side` pixels: 64, 32 or 16. Raises `BadOption` for another side.
     """
+    if side not in SPRITE_SIDES:
+        raise BadOption(f"side must be {', '.join(map(str, SPRITE_SIDES[:-1]))} or {SPRITE_SIDES[-1]}, got {side!r}")
     names = synthetic.DSPRITES_SHAPES
-    splits = _of_factors("dsprites_by_rule", path, synthetic.dsprites)
+    splits = _of_factors("dsprites_by_rule", path, lambda split: synthetic.dsprites(split, side))
     return Dataset("dsprites_by_rule", **splits, max_value=1, num_classes=len(names), class_names=names)
 
 

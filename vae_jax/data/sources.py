@@ -30,7 +30,8 @@ from vae_jax.spec import BadOption, call
 
 # The readers of the user's own files: (path, *, max_value, **files) -> Dataset.
 READERS = {"images": folders.load, "arrays": arrays.load, "huggingface": huggingface.load, "strokes": drawings.load}
-WITH_FILES = (*READERS, "table")  # their options are in `files`; max_value is at most 65535, of others 255
+# Those with options in `files`. A max_value is at most 65535, of others 255.
+WITH_FILES = (*READERS, "table", "dsprites_by_rule")
 
 
 def load(
@@ -88,7 +89,9 @@ def _load(name, path, tokens, audio, files, max_value) -> Dataset:
         case "text":
             name = "grammar" if path is None else Path(path).stem
             return _of_tokens(name, *call(text.load, tokens, path, where="tokens"))
-        case "digits" | "four_by_four" | "dsprites_by_rule" | "faces_by_rule":
+        case "dsprites_by_rule":
+            return call(images.dsprites_by_rule, files, path, where="files")
+        case "digits" | "four_by_four" | "faces_by_rule":
             return getattr(images, name)(path)
         case "mnist_static" | "stacked_mnist" | "binarized_mnist":
             return getattr(images, name)(path)

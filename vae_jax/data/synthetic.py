@@ -241,22 +241,26 @@ def dsprites_factors(index):
     return np.stack(np.unravel_index(index, tuple(DSPRITES_FACTORS.values())), axis=-1)
 
 
-def dsprites_images(factors):
-    """Return the images [N, 64, 64, 1], uint8 0 and 1, of factors [N, 5]; x moves the sprite right, y down."""
+def dsprites_images(factors, side=DSPRITES_SIDE):
+    """Return the images [N, S, S, 1], uint8 0 and 1, of factors [N, 5]; x moves the sprite right, y down.
+
+    S = `side` is 64, or a part of it such as 32: the image then has every second pixel of every second row.
+    """
     masks, images = dsprites_masks(), np.zeros((len(factors), DSPRITES_SIDE, DSPRITES_SIDE, 1), np.uint8)
     size = masks.shape[-1]
     for image, (*sprite, x, y) in zip(images[..., 0], np.asarray(factors), strict=True):
         image[y : y + size, x : x + size] = masks[*sprite]
-    return images
+    step = DSPRITES_SIDE // side
+    return images[:, ::step, ::step]
 
 
-def dsprites(split):
-    """Return x [N, 64, 64, 1] and the factors [N, 5] of a split: different images, the same at every call."""
+def dsprites(split, side=DSPRITES_SIDE):
+    """Return x [N, `side`, `side`, 1] and the factors [N, 5] of a split: different images, the same at every call."""
     order = np.random.default_rng(DSPRITES_SEED).permutation(math.prod(DSPRITES_FACTORS.values()))
     names, ends = list(DSPRITES_SIZES), np.cumsum(list(DSPRITES_SIZES.values()))
     place = names.index(split)
     factors = dsprites_factors(order[ends[place] - DSPRITES_SIZES[split] : ends[place]])
-    return dsprites_images(factors), factors
+    return dsprites_images(factors, side), factors
 
 
 # --------------------------------------------------------------------------------------------------------- polygons
