@@ -147,7 +147,7 @@ def of_average(folders) -> str:
     import jax
 
     from vae_jax import core
-    from vae_jax.distributions.averaged import averaged
+    from vae_jax.distributions import averaged
     from vae_jax.evaluation import likelihood
     from vae_jax.runs import build
 

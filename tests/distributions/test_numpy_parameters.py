@@ -114,6 +114,7 @@ def drawing():
 
 EXAMPLES = {  # one of each, all its arrays NumPy's
     "Autoregressive": Autoregressive(reals(D), bits, (D,), Binary()),
+    "Averaged": distributions.Averaged((Bernoulli(reals(D)), Bernoulli(reals(D))), 1),
     "BackedOff": BackedOff(GRAMS, np.array([2, 3], np.int32), 5),
     "Bernoulli": Bernoulli(reals(D)),
     "Beta": distributions.Beta(reals(D), reals(D)),
@@ -204,6 +205,7 @@ EXAMPLES = {  # one of each, all its arrays NumPy's
 def test_every_distribution_and_every_bijector_has_an_example():
     functions = {
         "Cached",
+        "averaged",
         "check_continuous",
         "check_support",
         "draw",

@@ -10,8 +10,7 @@ import pytest
 from toys import kind
 
 from vae_jax import models
-from vae_jax.distributions import Normal
-from vae_jax.distributions.averaged import averaged
+from vae_jax.distributions import Normal, averaged
 from vae_jax.evaluation import likelihood
 from vae_jax.spec import BadOption
 from vae_jax.tasks import inpaint

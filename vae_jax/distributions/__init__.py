@@ -5,6 +5,7 @@ A reparameterised one may also have `sample_and_log_prob(key)`, which is exact w
 """
 
 from vae_jax.distributions.autoregressive import Autoregressive, Cached, RasterScan, Series
+from vae_jax.distributions.averaged import Averaged, averaged
 from vae_jax.distributions.bounded import Beta, ContinuousBernoulli
 from vae_jax.distributions.codes import CodeMap, Codes, PointMass
 from vae_jax.distributions.counts import NegativeBinomial, Poisson, ZeroInflated
@@ -37,6 +38,7 @@ from vae_jax.distributions.tree import Tree
 
 __all__ = [
     "Autoregressive",
+    "Averaged",
     "BackedOff",
     "Bernoulli",
     "Beta",
@@ -82,6 +84,7 @@ __all__ = [
     "UniformSphere",
     "VonMisesFisher",
     "ZeroInflated",
+    "averaged",
     "check_continuous",
     "check_support",
     "draw",
