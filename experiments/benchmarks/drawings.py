@@ -118,15 +118,57 @@ def _joined(ids, values):
     return np.unique(ids * (values.max() - low + 1) + values - low, return_inverse=True)[1]
 
 
-def ngram(splits, order) -> float:
-    """Return -log p of all test drawings in nats, under an n-gram with the smoothing that is best on validation."""
+def ngram(splits, order) -> dict:
+    """Return {"valid", "test"}: log P of every point [P] in nats, under the n-gram whose smoothing is best on valid."""
     limit = max(int(np.abs(points[:, :2]).max()) for points, _ in splits.values())
     train, valid, test = (splits[name] for name in ("train", "valid", "test"))
     both = tuple(np.concatenate(pair) for pair in zip(valid, test, strict=True))
     found = log_probs(train, both, order=order, limit=limit)
     number = len(valid[0])
     best = found[:, :, :number].sum(axis=2).argmax(axis=0)  # of each of Δx, Δy and the pen
-    return -float(sum(found[s, part, number:].sum() for part, s in enumerate(best)))
+    each = sum(found[s, part] for part, s in enumerate(best))
+    return {"valid": each[:number], "test": each[number:]}
+
+
+def mixed(counts, network) -> tuple:
+    """Return log Σ_k w_k P_k of every test point [P] and the weight of the network, which is the best on valid.
+
+    At every point P is the mixture of the n-gram `counts` and the run `network`, both as `ngram` returns them. Both see
+    the points before, so that the product over points sums to one.
+    """
+
+    def of(weight, split):
+        return np.logaddexp(np.log1p(-weight) + counts[split], np.log(weight) + network[split])
+
+    weight = max(np.linspace(0.02, 0.98, 49), key=lambda weight: of(weight, "valid").sum())
+    return of(weight, "test"), weight
+
+
+def of_points(folder) -> dict:
+    """Return {"valid", "test"}: the points [P, 3] of the run in `folder`, and its log P of each [P], nats."""
+    import jax
+
+    from vae_jax.distributions.drawings import predicted
+    from vae_jax.runs import build
+
+    experiment = build.build_trained(folder)
+    params = build.restore(folder, experiment).params
+
+    @jax.jit
+    def log_probs(params, data):
+        def one(example):
+            density = experiment.model.density(params, example.get("context"))
+            return density.conditionals(density.params, example["x"]).log_probs(example["x"])
+
+        return jax.lax.map(one, data, batch_size=50)
+
+    found = {}
+    for split in ("valid", "test"):
+        data = experiment.split(split)
+        x, each = data["x"], np.asarray(log_probs(params, data))
+        known = np.asarray(jax.vmap(predicted)(x))
+        found[split] = np.asarray(x)[known], each[known]
+    return found
 
 
 # ------------------------------------------------------------------------------------------------------ grid and pixels
@@ -182,12 +224,27 @@ def rows(splits, runs=(), orders=(1, 2, 3)) -> list:
     for what, content in (("strokes", splits), ("grid", grids)):
         data = content["test"][0].astype("<i2" if what == "strokes" else np.int8).tobytes()
         found += [(what, name, 8 * math.log(2) * len(coder(data))) for name, coder in CODERS.items()]
-        found += [(what, f"{n}-gram of moves", ngram(content, n)) for n in orders]
+        counts = {n: ngram(content, n) for n in orders}
+        found += [(what, f"{n}-gram of moves", -each["test"].sum()) for n, each in counts.items()]
+        for folder in runs if orders else ():
+            folder, config = _read(folder, "config.json")
+            if config["family"] == "strokes" and _what(config) == what:
+                log_prob, weight = _with_counts(folder, content, counts[max(orders)])
+                model = f"`{folder.name}` and the {max(orders)}-gram, mixed at every point ({weight:.2f} the network)"
+                found.append((what, model, -log_prob.sum()))
     data = np.packbits(pixels).tobytes()
     found += [("pixels", name, 8 * math.log(2) * len(coder(data))) for name, coder in CODERS.items()]
     found += [("pixels", "each pixel by itself", _independent(raster(*grids["train"]), pixels))]
     number = len(splits["test"][1])
     return [(what, model, nats / number) for what, model, nats in found] + [_of_run(folder) for folder in runs]
+
+
+def _with_counts(folder, content, counts):
+    """Return `mixed` of counts and a run. Raises `ValueError` for a run on other drawings."""
+    network = of_points(folder)
+    if not all(np.array_equal(points, content[split][0]) for split, (points, _) in network.items()):
+        raise ValueError(f"{folder} is a run on other drawings than --drawings; leave it out of --runs")
+    return mixed(counts, {split: each for split, (_, each) in network.items()})
 
 
 def _independent(train, test):
@@ -198,13 +255,21 @@ def _independent(train, test):
 
 def _of_run(folder):
     """Return the row of a run: the name of its data, its own name and kind, and -log p(x) of its results.json."""
-    folder = Path(folder).expanduser()
-    results, config = (json.loads((folder / name).read_text()) for name in ("results.json", "config.json"))
+    folder, config = _read(folder, "config.json")
+    results = _read(folder, "results.json")[1]
     kind = results["test/kind"]
     name = f"`{folder.name}`, {config['family']}" + ("" if kind == "=" else f", {kind}")
-    stem = Path(config["data"]["path"]).stem
-    what = {"grid": "grid", "pixels": "pixels"}.get(stem, "strokes")
-    return what, name, -results["test/log_prob"]
+    return _what(config), name, -results["test/log_prob"]
+
+
+def _read(folder, name):
+    folder = Path(folder).expanduser()
+    return folder, json.loads((folder / name).read_text())
+
+
+def _what(config):
+    stem = Path(config["data"]["path"] or "").stem
+    return stem if stem in ("grid", "pixels") else "strokes"
 
 
 def table(found, points) -> str:

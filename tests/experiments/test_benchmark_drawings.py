@@ -9,6 +9,9 @@ import pytest
 
 from experiments.benchmarks import drawings as benchmark
 from vae_jax.data import synthetic
+from vae_jax.evaluation import likelihood
+from vae_jax.runs import build, configs, workdir
+from vae_jax.runs import train as training
 from vae_jax.support import END
 
 R = 2
@@ -64,13 +67,17 @@ def test_a_drawing_on_the_grid_has_its_pixels():
     assert images.shape == (30, 28, 28) and (images.sum(axis=(1, 2)) > 0).all()
 
 
-def test_the_table_has_every_row(tmp_path):
+def polygons():
     splits = {}
     for name in ("train", "valid", "test"):
         points, lengths, _ = synthetic.polygons(name)
         points[np.cumsum(lengths) - 1, 2] = END
         splits[name] = points, lengths
-    run = tmp_path / "run"
+    return splits
+
+
+def test_the_table_has_every_row(tmp_path):
+    splits, run = polygons(), tmp_path / "run"
     run.mkdir()
     (run / "config.json").write_text(json.dumps({"family": "pixel_cnn", "data": {"path": "pixels.npz"}}))
     (run / "results.json").write_text(json.dumps({"test/kind": "≥", "test/log_prob": -12.0}))
@@ -86,3 +93,28 @@ def test_the_table_has_every_row(tmp_path):
     np.testing.assert_array_equal(read["test"][0], grid[0])
     with np.load(tmp_path / "pixels.npz") as arrays:
         np.testing.assert_array_equal(arrays["x_test"], benchmark.raster(*grid))
+
+
+def test_a_mixture_at_every_point_has_the_best_weight():
+    p, q = np.log([0.5, 0.1, 0.2]), np.log([0.1, 0.4, 0.2])
+    log_prob, weight = benchmark.mixed({"valid": p[:1], "test": p}, {"valid": q[:1], "test": q})
+    assert weight == pytest.approx(0.02)
+    np.testing.assert_allclose(np.exp(log_prob), 0.98 * np.exp(p) + 0.02 * np.exp(q))
+    assert benchmark.mixed({"valid": p, "test": p}, {"valid": q, "test": q})[1] == pytest.approx(0.5, abs=0.2)
+
+
+@pytest.mark.slow
+def test_a_run_is_mixed_with_counts(tmp_path):
+    splits, config = polygons(), configs.get("strokes_omniglot:smoke").to_dict()  # of polygons
+    experiment, run = build.build(config), workdir.open_workdir(tmp_path / "run", config)
+    training.train(experiment, run, progress=False)
+    exact = likelihood.exact(experiment.model, build.restore(run, experiment).params, experiment.split("test"))
+    (run / "results.json").write_text(json.dumps({"test/kind": "=", "test/log_prob": float(exact.mean())}))
+    nats = {model: value for what, model, value in benchmark.rows(splits, [run], orders=(2,)) if what == "strokes"}
+    (both,) = (value for model, value in nats.items() if "mixed at every point" in model)
+    assert both < min(nats["2-gram of moves"], nats["`run`, strokes"]) + 0.2
+    points, each = benchmark.of_points(run)["test"]
+    np.testing.assert_array_equal(points, splits["test"][0])
+    assert -each.sum() / len(splits["test"][1]) == pytest.approx(nats["`run`, strokes"], rel=1e-4)
+    with pytest.raises(ValueError, match="run is a run on other drawings than --drawings"):
+        benchmark.rows(splits | {"test": splits["valid"]}, [run], orders=(1,))
