@@ -16,7 +16,8 @@ from vae_jax.configs import strokes_omniglot
 def get_config(arg: str = "") -> ConfigDict:
     config = strokes_omniglot.get_config(arg)
     config.model.scale = 40.0
-    config.model.atoms = 0
     if not arg:
+        config.model.atoms = 256  # parts of kanji recur with the same offsets
         config.model.network.dropout = 0.2  # a third of the drawings
+        config.optimizer.learning_rate = 3e-3
     return config

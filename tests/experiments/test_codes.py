@@ -66,6 +66,8 @@ def test_known_factors_have_columns_and_other_data_have_none():
     data = {"x": split.x[:100]}
     columns = codes.factor_scores(model, {}, data, factors)
     assert set(columns) == set(codes.FACTOR_COLUMNS) and columns["MIG"] > 0.95
+    without = codes.factor_scores(model, {}, data, factors, num_trees=0)
+    assert set(columns) - set(without) == {"DCI D", "DCI C", "DCI I"} and without["MIG"] == columns["MIG"]
     assert codes.factor_scores(other, {}, data, factors) == codes.factor_scores(model, {}, data, None) == {}
     plain = {"linear probe": 0.5}
     rows = [codes.summary("a", 2, [columns | plain, columns | plain]), codes.summary("b", 2, [plain])]

@@ -59,7 +59,7 @@ class Plane(NamedTuple):
     radii: tuple  # of the circles to draw: for a standard normal prior
 
 
-def table(patterns, out, *, num_train, num_test, num_components) -> str:
+def table(patterns, out, *, num_train, num_test, num_components, num_trees=100) -> str:
     """Write codes.md, codes.csv, planes.png and samples/ into the folder `out`; return the table as Markdown.
 
     Args:
@@ -68,6 +68,7 @@ def table(patterns, out, *, num_train, num_test, num_components) -> str:
       num_train: how many training images the probes learn from, at most.
       num_test: how many test images are measured, at most; the measure of normality depends on this number.
       num_components: how many Gaussians are fitted to the codes for samples; 0 draws none.
+      num_trees: for each value of a known factor in DCI; 0 leaves DCI out.
 
     Raises `ValueError` if no workdir matches, or if the runs cannot be compared.
     """
@@ -78,7 +79,8 @@ def table(patterns, out, *, num_train, num_test, num_components) -> str:
         first = first or experiment
         _check(experiment, first, folders[0])
         _check_probes(first.dataset.train.label[:num_train], num_train)
-        row, planes[name] = _measure_group(name, folders, experiment, num_train=num_train, num_test=num_test)
+        sizes = {"num_train": num_train, "num_test": num_test, "num_trees": num_trees}
+        row, planes[name] = _measure_group(name, folders, experiment, **sizes)
         rows.append(row)
     note = f"{num_train} training, {num_test} test images at most; distortion and KL in nats"
     text = f"{_markdown(rows)}\n\n{note}.\n"
@@ -94,7 +96,7 @@ def table(patterns, out, *, num_train, num_test, num_components) -> str:
     return text
 
 
-def _measure_group(name, folders, experiment, *, num_train, num_test):
+def _measure_group(name, folders, experiment, *, num_train, num_test, num_trees):
     """Return the row of the runs in `folders`, which differ only in their seed, and the `Plane` of the first.
 
     `experiment` is that of the first, and of all apart from the seed.
@@ -108,7 +110,8 @@ def _measure_group(name, folders, experiment, *, num_train, num_test):
         train_codes, codes = (of_data(experiment.model, params, data) for data in (train, test))
         reconstruction = likelihood.reconstructions(experiment.model, params, test)
         columns = measure(experiment.dataset, train_codes, codes, reconstruction)
-        measured.append(columns | factor_scores(experiment.model, params, test, known_factors(experiment.dataset)))
+        known = known_factors(experiment.dataset)
+        measured.append(columns | factor_scores(experiment.model, params, test, known, num_trees=num_trees))
         if plane is None:
             standard = pictures.standard_normal_prior(experiment, params) is not None
             plane = Plane(codes, (2,) if standard else ())
@@ -226,16 +229,20 @@ def known_factors(dataset):
     return factors if max(len(np.unique(column)) for column in factors.T) <= MOST_VALUES else None
 
 
-def factor_scores(model, params, test, factors) -> dict:
-    """Return the columns {title: value} of FACTOR_COLUMNS; {} without factors, and unless q(z|x) is Gaussian."""
+def factor_scores(model, params, test, factors, *, num_trees=100) -> dict:
+    """Return the columns {title: value} of FACTOR_COLUMNS; {} without factors, and unless q(z|x) is Gaussian.
+
+    Without trees there are no columns of DCI.
+    """
     if factors is None:
         return {}
     try:
-        found = disentanglement.scores(latents.posteriors(model, params, test), factors[: len(test["x"])])
+        q = latents.posteriors(model, params, test)
+        found = disentanglement.scores(q, factors[: len(test["x"])], num_trees=num_trees)
     except (TypeError, ValueError) as error:
         logging.info("disentanglement was not measured: %s", error)
         return {}
-    return {title: found[name] for title, name in FACTOR_COLUMNS.items()}
+    return {title: found[name] for title, name in FACTOR_COLUMNS.items() if name in found}
 
 
 def summary(name, size, measured) -> dict:
