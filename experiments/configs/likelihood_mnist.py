@@ -11,6 +11,8 @@ Protocol as `vae_mnist`. The steps are those of the budget, at the rate of one c
 Result (seed 0, exact, 10,000 test images): `pixel_cnn_15min` -80.02 ± 0.20 nats, 28,000 steps of 16 (9 epochs) in 30
 minutes of CPU time on one core. The same network over single pixels, `pixel_cnn_mnist`, took 80 minutes to -80.15.
 9,000 more steps that start from it (`start_from`, learning rate 6e-4, 10 minutes) reach -79.91 ± 0.20 nats.
+The average of the conditionals of two runs of 15,000 and 9,500 steps, with seeds 0 and 1, has -80.00; alone they have
+-80.24 and -80.68 (59 and 36 minutes of one slow core, `experiments.benchmarks.likelihood --average`).
 `fashion`, 8,000 steps (2.6 epochs) in 9.4 minutes of one core, has -228.81 ± 0.76 nats. `static` has -80.50 ± 0.20 nats
 after 67 minutes of CPU time on one core, a slower one. The others are not yet measured. With 96 channels and the
 learning rate of 64, 2e-3, validation stood at -81.89 nats from step 16,000 to 24,000, where the smaller network had

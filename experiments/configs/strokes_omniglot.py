@@ -7,10 +7,10 @@ The file holds `train_points`, `train_lengths` and the same of valid and test (`
 SVG files is read as well. Without a path the data are drawings of polygons. With labels in the file,
 --config.data.context.name=label makes the drawings conditional on their class.
 
-Result (seed 0, exact, 1,000 test drawings): -171.2 ± 2.4 nats a drawing, 7.93 bits a point, with 2,500 steps instead of
-6,000, in 9 minutes of one core. A width of 128 has -176.0, one of 64 has -183.0. Counts of three moves have -192.4.
-Without atoms a width of 256 has -228.5 after 5,000 steps. General coders of the test points as int16, of 1,000
-drawings: gzip 16.17 bits a point, xz 13.30, bz2 12.42 (268 nats a drawing).
+Result (seed 0, exact, 1,000 test drawings): -166.3 ± 2.4 nats a drawing, 7.70 bits a point, with 2,500 steps instead of
+6,000, in 23 minutes of one slow core. Counts of three moves have -192.4. Without atoms it is -228.5 after 5,000 steps.
+General coders of the test points as int16, of 1,000 drawings: gzip 16.17 bits a point, xz 13.30, bz2 12.42 (268 nats a
+drawing).
 """
 
 from ml_collections import ConfigDict
