@@ -323,7 +323,9 @@ def test_options_are_refused_by_their_names(tmp_path, files, words):
     with pytest.raises(ValueError, match=f"^{words}") as error:
         load("images", str(tmp_path), files=files)
     assert "\n" not in str(error.value)
-    with pytest.raises(ValueError, match=r"^files must be empty for digits: it is for arrays, huggingface, images"):
+    with pytest.raises(
+        ValueError, match=r"^files must be empty for digits: it is for arrays, dsprites_by_rule, huggingface, images"
+    ):
         load("digits", files={"size": 8})
 
 
