@@ -111,7 +111,7 @@ def test_a_temperature_is_one_scan_and_narrows_the_draws():
     keys = jax.random.split(jax.random.key(4), 300)
     draw = jax.jit(jax.vmap(lambda k, t: model.density(params, 0).sample(k, t), (0, None)))
     cold, warm = draw(keys, 0.05), draw(keys, 1.0)
-    different = [len(np.unique(drawn[:, 0, :2], axis=0)) for drawn in (cold, warm)]  # both ends of atoms stay likely
+    different = [len(np.unique(drawn[:, 0, :2], axis=0)) for drawn in (cold, warm)]
     assert different[0] < 0.3 * different[1]
     np.testing.assert_array_equal(warm, jax.jit(jax.vmap(lambda k: model.sample(params, k, 0)))(keys))
 
