@@ -17,7 +17,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config = strokes_omniglot.get_config(arg)
     config.model.scale = 40.0
     if not arg:
-        config.model.atoms = 256  # parts of kanji recur with the same offsets
+        config.model.atoms = 256
         config.model.network.dropout = 0.2  # a third of the drawings
         config.optimizer.learning_rate = 3e-3
     return config

@@ -25,6 +25,7 @@ REACH = 8.5  # standard deviations; a Gaussian has 2e-17 of its mass beyond
 SPACINGS = 2.0  # spacings of the grid in the smallest standard deviation
 MARGIN = 20  # points of the grid beyond the reach, for the noise that a coarse grid adds
 NARROWEST = 1e-9  # width of a grid, relative to its place: codes that are closer are the same
+DCI = ("disentanglement", "completeness", "informativeness")
 VALUES_AT_ONCE = 2**20  # densities in memory at once
 
 
@@ -44,13 +45,12 @@ def scores(q, factors, *, seed=0, num_trees=100) -> dict:
     active, half = active_dimensions(codes), len(codes) // 2
     halves = codes[:half], factors[:half], codes[half:], factors[half:]
     trees = dci(*halves, seed=seed, num_trees=num_trees) if num_trees else {}
-    of_trees = ("disentanglement", "completeness", "informativeness") if num_trees else ()
     return {
         "mig": mig(information, entropy),
         "mig_20_bins": mig(histogram_information(codes, factors), entropy),
         "sap": sap(*halves, seed=seed),
         "factor_vae": factor_vae_score(codes, factors, seed=seed),
-        **{f"dci_{name}": trees[name] for name in of_trees},
+        **{f"dci_{name}": trees[name] for name in DCI if name in trees},
         "info_m": info_modularity(information, entropy, active),
         "info_c": info_compactness(information, entropy, active),
         "info_e": info_explicitness(codes, factors),
