@@ -307,6 +307,10 @@ def test_bands_are_means_and_standard_errors_of_the_runs_that_are_left():
     edge = panel.collections[0].get_paths()[0].vertices
     np.testing.assert_allclose(edge[edge[:, 0] == 10.0][:, 1].max(), -4.0 + 1.0)  # deviation √2, of two runs
     assert [text.get_text() for text in panel.get_legend().get_texts()] == ["slow", "fast"]
+    once = curves.bands({"slow": (steps[:1], values[:, :1])}, label="bound").axes[0]
+    assert once.lines[0].get_marker() == "o" and [text.get_text() for text in once.get_legend().get_texts()] == ["slow"]
+    (bar,) = once.containers[0][2][0].get_segments()
+    np.testing.assert_allclose(bar, [[10.0, -5.0], [10.0, -3.0]])
     with pytest.raises(ValueError, match="runs is empty"):
         curves.bands({}, label="bound")
 

@@ -58,7 +58,7 @@ def training(train, valid=None):
 
 @styled
 def bands(runs, *, label):
-    """Plot the mean over seeds for each of several settings, with a band of one standard error.
+    """Plot the mean over seeds for each of several settings, with a band of one standard error, or a bar at one step.
 
     `runs` maps the name of a setting to (steps [N], values [S, N]) of S seeds, NaN if a run has no value. `label` is
     the title.
@@ -72,8 +72,12 @@ def bands(runs, *, label):
         spread = np.sqrt(np.nansum((values - mean) ** 2, 0) / np.maximum(count - 1, 1) / np.maximum(count, 1))
         mean = np.where(count > 0, mean, np.nan)
         style = {"color": PALETTE[i % len(PALETTE)], "linestyle": ("-", "--", ":")[i // len(PALETTE) % 3]}
-        panel.plot(steps, mean, label=name, **style)
-        panel.fill_between(steps, mean - spread, mean + spread, color=style["color"], alpha=0.25, linewidth=0)
+        if len(steps) == 1:  # a line and a band need two points
+            panel.errorbar(steps, mean, spread, label=name, fmt="o", markersize=3, capsize=3, color=style["color"])
+            drawn.append(np.concatenate([mean - spread, mean + spread]))
+        else:
+            panel.plot(steps, mean, label=name, **style)
+            panel.fill_between(steps, mean - spread, mean + spread, color=style["color"], alpha=0.25, linewidth=0)
         drawn.append(mean)
     if not drawn:
         raise ValueError("runs is empty: give at least one curve")
