@@ -62,7 +62,7 @@ def rates_of_steps(optimizer, number=4, model=None, name="learning_rate", bad=()
 HALVES = {"name": "piecewise_constant_schedule", "init_value": 1.0, "boundaries_and_scales": {1: 0.5, 3: 0.5}}
 
 
-@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "lion", "rmsprop", "lamb"])
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "lion", "rmsprop", "lamb", "muon"])
 def test_the_learning_rate_of_every_step_is_reported(name):
     assert rates_of_steps(gradient.optimizer(name=name, learning_rate=0.5)) == [0.5] * 4
     scheduled = gradient.optimizer(name=name, learning_rate=0.5, schedule=HALVES, clip_norm=1.0)
@@ -435,7 +435,7 @@ def test_a_mistake_in_the_optimiser_is_named(options, message):
         learner(**options)
 
 
-@pytest.mark.parametrize("name", ["adam", "adamw", "adamax", "rmsprop", "lion", "radam", "sgd"])
+@pytest.mark.parametrize("name", ["adam", "adamw", "adamax", "rmsprop", "lion", "radam", "sgd", "muon"])
 def test_any_optimiser_of_optax_descends(name):
     any_learner = learner(name=name, learning_rate=0.05)
     state = any_learner.init(jax.random.key(0), batch_of(1.0))
@@ -445,6 +445,37 @@ def test_any_optimiser_of_optax_descends(name):
         state, metrics = step(state, batch_of(1.0))
         first = metrics["loss"] if first is None else first
     assert float(metrics["loss"]) < float(first)
+
+
+def test_muon_moves_every_direction_of_a_matrix_by_about_the_same():
+    """However different their gradients are, and each of stacked matrices by itself; vectors move as by Adam."""
+    u, v = (np.linalg.qr(np.random.default_rng(i).normal(size=(n, 6)))[0] for i, n in enumerate((20, 6)))
+    one = u * np.geomspace(0.1, 1.0, 6) @ v.T
+    params = {"layers": jnp.zeros((2, 3, 20, 6)), "matrix": jnp.zeros((20, 6)), "bias": jnp.zeros(6)}
+    gradients = {"layers": jnp.stack([one, -one])[:, None] * jnp.ones((1, 3, 1, 1)), "matrix": one, "bias": v[0]}
+    muon, adam = gradient.optimizer(name="muon", learning_rate=0.1), optax.adam(0.1, nesterov=True)
+    moved, _ = muon.update(gradients, muon.init(params), params)
+    scale = 0.1 * 0.2 * np.sqrt(20)  # learning rate, rms, and the root of the longer side
+    along = -np.diag(u.T @ np.asarray(moved["matrix"]) @ v) / scale
+    assert (along > 0.6).all() and (along < 1.3).all()
+    np.testing.assert_allclose(moved["layers"][0], np.broadcast_to(moved["matrix"], (3, 20, 6)), atol=1e-5)
+    np.testing.assert_allclose(moved["layers"][1], -moved["layers"][0], atol=1e-5)
+    np.testing.assert_allclose(moved["bias"], adam.update(v[0], adam.init(v[0]))[0], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ns_steps": 0}, "ns_steps"),
+        ({"rms": 0.0}, "rms"),
+        ({"beta": 1.0}, "beta"),
+        ({"weight_decay": -1.0}, "weight_decay"),
+        ({"nesterov": True}, "nesterov"),
+    ],
+)
+def test_a_mistake_in_the_options_of_muon_is_named(options, message):
+    with pytest.raises(BadOption, match=message):
+        gradient.optimizer(name="muon", learning_rate=0.1, **options)
 
 
 def test_a_schedule_may_map_from_steps_written_as_strings():

@@ -29,7 +29,7 @@ SCHEDULES = types.SimpleNamespace(  # those of Optax that are functions of numbe
 )
 BELOW_1, NOT_NEGATIVE = {"at_least": 0, "below": 1}, {"at_least": 0}
 BOUNDS = {  # of options that many optimisers share, by name
-    **dict.fromkeys(("b1", "b2", "b3", "decay", "momentum", "decay_rate"), BELOW_1),
+    **dict.fromkeys(("b1", "b2", "b3", "beta", "decay", "momentum", "decay_rate"), BELOW_1),
     **dict.fromkeys(("eps", "eps_root", "weight_decay", "noise_scale", "initial_accumulator_value"), NOT_NEGATIVE),
 }
 WARM_UP = 100  # steps that are never skipped for their norm, and the memory of the running mean of norms
@@ -71,7 +71,7 @@ def optimizer(*, name, learning_rate, schedule=None, clip_norm=0.0, **options) -
     """Return the optimiser of Optax called `name`, which tells its `learning_rate` at every update.
 
     Args:
-      name: a function of `optax`, such as "adam".
+      name: a function of `optax`, such as "adam", or "muon", the function `muon` here.
       learning_rate: a number above 0.
       schedule: {"name": a schedule of Optax, options}, a factor on `learning_rate`. Steps that are keys may be strings,
         as JSON has them.
@@ -81,6 +81,7 @@ def optimizer(*, name, learning_rate, schedule=None, clip_norm=0.0, **options) -
     Raises `BadOption` that names an unknown key or value.
     """
     function = getattr(optax, name, None) if isinstance(name, str) and not name.startswith("_") else None
+    function = muon if name == "muon" else function
     if not inspect.isfunction(function) or "learning_rate" not in inspect.signature(function).parameters:
         raise BadOption(f"name: {shown(name)} is no optimiser of optax (adam, adamw, sgd ...)")
     numbers(learning_rate=learning_rate, above=0)
@@ -108,6 +109,36 @@ def optimizer(*, name, learning_rate, schedule=None, clip_norm=0.0, **options) -
         return {"learning_rate": rate(counts[0][1])} if counts else {}
 
     return with_rates(transformation, rates)
+
+
+def muon(learning_rate, *, beta=0.95, ns_steps=5, rms=0.2, weight_decay=0.0) -> optax.GradientTransformation:
+    """Return Muon, which moves a matrix by its momentum made orthogonal; Adam moves all that is no matrix.
+
+    W ← W - η (rms √max(m, n) U Vᵀ + λ W),   where U S Vᵀ = M [m, n], the (Nesterov) mean of the gradients
+
+    arXiv:2502.16982 eq. (1) and (4). Every direction of a matrix learns at the same pace: U Vᵀ has singular values
+    of about 1, by `ns_steps` of Newton-Schulz. The root mean square of an update is about `rms`, as that of Adam is, so
+    that a learning rate of Adam is a good first guess. The last two axes are the matrix. Every tap of a convolution
+    and every one of stacked layers has its own. Adam has the same learning rate, and Nesterov momentum.
+
+    Args:
+      learning_rate: η, a number or a function of the update.
+      beta: the decay of the mean of the gradients.
+      ns_steps: steps of Newton-Schulz.
+      rms: the root mean square of the update of a matrix, divided by η.
+      weight_decay: λ of matrices.
+
+    Raises `BadOption` for options out of range.
+    """
+    integers(ns_steps=ns_steps)
+    numbers(rms=rms, above=0)
+
+    def matrices(params):
+        axes = optax.contrib.MuonDimensionNumbers(-2, -1)
+        return jax.tree.map(lambda w: axes if w.ndim >= 2 else None, params)
+
+    options = {"beta": beta, "ns_steps": ns_steps, "consistent_rms": rms, "weight_decay": weight_decay}
+    return optax.contrib.muon(learning_rate, **options, muon_weight_dimension_numbers=matrices)
 
 
 def by_part(*, default, **parts) -> Optimizer:
