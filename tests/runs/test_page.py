@@ -329,6 +329,23 @@ def test_results_of_other_kinds_have_their_kind():
     }
     assert rows["log p(x)"].note.startswith("lower bound, mean of 7 estimates") and rows["bits/dim"].kind == "≤"
     assert rows["test/fid"].value == "3.50"
+    assert all(row.note for row in rows.values() if row.name != "test/fid")
+
+
+@pytest.mark.parametrize(
+    ("results", "names"),
+    [
+        ({"num_points": 60, "bits_per_point": 7.7}, ["bits/point"]),
+        ({"log_prob_original": -4.0}, ["log p, original"]),
+        (
+            {"active_units": 3, "active_units_z1": 3, "active_units_z2": 1, "rate_1": 2.0, "rate_2": 0.5},
+            ["active units", "active units of z1", "active units of z2", "rate of z1", "rate of z2"],
+        ),
+    ],
+)
+def test_results_of_drawings_tables_and_hierarchies_have_a_meaning(results, names):
+    rows = facts.result_rows({f"test/{name}": value for name, value in results.items()})
+    assert [row.name for row in rows] == names and all(row.note for row in rows)
 
 
 # --------------------------------------------------------------------------------------------------- the decoder

@@ -27,8 +27,8 @@ TRANSFORMS = {  # how the values of a data set become those of the model
 ABSENT = "(absent)"
 COMMAND = re.compile(r"(?:^|[./\s])(?:experiments\.train|vae-jax train)(?:\s|$)|experiments/train\.py")
 NOT_ROWS = (  # parts of other rows, or of the text below the table
-    "kind log_prob_se num_samples num_examples num_tokens effective_samples information_examples dequantized "
-    "sample_rate verdict aggregate_kl_at_least aggregate_kl_at_most"
+    "kind log_prob_se num_samples num_examples num_tokens num_points effective_samples information_examples "
+    "dequantized sample_rate verdict aggregate_kl_at_least aggregate_kl_at_most"
 ).split()
 
 
@@ -99,15 +99,17 @@ def result_rows(results) -> list[Result]:
     r = {name.removeprefix("test/"): value for name, value in results.items()}
     rows = [*_density_rows(r), *_code_rows(r)]
     known = {*NOT_ROWS, *_SHOWN}
+    known |= set(filter(_OF_LEVEL.fullmatch, r))
     other = {name: value for name, value in results.items() if name.startswith("test/") and name[5:] not in known}
     rows += [Result(name, number(value), "", "", "") for name, value in other.items() if _is_number(value)]
     return [*rows, *_training_rows(results)]
 
 
 _SHOWN = (
-    "log_prob log_density bits_per_dim bits_per_token perplexity accuracy elbo distortion rate mse active_units "
-    "mutual_information total_correlation"
+    "log_prob log_density log_prob_original bits_per_dim bits_per_token bits_per_point perplexity accuracy elbo "
+    "distortion rate mse active_units mutual_information total_correlation"
 ).split()
+_OF_LEVEL = re.compile(r"(rate_|active_units_z)(\d+)")  # of one level of a hierarchy
 
 
 def _density_rows(r):
@@ -120,10 +122,14 @@ def _density_rows(r):
     if _is_number(r.get("log_density")):
         note = "density of dequantised values; minus D log(levels) it is the bound above"
         yield Result("log density", number(r["log_density"]), "", "nats", note)
+    if _is_number(r.get("log_prob_original")):
+        note = "log density in the original units of the columns"
+        yield Result("log p, original", number(r["log_prob_original"]), kind, "nats", note)
     at_most = "≤" if yardstick.is_bound(kind) else "=" if kind else ""
     for name, label, unit, note in (
         ("bits_per_dim", "bits/dim", "bits", "−log₂ p(x) for each value of an example"),
         ("bits_per_token", "bits/token", "bits", "−log₂ p(x) for each token, ends included"),
+        ("bits_per_point", "bits/point", "bits", f"−log₂ p(x) for each of the {r.get('num_points', '?')} pen points"),
         ("perplexity", "perplexity", "", "2 to the power of bits/token"),
     ):
         if _is_number(r.get(name)):
@@ -162,6 +168,13 @@ def _code_rows(r):
     if _is_number(r.get("active_units")):
         note = "latent dimensions whose mean has a variance above 0.01 over the test set"
         yield Result("active units", f"{r['active_units']:d}", "", "", note)
+    levels = sorted({int(match[2]) for match in map(_OF_LEVEL.fullmatch, r) if match})
+    for level in levels:
+        if _is_number(units := r.get(f"active_units_z{level}")):
+            yield Result(f"active units of z{level}", f"{units:d}", "", "", "as above, of this level")
+    for level in levels:
+        if _is_number(rate := r.get(f"rate_{level}")):
+            yield Result(f"rate of z{level}", number(rate), "", "nats", "what this level costs, given those above it")
     if _is_number(r.get("mutual_information")):
         examples = r.get("information_examples", r.get("num_examples", 1))
         is_capped = latents.is_capped(r["mutual_information"], max(examples, 1))
