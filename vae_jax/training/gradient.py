@@ -83,7 +83,7 @@ def optimizer(*, name, learning_rate, schedule=None, clip_norm=0.0, **options) -
     function = getattr(optax, name, None) if isinstance(name, str) and not name.startswith("_") else None
     function = muon if name == "muon" else function
     if not inspect.isfunction(function) or "learning_rate" not in inspect.signature(function).parameters:
-        raise BadOption(f"name: {shown(name)} is no optimiser of optax (adam, adamw, sgd ...)")
+        raise BadOption(f"name: {shown(name)} is no optimiser of optax (adam, adamw, sgd ...), nor muon")
     numbers(learning_rate=learning_rate, above=0)
     numbers(clip_norm=clip_norm, at_least=0)
     for option, value in options.items():
