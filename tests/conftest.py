@@ -7,6 +7,7 @@ import mmap
 import os
 import shutil
 import tempfile
+import time
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # two processes with two threads each would wait for each other
@@ -74,6 +75,13 @@ def pytest_collection_finish(session):
     """Search for garbage less often: tracing makes many objects, and few of them are garbage; 8 % of the time."""
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)
+
+
+@pytest.hookimpl(tryfirst=True)  # before the fixtures of the test
+def pytest_runtest_setup(item):
+    """Skip what begins after the time VAE_JAX_TESTS_UNTIL, in seconds since 1970: a run of slow tests then ends."""
+    if time.time() > float(os.environ.get("VAE_JAX_TESTS_UNTIL", "inf")):
+        pytest.skip("no time is left (VAE_JAX_TESTS_UNTIL)")
 
 
 def pytest_unconfigure(config):
