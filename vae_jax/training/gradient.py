@@ -116,7 +116,7 @@ def muon(learning_rate, *, beta=0.95, ns_steps=5, rms=0.2, weight_decay=0.0) -> 
 
     W ← W - η (rms √max(m, n) U Vᵀ + λ W),   where U S Vᵀ = M [m, n], the (Nesterov) mean of the gradients
 
-    arXiv:2502.16982 eq. (1) and (4). Every direction of a matrix learns at the same pace: U Vᵀ has singular values
+    arXiv:2502.16982 sec. 2. Every direction of a matrix learns at the same pace: U Vᵀ has singular values
     of about 1, by `ns_steps` of Newton-Schulz. The root mean square of an update is about `rms`, as that of Adam is, so
     that a learning rate of Adam is a good first guess. The last two axes are the matrix. Every tap of a convolution
     and every one of stacked layers has its own. Adam has the same learning rate, and Nesterov momentum.
