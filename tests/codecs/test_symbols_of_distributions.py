@@ -54,10 +54,10 @@ def check(distribution, shape=None, *, tolerance=0.01, most=None):
     """Draw from distributions of B examples; all except the last two are coded."""
     size = len(jax.tree.leaves(distribution)[0])
     draw = lambda d, key: d.sample(key)  # noqa: E731
-    x = np.asarray(jax.vmap(draw)(distribution, jax.random.split(jax.random.key(7), size)))[:-2]
+    x = np.asarray(jax.jit(jax.vmap(draw))(distribution, jax.random.split(jax.random.key(7), size)))[:-2]
     back, bits = coded(distribution, x, size - 2, most=most)
     np.testing.assert_array_equal(back, x)
-    log_prob = jax.vmap(lambda d, x: d.log_prob(x))(jax.tree.map(lambda a: a[:-2], distribution), x)
+    log_prob = jax.jit(jax.vmap(lambda d, x: d.log_prob(x)))(jax.tree.map(lambda a: a[:-2], distribution), x)
     ideal = -np.sum(np.asarray(log_prob, np.float64)) / math.log(2)
     assert ideal * (1 - 1e-3) - 32 <= bits <= (1 + tolerance) * ideal + 96
 
