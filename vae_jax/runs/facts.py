@@ -98,8 +98,7 @@ def result_rows(results) -> list[Result]:
     """
     r = {name.removeprefix("test/"): value for name, value in results.items()}
     rows = [*_density_rows(r), *_code_rows(r)]
-    known = {*NOT_ROWS, *_SHOWN}
-    known |= set(filter(_OF_LEVEL.fullmatch, r))
+    known = {*NOT_ROWS, *_SHOWN, *filter(_OF_LEVEL.fullmatch, r)}
     other = {name: value for name, value in results.items() if name.startswith("test/") and name[5:] not in known}
     rows += [Result(name, number(value), "", "", "") for name, value in other.items() if _is_number(value)]
     return [*rows, *_training_rows(results)]

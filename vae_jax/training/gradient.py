@@ -29,7 +29,7 @@ SCHEDULES = types.SimpleNamespace(  # those of Optax that are functions of numbe
 )
 BELOW_1, NOT_NEGATIVE = {"at_least": 0, "below": 1}, {"at_least": 0}
 BOUNDS = {  # of options that many optimisers share, by name
-    **dict.fromkeys(("b1", "b2", "b3", "beta", "decay", "momentum", "decay_rate"), BELOW_1),
+    **dict.fromkeys(("b1", "b2", "b3", "decay", "momentum", "decay_rate"), BELOW_1),
     **dict.fromkeys(("eps", "eps_root", "weight_decay", "noise_scale", "initial_accumulator_value"), NOT_NEGATIVE),
 }
 WARM_UP = 100  # steps that are never skipped for their norm, and the memory of the running mean of norms
@@ -80,8 +80,8 @@ def optimizer(*, name, learning_rate, schedule=None, clip_norm=0.0, **options) -
 
     Raises `BadOption` that names an unknown key or value.
     """
-    function = getattr(optax, name, None) if isinstance(name, str) and not name.startswith("_") else None
-    function = muon if name == "muon" else function
+    own = {"muon": muon}
+    function = own.get(name, getattr(optax, name, None)) if isinstance(name, str) and name[:1] != "_" else None
     if not inspect.isfunction(function) or "learning_rate" not in inspect.signature(function).parameters:
         raise BadOption(f"name: {shown(name)} is no optimiser of optax (adam, adamw, sgd ...), nor muon")
     numbers(learning_rate=learning_rate, above=0)
@@ -112,14 +112,16 @@ def optimizer(*, name, learning_rate, schedule=None, clip_norm=0.0, **options) -
 
 
 def muon(learning_rate, *, beta=0.95, ns_steps=5, rms=0.2, weight_decay=0.0) -> optax.GradientTransformation:
-    """Return Muon, which moves a matrix by its momentum made orthogonal; Adam moves all that is no matrix.
+    """Return Muon: the momentum of each matrix is made orthogonal before the step. Adam moves all other parameters.
 
     W ← W - η (rms √max(m, n) U Vᵀ + λ W),   where U S Vᵀ = M [m, n], the (Nesterov) mean of the gradients
 
-    arXiv:2502.16982 sec. 2. Every direction of a matrix learns at the same pace: U Vᵀ has singular values
-    of about 1, by `ns_steps` of Newton-Schulz. The root mean square of an update is about `rms`, as that of Adam is, so
-    that a learning rate of Adam is a good first guess. The last two axes are the matrix. Every tap of a convolution
-    and every one of stacked layers has its own. Adam has the same learning rate, and Nesterov momentum.
+    arXiv:2502.16982 sec. 2. U Vᵀ comes from `ns_steps` of Newton-Schulz, with singular values near 1, so that all
+    directions of a matrix learn at the same pace. The root mean square of an update is about `rms`, as that of Adam is.
+    A learning rate of Adam is therefore a good first guess. Adam itself has this rate and Nesterov momentum.
+
+    The last two axes of a parameter are the matrix: each tap of a convolution and each of stacked layers has its own.
+    Embeddings and output layers are matrices too.
 
     Newton-Schulz costs about 25 m n min(m, n) operations for each matrix and update, whatever the batch. This is little
     where a step uses a matrix at many places, as in a convolution, and much in an MLP with small batches.
@@ -134,6 +136,7 @@ def muon(learning_rate, *, beta=0.95, ns_steps=5, rms=0.2, weight_decay=0.0) -> 
     Raises `BadOption` for options out of range.
     """
     integers(ns_steps=ns_steps)
+    numbers(beta=beta, **BELOW_1)
     numbers(rms=rms, above=0)
 
     def matrices(params):
