@@ -56,6 +56,10 @@ class Latent(NamedTuple):
     likelihood: Callable  # (params, z, context) -> p(x|z)
     evidence: Callable | None = None  # (params, key, x, context) -> Evidence, where one pass is cheaper than three
 
+    def exchange(self, **conditionals):
+        """Return the model with other `prior`, `posterior` or `likelihood`, without the `evidence` of the old ones."""
+        return self._replace(evidence=None, **conditionals)
+
 
 class Denoiser(NamedTuple):
     """A diffusion process z_t = α_t y + σ_t ε of y = scale(x), t in [0, 1], and the network that predicts ε.

@@ -48,7 +48,7 @@ def process() -> Latent:
 
 def log_prob(latent, params, x, context):
     """Return log p(x) of every cell, from samples about the mode of p(z|x), and the effective number of samples."""
-    latent = latent._replace(posterior=laplace.posterior(latent))
+    latent = latent.exchange(posterior=laplace.posterior(latent))
     return estimated(latent, params, x, context)
 
 

@@ -118,7 +118,7 @@ def vae(holes, x, truth, seed=0, **changes):
     experiment = experiment_of(holes, seed, **changes)
     fitted = fit(experiment)
     params, latent = fitted.params, experiment.model.latent
-    latent = latent._replace(posterior=laplace.posterior(latent))
+    latent = latent.exchange(posterior=laplace.posterior(latent))
 
     @jax.jit
     def score(x, truth):

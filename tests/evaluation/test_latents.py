@@ -48,6 +48,15 @@ def test_networks_of_a_posterior_are_not_copied_for_every_example():
     assert latents.shares_networks(q) and not latents.shares_networks(q.base)
 
 
+def test_networks_that_posteriors_share_are_no_examples():
+    """At first q(z|x) = p(z) in a deep hierarchy: the codes tell nothing, whatever the shapes of its networks."""
+    config = {"widths": (4,), "blocks": (1,), "latent_dim": 1, "objective": {"name": "elbo"}}
+    model = models.from_config("deep_vae", {**config, "likelihood": {"name": "normal"}}, **kind((4, 4, 1)))
+    data = {"x": jnp.asarray(np.random.default_rng(0).normal(size=(5, 4, 4, 1)), jnp.float32)}
+    q = latents.posteriors(model, jax.jit(model.init)(jax.random.key(0), data), data)
+    np.testing.assert_allclose(latents.mutual_information(q, jax.random.key(1)), 0.0, atol=1e-4)
+
+
 def test_active_units_are_those_whose_mean_varies():
     means = np.random.default_rng(0).normal(size=(1000, 4)) * np.array([1.0, 0.2, 0.05, 0.0]) + 3.0
     assert latents.active_units(means) == 2  # variances 1, 0.04, 0.0025, 0

@@ -140,3 +140,5 @@ def test_scores_that_separate_and_scores_that_say_nothing():
     same = probes.outlier_detection(np.zeros(30), np.zeros(10))
     assert same == {"auroc": 0.5, "aupr": 0.25, "fpr_at_95": 1.0}
     assert probes.outlier_detection([4, 5], [1, 2])["auroc"] == 0.0
+    line = np.arange(100)  # of 100 thresholds in a line, the 95th is the first that is low enough
+    assert probes.outlier_detection(line, line)["fpr_at_95"] == pytest.approx(0.95)

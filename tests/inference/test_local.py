@@ -62,3 +62,12 @@ def test_a_start_with_constraints_is_refused(linear_gaussian, x):
                 num_steps=2,
                 num_samples=1,
             )
+
+
+def test_a_pass_of_the_old_posterior_is_not_taken_for_the_new_one(linear_gaussian, x):
+    """`evidence` belongs to the encoder's q: with it, every q would seem as good as any other."""
+    broken = linear_gaussian.mean_field._replace(evidence=lambda *_: pytest.fail("the old posterior"))
+    options = {"initial": "prior", "optimizer": OPTIMIZER, "num_steps": 2, "num_samples": 1}
+    local.fit(broken, linear_gaussian.wrong, jax.random.key(0), x[0], **options)
+    with pytest.raises(ValueError, match=r"requires p\(z\), and this model has none"):
+        local.fit(broken._replace(prior=None), linear_gaussian.wrong, jax.random.key(0), x[0], **options)

@@ -103,6 +103,9 @@ def test_a_density_of_codes_makes_it_generative(linear, assert_mean):
     assert_mean(drawn, decoded.mean(0))
     assert_mean((np.asarray(drawn) - decoded.mean(0)) ** 2, decoded.var(0) + 1.0)
     assert filled.latent.prior(params) is density
+    exact = model._replace(log_prob=lambda *_: 0.0, density=lambda *_: None, bounds=(("old", None),))
+    old = with_code_density(exact, density)
+    assert old.log_prob is old.density is old.bound is None and old.bounds == ()
     with pytest.raises(ValueError, match="no `latent`"):
         with_code_density(model._replace(latent=None), density)
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from vae_jax.configs import deep_vae_digits, pixel_cnn_digits, vae_digits
+from vae_jax.configs import deep_vae_digits, discrete_mnist, pixel_cnn_digits, vae_digits
 from vae_jax.runs import audit, train
 
 QUICK = {"num_images": 6, "counts": (1, 5, 100), "num_temperatures": 4, "num_chains": 2, "num_compressed": 6}
@@ -53,6 +53,20 @@ def test_an_exact_model_has_no_bounds(trained):
     record = audit.write(trained(pixel_cnn_digits), **QUICK)
     assert record["kind"] == "=" and "sandwich" not in record
     assert list(verdicts(record).values()) == [audit.HOLDS] * 3, record["checks"]
+
+
+@pytest.mark.slow
+def test_bits_have_no_path_of_hamiltonian_dynamics(trained):
+    def on_digits(arg):
+        config = discrete_mnist.get_config(arg)
+        config.data.update({"name": "digits", "path": ""})
+        return config
+
+    digits = types.SimpleNamespace(__name__="discrete_digits", get_config=on_digits)
+    folder = trained(digits)
+    record = audit.write(folder, **QUICK | {"counts": (1, 5)})
+    assert "require real z" in record["without_sandwich"] and "require real z" in (folder / "audit.md").read_text()
+    assert audit.FAILS not in verdicts(record).values(), record["checks"]
 
 
 @pytest.mark.slow

@@ -85,6 +85,8 @@ def test_nats_are_of_the_mass_of_the_levels(runs):
     [
         ("binary", {}, "not of the same test images.*digits as grey levels, 32 images: a; digits as binary"),
         ("gaussian", {"data": {"context": {"name": "label"}}}, "b is given the class"),
+        ("gaussian", {"data": {"context": {"name": "degraded"}}}, "b is given the context 'degraded'"),
+        ("gaussian", {"data": {"transform": "strokes"}}, "b is a model of drawings"),
         ("gaussian", {"eval": {"num_test": 7}}, "32 images: a; digits as grey levels, 7 images: b"),
         ("gaussian", {"data": {"leave_out": (3, 8)}}, "digits, no 3, no 8 as grey levels, 32 images: b"),
     ],

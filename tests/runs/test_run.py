@@ -2,15 +2,16 @@
 
 import gc
 import shutil
+import types
 
 import jax
 import numpy as np
 import pytest
 
 import vae_jax
-from vae_jax.data import sources
+from vae_jax.data import sources, transforms
 from vae_jax.files import read_json, write_json
-from vae_jax.runs import build, configs
+from vae_jax.runs import build, configs, inputs
 from vae_jax.runs.run import Run
 
 
@@ -178,6 +179,16 @@ def test_what_cannot_be_done_is_one_line(run, digits, call, words):
     with pytest.raises(ValueError, match=words) as error:
         call(run, digits.test.x[1:4])
     assert "\n" not in str(error.value)
+
+
+def test_counts_and_real_numbers_have_no_largest_value():
+    counts = sources.load("counts")
+    experiment = types.SimpleNamespace(dataset=counts, transform=transforms.counts)
+    given = counts.test.x[:2].astype(np.int64) + 10 * counts.max_value
+    np.testing.assert_array_equal(inputs.examples(experiment, given)[0], given)
+    with pytest.raises(ValueError, match="x must lie in 0.."):
+        inputs.examples(experiment, given - 20 * counts.max_value)
+    np.testing.assert_array_equal(inputs.examples(types.SimpleNamespace(dataset=counts, transform=transforms.real), -given)[0], -given)
 
 
 def test_what_is_no_run_is_one_line(trained, tmp_path):

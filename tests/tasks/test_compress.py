@@ -12,7 +12,7 @@ from vae_jax.codecs import container
 from vae_jax.core import Event
 from vae_jax.evaluation import yardstick
 from vae_jax.runs import build, configs
-from vae_jax.support import Binary, Levels, Real
+from vae_jax.support import Binary, Columns, Levels, Real
 from vae_jax.tasks import compress
 
 # Configs whose smoke version is compressed, and how far above the bound the message may be: 12 examples are few.
@@ -148,6 +148,15 @@ def test_a_deep_hierarchy_is_coded_block_by_block():
     ]
     net = (payload_bits(compressed.data) - compressed.initial_bits) * math.log(2)
     assert abs(net + np.mean(elbos)) <= 0.03 * -np.mean(elbos) + 5 * np.std(elbos) + 96
+
+
+def test_columns_of_counts_need_their_largest_value():
+    rng = np.random.default_rng(0)
+    x = np.stack([rng.poisson(30, 40), rng.integers(0, 2, 40), rng.poisson(2, 40)], axis=1).astype(np.float32)
+    spec = {"latent_dim": 2, "encoder": {"name": "mlp", "hidden": (4,)}, "decoder": {"name": "mlp", "hidden": (4,)}}
+    spec |= {"posterior": {"name": "normal"}, "likelihood": {"name": "columns"}, "objective": {"name": "elbo"}}
+    model = models.from_config("vae", spec, event=Event((3,), Columns(("count", "binary", "count"))))
+    round_trip(model, x, at_once=8)
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,13 @@ def test_a_simple_image_is_no_inlier_for_being_simple():
     assert probes.outlier_detection(*corrected)["auroc"] == 1.0
 
 
+def test_a_bound_of_a_model_whose_codes_have_no_density_is_the_surprise(linear_gaussian, data):
+    bound = lambda params, key, x, context=None: jnp.sum(x) + 0.0 * jax.random.normal(key)  # noqa: E731
+    model = as_model(linear_gaussian.latent._replace(prior=None))._replace(bound=bound)
+    found = outliers.surprise(model, linear_gaussian.exact, jax.random.key(0), data["x"][0], num_samples=3)
+    np.testing.assert_allclose(found, -np.sum(data["x"][0]), rtol=1e-6)
+
+
 def test_what_cannot_be_scored_is_said(linear_gaussian, data):
     without = as_model(linear_gaussian.latent._replace(prior=None))
     for score in (outliers.surprise, outliers.negative_elbo):

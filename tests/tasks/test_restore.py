@@ -168,6 +168,34 @@ def test_importance_weights_of_codes(task, proposal):
     assert 1.0 <= restored.ess() <= 4000.0 and differ(restored)
 
 
+def two_bits():
+    """Two codes of one bit, and 2x2 pixels around a map of them: p(x) has four components."""
+    weights = jnp.asarray([[1.5, -1.0, 0.5, 2.0], [-0.5, 2.0, 1.0, -1.5]])
+
+    def likelihood(_, z, context=None):
+        return Normal((z @ weights).reshape(2, 2, 1), jnp.full((2, 2, 1), -0.7))
+
+    prior = Bernoulli(jnp.asarray([0.3, -0.6]))
+    return Latent(lambda _, context=None: prior, lambda _, x, context=None: prior, likelihood)
+
+
+def test_bits_have_no_laplace_approximation_and_get_the_encoder():
+    latent, event = two_bits(), Event((2, 2, 1), Real())
+    model = Model(None, None, None, latent=latent)
+    half = degradations.half(event)
+    y = half.apply(jnp.asarray([[0.4, -0.3], [1.0, 0.2]])[..., None])
+    codes = jnp.asarray([[a, b] for a in (0.0, 1.0) for b in (0.0, 1.0)])
+    seen = restore.observed(latent, half)
+    log_joint = jnp.asarray([latent.prior(None).log_prob(z) + seen.likelihood(None, z).log_prob(y) for z in codes])
+    means = jnp.stack([jnp.where(half.mask, y, latent.likelihood(None, z).mean()) for z in codes])
+    expected = jnp.tensordot(jax.nn.softmax(log_joint), means, axes=1)
+    for options in ({}, {"proposal": "prior"}):
+        restored = applied(restore.importance, model, half, y, num_draws=5, num_samples=4000, **options)
+        np.testing.assert_allclose(restored.mean, expected, atol=0.1)
+    with pytest.raises(ValueError, match="'laplace' is for z that is one vector of real numbers"):
+        applied(restore.importance, model, half, y, num_draws=5, proposal="laplace")
+
+
 def test_annealed_chains_find_both_ends_of_the_bar():
     restored, truth = run(restore.annealed, "bar", "downsample", num_draws=200, num_temperatures=40)
     np.testing.assert_allclose(restored.mean, truth.mean, atol=0.03)

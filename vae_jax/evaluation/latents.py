@@ -128,8 +128,7 @@ def mutual_information(q, key):
     The aggregate posterior of arXiv:1606.05908, taken over these N examples. It is at most log N, which it approaches
     when the codes of different images do not overlap: read it as "at least" then.
     """
-    size = jax.tree.leaves(q)[0].shape[0]
-    where = axes(q)
+    where, size = axes(q), len(jax.tree.leaves(_without_shared(q))[0])
 
     def one(item):
         index, k = item

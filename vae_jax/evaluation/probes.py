@@ -157,7 +157,7 @@ def outlier_detection(inlier_scores, outlier_scores) -> dict:
     """
     scores = np.concatenate([inlier_scores, outlier_scores])
     is_outlier = np.arange(len(scores)) >= len(inlier_scores)
-    false, true, _ = metrics.roc_curve(is_outlier, scores)
+    false, true, _ = metrics.roc_curve(is_outlier, scores, drop_intermediate=False)
     return {
         "auroc": float(metrics.roc_auc_score(is_outlier, scores)),
         "aupr": float(metrics.average_precision_score(is_outlier, scores)),

@@ -1,13 +1,15 @@
 """Laplace's approximation of the posterior: a Gaussian at the mode of p(z|x), with its curvature.
 
 As a proposal of importance sampling it stands in for an encoder that was trained on few examples:
-`latent._replace(posterior=laplace.posterior(latent))`. The weights correct what it misses.
+`latent.exchange(posterior=laplace.posterior(latent))`. The weights correct what it misses.
 """
 
 import jax
 import jax.numpy as jnp
 
 from vae_jax.distributions import MultivariateNormal
+from vae_jax.distributions.support import supports
+from vae_jax.support import Real
 
 STEP_SIZES = (1.0, 0.5, 0.2, 0.05, 0.0)
 LEAST_CURVATURE = 0.1  # a flatter direction, or one of another sign, gets this precision
@@ -23,10 +25,14 @@ def posterior(latent, *, num_steps=20, stretch=1.1):
       latent: a `core.Latent` whose z is one vector of real numbers.
       num_steps: the number of steps.
       stretch: above 1 the proposal has wider tails than the approximation.
+
+    The distribution raises `ValueError` for another z.
     """
 
     def distribution(params, x, context=None):
         prior = latent.prior(params, context)
+        if not suits(prior):
+            raise ValueError("proposal: 'laplace' is for z that is one vector of real numbers; use 'encoder'")
 
         def log_joint(z):
             return latent.likelihood(params, z, context).log_prob(x) + prior.log_prob(z)
@@ -44,6 +50,12 @@ def posterior(latent, *, num_steps=20, stretch=1.1):
         return MultivariateNormal(z, stretch * jnp.linalg.cholesky(0.5 * (covariance + covariance.T)))
 
     return distribution
+
+
+def suits(prior) -> bool:
+    """Return True if z is one vector of real numbers, whose log-density has a curvature."""
+    z = jax.tree.leaves(jax.eval_shape(lambda: prior.sample(jax.random.key(0))))
+    return set(supports(prior)) == {Real()} and len(z) == 1 and z[0].ndim == 1
 
 
 def _curvature(log_joint, z):

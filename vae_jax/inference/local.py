@@ -40,12 +40,15 @@ def fit(latent, params, key, x, context=None, *, initial, optimizer, num_steps, 
       num_samples: the number of reparameterised draws in each step.
       objective: the equation of `objectives` to maximise.
 
-    Raises `ValueError` if q does not start as a `Normal`. Other parameters may be constrained.
+    Raises `ValueError` for a model without p(z), and if q does not start as a `Normal`. Other parameters may be
+    constrained.
     """
+    if latent.prior is None:
+        raise ValueError("a fit of q(z|x) requires p(z), and this model has none")
     start = _start(latent, params, x, context, initial)
 
     def loss(q, k):
-        free = latent._replace(posterior=lambda params, x, context=None: q)
+        free = latent.exchange(posterior=lambda params, x, context=None: q)
         return -objective(free, params, k, x, context, num_samples=num_samples)[0]
 
     def step(carry, index):
@@ -74,7 +77,7 @@ def improvement(latent, params, key, x, context=None, *, optimizer, num_steps, n
       num_samples: the number of draws in each step.
       bound_samples: the number of draws that estimate each of the two bounds.
 
-    Raises `ValueError` if q(z|x) is not a `Normal`.
+    Raises `ValueError` for a model without p(z), and if q(z|x) is not a `Normal`.
     """
     key_fit, key_bound = jax.random.split(key)
     q = latent.posterior(params, x, context)
@@ -82,7 +85,7 @@ def improvement(latent, params, key, x, context=None, *, optimizer, num_steps, n
     fitted = fit(latent, params, key_fit, x, context, initial=q, **options)
 
     def bound(q):
-        chosen = latent._replace(posterior=lambda params, x, context=None: q)
+        chosen = latent.exchange(posterior=lambda params, x, context=None: q)
         return plain_elbo(chosen, params, key_bound, x, context, num_samples=bound_samples)[0]
 
     encoder, best = jax.vmap(bound)(jax.tree.map(lambda a, b: jnp.stack([a, b]), q, fitted.q))

@@ -150,7 +150,7 @@ def _check(experiment, first, folder):
         )
     if dataset.test.label is None:
         raise ValueError(f"{folder}: {dataset.name} has no classes to probe for")
-    pixels = [(e.config["data"]["transform"], e.config["model"]["likelihood"]) for e in (experiment, first)]
+    pixels = [(e.config["data"]["transform"], e.config["model"].get("likelihood")) for e in (experiment, first)]
     if pixels[0] != pixels[1]:
         raise ValueError(
             f"{folder}: MSE and distortion of {pixels[0]} cannot be compared with those of {pixels[1]}; give runs with "

@@ -76,11 +76,15 @@ def compare(folders, workdir) -> str:
     """
     workdir = Path(workdir).expanduser()
     check_comparable({name: build.load_config(folder) for name, folder in folders.items()})
-    rows, each = [], {}
+    rows, each, first = [], {}, None
     for name, folder in folders.items():
         results = results_of(folder)
         experiment = build.build_trained(folder)
         check_mass(name, experiment)
+        images = np.asarray(experiment.dataset.test.x[: results["test/num_examples"]])
+        first = images if first is None else first
+        if not np.array_equal(images, first):
+            raise ValueError(f"{name} has other test images than {next(iter(folders))}; make a table of runs of one set")
         params = build.restore(folder, experiment, mesh=experiment.mesh).params
         rows.append(row_of(name, experiment, params, results))
         if rows[-1].log_prob is not None:
@@ -195,10 +199,13 @@ def check_comparable(configs):
             raise ValueError(f"{name} is a model of text, and this table is of images; see its results.json")
         if data["name"] == "audio":
             raise ValueError(f"{name} is a model of sound, and this table is of images; see its results.json")
-        if data["context"]["name"] == "label" and config["model"].get("given_class") is not False:
+        if transform == "strokes":
+            raise ValueError(f"{name} is a model of drawings, and this table is of images; see its results.json")
+        context = data["context"]["name"]
+        if context != "none" and not (context == "label" and config["model"].get("given_class") is False):
             raise ValueError(
-                f"{name} is given the class: its number is log p(x|c), not log p(x); train it with "
-                "config.data.context.name='none'"
+                f"{name} is given {'the class' if context == 'label' else f'the context {context!r}'}: its number is "
+                "log p(x|c), not log p(x); train it with config.data.context.name='none'"
             )
         images = data["name"] + (f" in {data['path']}" if data["name"] == "idx" else "")
         images += "".join(f", no {label}" for label in data["leave_out"])

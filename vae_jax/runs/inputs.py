@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from vae_jax.data import pipeline, text
+from vae_jax.data import pipeline, text, transforms
 from vae_jax.data.values import Split
 from vae_jax.spec import nearest
+from vae_jax.support import END, LIFT
 
 
 def batch(experiment, x, context, *, expected=False):
@@ -17,7 +18,7 @@ def batch(experiment, x, context, *, expected=False):
       expected: True for the mean of what the transform draws, as an encoder sees it; otherwise the fixed draw, in which
         log p(x) is measured (`pipeline.fixed_split`).
     """
-    x, single = examples(experiment.dataset, x)
+    x, single = examples(experiment, x)
     split = Split(x)
     if experiment.context is not None:
         split = _with_context(experiment, split, context, single)
@@ -28,8 +29,9 @@ def batch(experiment, x, context, *, expected=False):
     return pipeline.fixed_split(dataset, "test", **options), len(x), single
 
 
-def examples(dataset, x):
+def examples(experiment, x):
     """Return x as stored examples [N, ...], and True if it is one. Raises `ValueError` for other shapes."""
+    dataset = experiment.dataset
     shape = dataset.train.x.shape[1:]
     if dataset.vocabulary is not None and _is_text(x):
         single = isinstance(x, str)
@@ -47,7 +49,7 @@ def examples(dataset, x):
             x = x.reshape((1, *shape) if single else (len(x), *shape))
             if not len(x):
                 raise ValueError("x holds no example")
-            return _on_scale(dataset, x), single
+            return _on_scale(experiment, x), single
     raise ValueError(f"an example of {dataset.name} has the shape {shape}; give one or [N, ...], got {x.shape}")
 
 
@@ -60,17 +62,27 @@ def mask_of(mask, shape, single):
     return mask.reshape(shape)
 
 
-def _on_scale(dataset, x):
+def _on_scale(experiment, x):
     """Return x in the stored type. Raises `ValueError` for fractions or a range that the integers do not have."""
-    stored, top = dataset.train.x.dtype, dataset.max_value
+    dataset, stored, top = experiment.dataset, experiment.dataset.train.x.dtype, experiment.dataset.max_value
     if stored.kind not in "ui":
         return x
+    low = 0
+    if experiment.transform in (transforms.counts, transforms.real):  # as large as a number of this type can be
+        stored = np.promote_types(stored, np.int32)
+        low, top = 0 if experiment.transform is transforms.counts else np.iinfo(stored).min, np.iinfo(stored).max
     if x.dtype.kind == "f" and not np.all(x == np.round(x)):
         raise ValueError(
-            f"x holds fractions, and {dataset.name} has integers 0..{top}; scale x to that range and round"
+            f"x holds fractions, and {dataset.name} has integers {low}..{top}; scale x to that range and round"
         )
-    if not (x.min() >= 0 and x.max() <= top):
-        raise ValueError(f"x must lie in 0..{top}, the range of {dataset.name}; it reaches from {x.min()} to {x.max()}")
+    values = x
+    if dataset.strokes:
+        if not np.isin(x[..., 2], (0, LIFT, END)).all():
+            raise ValueError("x: the pen column must hold 0 (draw), 1 (lift) and 2 (the last point)")
+        values, low = x[..., :2], -top
+    if not (values.min() >= low and values.max() <= top):
+        reach = f"it reaches from {values.min()} to {values.max()}"
+        raise ValueError(f"x must lie in {low}..{top}, the range of {dataset.name}; {reach}")
     return x.astype(stored)
 
 

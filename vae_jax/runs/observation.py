@@ -49,7 +49,7 @@ def observed(experiment, scale) -> Model:
         mean = latent.likelihood(params, z, context).mean()
         return Normal(mean, jnp.full_like(mean, jnp.log(scale)))
 
-    return Model(*experiment.model[:3], latent=latent._replace(likelihood=likelihood, evidence=None))
+    return Model(*experiment.model[:3], latent=latent.exchange(likelihood=likelihood))
 
 
 def log_prob(run, x, context=None, *, scale, **path) -> dict:

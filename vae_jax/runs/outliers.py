@@ -167,7 +167,10 @@ def _scores(experiment, params, key, sets, *, num_samples, fit, coder):
             "the length of a code compares only with a mass of levels; this model has a density"
         )
         return scores, refused
-    lengths = [outliers.code_lengths(sets[role], coder=coder, levels=levels) for role in ("inliers", "outliers")]
+    try:
+        lengths = [outliers.code_lengths(sets[role], coder=coder, levels=levels) for role in ("inliers", "outliers")]
+    except ValueError as error:  # more than 256 levels, missing values
+        return scores, refused | {"complexity_corrected": str(error)}
     scores["complexity_corrected"] = list(map(outliers.complexity_corrected, scores["surprise"], lengths))
     return scores, refused
 

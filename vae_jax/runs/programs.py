@@ -25,6 +25,13 @@ from vae_jax.runs import build
 from vae_jax.tasks import decode
 
 
+MADE_OF_X = {
+    "prefix": "the beginning of the sequence",
+    "image": "the image reduced to this size",
+    "degraded": "the degraded image",
+}
+
+
 class Value(NamedTuple):
     """One input of a program, for one example."""
 
@@ -68,28 +75,28 @@ class _Scale:
         dataset = experiment.dataset
         self.transform, self.max_value = experiment.transform, dataset.max_value
         self.dtype = jax.dtypes.canonicalize_dtype(dataset.train.x.dtype)
-        self.is_text = dataset.vocabulary is not None
+        self.is_text, self.is_drawing = dataset.vocabulary is not None, dataset.strokes
         self.is_random = is_random(self.transform, self.dtype, self.max_value)
         self.offset = build.levels_offset(experiment.config, dataset)
         self.columns = dataset.columns  # of a table: real ones are standardised in the model
         self.x = Value("x", tuple(experiment.event.shape), self.dtype, self._meaning(dataset))
         self.seed = Value("seed", (), np.dtype("uint32"), "any number: equal seeds give equal results")
-        self.context_is_of_x, self.contexts = False, ()  # the inputs of a program that are its context
-        if experiment.context:
-            # A prefix, or an image that x is reduced to, has the scale of x; others come with the data.
-            self.context_is_of_x = experiment.conditioning.stored(dataset.train) is None
-            self.contexts = (self._context(experiment),)
+        name = experiment.config["data"]["context"]["name"]
+        is_made = experiment.context is not None and experiment.conditioning.stored(dataset.train) is None
+        self.context_is_of_x = is_made and name in MADE_OF_X  # then it has the scale of x
+        self.contexts = (self._context(name, experiment),) if experiment.context else ()  # inputs of a program
 
-    def _context(self, experiment):
-        name, shape = experiment.config["data"]["context"]["name"], tuple(experiment.context.shape)
+    def _context(self, name, experiment):
+        shape = tuple(experiment.context.shape)
         if not shape:
             note = f"the class, 0 to {experiment.context.support.num_levels - 1}"
             return Value("context", shape, np.dtype("int32"), note)
+        if name == "library":
+            return Value("context", shape, np.dtype("float32"), "the sum of the counts of x")
         if not self.context_is_of_x:
             return Value("context", shape, np.dtype("float32"), f"the {name} that is stored beside x")
         dtype = self.dtype if name == "prefix" else np.dtype("float32")
-        note = "the beginning of the sequence" if name == "prefix" else "the image reduced to this size"
-        return Value("context", shape, dtype, f"{note}, on the scale of x")
+        return Value("context", shape, dtype, f"{MADE_OF_X[name]}, on the scale of x")
 
     def _meaning(self, dataset):
         """Return a phrase for the values of a stored example."""
@@ -153,7 +160,7 @@ def _of_latent(scale, latent, params):
     def decode_one(params, *values):
         z, context = values[: len(codes)], scale.context(values[len(codes) :])
         p = latent.likelihood(params, z if is_chain else z[0], context)
-        return {"mean": scale.mean(p.mean())} if hasattr(p, "mean") else {"x": scale.sample(decode.greedy(p))}
+        return {"mean": scale.mean(p.mean())} if hasattr(p, "mean") else {"x": scale.sample(decode.typical(p))}
 
     def draw(params, seed, *context):
         z = latent.prior(params, scale.context(context)).sample(_key(seed))
@@ -171,6 +178,8 @@ def _of_latent(scale, latent, params):
     }
     if scale.is_text:
         made["decoder"] = made["decoder"]._replace(note="the most probable word at each place, given those before it")
+    if scale.is_drawing:
+        made["decoder"] = made["decoder"]._replace(note=f"a draw of p(x|z) at temperature {decode.COLD:g}, always one")
     if latent.prior is not None:
         made["prior"] = Program(draw, (scale.seed, *scale.contexts), "a draw z ~ p(z), for the decoder")
     return made

@@ -17,7 +17,7 @@ import numpy as np
 
 from vae_jax.core import Model
 from vae_jax.data.values import Dataset
-from vae_jax.distributions import Normal, Sentence
+from vae_jax.distributions import Normal
 from vae_jax.distributions.support import supports
 from vae_jax.evaluation import latents, yardstick
 from vae_jax.inference import laplace
@@ -139,6 +139,7 @@ class Run:
           context: one context, for a conditional model.
         """
         self._needs("latent", "interpolate")
+        self._needs_numbers("interpolate")
         integers(num_steps=num_steps, at_least=2)
         one_of(PATHS, path=path)
         ends = [self._code_of(x, name, context) for x, name in ((a, "a"), (b, "b"))]
@@ -154,9 +155,10 @@ class Run:
           context: one context, for a conditional model.
         """
         self._needs("latent", "traverse")
+        self._needs_numbers("traverse")
         z = self._code_of(x, "x", context)
-        if not isinstance(z, np.ndarray):
-            raise ValueError("traverse is for codes that are one vector; for a hierarchy use `encode` and `decode`")
+        if np.ndim(z) != 1 or not isinstance(z, np.ndarray):
+            raise ValueError("traverse is for codes that are one vector; for others use `encode` and `decode`")
         integers(dim=dim, at_least=0, at_most=len(z) - 1)
         values = np.linspace(-3, 3, 9) if values is None else np.asarray(values)
         codes = np.repeat(z[None], len(values), axis=0)
@@ -175,8 +177,7 @@ class Run:
         from sklearn.neighbors import NearestNeighbors
 
         self._needs("latent", "neighbours")
-        if any(isinstance(support, Levels) for support in supports(self._posterior_shapes())):
-            raise ValueError("neighbours requires codes with distances, and those of this model are integers")
+        self._needs_numbers("neighbours")
         codes = self._training_codes() if among is None else latents.side_by_side(self.encode(among, context))
         integers(k=k, at_most=len(codes))
         z = self.encode(x, context)
@@ -230,7 +231,7 @@ class Run:
           context: for a conditional model.
           method: "surprise", -log p(x) or its bound; "negative_elbo"; "distortion", the error of the reconstruction;
             "typicality", the distance of the surprise from its mean over the test set of the run (`tasks.outliers`).
-          num_samples: the number of draws of a bound.
+          num_samples: the number of draws of a bound; typicality takes that of the config.
         """
         one_of(SCORES, method=method)
         integers(num_samples=num_samples)
@@ -238,7 +239,8 @@ class Run:
         if method == "typicality" and self.results.get("test/log_prob") is None:
             raise ValueError("typicality requires the results of the run, and this run has none; use 'surprise'")
         if method in ("surprise", "typicality"):
-            log_prob = self.log_prob(x, context, num_samples=num_samples)
+            # The mean over the test set was measured with the K of the config.
+            log_prob = self.log_prob(x, context, num_samples=num_samples if method == "surprise" else None)
             if log_prob.log_prob is None:
                 raise ValueError(f"the surprise requires log p(x): {log_prob.note}; use method='distortion'")
             surprise = -log_prob.log_prob
@@ -248,6 +250,7 @@ class Run:
         options = {"num_samples": num_samples} if method == "negative_elbo" else {}
         key, data = report.measuring_key(self.experiment), pieces.padded(data, pieces.power_of_two(size))
         scores = outliers.of_data(getattr(outliers, method), self.model, self.params, key, data, **options)
+        scores = scores + build.levels_offset(self.experiment.config, self.dataset)  # as log p(x) has it
         return _first(scores[:size], single)
 
     def impute(self, x, mask=None, context=None, *, num_samples=1000, num_draws=0, proposal="laplace", seed=0):
@@ -335,6 +338,11 @@ class Run:
                 f"{', '.join(able) or 'no such field'}"
             )
 
+    def _needs_numbers(self, method):
+        """Raise `ValueError` if the codes are integers of a codebook, which have no values between them."""
+        if any(isinstance(support, Levels) for support in supports(self._posterior_shapes())):
+            raise ValueError(f"{method} requires codes with distances, and those of this model are integers")
+
     def _posterior_shapes(self):
         """Return q(z|x) with shapes in place of arrays."""
         shapes = self.experiment.batch_shapes()
@@ -343,7 +351,7 @@ class Run:
 
     def _code_of(self, x, name, context):
         """Return the code of one example [D], or a tuple by level. Raises `ValueError` for several examples."""
-        examples, single = inputs.examples(self.dataset, x)
+        examples, single = inputs.examples(self.experiment, x)
         if len(examples) != 1:
             raise ValueError(f"{name} must be one example, got {len(examples)}")
         return _first(self.encode(x, context), not single)
@@ -421,8 +429,7 @@ def _moments(model, params, x, context):
 
 
 def _decoded(model, params, z, context):
-    p = model.latent.likelihood(params, z, context)
-    return decode.greedy(p) if isinstance(p, Sentence) else p.mean()
+    return decode.typical(model.latent.likelihood(params, z, context))
 
 
 def _reconstructed(model, params, x, context):
@@ -438,7 +445,7 @@ def _imputing(num_samples, num_draws, proposal, seed):
         options = {"num_samples": num_samples, "num_draws": max(1, num_draws)}
         latent = model.latent
         if proposal == "laplace":
-            latent = latent._replace(posterior=laplace.posterior(latent))
+            latent = latent.exchange(posterior=laplace.posterior(latent))
         imputed = impute.impute(latent, params, key, example["x"], context, **options)
         return imputed.draws if num_draws else imputed.mean
 

@@ -10,10 +10,10 @@ from vae_jax.files import write_text
 from vae_jax.plotting import add_caption
 from vae_jax.plotting import drawings as plots
 from vae_jax.runs.scene import contexts, different_classes
-from vae_jax.tasks import interpolate
+from vae_jax.tasks import decode, interpolate
 
 NUMBER, TEMPERATURES = 12, (0.4, 0.7, 1.0)  # drawings in a row; τ of the draws
-PAIRS, STEPS, COLD = 6, 8, 0.2
+PAIRS, STEPS = 6, 8
 
 
 def makers(scene, directory) -> dict:
@@ -61,7 +61,7 @@ def reconstructions(scene):
     number = min(NUMBER, len(scene.x))
     drawn = _of_codes(scene, scene.codes[:number])
     figure = plots.sheet(np.stack([scene.x[:number], drawn]), names=("test data", "from its code"))
-    return add_caption(figure, f"Below, draws of p(x|z) at temperature {COLD:g}, z the mean of q(z|x).")
+    return add_caption(figure, f"Below, draws of p(x|z) at temperature {decode.COLD:g}, z the mean of q(z|x).")
 
 
 def interpolations(scene):
@@ -71,7 +71,7 @@ def interpolations(scene):
     paths = jax.vmap(lambda a, b: interpolate.spherical(a, b, t))(scene.codes[a], scene.codes[b])
     figure = plots.sheet(np.stack([_of_codes(scene, path, same=True) for path in paths]))
     return add_caption(
-        figure, f"Great circles between the codes of two test drawings, drawn at temperature {COLD:g} with one noise."
+        figure, f"Great circles between the codes of two test drawings, drawn at temperature {decode.COLD:g} with one noise."
     )
 
 
@@ -80,5 +80,5 @@ def _of_codes(scene, z, *, same=False):
     key = jax.random.key(scene.seed)
     keys = jnp.broadcast_to(key, len(z)) if same else jax.random.split(key, len(z))
     context = contexts(scene.experiment, len(z))
-    draw = jax.jit(jax.vmap(lambda k, z, c: scene.latent.likelihood(scene.params, z, c).sample(k, COLD)))
+    draw = jax.jit(jax.vmap(lambda k, z, c: decode.typical(scene.latent.likelihood(scene.params, z, c), k)))
     return np.asarray(draw(keys, jnp.asarray(z), context))

@@ -23,7 +23,7 @@ from vae_jax.codecs.stack import UNREAD, WORD, Stack
 from vae_jax.distributions import Mixture, check_support
 from vae_jax.distributions.support import supports
 from vae_jax.spec import integers
-from vae_jax.support import Counts, is_discrete
+from vae_jax.support import Columns, Counts, is_discrete
 
 AT_ONCE, AT_ONCE_LATENT = 256, 64  # examples side by side, without and with bits-back
 
@@ -172,7 +172,12 @@ def _most(model, params, x, context):
     if likelihood is None:
         return None
     check_support(likelihood, x)
-    return int(x.max()) if Counts() in supports(likelihood) else None
+    for support in supports(likelihood):
+        if support == Counts():
+            return int(x.max())
+        if isinstance(support, Columns) and "count" in support.kinds:
+            return int(np.nanmax(np.asarray(x)[:, [kind == "count" for kind in support.kinds]]))
+    return None
 
 
 def _likelihood(model, params, x, context):

@@ -1,11 +1,14 @@
-"""Decoding of a distribution over sentences: greedy, by sampling, or by beam search."""
+"""Decoding: the one value that shows a distribution; sentences greedily, by sampling, or by beam search."""
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from vae_jax.distributions import Drawing, Sentence
 from vae_jax.distributions.sentence import END, PAD
+
+COLD = 0.2  # the temperature at which a drawing is shown
 
 
 class Beam(NamedTuple):
@@ -13,6 +16,18 @@ class Beam(NamedTuple):
 
     x: jax.Array
     log_prob: jax.Array
+
+
+def typical(p, key=None):
+    """Return the value that shows p(x): its mean, the `greedy` row of sentences, or a draw of drawings at `COLD`.
+
+    The draw of a drawing depends on `key`; None for always the same.
+    """
+    if isinstance(p, Sentence):
+        return greedy(p)
+    if isinstance(p, Drawing):
+        return p.sample(jax.random.key(0) if key is None else key, COLD)
+    return p.mean()
 
 
 def greedy(sentence):

@@ -53,18 +53,20 @@ def with_code_density(model, density) -> Model:
     """Return `model` with `density`, a distribution fitted to its codes, in the place of p(z).
 
     p(x) = ∫ p(x|z) p(z) dz can then be drawn from. This ex-post density estimation, arXiv:1903.12436 sec. 4, makes a
-    generative model of an auto-encoder, and may improve the samples of one that has a p(z). Raises `ValueError` for a
-    model without codes.
+    generative model of an auto-encoder, and may improve the samples of one that has a p(z). Numbers of the old p(z),
+    such as an exact log p(x), are left out: importance weights measure the new one. `loss` and `judge` stay as they are.
+    Raises `ValueError` for a model without codes.
     """
     if model.latent is None:
         raise ValueError("a density of codes needs a latent-variable model; this one has no `latent`")
-    latent = model.latent._replace(prior=lambda params, context=None: density)
+    latent = model.latent.exchange(prior=lambda params, context=None: density)
 
     def sample(params, key, context=None):
         key_z, key_x = jax.random.split(key)
         return latent.likelihood(params, density.sample(key_z), context).sample(key_x)
 
-    return model._replace(sample=sample, latent=latent, bound=None)
+    measured = {"log_prob": None, "density": None, "bound": None, "bounds": (), "denoiser": None}
+    return model._replace(sample=sample, latent=latent, **measured)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -70,7 +70,7 @@ def surprise(model, params, key, x, context=None, *, num_samples):
     """
     if model.log_prob is not None:
         return -model.log_prob(params, x, context)
-    if model.latent is None and model.bound is not None:
+    if model.bound is not None and (model.latent is None or model.latent.prior is None):
         keys = jax.random.split(key, num_samples)
         return -jnp.mean(jax.vmap(lambda key: model.bound(params, key, x, context))(keys))
     return -bounds.plain_iwae(_generative(model), params, key, x, context, num_samples=num_samples)[0]

@@ -136,7 +136,7 @@ def ordered(
 
 
 def importance(
-    model, params, key, degradation, y, context=None, *, num_draws, truth=None, num_samples=100, proposal="laplace"
+    model, params, key, degradation, y, context=None, *, num_draws, truth=None, num_samples=100, proposal=None
 ) -> Restored:
     """Return draws by self-normalised importance sampling of z, and then x ~ p(x|z, y).
 
@@ -155,23 +155,21 @@ def importance(
       truth: an image whose log p(x|y) is asked for.
       num_samples: K.
       proposal: q: the "prior", the "encoder" of the baseline of y, which is often narrower than p(z|y), or "laplace": a
-        Gaussian at the mode of p(z|y), for real vectors z.
+        Gaussian at the mode of p(z|y), for real vectors z. None for "laplace" where it is possible, otherwise "encoder".
 
-    Raises `ValueError` for a model without p(z), and for p(x|z) of dependent pixels.
+    Raises `ValueError` for a model without p(z), for p(x|z) of dependent pixels, and for "laplace" with other z.
     """
     integers(num_draws=num_draws, num_samples=num_samples)
-    one_of(PROPOSALS, proposal=proposal)
+    one_of(PROPOSALS, proposal=proposal or PROPOSALS[0])
     latent = observed(_latent(model, "importance"), degradation)
     degradations.check_observation(degradation, y)
     key_z, key_choice, key_x = jax.random.split(key, 3)
     prior = latent.prior(params, context)
     if proposal == "prior":
         q = prior
-    elif proposal == "encoder":
+    elif proposal == "encoder" or proposal is None and not laplace.suits(prior):
         q = latent.posterior(params, y, context)
     else:
-        if isinstance(jax.eval_shape(lambda: prior.sample(jax.random.key(0))), tuple):
-            raise ValueError("proposal: 'laplace' is for z that is one vector; for a hierarchy use 'encoder'")
         q = laplace.posterior(latent)(params, y, context)
     z, log_q = draws_of(q, key_z, num_samples)
     log_lik = jax.vmap(lambda z: latent.likelihood(params, z, context).log_prob(y))(z)
@@ -258,7 +256,7 @@ def hidden_only(latent, degradation):
     def likelihood(params, z, context):
         return through(latent.likelihood(params, z, context), degradation).given(context)
 
-    return latent._replace(likelihood=likelihood, evidence=None)
+    return latent.exchange(likelihood=likelihood)
 
 
 def all_images(event):
