@@ -30,10 +30,10 @@ def get_config(arg: str = "") -> ConfigDict:
         {
             "name": "digits",
             "path": "",  # a file or a folder of files; empty: where the set is usually found
-            "files": Options(),  # options of images, arrays, table, huggingface: see vae_jax/data/README.md
+            "files": Options(),  # options of images, arrays, table, huggingface, strokes: see vae_jax/data/README.md
             "max_value": 0,  # the largest value that a stored pixel can have; 0: ask the data set
             "transform": "binarize",  # a function of vae_jax.data.transforms
-            "context": {"name": "none"},  # what the model is conditional on: none, label
+            "context": {"name": "none"},  # what the model is conditional on: a function of vae_jax.data.contexts
             "leave_out": (),  # classes that training, validation and test never show
             "batch_size": 64,
             "memory_limit": 2 * 2**30,  # bytes of images kept on the device; larger sets are streamed

@@ -195,6 +195,10 @@ def test_what_says_nothing_is_left_out_and_said(caplog):
             "a,b\n1,x\n" + "2,3\n3,4\n4,5\n" * 3,
             "column 'b' holds 'x' among numbers: add it to missing_values, correct it, or set",
         ),
+        (
+            "a,b\n" + "".join(f"{n},{n / 7}\n" for n in range(30)) + "9,-\n",  # all different, as measurements are
+            "column 'b' holds '-' among numbers",
+        ),
         ("a,b\n" + "1,2\n" * 9, "no column is left to be modelled"),
         ("a,b\n1,2\n3,4\n", "2 rows are too few: the valid split would be empty"),
         ("a\n" + "\n".join(f"w{n}\nw{n}" for n in range(101)), "column 'a' has 101 different strings, too many"),

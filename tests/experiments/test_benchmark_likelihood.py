@@ -82,7 +82,7 @@ def test_a_figure_has_runs_of_one_data_set(trained, copied, tmp_path):
 
 
 def test_a_folder_without_a_curve_is_refused(copied, tmp_path):
-    with pytest.raises(ValueError, match=r"config.json does not exist: --workdir must be a folder in which"):
+    with pytest.raises(ValueError, match=r"config.json does not exist: give a folder in which"):
         likelihood.read(tmp_path)
     change_lines(copied, without("valid/bound"))
     with pytest.raises(ValueError, match=r"other: no validation in its metrics has log p.x. or a bound"):

@@ -54,7 +54,9 @@ METHODS = {
 }
 
 
-@pytest.fixture(scope="module", params=[pytest.param(k, marks=pytest.mark.slow if k in SLOW else pytest.mark.every) for k in KINDS])
+@pytest.fixture(
+    scope="module", params=[pytest.param(k, marks=pytest.mark.slow if k in SLOW else pytest.mark.every) for k in KINDS]
+)
 def begun_run(request, tmp_path_factory):
     module, model = KINDS[request.param]
     run = vae_jax.load(begun(tmp_path_factory.mktemp("begun"), module, model))

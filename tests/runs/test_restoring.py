@@ -71,6 +71,11 @@ def test_what_does_not_fit_is_refused_in_one_line(mixture, tmp_path, degradation
     assert "\n" not in str(error.value) and not (tmp_path / "out").exists()
 
 
+def test_an_option_that_a_method_does_not_have_is_named(mixture):
+    with pytest.raises(ValueError, match=r"--method_options: unknown key 'num_draw'"):
+        restoring.measure(mixture, {"name": "half"}, "exact", options={"num_draw": 5})
+
+
 def test_without_scikit_image_nothing_is_restored(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "skimage.metrics", None)
     with pytest.raises(ImportError, match=r"pip install 'vae_jax\[restoring\]'"):

@@ -163,6 +163,9 @@ def test_half_precision_and_devices(run, digits):
         (lambda run, x: run.encode(x + 1.0), "x must lie in 0..16"),
         (lambda run, x: run.encode(x[:0]), "x holds no example"),
         (lambda run, x: run.encode(["a"]), "x must hold numbers"),
+        (lambda run, x: run.encode(np.full((2, 8, 8, 1), np.nan)), "x holds NaN or infinity"),
+        (lambda run, x: run.decode(np.full((2, 8), np.nan)), "codes must be finite"),
+        (lambda run, x: run.sample(2, seed="a"), "seed must be"),
         (lambda run, x: run.encode(x, [1, 2, 3]), "takes no context"),
         (lambda run, x: run.sample(2, 1), "takes no context"),
         (lambda run, x: run.decode(np.zeros((2, 9))), r"codes of this model have the shape \[8\].*got \[2, 9\]"),
@@ -188,7 +191,9 @@ def test_counts_and_real_numbers_have_no_largest_value():
     np.testing.assert_array_equal(inputs.examples(experiment, given)[0], given)
     with pytest.raises(ValueError, match="x must lie in 0.."):
         inputs.examples(experiment, given - 20 * counts.max_value)
-    np.testing.assert_array_equal(inputs.examples(types.SimpleNamespace(dataset=counts, transform=transforms.real), -given)[0], -given)
+    np.testing.assert_array_equal(
+        inputs.examples(types.SimpleNamespace(dataset=counts, transform=transforms.real), -given)[0], -given
+    )
 
 
 def test_what_is_no_run_is_one_line(trained, tmp_path):

@@ -8,7 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from vae_jax.runs import trackers, writers
+from vae_jax.configs import vae_digits
+from vae_jax.runs import trackers, train, writers
 from vae_jax.spec import BadOption
 
 
@@ -98,6 +99,11 @@ def test_a_missing_package_is_one_line_with_the_extra_that_brings_it(name, tmp_p
     monkeypatch.setitem(sys.modules, trackers.KNOWN[name].module, None)
     with pytest.raises(BadOption, match=rf"writers: '{name}' needs: pip install 'vae_jax\[{name}\]'"):
         writers.Writer(tmp_path, (name,))
+    config = vae_digits.get_config("smoke").to_dict()
+    config["train"]["writers"] = (name,)
+    with pytest.raises(BadOption, match="needs: pip install"):
+        train.complete(config, tmp_path / "run", figures=False)
+    assert not (tmp_path / "run").exists()
 
 
 class Broken(trackers.TensorBoard):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import wave
 
 import jax
@@ -11,7 +12,7 @@ from sklearn.datasets import load_digits
 
 from vae_jax.configs import autoencoder_digits, chow_liu_digits, ngram_audio, text_vae_text, vae_digits
 from vae_jax.data import idx, sources
-from vae_jax.runs import build, evaluate, own_data, using
+from vae_jax.runs import build, codes, compare, compressed, evaluate, judged, own_data, restoring, using
 from vae_jax.training import loop
 from vae_jax.training.checkpoint import Checkpoints
 
@@ -148,6 +149,43 @@ def test_a_run_is_measured_on_data_of_ones_own_and_its_results_stay(conditional,
     assert str(file) in said and results["test/num_examples"] == 10 and results["test/data"] == source
     assert (conditional / "results.json").read_text() == "{}" and not (conditional / "figures").exists()
     assert own_data.title(name="tfds:a/b", path="x/y z.csv", files=None, split="all") == "tfds_a_b-y_z-all"
+
+
+def test_levels_that_do_not_tell_their_scale_have_that_of_the_run(tmp_path):
+    """17 levels could be dark images of 256: a run of digits knows better, and the user has no flag to say it."""
+    np.savez(tmp_path / "x.npz", x=load_digits().images.astype(np.uint8)[..., None])
+    experiment = build.build(vae_digits.get_config("smoke").to_dict())
+    assert own_data.read(experiment, "arrays", str(tmp_path / "x.npz")).max_value == 16
+
+
+WRITES = {
+    "encode": lambda run: using.encode_files(run, run / "codes.npz"),
+    "encode into a folder": lambda run: using.encode_files(run, run / "there.csv"),
+    "sample": lambda run: using.sample_files(run, run),
+    "sample into a file": lambda run: using.sample_files(run, run / "config.json"),
+    "compress": lambda run: compressed.write(run, run / "config.json", source=compressed.OWN_TEST),
+    "compress over an image": lambda run: compressed.write(run, run / "0.png", source=compressed.OWN_TEST),
+    "decompress": lambda run: compressed.read(run, run / "0.png", run / "codes.npz"),
+    "codes": lambda run: codes.table([run], run, num_train=9, num_test=9, num_components=1),
+    "compare": lambda run: compare.compare({"run": run}, run),
+    "judge": lambda run: judged.table([run], run, names=["yaw"], block=1, num_permutations=2),
+    "restore": lambda run: restoring.measure(run, {"name": "half"}, out=run),
+}
+
+
+@pytest.mark.parametrize("command", WRITES)
+def test_no_command_writes_over_a_run_or_other_files(command, conditional, tmp_path):
+    run = tmp_path / "run"
+    (run / "there.csv").mkdir(parents=True)
+    for name in ("config.json", "dataset.json"):
+        shutil.copy(conditional / name, run) if (conditional / name).exists() else None
+    (run / "codes.npz").write_bytes(b"codes")
+    (run / "0.png").write_bytes(b"image")
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    with pytest.raises(ValueError, match=r"--(out|workdir)=.*(give|keeps)") as error:
+        WRITES[command](run)
+    assert "\n" not in str(error.value)
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
 
 
 class TestRefusals:

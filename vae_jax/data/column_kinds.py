@@ -41,8 +41,10 @@ def _useless(column, cells, seen) -> str | None:
         return f"it is a copy of {seen[tuple(cells)]!r}"
     values = [number_of(cell) for cell in present]
     if len(distinct) == len(present) > 2:
-        if None in values:
+        if values.count(None) > 0.5 * len(present):  # a few strings among numbers are an error (`_found`)
             return "all its values are different strings, such as names or ids"
+        if None in values:
+            return None
         steps = np.diff(values)
         if len(cells) == len(present) > FEW and np.all(steps == steps[0]) and all(map(is_whole, present)):
             return "it numbers the rows"
@@ -56,7 +58,7 @@ def _found(name, column, cells) -> str:
     if len(distinct) == 2:
         return "binary"
     words = [cell for cell, value in zip(present, values, strict=True) if value is None]
-    if words and len(words) < 0.5 * len(present):
+    if words and len(words) <= 0.5 * len(present):
         raise ValueError(
             f"{name}: column {column!r} holds {words[0]!r} among numbers: add it to missing_values, correct it, or set "
             f"columns={{{column!r}: 'categorical'}}"

@@ -33,7 +33,7 @@ def from_config(family: str, config: dict, *, event: Event, context: Context | N
     words = {(Tokens,): "text", (Strokes,): "pen drawings", None: "images"}
     if isinstance(event.support, Tokens | Strokes) if takes is None else not isinstance(event.support, takes):
         kind = words.get(takes) or " or ".join(t.__name__ for t in takes)
-        data = words.get((type(event.support),), "images")
+        data = words.get((type(event.support),)) or ("images" if len(event.shape) == 3 else str(event.support))
         raise BadOption(f"family: {family!r} is a model of {kind}, and the data are {data}; use another family")
     arguments = {"event": event if getattr(module, "TABLES", False) else _complete(family, event)}
     if "context" in inspect.signature(module.from_config).parameters:

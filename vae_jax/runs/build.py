@@ -296,6 +296,7 @@ def restore(folder, experiment, *, step=None, mesh=None) -> loop.Fit:
 
     Raises `ValueError` if there is no checkpoint, or if it belongs to another config or to other data.
     """
+    check_step(step)
     stored = checkpoints(folder, load_config(folder), fingerprint(experiment.dataset), read_only=True)
     patience = experiment.config["train"]["patience"]
     fitted = loop.restore(experiment.learner, experiment.stream, stored, patience=patience, step=step, mesh=mesh)
@@ -303,6 +304,12 @@ def restore(folder, experiment, *, step=None, mesh=None) -> loop.Fit:
     if fitted is None:
         raise ValueError(f"{folder} holds no checkpoint yet: train first")
     return fitted
+
+
+def check_step(step):
+    """Raise `ValueError` unless `step` names a checkpoint: a number of steps, "best", or None for the last."""
+    if step not in (None, "best") and not str(step).isdecimal():
+        raise ValueError(f"--checkpoint={step}: give a step, or best")
 
 
 def process_start() -> float:

@@ -23,7 +23,7 @@ from vae_jax.evaluation import disentanglement, latents, likelihood, probes
 from vae_jax.files import write_text
 from vae_jax.plotting import images
 from vae_jax.plotting import latents as latent_plots
-from vae_jax.runs import build, pictures
+from vae_jax.runs import build, pictures, workdir
 from vae_jax.tasks import generate
 
 COLUMNS = {  # title: digits
@@ -72,7 +72,7 @@ def table(patterns, out, *, num_train, num_test, num_components, num_trees=100) 
 
     Raises `ValueError` if no workdir matches, or if the runs cannot be compared.
     """
-    out, groups = Path(out).expanduser(), groups_of(patterns)
+    out, groups = workdir.output_folder(out), groups_of(patterns)
     rows, planes, first = [], {}, None
     for name, folders in groups.items():
         experiment = build.build_trained(folders[0])

@@ -28,6 +28,7 @@ from absl import logging
 from vae_jax.evaluation import yardstick
 from vae_jax.files import read_json, write_text
 from vae_jax.runs import build, comparison, pictures, report
+from vae_jax.runs import workdir as workdirs
 from vae_jax.runs.workdir import RESULTS, read_results
 from vae_jax.tasks import generate
 
@@ -74,7 +75,7 @@ def compare(folders, workdir) -> str:
 
     Raises `ValueError` if the numbers of the runs cannot be compared.
     """
-    workdir = Path(workdir).expanduser()
+    workdir = workdirs.output_folder(workdir, flag="--workdir")
     check_comparable({name: build.load_config(folder) for name, folder in folders.items()})
     rows, each, first = [], {}, None
     for name, folder in folders.items():
@@ -84,7 +85,9 @@ def compare(folders, workdir) -> str:
         images = np.asarray(experiment.dataset.test.x[: results["test/num_examples"]])
         first = images if first is None else first
         if not np.array_equal(images, first):
-            raise ValueError(f"{name} has other test images than {next(iter(folders))}; make a table of runs of one set")
+            raise ValueError(
+                f"{name} has other test images than {next(iter(folders))}; make a table of runs of one set"
+            )
         params = build.restore(folder, experiment, mesh=experiment.mesh).params
         rows.append(row_of(name, experiment, params, results))
         if rows[-1].log_prob is not None:

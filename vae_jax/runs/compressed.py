@@ -14,7 +14,7 @@ import numpy as np
 
 from vae_jax.data import drawings, text
 from vae_jax.files import write_bytes, write_text
-from vae_jax.runs import build, own_data, report
+from vae_jax.runs import build, own_data, report, workdir
 from vae_jax.support import Binary
 from vae_jax.tasks import compress
 
@@ -67,12 +67,12 @@ def write(folder, out, *, source, num=0, checkpoint=None, at_once=None) -> str:
     Returns lines about the file. Raises `ValueError` for a model that cannot compress, for data that do not fit, and
     for a text whose lines the tokens of the model do not restore.
     """
+    out = workdir.output_file(out, ".vjc")
     experiment, params = _opened(folder, source, checkpoint)
     test = _examples(experiment, num)
     if experiment.dataset.vocabulary and source["path"]:
         _check_lines(experiment, source["path"], test["x"])
     data, measured = round_trip(experiment, params, test, at_once=at_once)
-    out = Path(out).expanduser()
     out.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(out, data)
     return f"{described(measured)}\n{out}: {len(data):,} bytes"
@@ -89,13 +89,11 @@ def read(folder, file, out, *, checkpoint=None) -> str:
 
     Returns a line about the file. Raises `ValueError` for a damaged file and for another model.
     """
-    file, out = Path(file).expanduser(), Path(out).expanduser()
+    file = Path(file).expanduser()
     experiment = build.build_trained(folder, with_data=False)
     if experiment.model.fit is not None:  # tables of counts, whose sizes depend on the data
         experiment = build.build_trained(folder)
-    suffix = ".txt" if experiment.dataset.vocabulary else ".npz"
-    if out.suffix != suffix:
-        raise ValueError(f"--out={out}: give a file that ends with {suffix}")
+    out = workdir.output_file(out, ".txt" if experiment.dataset.vocabulary else ".npz")
     if not file.is_file():
         raise ValueError(f"--restore={file}: there is no such file")
     params = build.restore(folder, experiment, step=checkpoint).params

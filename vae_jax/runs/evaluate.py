@@ -37,8 +37,7 @@ def again(
     Returns the results as text. Raises `ValueError` for an option or a checkpoint that cannot be used.
     """
     folder = Path(folder).expanduser()
-    if checkpoint not in (None, "best") and not checkpoint.isdecimal():
-        raise ValueError(f"--checkpoint={checkpoint}: give a step, or best")
+    build.check_step(checkpoint)
     pictures.check_formats(formats)
     experiment = build.build_trained(folder, with_data=not (source and source["name"]))
     options = dict(experiment.config["eval"])

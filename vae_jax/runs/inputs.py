@@ -41,6 +41,8 @@ def examples(experiment, x):
     x = np.asarray(x)
     if x.dtype == object or x.dtype.kind not in "biuf":
         raise ValueError(f"x must hold numbers, got an array of {x.dtype}")
+    if x.dtype.kind == "f" and not np.isfinite(x).all() and not experiment.event.missing:
+        raise ValueError("x holds NaN or infinity; this model takes finite numbers")
     if x.dtype == bool:
         x = x.astype(np.uint8)
     for wanted in (shape, shape[:-1] if shape[-1:] == (1,) and len(shape) == 3 else shape):

@@ -5,14 +5,13 @@ follow the judges are found on training images, and tested on test images.
 """
 
 import importlib
-from pathlib import Path
 
 import numpy as np
 
 from vae_jax.evaluation import judges
 from vae_jax.files import write_json, write_text
 from vae_jax.plotting import add_caption, images, save
-from vae_jax.runs import build, codes
+from vae_jax.runs import build, codes, workdir
 from vae_jax.runs.scene import Scene
 
 RULES = {"smile": judges.smile, "yaw": judges.yaw}
@@ -33,9 +32,10 @@ def table(patterns, out, *, names, block, num_permutations) -> str:
     Raises `ValueError` for a judge that is not there or gives no numbers, for blocks of more than half of the images,
     and if no workdir matches.
     """
+    out = workdir.output_folder(out)
     known = {name: judge(name) for name in names}
     folders = [folder for group in codes.groups_of(patterns).values() for folder in group]
-    out, rows, record = Path(out).expanduser(), [], {}
+    rows, record = [], {}
     for folder in folders:
         experiment = build.build_trained(folder)
         if experiment.model.latent is None:

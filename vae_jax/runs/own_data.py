@@ -49,7 +49,7 @@ def read(experiment, name, path=None, files=None, *, flag="--data") -> Dataset:
     options |= {"tokens": data["tokens"] if name == "text" or name not in NAMES else None}
     options |= {"files": data["files"] if files is None and name == data["name"] else files}
     with under("config.data"):
-        other = _loaded(name, path, options, data["max_value"] or _scale(experiment, name))
+        other = _loaded(name, path, options, data["max_value"] or _scale(experiment, name), dataset.max_value)
     if dataset.columns and other.columns:
         return _standardized(dataset, other)
     _check(experiment, other, f"{flag}={name}")
@@ -81,14 +81,17 @@ def title(*, name, path, split, **_) -> str:
     return re.sub(r"[^\w.-]+", "_", "-".join(filter(None, parts)))
 
 
-def _loaded(name, path, options, max_value):
-    """Return a data set on the scale 0..max_value; if its values are larger, on its own, which `_check` refuses."""
+def _loaded(name, path, options, max_value, of_run):
+    """Return a data set on the scale 0..max_value; if its values are larger, on its own, which `_check` refuses.
+
+    With a `max_value` of 0 it has the scale that its values tell, or that `of_run` if they tell none.
+    """
     try:
         return sources.load(name, path, max_value=max_value, **options)
-    except BadOption:
-        if not max_value:
+    except BadOption as error:
+        if not max_value and "max_value" not in str(error):
             raise
-        return sources.load(name, path, max_value=0, **options)
+        return sources.load(name, path, max_value=0 if max_value else of_run, **options)
 
 
 def _scale(experiment, name):

@@ -24,7 +24,6 @@ from vae_jax.evaluation import likelihood, yardstick
 from vae_jax.runs import build
 from vae_jax.tasks import decode
 
-
 MADE_OF_X = {
     "prefix": "the beginning of the sequence",
     "image": "the image reduced to this size",

@@ -12,8 +12,8 @@ import numpy as np
 from vae_jax import degradations, files, spec
 from vae_jax.data import contexts
 from vae_jax.evaluation import calibration, denoisers, residuals, yardstick
-from vae_jax.runs import build, scene
-from vae_jax.spec import integers, one_of
+from vae_jax.runs import build, scene, workdir
+from vae_jax.spec import check_options, integers, one_of, under
 from vae_jax.tasks import denoise, known, restore
 
 METHODS = {
@@ -75,10 +75,13 @@ def measure(
     integers(seed=seed, at_least=0)
     calibration.similarity()  # before anything is restored
     began, folder = time.perf_counter(), Path(folder).expanduser()
+    out = workdir.output_folder(out or folder / "restored")
     experiment = build.build_trained(folder)
     made = degradation_of(experiment, degradation)
     method = method or suited(experiment, made)
     one_of(METHODS, method=method)
+    with under("--method_options"):
+        check_options(METHODS[method], options or {}, num_args=6, given=("num_draws", "truth"))
     test = jax.tree.map(lambda a: np.asarray(a[:num_images]), experiment.split("test"))
     x = test["x"].astype(np.float32)
     keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), 1), (len(x), 2))
@@ -122,7 +125,7 @@ def measure(
         "scores": {name: calibration.summary(scores) for name, scores in rows.items()},
         "seconds": time.perf_counter() - began,
     }
-    _write(Path(out).expanduser() if out else folder / "restored", experiment, made, x, y, restored, plain, results)
+    _write(out, experiment, made, x, y, restored, plain, results)
     return results
 
 

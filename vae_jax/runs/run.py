@@ -119,6 +119,8 @@ class Run:
         if not single and not _matches(z, like, axes=1):
             wanted, given = (jax.tree.map(lambda a: list(a.shape), tree) for tree in (like, z))
             raise ValueError(f"codes of this model have the shape {wanted}, or [N, ...] of it; got {given}")
+        if not all(np.isfinite(level).all() for level in jax.tree.leaves(z)):
+            raise ValueError("codes must be finite, and these hold NaN or infinity")
         z = jax.tree.map(lambda a: a[None], z) if single else z
         means = self._apply(_decoded, z, inputs.contexts(self.experiment, context, len(jax.tree.leaves(z)[0])))
         return _first(self._stored(means), single)
@@ -201,6 +203,7 @@ class Run:
           mean: True for means, such as grey images of a model of bits.
         """
         integers(n=n)
+        integers(seed=seed, at_least=0)
         self._needs("sample", "sample")
         if mean and (self.model.latent is None or self.model.latent.prior is None):
             raise ValueError("mean is for models with p(z) and p(x|z); leave it out")

@@ -71,7 +71,8 @@ def interpolations(scene):
     paths = jax.vmap(lambda a, b: interpolate.spherical(a, b, t))(scene.codes[a], scene.codes[b])
     figure = plots.sheet(np.stack([_of_codes(scene, path, same=True) for path in paths]))
     return add_caption(
-        figure, f"Great circles between the codes of two test drawings, drawn at temperature {decode.COLD:g} with one noise."
+        figure,
+        f"Great circles between the codes of two test drawings, drawn at temperature {decode.COLD:g} with one noise.",
     )
 
 

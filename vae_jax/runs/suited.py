@@ -12,7 +12,7 @@ from vae_jax.data import sources, table
 from vae_jax.data.values import NAMES, Dataset
 from vae_jax.runs import configs
 from vae_jax.runs.migrate import migrate
-from vae_jax.spec import BadOption, nearest, shown
+from vae_jax.spec import BadOption, call, nearest, shown
 
 TABLES = (".csv", ".tsv", ".parquet", ".arrow", ".feather")
 ARRAYS = (".npy", ".npz", ".h5", ".hdf5", ".zarr")
@@ -28,7 +28,7 @@ def dataset(data) -> Dataset:
     if isinstance(data, Dataset):
         return data
     if isinstance(data, Mapping):
-        return data_sets.from_arrays(**data)
+        return call(data_sets.from_arrays, dict(data), where="data")
     if hasattr(data, "columns") and hasattr(data, "keys"):  # a data frame
         return table.of_columns("table", {str(name): data[name].tolist() for name in data.keys()})
     if not isinstance(data, str | Path):

@@ -9,10 +9,12 @@ import jax.numpy as jnp
 from absl import logging
 
 from vae_jax import files, spec
+from vae_jax.data import description
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.evaluation import likelihood
-from vae_jax.runs import build, checking, configs, report, sweep_table, workdir, writers
+from vae_jax.runs import build, checking, configs, report, sweep_table, trackers, workdir, writers
 from vae_jax.runs.migrate import migrate
+from vae_jax.runs.train import store_codes
 from vae_jax.training import loop, sweep
 
 
@@ -43,6 +45,7 @@ def complete(config, text, folder, *, members_per_program=0) -> list[dict]:
     experiment = build.build(config)
     config = experiment.config
     _check_members(experiment, config, axes)  # before a folder is made
+    trackers.check_installed(config["train"]["writers"])
     folder = workdir.open_workdir(folder, config | {"sweep": axes})
     with workdir.locked(folder):
         if not (folder / "results.json").exists():
@@ -136,6 +139,7 @@ def _leave_members(experiment, member_configs, folders, fitted):
         if (folder / "results.json").exists():
             continue
         workdir.record_environment(folder)
+        files.write_json(folder / workdir.DESCRIPTION, description.describe(experiment.dataset))
         if fitted is None or fitted.record["diverged"][i]:
             files.write_json(folder / "results.json", {"train/diverged": True})
             continue
@@ -145,6 +149,7 @@ def _leave_members(experiment, member_configs, folders, fitted):
         _save(member, build.checkpoints(folder, config, data), best=bool(config["train"]["patience"]))
         results = report.evaluate(member_experiment, member.params, **config["eval"], progress=False)
         results |= report.training(member_experiment, member.record, len(folders)) | {"train/members": len(folders)}
+        store_codes(member_experiment, member.params, folder)
         files.write_json(folder / "results.json", results)
 
 

@@ -159,6 +159,12 @@ def check(writers):
             raise BadOption(f"writers: unknown value {shown(name)}{nearest(str(name), KNOWN)}")
 
 
+def check_installed(writers):
+    """Raise `BadOption` that names the extra of a missing package; before a folder is made."""
+    for name in writers:
+        _imported(KNOWN[name])
+
+
 def open_all(names, folder) -> dict:
     """Return {name: tracker} of the run in `folder`. Raises `BadOption` that names the extra of a missing package."""
     check(names)

@@ -24,6 +24,7 @@ from vae_jax.runs import (
     previews,
     processes,
     report,
+    trackers,
     workdir,
     writers,
 )
@@ -71,6 +72,7 @@ def complete(
     if dataset is not None and config["data"]["leave_out"]:
         dataset = sources.without_classes(dataset, config["data"]["leave_out"])
     experiment = build.build(config, dataset)  # before a folder is made
+    trackers.check_installed(config["train"]["writers"])
     folder = workdir.open_workdir(folder, config, longer=longer)
     with contextlib.ExitStack() as locks:
         if processes.is_first():

@@ -12,7 +12,7 @@ from vae_jax.data import recordings
 from vae_jax.distributions import Normal
 from vae_jax.evaluation import latents
 from vae_jax.files import write_bytes, write_text
-from vae_jax.runs import build, own_data, pieces, scene, sounds
+from vae_jax.runs import build, own_data, pieces, scene, sounds, workdir
 from vae_jax.spec import integers
 from vae_jax.tasks import decode
 
@@ -35,9 +35,7 @@ def encode_files(folder, out, *, name=None, path=None, files=None, split="test",
 
     Returns a line about the file. Raises `ValueError` for a model without codes and for data that do not fit.
     """
-    out = Path(out).expanduser()
-    if out.suffix not in (".npz", ".csv"):
-        raise ValueError(f"--out={out}: give a file that ends with .npz or .csv")
+    out = workdir.output_file(out, ".npz", ".csv")
     experiment = build.build_trained(folder, with_data=name is None)
     if experiment.model.latent is None:
         raise ValueError(f"{folder}: {experiment.config['family']!r} has no codes; take a run of a model that has")
@@ -75,6 +73,7 @@ def sample_files(folder, out=None, *, num=100, seed=0, context=None, temperature
     """
     integers(num=num)
     integers(seed=seed, at_least=0)
+    out = workdir.output_folder(out or Path(folder) / "samples")
     experiment = build.build_trained(folder, with_data=False)
     if context is None and experiment.context is not None and experiment.context.shape:
         experiment = build.build_trained(folder)  # for the contexts of the test split
@@ -82,7 +81,6 @@ def sample_files(folder, out=None, *, num=100, seed=0, context=None, temperature
     params = build.restore(folder, experiment, step=checkpoint).params
     keys = np.asarray(jax.random.key_data(jax.random.split(jax.random.key(seed), num)))
     x = pieces.apply(draw, experiment, params, keys, contexts)
-    out = Path(out).expanduser() if out else Path(folder).expanduser() / "samples"
     out.mkdir(parents=True, exist_ok=True)
     drawn = experiment.to_stored(x, drawn=True)
     arrays = dict(drawn) if isinstance(drawn, dict) else {"x": np.asarray(drawn)}

@@ -27,8 +27,8 @@ FOLDERS = (  # what a run writes, and where
 )
 DESCRIPTION = "dataset.json"  # all of the data set except its examples (`data.description`)
 FILES = (
-    *("config.json", DESCRIPTION, "environment.json", "extensions.json", "log_prob.npy"),
-    *("metrics.jsonl", "results.json", "trackers.json"),
+    *("config.json", "codes.npz", DESCRIPTION, "environment.json", "evaluation.json", "extensions.json"),
+    *("log_prob.npy", "metrics.jsonl", "report.html", "results.json", "trackers.json"),
 )
 RESULTS = ("train/steps", "train/seconds", "test/num_examples")  # numbers that all results have
 LOGS = (".log", ".out", ".err")  # files that a queue may have written before the run began
@@ -98,12 +98,12 @@ def read_config(path) -> dict:
     """Return the config in the folder `path`. Raises `ValueError` if `config.json` is missing or is not a config."""
     stored = Path(path).expanduser() / "config.json"
     if not os.path.lexists(stored):
-        raise ValueError(f"{stored} does not exist: --workdir must be a folder in which a model was trained")
+        raise ValueError(f"{stored} does not exist: give a folder in which a model was trained")
     config = files.read_json(stored)
     if not isinstance(config, dict) or not isinstance(config.get("data"), dict) or "family" not in config:
         raise ValueError(
             f"{stored} is not the config of a run: it must be an object with the keys 'family', 'model', 'data' ...; "
-            "give another --workdir"
+            "give another folder"
         )
     return json.loads(files.strict_json(migrate(config)))
 
@@ -176,6 +176,43 @@ def origin_difference(stored: dict, made_by: dict) -> str:
 def _plain(value):
     """Return `value` with null for NaN and lists for tuples, so that equal configs compare as equal."""
     return json.loads(files.strict_json(value))
+
+
+def output_file(out, *suffixes, flag="--out") -> Path:
+    """Return `out`, a file that a command may write. Called before anything is computed.
+
+    Raises `ValueError` for another suffix, for a folder, for a place inside a file, and for a file of a run.
+    """
+    out = Path(out).expanduser()
+    if out.suffix not in suffixes:
+        raise ValueError(f"{flag}={out}: give a file that ends with {' or '.join(suffixes)}")
+    if out.is_dir():
+        raise ValueError(f"{flag}={out}: this is a folder; give a file that ends with {' or '.join(suffixes)}")
+    _check_inside(out.parent, flag, out)
+    if out.name in FILES and (out.parent / "config.json").is_file():
+        raise ValueError(f"{flag}={out}: a run keeps its own {out.name} there; give another name or folder")
+    return out
+
+
+def output_folder(out, *, flag="--out") -> Path:
+    """Return `out`, a folder in which a command may write. Called before anything is computed.
+
+    Raises `ValueError` for a file, for a place inside a file, and for the workdir of a run, whose page and figures
+    would be overwritten.
+    """
+    out = Path(out).expanduser()
+    _check_inside(out, flag, out)
+    if (out / "config.json").is_file():
+        raise ValueError(f"{flag}={out}: this is the workdir of a run; give another folder, such as one inside it")
+    return out
+
+
+def _check_inside(folder, flag, out):
+    """Raise `ValueError` if `folder`, or a folder above it, is a file."""
+    if wrong := [path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()]:
+        raise ValueError(
+            f"{flag}={out}: {wrong[0]} is a file; give a {'folder' if folder == out else 'place'} outside it"
+        )
 
 
 def _check_empty(path):

@@ -54,7 +54,7 @@ def with_code_density(model, density) -> Model:
 
     p(x) = ∫ p(x|z) p(z) dz can then be drawn from. This ex-post density estimation, arXiv:1903.12436 sec. 4, makes a
     generative model of an auto-encoder, and may improve the samples of one that has a p(z). Numbers of the old p(z),
-    such as an exact log p(x), are left out: importance weights measure the new one. `loss` and `judge` stay as they are.
+    such as an exact log p(x), are left out: importance weights measure the new one. `loss` and `judge` stay.
     Raises `ValueError` for a model without codes.
     """
     if model.latent is None:

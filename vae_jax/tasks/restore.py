@@ -155,7 +155,7 @@ def importance(
       truth: an image whose log p(x|y) is asked for.
       num_samples: K.
       proposal: q: the "prior", the "encoder" of the baseline of y, which is often narrower than p(z|y), or "laplace": a
-        Gaussian at the mode of p(z|y), for real vectors z. None for "laplace" where it is possible, otherwise "encoder".
+        Gaussian at the mode of p(z|y), for real vectors z. None for "laplace" where possible, otherwise "encoder".
 
     Raises `ValueError` for a model without p(z), for p(x|z) of dependent pixels, and for "laplace" with other z.
     """
@@ -167,7 +167,7 @@ def importance(
     prior = latent.prior(params, context)
     if proposal == "prior":
         q = prior
-    elif proposal == "encoder" or proposal is None and not laplace.suits(prior):
+    elif proposal == "encoder" or (proposal is None and not laplace.suits(prior)):
         q = latent.posterior(params, y, context)
     else:
         q = laplace.posterior(latent)(params, y, context)
