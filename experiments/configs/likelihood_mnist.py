@@ -31,6 +31,7 @@ from ml_collections import ConfigDict
 from vae_jax.configs import flow_prior_mnist, pixel_cnn_mnist, vae_digits, vae_mnist
 
 WIDTH = {"15min": 64, "1h": 64, "4h": 96}
+LEARNING_RATE = {"15min": 2e-3, "1h": 4e-3, "4h": 2.7e-3}  # of Muon
 PIXEL_CNN_STEPS = {"15min": 11_000, "1h": 28_000, "4h": 60_000}
 FLOW_PRIOR_STEPS = {"15min": 138_000, "1h": 550_000, "4h": 2_200_000}
 KINDS = (*(f"{model}_{budget}" for model in ("pixel_cnn", "flow_prior") for budget in WIDTH), "static", "fashion")
@@ -43,11 +44,12 @@ def get_config(arg: str = "") -> ConfigDict:
     if kind == "static":
         config.data.name = "binarized_mnist"
         config.model.network.dropout = 0.1
-        config.optimizer.update({"name": "adam", "learning_rate": 2e-3})
+        config.optimizer.name = "adam"
         vae_mnist.train_for(config, num_steps=28_000)
         config.train.eval_every = 4_000
     if kind == "fashion":
         config.data.name = "fashion_mnist"
+        config.optimizer.learning_rate = 4e-3
         vae_mnist.train_for(config, num_steps=14_000)
         config.train.eval_every = 2_800
     return vae_digits.smoke(config) if smoke else config
@@ -61,7 +63,7 @@ def pixel_cnn(budget: str, smoke: bool) -> ConfigDict:
     config.model.block = 2
     likelihood = {"name": "categorical", "num_levels": 2, "channels": "ordered", "features": width}
     config.model.likelihood = ConfigDict(likelihood)
-    config.optimizer.update({"name": "muon", "average_decay": 0.999, "learning_rate": 0.256 / WIDTH[budget]})
+    config.optimizer.update({"name": "muon", "average_decay": 0.999, "learning_rate": LEARNING_RATE[budget]})
     vae_mnist.train_for(config, num_steps=PIXEL_CNN_STEPS[budget])
     config.train.update({"log_every": 500, "eval_every": PIXEL_CNN_STEPS[budget] // 5, "checkpoint_every": 2_000})
     config.train.preview_every = 0

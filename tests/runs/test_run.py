@@ -189,7 +189,7 @@ def test_counts_and_real_numbers_have_no_largest_value():
     experiment = types.SimpleNamespace(dataset=counts, transform=transforms.counts)
     given = counts.test.x[:2].astype(np.int64) + 10 * counts.max_value
     np.testing.assert_array_equal(inputs.examples(experiment, given)[0], given)
-    with pytest.raises(ValueError, match="x must lie in 0.."):
+    with pytest.raises(ValueError, match=r"x must lie in 0\.\."):
         inputs.examples(experiment, given - 20 * counts.max_value)
     np.testing.assert_array_equal(
         inputs.examples(types.SimpleNamespace(dataset=counts, transform=transforms.real), -given)[0], -given
