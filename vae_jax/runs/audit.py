@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jax import files
-from vae_jax.evaluation import annealed, audits, likelihood, yardstick
+from vae_jax.evaluation import annealed, audits, latents, likelihood, yardstick
 from vae_jax.runs import build, compressed, facts, page, report, twins
 from vae_jax.spec import integers
 from vae_jax.tasks import compress
@@ -78,7 +78,9 @@ def write(
     record["bounds"] = (
         bounds(experiment, params, key_bounds, test, counts) if has_weights else exact(experiment, params, test)
     )
-    if has_weights and num_temperatures:
+    if has_weights and num_temperatures and latents.is_invertible(model, params, test):
+        record["without_sandwich"] = "the code determines x, so that p(x|z) has no slope for Hamiltonian dynamics"
+    elif has_weights and num_temperatures:
         path = {"num_temperatures": num_temperatures, "num_chains": num_chains}
         path |= {"num_leapfrog": LEAPFROG, "step_size": STEP_SIZE, "initial": "posterior"}
         try:
