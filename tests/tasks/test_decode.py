@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from vae_jax.conditionals import chains
+from vae_jax.distributions import Normal
 from vae_jax.networks import language
 from vae_jax.tasks import decode
 
@@ -88,3 +89,9 @@ def test_what_cannot_be_decoded_is_refused():
     for width, power in ((0, 0.0), (2, -0.5)):
         with pytest.raises(ValueError, match=f"at least 1 and length_power at least 0, got {width} and {power}"):
             decode.beam(None, width=width, length_power=power)
+
+
+def test_the_value_that_shows_a_distribution():
+    loc = jnp.asarray([1.0, -2.0])
+    np.testing.assert_array_equal(decode.typical(Normal(loc, jnp.zeros(2))), loc)
+    np.testing.assert_array_equal(decode.typical(sentence(Z[0])), decode.greedy(sentence(Z[0])))
