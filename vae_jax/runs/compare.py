@@ -84,7 +84,7 @@ def compare(folders, workdir) -> str:
         check_mass(name, experiment)
         images = np.asarray(experiment.dataset.test.x[: results["test/num_examples"]])
         first = images if first is None else first
-        if not np.array_equal(images, first):
+        if not np.array_equal(images, first, equal_nan=images.dtype.kind == "f"):
             raise ValueError(
                 f"{name} has other test images than {next(iter(folders))}; make a table of runs of one set"
             )

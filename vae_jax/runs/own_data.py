@@ -10,6 +10,8 @@ from vae_jax.data.reading import Rows
 from vae_jax.data.values import NAMES, SPLITS, Dataset, Split
 from vae_jax.spec import BadOption, one_of, under
 
+FULL = (1, 255, 65_535)  # largest values that readers find by themselves
+
 
 def on(experiment, *, name, path, files, split):
     """Return `experiment` with data of one's own as its test split, those of `split` or, with "all", of every split.
@@ -84,12 +86,13 @@ def title(*, name, path, split, **_) -> str:
 def _loaded(name, path, options, max_value, of_run):
     """Return a data set on the scale 0..max_value; if its values are larger, on its own, which `_check` refuses.
 
-    With a `max_value` of 0 it has the scale that its values tell, or that `of_run` if they tell none.
+    With a `max_value` of 0 it has the scale that its values tell. If they tell none, it has that `of_run`, except where
+    that is a full range, in which such images would be dark.
     """
     try:
         return sources.load(name, path, max_value=max_value, **options)
     except BadOption as error:
-        if not max_value and "max_value" not in str(error):
+        if not max_value and (of_run in FULL or "max_value" not in str(error)):
             raise
         return sources.load(name, path, max_value=0 if max_value else of_run, **options)
 
