@@ -9,7 +9,8 @@ vae-jax train --config=flow_digits:KIND, KIND one of
 * `variational`: `glow` with noise u ~ q(u|x) that is learned, arXiv:1902.00275; the others have uniform noise;
 * `autoregressive`: masked autoregressive flows of the 64 pixels, arXiv:1705.07057.
 
-Result: not yet measured.
+Result of `nested` (seed 0, IW-64, 300 test images): log p(x) at least -84.22 ± 0.71 nats, 1.90 bits/dim, after 500
+steps in 7 seconds on one core, and 44 seconds of compilation. The others are not yet measured.
 """
 
 from ml_collections import ConfigDict

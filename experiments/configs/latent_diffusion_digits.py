@@ -7,7 +7,8 @@ vae-jax train --config=latent_diffusion_digits:KIND, KIND one of
 
 log p(z) has a bound only, so that log p(x) has one as well: there is no importance-weighted bound.
 
-Result: not yet measured.
+Result of `together` (seed 0, mean of 100 estimates, 300 test images): log p(x) at least -22.94 ± 0.25 nats, after
+10,000 steps in 11 seconds on one core. `afterwards` is not yet measured.
 """
 
 from ml_collections import ConfigDict
