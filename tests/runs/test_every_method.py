@@ -22,16 +22,16 @@ from vae_jax.data import sources
 from vae_jax.runs import programs
 
 KINDS = {
-    "a VAE": (vae_digits, {}),
-    "a deep hierarchy": (deep_vae_digits, {}),
-    "a flow": (flow_digits, {}),
-    "a GAN": (gan_digits, {}),
-    "a diffusion of codes": (latent_diffusion_digits, {}),
-    "pixels in order": (pixel_cnn_digits, {}),
-    "drawings": (sketch_vae_omniglot, {}),
-    "sentences": (text_vae_text, {}),
-    "counts": (vae_counts, {}),
-    "integer codes": (vq_vae_digits, {}),
+    "a VAE": vae_digits,
+    "a deep hierarchy": deep_vae_digits,
+    "a flow": flow_digits,
+    "a GAN": gan_digits,
+    "a diffusion of codes": latent_diffusion_digits,
+    "pixels in order": pixel_cnn_digits,
+    "drawings": sketch_vae_omniglot,
+    "sentences": text_vae_text,
+    "counts": vae_counts,
+    "integer codes": vq_vae_digits,
 }
 SLOW = ("drawings", "counts", "integer codes")
 METHODS = {
@@ -58,8 +58,7 @@ METHODS = {
     scope="module", params=[pytest.param(k, marks=pytest.mark.slow if k in SLOW else pytest.mark.every) for k in KINDS]
 )
 def begun_run(request, tmp_path_factory):
-    module, model = KINDS[request.param]
-    run = vae_jax.load(begun(tmp_path_factory.mktemp("begun"), module, model))
+    run = vae_jax.load(begun(tmp_path_factory.mktemp("begun"), KINDS[request.param]))
     data = run.experiment.config["data"]
     return request.param, run, sources.load(data["name"], data["path"] or None).test.x[:4]
 

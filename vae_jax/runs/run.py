@@ -25,7 +25,7 @@ from vae_jax.runs import build, configs, inputs, pieces, report
 from vae_jax.runs import workdir as workdirs
 from vae_jax.runs.writers import read_metrics
 from vae_jax.spec import integers, one_of
-from vae_jax.support import Levels, Real
+from vae_jax.support import Levels
 from vae_jax.tasks import decode, impute, interpolate, outliers
 
 AT_ONCE = 128  # examples of a compiled call; fewer if they are large
@@ -280,8 +280,6 @@ class Run:
         integers(num_samples=num_samples)
         integers(num_draws=num_draws, at_least=0)
         one_of(("laplace", "encoder"), proposal=proposal)
-        if proposal == "laplace" and self._posterior_shapes().support != Real():
-            raise ValueError("proposal 'laplace' is for codes that are one vector of real numbers; use 'encoder'")
         data, _, single = inputs.batch(self.experiment, x, context)
         observed = ~np.isnan(data["x"])
         if mask is not None:
