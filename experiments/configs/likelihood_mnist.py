@@ -60,7 +60,7 @@ def pixel_cnn(budget: str, smoke: bool) -> ConfigDict:
     width = 4 if smoke else WIDTH[budget]
     network = {"channels": (width,) * 6, "first_kernel": 3, "hidden": (2 * width,), "dilations": (1, 2, 4, 2, 1, 1)}
     config.model.network.update(network)
-    config.model.block = 2
+    config.model.update({"block": 2, "turns": 0})
     likelihood = {"name": "categorical", "num_levels": 2, "channels": "ordered", "features": width}
     config.model.likelihood = ConfigDict(likelihood)
     config.optimizer.update({"name": "muon", "average_decay": 0.999, "learning_rate": 0.128 / WIDTH[budget]})

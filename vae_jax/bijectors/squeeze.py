@@ -42,6 +42,13 @@ def from_squares(y, block):
     return y.swapaxes(1, 2).reshape(height * b, width * b, channels)
 
 
+def turned(x, turns):
+    """Return an image [H, W, C] after so many quarter turns against the clock."""
+    for _ in range(turns % 4):
+        x = x.swapaxes(0, 1)[::-1]
+    return x
+
+
 def nested(block, channels, largest) -> tuple[tuple, tuple]:
     """Return an order of the channels of a `Squeeze`, coarse lattices before fine ones, and the ends of its groups.
 

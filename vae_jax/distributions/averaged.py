@@ -60,8 +60,11 @@ def averaged(members):
             f"pixel_cnn, or a belief network); got {shown}"
         )
     if isinstance(first, Reshaped):
-        if len({getattr(p, "block", None) for p in members}) > 1:
-            raise ValueError("averages are of conditionals: the squares of all models must have the same size")
+        if len({(getattr(p, "block", None), getattr(p, "turns", 0)) for p in members}) > 1:
+            raise ValueError(
+                "averages are of conditionals: the squares of all models must have the same size, and all models must "
+                "scan an image from the same corner; a mixture of them is possible"
+            )
         return first.replace(base=averaged([p.base for p in members]))
     params = tuple(p.params for p in members)
     place_ndim = 1 if isinstance(first, RasterScan) else len(first.event_shape) - 1

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from flax import struct
 
-from vae_jax.bijectors.squeeze import from_squares, in_squares
+from vae_jax.bijectors.squeeze import from_squares, in_squares, turned
 
 
 @struct.dataclass
@@ -48,10 +48,12 @@ class Reshaped:
 class Squares(Reshaped):
     """A distribution `base` over images [H/b, W/b, b² C], as one over images [H, W, C]; b = `block`.
 
-    A pixel of the base is a square of b x b pixels; its channels are theirs, row by row.
+    A pixel of the base is a square of b x b pixels; its channels are theirs, row by row. Before, the image is turned by
+    `turns` quarter turns against the clock: a raster scan of the base then begins at another corner.
     """
 
     block: int = struct.field(pytree_node=False, default=2)
+    turns: int = struct.field(pytree_node=False, default=0)
 
     def complete(self, key, x, num_given):
         """Draw from p(x | its first `num_given` pixels): a known number, of whole rows of squares."""
@@ -61,10 +63,15 @@ class Squares(Reshaped):
                 f"num_given must be a whole number of rows of squares of {self.block}x{self.block} pixels, that is a "
                 f"multiple of {row}, got {num_given}"
             )
+        if self.turns and num_given:
+            raise ValueError(
+                f"the first {num_given} pixels of an image do not come first in this model: it scans images after "
+                f"{self.turns} quarter turns; use tasks.restore"
+            )
         return self.from_base(self.base.complete(key, self.to_base(x), num_given // self.block**2))
 
     def to_base(self, x):
-        return in_squares(x, self.block)
+        return in_squares(turned(x, self.turns), self.block)
 
     def from_base(self, y):
-        return from_squares(y, self.block)
+        return turned(from_squares(y, self.block), -self.turns)
