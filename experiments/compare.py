@@ -29,6 +29,8 @@ def main(argv):
     from vae_jax.runs import compare
 
     workdir = Path(WORKDIR.value).expanduser()
+    if RUNS.value and TABLES.present:
+        raise ValueError("--runs compares runs that exist, and --tables trains what it compares; give one of them")
     if RUNS.value:
         print(f"\n{compare.compare(compare.named(RUNS.value), workdir)}")
         return

@@ -7,8 +7,8 @@
 The first command draws runs that exist, from their logged validations, and prints a table. The second one first trains
 configs, each in a process of its own for so many minutes of CPU time, in `--folder`; a run that is there already is not
 trained again. Runs on different data, or on other pixels of the same images, are refused. The third one measures the
-average of the conditionals of several PixelCNNs on all test images (`distributions.averaged`): each can be trained on a
-core of its own.
+average of the conditionals of several PixelCNNs on all test images (`distributions.averaged`), and their mixture: each
+can be trained on a core of its own, and scan images from a corner of its own (`config.model.turns`).
 
 CPU seconds are those of all threads of the process since training began (`cpu_seconds` of metrics.jsonl), validations
 and compilation included. A run of an earlier version has none: then they are wall seconds of its training steps only,
@@ -142,12 +142,13 @@ def draw(curves, out):
 def of_average(folders) -> str:
     """Return a table of log p(x) of runs on their test images, of their mixture, and of their average.
 
-    All numbers are exact. The mixture (1/K) Σ_k p_k(x) chooses a run once an image, the average at every place.
+    All numbers are exact. The mixture (1/K) Σ_k p_k(x) chooses a run once an image, the average at every place. Runs
+    that scan images in different orders have no average.
     """
     import jax
 
     from vae_jax import core
-    from vae_jax.distributions import averaged
+    from vae_jax.distributions import averaged, order_of
     from vae_jax.evaluation import likelihood
     from vae_jax.runs import build
 
@@ -161,14 +162,15 @@ def of_average(folders) -> str:
             raise ValueError(f"{folder} has no exact P(x) of discrete pixels, and cannot be averaged")
     densities = [experiment.model.density for experiment in experiments]
     params = tuple(build.restore(f, e).params for f, e in zip(folders, experiments, strict=True))
-    model = core.tractable(
-        None, lambda params, c=None: averaged(d(p, c) for d, p in zip(densities, params, strict=True))
-    )
     test = experiments[0].split("test")
     each = [likelihood.exact(e.model, p, test) for e, p in zip(experiments, params, strict=True)]
     rows = [(f"`{folder.name}`", log_prob) for folder, log_prob in zip(folders, each, strict=True)]
     rows.append(("mixture", jax.nn.logsumexp(np.stack(each), axis=0) - np.log(len(each))))
-    rows.append(("average of the conditionals", likelihood.exact(model, params, test)))
+    if len({order_of(d(p)) for d, p in zip(densities, params, strict=True)}) == 1:
+        model = core.tractable(
+            None, lambda params, c=None: averaged(d(p, c) for d, p in zip(densities, params, strict=True))
+        )
+        rows.append(("average of the conditionals", likelihood.exact(model, params, test)))
     lines = ["| model | log p(x), nats | ± | bits/dim |", "| --- | --- | --- | --- |"]
     for name, log_prob in rows:
         found = likelihood.summary_of(log_prob, event_size=test["x"][0].size)

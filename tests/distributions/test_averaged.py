@@ -34,5 +34,5 @@ def test_draws_have_the_masses(assert_mean):
 
 def test_squares_of_other_sizes_are_refused():
     base = RasterScan(jnp.zeros(()), None, None, (2, 2, 4), Binary())
-    with pytest.raises(ValueError, match="the squares of all models must have the same size"):
+    with pytest.raises(ValueError, match=r"same order .*Squares of 2x2 after 0 quarter turns over .*of 4x4"):
         averaged([Squares(base, (4, 4, 1), block) for block in (2, 4)])

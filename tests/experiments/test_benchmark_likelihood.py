@@ -101,6 +101,10 @@ def test_the_average_of_a_run_with_itself_is_the_run_and_other_runs_are_refused(
     assert list(nats) == ["a", "b", "mixture", "average of the conditionals"]
     np.testing.assert_allclose(list(nats.values()), nats["a"], atol=2e-3)
     assert -200.0 < nats["a"] < -64.0  # 64 pixels of 17 levels
+    config["model"]["turns"] = 2  # the same network, which scans images from the other end
+    training.train(build.build(config), workdir.open_workdir(tmp_path / "c", config), progress=False)
+    rows = likelihood.of_average([tmp_path / "a", tmp_path / "c"]).splitlines()[2:]
+    assert [row.split("|")[1].strip(" `") for row in rows] == ["a", "c", "mixture"]
     with pytest.raises(ValueError, match=r"different data: .*a has digits, levels; .*vae_digits-smoke has digits, bin"):
         likelihood.of_average([tmp_path / "a", trained])
     with pytest.raises(ValueError, match=r"vae_digits-smoke has no exact P.x. of discrete pixels, and cannot be"):

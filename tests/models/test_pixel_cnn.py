@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from toys import kind
 
-from vae_jax import models
+from vae_jax import degradations, models
+from vae_jax.core import Event
 from vae_jax.distributions import Normal, averaged
 from vae_jax.evaluation import likelihood
 from vae_jax.spec import BadOption
-from vae_jax.tasks import inpaint
+from vae_jax.support import Binary
+from vae_jax.tasks import inpaint, restore
 
 IMAGES = jnp.asarray(list(itertools.product([0.0, 1.0], repeat=9))).reshape(-1, 3, 3, 1)
 NETWORK = {"channels": (6, 6, 6), "first_kernel": 3, "kernel": 3, "hidden": (8,), "shortcuts": True}
@@ -29,9 +31,9 @@ HEADS = {
 
 
 @functools.cache
-def randomized(head="bernoulli", num_classes=0, event_shape=(3, 3, 1), dropout=0.0, block=1):
+def randomized(head="bernoulli", num_classes=0, event_shape=(3, 3, 1), dropout=0.0, block=1, turns=0):
     """A model, and params of which none is zero."""
-    config = {"network": {**NETWORK, "dropout": dropout}, "likelihood": HEADS[head], "block": block}
+    config = {"network": {**NETWORK, "dropout": dropout}, "likelihood": HEADS[head], "block": block, "turns": turns}
     model = models.from_config("pixel_cnn", config, **kind(event_shape, num_classes))
     batch = {"x": jnp.zeros((2, *event_shape))} | ({"context": jnp.zeros(2, jnp.int32)} if num_classes else {})
     shapes = jax.eval_shape(model.init, jax.random.key(0), batch)
@@ -108,6 +110,38 @@ def test_squares_have_the_pixels_of_the_image():
     assert not changed[0].any() and changed[1].any()  # the square of pixel 1, 2 is the last one of the first row
 
 
+@pytest.mark.parametrize("block, turns", [(2, 1), (1, 2)])
+def test_a_scan_from_another_corner_is_another_order_of_the_chain_rule(assert_mean, block, turns):
+    """The masses sum to one, draws have them, and the first pixel that is drawn lies in another corner."""
+    model, params = randomized("bits" if block > 1 else "bernoulli", 0, shape := (4, 2, 1), block=block, turns=turns)
+    images = jnp.asarray(list(itertools.product([0.0, 1.0], repeat=8))).reshape(-1, *shape)
+    p = np.exp(np.asarray(jax.jit(jax.vmap(lambda x: model.log_prob(params, x)))(images), np.float64))
+    np.testing.assert_allclose(p.sum(), 1.0, rtol=1e-5)
+    draws = jax.jit(jax.vmap(lambda key: model.sample(params, key)))(jax.random.split(jax.random.key(2), 10_000))
+    code = np.asarray(draws).reshape(-1, 8) @ 2 ** np.arange(8)[::-1]
+    common = np.flatnonzero(p > 4e-3)
+    assert_mean((code[:, None] == common[None]).astype(float), p[common])
+    density = model.density(params)
+    np.testing.assert_array_equal(jax.vmap(lambda x: density.from_base(density.to_base(x)))(images), images)
+    corner = density.from_base(jnp.zeros(density.base.event_shape).at[0, 0, 0].set(1.0))
+    assert corner[(0, 1) if turns == 1 else (3, 1)] == 1
+    with pytest.raises(ValueError, match=f"the first 4 pixels .*after {turns} quarter turns; use tasks.restore"):
+        inpaint.complete(model, params, jax.random.key(0), images[0], num_given=4)
+
+
+def test_pixels_that_a_turned_scan_reaches_last_are_restored_exactly():
+    model, params = randomized("bits", 0, shape := (4, 2, 1), block=2, turns=2)
+    images = jnp.asarray(list(itertools.product([0.0, 1.0], repeat=8))).reshape(-1, *shape)
+    log_p = np.asarray(jax.jit(jax.vmap(lambda x: model.log_prob(params, x)))(images), np.float64)
+    shown = np.zeros(shape, bool)
+    shown[2:] = True  # the scan begins there
+    degradation, x = degradations.half(Event(shape, Binary()), side="top"), images[0b01101001]
+    same = (np.asarray(images)[:, 2:] == np.asarray(x)[2:]).all(axis=(1, 2, 3))
+    found = restore.ordered(model, params, jax.random.key(1), degradation, x * jnp.asarray(shown), num_draws=8, truth=x)
+    np.testing.assert_allclose(found.log_prob, log_p[0b01101001] - np.log(np.exp(log_p[same]).sum()), rtol=1e-4)
+    np.testing.assert_array_equal(found.draws[:, 2:], jnp.broadcast_to(x[2:], (8, 2, 2, 1)))
+
+
 def test_the_average_of_conditionals_is_a_distribution_of_its_own(assert_mean):
     """Its masses sum to one, its draws have them, and its log p is above the mean of those of its members."""
     model, params = randomized("bits", 0, shape := (4, 2, 1), block=2)
@@ -135,8 +169,11 @@ def test_the_average_of_one_model_with_itself_is_the_model():
 
 def test_models_of_other_orders_have_no_average():
     (model, params), (squares, other) = randomized("bits", 0, (4, 2, 1)), randomized("bits", 0, (4, 2, 1), block=2)
-    with pytest.raises(ValueError, match=r"in the same order .*got RasterScan over \[4, 2, 1\], Squares over"):
+    with pytest.raises(ValueError, match=r"in the same order .*got RasterScan over \[4, 2, 1\], Squares of"):
         averaged([model.density(params), squares.density(other)])
+    turned, _ = randomized("bits", 0, (4, 2, 1), block=2, turns=2)
+    with pytest.raises(ValueError, match="got Squares of 2x2 after 2 quarter turns over"):
+        averaged([turned.density(other), squares.density(other)])
     with pytest.raises(ValueError, match=r"draw pixel by pixel .*got Normal over"):
         averaged([Normal(jnp.zeros(3), jnp.zeros(3))])
 
@@ -146,6 +183,8 @@ def test_squares_that_do_not_fit_are_refused():
         randomized("bits", block=2)
     with pytest.raises(BadOption, match=r"block must be .*at least 1"):
         randomized("bits", event_shape=(4, 4, 1), block=0)
+    with pytest.raises(BadOption, match=r"turns must be .*between 0 and 3, got 4"):
+        randomized("bits", event_shape=(4, 4, 1), block=2, turns=4)
     model, params = randomized("bits", 0, (4, 4, 1), block=2)
     with pytest.raises(ValueError, match=r"whole number of rows of squares of 2x2 pixels, .*multiple of 8, got 4"):
         inpaint.complete(model, params, jax.random.key(0), jnp.zeros((4, 4, 1)), num_given=4)

@@ -67,9 +67,10 @@ def test_families_come_back_in_about_the_bits_of_their_bound(name):
     assert compressed.net_bits == 8 * len(compressed.data) - compressed.initial_bits
 
 
-def test_squares_of_pixels_come_back():
+@pytest.mark.parametrize("turns", [0, 1])
+def test_squares_of_pixels_come_back(turns):
     network = {"channels": (4, 4), "first_kernel": 3, "kernel": 3, "hidden": (4,)}
-    spec = {"network": network, "block": 2}
+    spec = {"network": network, "block": 2, "turns": turns}
     spec |= {"likelihood": {"name": "categorical", "num_levels": 3, "channels": "ordered", "features": 4}}
     model = models.from_config("pixel_cnn", spec, event=Event((4, 6, 2), Levels(3)))
     x = np.random.default_rng(0).integers(0, 3, size=(9, 4, 6, 2)).astype(np.float32)

@@ -5,7 +5,7 @@ A reparameterised one may also have `sample_and_log_prob(key)`, which is exact w
 """
 
 from vae_jax.distributions.autoregressive import Autoregressive, Cached, RasterScan, Series
-from vae_jax.distributions.averaged import Averaged, averaged
+from vae_jax.distributions.averaged import Averaged, averaged, order_of
 from vae_jax.distributions.bounded import Beta, ContinuousBernoulli
 from vae_jax.distributions.codes import CodeMap, Codes, PointMass
 from vae_jax.distributions.counts import NegativeBinomial, Poisson, ZeroInflated
@@ -95,5 +95,6 @@ __all__ = [
     "is_standard_normal",
     "kl_divergence",
     "kl_per_dim",
+    "order_of",
     "relax",
 ]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from vae_jax.distributions.autoregressive import Autoregressive, Cached, RasterScan, over_places
-from vae_jax.distributions.reshaped import Reshaped
+from vae_jax.distributions.reshaped import Reshaped, Squares
 from vae_jax.numerics import as_jax
 
 
@@ -44,27 +44,29 @@ class Averaged:
         return jax.nn.logsumexp(jnp.stack([m.log_prob(x) for m in self.members])) - math.log(len(self.members))
 
 
+def order_of(p):
+    """Return what chains must have in common to be averaged; None for a distribution that is no chain."""
+    if isinstance(p, Reshaped):
+        base = order_of(p.base)
+        return base and (type(p).__name__, p.event_shape, getattr(p, "block", 1), getattr(p, "turns", 0), base)
+    return (type(p).__name__, p.event_shape) if isinstance(p, RasterScan | Autoregressive) else None
+
+
 def averaged(members):
     """Return p(x) = Π_i (1/K) Σ_k `p_k(x_i | x_<i)` from K chains over the same places in the same order.
 
     Its -log p(x) is at most the mean of those of its members, by Jensen's inequality at every place. The members are
     `RasterScan` or `Autoregressive`, perhaps `Reshaped` or in `Squares`, and networks may differ. Raises `ValueError`
-    for other distributions, and for chains over other places.
+    for other distributions, and for chains of other orders (`order_of`), which only have a mixture.
     """
-    first, *others = members = tuple(members)
-    same = all(type(p) is type(first) and p.event_shape == first.event_shape for p in others)
-    if not isinstance(first, Reshaped | RasterScan | Autoregressive) or not same:
-        shown = ", ".join(f"{type(p).__name__} over {list(getattr(p, 'event_shape', '?'))}" for p in members)
+    first, *_ = members = tuple(members)
+    if None in (orders := [order_of(p) for p in members]) or len(set(orders)) > 1:
+        shown = ", ".join(_shown(p) for p in members)
         raise ValueError(
             f"averages are of conditionals, so models must draw pixel by pixel and in the same order (such as "
             f"pixel_cnn, or a belief network); got {shown}"
         )
     if isinstance(first, Reshaped):
-        if len({(getattr(p, "block", None), getattr(p, "turns", 0)) for p in members}) > 1:
-            raise ValueError(
-                "averages are of conditionals: the squares of all models must have the same size, and all models must "
-                "scan an image from the same corner; a mixture of them is possible"
-            )
         return first.replace(base=averaged([p.base for p in members]))
     params = tuple(p.params for p in members)
     place_ndim = 1 if isinstance(first, RasterScan) else len(first.event_shape) - 1
@@ -92,3 +94,8 @@ def averaged(members):
         return cache, together(distributions)
 
     return RasterScan(params, conditionals, Cached(start, row, pixel), first.event_shape, first.support)
+
+
+def _shown(p):
+    of_squares = f" of {p.block}x{p.block} after {p.turns} quarter turns" if isinstance(p, Squares) else ""
+    return f"{type(p).__name__}{of_squares} over {list(getattr(p, 'event_shape', '?'))}"
