@@ -15,12 +15,17 @@ from absl import app, flags, logging
 from vae_jax.commands import comparisons
 from vae_jax.runs import launching
 
-TABLES = flags.DEFINE_list("tables", list(comparisons.TABLES), "Tables of experiments/comparisons.py.")
+TABLES = flags.DEFINE_list("tables", None, "Tables of experiments/comparisons.py; default: all.")
 RUNS = flags.DEFINE_multi_string(  # the name of a member may contain a comma
     "runs", [], "Instead: a workdir of a trained model, or a pattern; may be repeated."
 )
 PATH = flags.DEFINE_string("path", "", "A folder with a folder of files for each set; default: $VAE_JAX_DATA.")
 WORKDIR = flags.DEFINE_string("workdir", "runs/compare", "Where everything is written.")
+
+
+@flags.multi_flags_validator(["runs", "tables"], "--runs compares runs that exist, and --tables trains some; give one")
+def one_of(given):
+    return not (given["runs"] and given["tables"])
 
 
 @launching.launched
@@ -29,15 +34,14 @@ def main(argv):
     from vae_jax.runs import compare
 
     workdir = Path(WORKDIR.value).expanduser()
-    if RUNS.value and TABLES.present:
-        raise ValueError("--runs compares runs that exist, and --tables trains what it compares; give one of them")
     if RUNS.value:
         print(f"\n{compare.compare(compare.named(RUNS.value), workdir)}")
         return
-    for name in TABLES.value:
+    tables = TABLES.value or list(comparisons.TABLES)
+    for name in tables:
         if name not in comparisons.TABLES:
             raise ValueError(f"--tables: unknown value {name!r} (allowed: {', '.join(comparisons.TABLES)})")
-    for name in TABLES.value:
+    for name in tables:
         print(f"\n{compare.compare(trained(name, workdir / name), workdir / name)}")
 
 
