@@ -156,6 +156,9 @@ def test_levels_that_do_not_tell_their_scale_have_that_of_the_run(tmp_path):
     np.savez(tmp_path / "x.npz", x=load_digits().images.astype(np.uint8)[..., None])
     experiment = build.build(vae_digits.get_config("smoke").to_dict())
     assert own_data.read(experiment, "arrays", str(tmp_path / "x.npz")).max_value == 16
+    full = experiment._replace(dataset=experiment.dataset._replace(max_value=255))  # a run whose scale is a full range
+    with pytest.raises(ValueError, match=r"^the values of .*x\.npz do not tell .*0\.\.255: multiply all"):
+        own_data.read(full, "arrays", str(tmp_path / "x.npz"))
 
 
 WRITES = {

@@ -92,8 +92,13 @@ def _loaded(name, path, options, max_value, of_run):
     try:
         return sources.load(name, path, max_value=max_value, **options)
     except BadOption as error:
-        if not max_value and (of_run in FULL or "max_value" not in str(error)):
+        if "max_value" not in str(error):
             raise
+        if not max_value and of_run in FULL:
+            raise ValueError(
+                f"the values of {path or name} do not tell which one is full, and the run has 0..{of_run}: multiply all "
+                f"values so that the largest possible one is {of_run}, and write them again"
+            ) from None
         return sources.load(name, path, max_value=0 if max_value else of_run, **options)
 
 
