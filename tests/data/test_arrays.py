@@ -311,6 +311,12 @@ def _ints():
     return ("-1", "0", "1"), ("1", "2", "3")
 
 
+def test_unsigned_and_signed_labels_are_of_one_kind():
+    label = 1 + np.arange(N) % 3
+    data = from_arrays(vectors(), label.astype(np.uint64), test=(vectors(), label))
+    assert data.class_names == ("1", "2", "3")
+
+
 def test_class_names_give_the_order():
     label = np.array(["b", "a"])[np.arange(N) % 2]
     data = from_arrays(vectors(), label, class_names=("b", "c", "a"))

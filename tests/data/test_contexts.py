@@ -218,6 +218,7 @@ def test_without_a_context_the_batch_has_none():
 
 
 SERIES, IMAGES = dataset(series(), 255), dataset(images(), 255)
+GAPS, HOLES = SERIES._replace(missing=True), IMAGES._replace(missing=True)
 
 
 @pytest.mark.parametrize(
@@ -239,6 +240,13 @@ SERIES, IMAGES = dataset(series(), 255), dataset(images(), 255)
         (IMAGES, {"name": "image", "size": (0, 2)}, r"\.size: each entry must be at least 1, got 0"),
         (SERIES, {"name": "image", "size": (2, 2)}, r"\.size is for images \[H, W, C\], and an example of toy has"),
         (IMAGES, {"name": "prefix", "length": 2}, r"\.name 'prefix' is for sequences \[T\].* take 'image' with a size"),
+        (
+            HOLES,
+            {"name": "image", "size": (2, 2)},
+            r"\.name 'image' with a size: toy has missing values, .* use 'none'",
+        ),
+        (HOLES, {"name": "degraded", "degradation": {"name": "half"}}, r"\.name 'degraded': toy has missing values"),
+        (GAPS, {"name": "prefix", "length": 2}, r"\.name 'prefix': toy has missing values"),
         (SERIES, {"name": "prefix"}, r": missing key 'length'"),
         (SERIES, {"name": "prefix", "length": 10}, r"\.length must be between 1 and 9, so that a rest is left, got 10"),
         (SERIES, {"name": "prefix", "length": 0}, r"\.length must be at least 1, got 0"),

@@ -239,6 +239,9 @@ def test_tfds_hold_outs_have_every_class(make_tfds):
 
 def test_rows_of_a_map_are_those_of_the_array(tmp_path):
     np.save(tmp_path / "x.npy", images(20, 3, 2))
+    private = np.load(tmp_path / "x.npy", mmap_mode="c")
+    private[3] = 0  # only in memory, where no other process can read it
+    assert reading._place(private) is None and reading._place(private[2:]) is None
     mapped, index = np.load(tmp_path / "x.npy", mmap_mode="r"), np.array([3, 1, 19, 4])
     rows, x = reading.Rows(mapped, index), np.asarray(mapped)[index]
     assert (rows.shape, rows.dtype, rows.ndim, rows.size, rows.nbytes, len(rows)) == ((4, 3, 2), x.dtype, 3, 24, 24, 4)

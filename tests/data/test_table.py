@@ -299,3 +299,51 @@ def test_numbers_and_strings():
     rows = jnp.asarray([[0.0, 1.0, 2.0, 3.0, 1.0]])
     back = table.of_columns("t", TABLE).columns.to_original(rows)
     assert back["town"].tolist() == ["Chur"] and back["visits"].tolist() == [3.0]
+
+
+def test_a_string_that_only_python_reads_as_a_number_is_none():
+    codes = [f"{n % 5}_{n % 3}" for n in range(N)]
+    assert table.of_columns("t", {"code": codes, "x": TABLE["height"]}).columns.kinds == ("categorical:15", "real")
+
+
+def test_columns_of_a_data_frame_are_those_of_the_file():
+    """What a data frame makes of missing values: floats of whole numbers, and a value that equals nothing."""
+
+    class NAType:
+        def __ne__(self, other):
+            raise TypeError("boolean value of NA is ambiguous")
+
+    visits = TABLE["visits"].tolist()
+    as_floats = [float("nan"), *map(float, visits[1:])]
+    for cells in (as_floats, [NAType(), *visits[1:]], [None, *visits[1:]]):
+        data = table.of_columns("t", {"height": TABLE["height"], "visits": cells})
+        assert data.columns.kinds == ("real", "count") and data.missing
+
+
+@pytest.mark.parametrize("label", [None, "b"])
+def test_columns_of_other_lengths_are_refused(label):
+    with pytest.raises(ValueError, match="t: column 'b' has 61 values, and 'a' has 60; give all columns one length"):
+        table.of_columns("t", {"a": TABLE["height"], "b": [1, 2] * 30 + [1]}, label=label)
+
+
+def test_large_whole_numbers_are_no_counts(caplog):
+    data = table.of_columns("t", {"income": RNG.integers(10_000_000, 90_000_000, N), "visits": TABLE["visits"]})
+    assert data.columns.kinds == ("real", "count")
+    assert "'income' holds whole numbers up to" in caplog.text
+
+
+def test_rows_like_those_of_another_table_have_its_columns_and_scale(tmp_path, caplog):
+    """A column that is constant, missing or new in these rows makes no difference; an unknown value is an error."""
+    model = table.of_columns("t", TABLE, label="sick").columns
+    rows = {name: values[:12].tolist() for name, values in TABLE.items() if name != "sick"}
+    rows |= {"smokes": ["yes"] * 12, "visits": [None] * 12, "row": list(range(12))}
+    data = table.of_columns("own", rows, label="sick", like=model)
+    assert data.columns is model and data.class_names is None
+    assert "own: columns that the model does not have are left out: row" in caplog.text
+    x = np.concatenate([data.train.x, data.valid.x, data.test.x])
+    assert np.isnan(x[:, 3]).all() and (x[:, 1] == 1).all() and not np.isnan(x[:, [0, 2]]).any()
+    np.testing.assert_allclose(np.sort(model.to_original(x)["height"]), np.sort(rows["height"]), rtol=1e-6)
+    with pytest.raises(ValueError, match="own: column 'town': unknown value 'Basel'"):
+        table.of_columns("own", rows | {"town": ["Basel"] * 12}, like=model)
+    with pytest.raises(ValueError, match="own: the column 'town' is not there"):
+        table.of_columns("own", {name: cells for name, cells in rows.items() if name != "town"}, like=model)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -12,7 +13,7 @@ from vae_jax import files
 from vae_jax.configs import vae_digits
 from vae_jax.data import idx, sources, text
 from vae_jax.data.fingerprint import fingerprint
-from vae_jax.runs import build, configs, train, workdir
+from vae_jax.runs import build, configs, sweep, train, workdir
 from vae_jax.runs.migrate import migrate
 
 SPLITS = ("train", "valid", "test")
@@ -92,6 +93,40 @@ def test_the_same_images_elsewhere_are_the_same_data(copy, images, tmp_path):
     moved = shutil.copytree(images, tmp_path / "images")
     results = train.complete(config(data__name="idx", data__path=str(moved)), copy, figures=False)
     assert results["train/steps"] == 4
+
+
+def test_a_complete_run_is_not_the_result_of_other_data(trained, images, tmp_path):
+    """Neither of files elsewhere nor of a data set in memory; the same files elsewhere are no other data."""
+    moved = shutil.copytree(images, tmp_path / "images")
+    elsewhere = config(data__name="idx", data__path=str(moved))
+    results, dataset = train.complete(elsewhere, trained, figures=False), build.build(elsewhere).dataset
+    assert train.complete(elsewhere, trained, figures=False, dataset=dataset) == results
+    file = moved / "train-images-idx3-ubyte"
+    file.write_bytes(file.read_bytes()[:-1] + b"\x07")
+    with pytest.raises(ValueError, match=r"--workdir=.*trained holds a complete run on other data \(fingerprint"):
+        train.complete(elsewhere, trained, figures=False)
+    other = dataset._replace(train=dataset.train._replace(x=255 - dataset.train.x))
+    with pytest.raises(ValueError, match=r"--workdir=.*trained holds a complete run on other data \(fingerprint"):
+        train.complete(elsewhere, trained, figures=False, dataset=other)
+
+
+def test_numbers_that_only_the_data_have_need_a_program_of_their_own():
+    """Members of one program share their data, and nothing fails if a learner never reads a number."""
+    experiment = build.build(
+        config(data__name="table", data__transform="columns", model__likelihood={"name": "columns"})
+    )
+    experiment = experiment._replace(config=configs.with_values(experiment.config, {"data.files": {"hide": 0.1}}))
+    assert not sweep._is_traceable(experiment, "data.files.hide", [0.1, 0.6])
+    assert sweep._is_traceable(experiment, "optimizer.learning_rate", [0.1, 0.6])
+
+
+@pytest.mark.parametrize("best_step, patience, bound", [(5, 0, None), (15, 0, -1.0), (5, 3, -1.0)])
+def test_the_last_state_of_a_member_is_only_called_the_best_if_it_is(best_step, patience, bound):
+    saved, record = [], {"steps": 15, "best_step": best_step, "best_bound": -1.0}
+    member = SimpleNamespace(state=None, params=None, record=record)
+    checkpoints = SimpleNamespace(save=lambda *_, bound: saved.append(bound), close=lambda: None)
+    sweep._save(member, checkpoints, best=bool(patience))
+    assert saved == [bound]
 
 
 def test_where_the_operations_of_a_step_are_not_counted_the_rest_is_reported(copy, images, monkeypatch):

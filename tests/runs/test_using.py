@@ -124,6 +124,10 @@ def test_classes_with_names_get_the_numbers_of_the_run(conditional):
     assert own_data._with_classes_of(named, few).test.label.tolist() == [1, 9, 9]
     with pytest.raises(ValueError, match=r"has a class 'z'; this model knows a, b"):
         own_data._with_classes_of(named, few._replace(class_names=("a", "z")))
+    sevens = few._replace(class_names=("3", "7"))  # a file that holds only these two of the run's classes 0..9
+    assert own_data._with_classes_of(dataset, sevens).test.label.tolist() == [3, 7, 7]
+    with pytest.raises(ValueError, match=r"has a class '12'; this model knows 0, 1"):
+        own_data._with_classes_of(dataset, few._replace(class_names=("3", "12")))
 
 
 def test_text_of_ones_own_has_the_words_of_the_run(text, tmp_path):

@@ -8,6 +8,7 @@ from vae_jax.spec import BadOption
 
 KINDS = ("real", "binary", "categorical", "count", "leave_out")
 FEW = 10  # distinct values of a real column that are too few for a density
+LARGEST_COUNT = 1_000_000  # of a column whose kind is found: the masses of larger ones are too small to be learned
 MOST_CATEGORIES = 100  # of a column whose kind is found
 
 
@@ -71,7 +72,12 @@ def _found(name, column, cells) -> str:
             )
         return "categorical"
     if all(map(is_whole, present)) and min(values) >= 0:
-        return "count"
+        if max(values) <= LARGEST_COUNT:
+            return "count"
+        logging.warning(
+            "%s: column %r holds whole numbers up to %d, too large for counts: it is read as 'real'",
+            *(name, column, max(values)),
+        )
     if len(distinct) <= FEW and len(present) > 10 * FEW:
         logging.warning(
             "%s: the real column %r has only %d distinct values, on which a density can grow without bound; if they "

@@ -99,14 +99,26 @@ class Columns:
 
 
 def texts_of(values) -> list:
-    """Return values as strings, None for None, NaN and the strings of `MISSING`."""
+    """Return values as strings, None for None, NaN and the strings of `MISSING`.
+
+    Whole floats beside NaN are written as whole numbers: a data frame makes floats of these if some are missing.
+    """
     values = values.tolist() if hasattr(values, "tolist") else list(values)
-    texts = [None if value is None or value != value else str(value).strip() for value in values]
+    values = [None if _is_missing(value) else value for value in values]
+    if None in values and all(value is None or (isinstance(value, float) and value.is_integer()) for value in values):
+        values = [None if value is None else int(value) for value in values]
+    texts = [None if value is None else str(value).strip() for value in values]
     return [None if text in MISSING else text for text in texts]
 
 
+def _is_missing(value):
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or value != value
+
+
 def number_of(text) -> float | None:
-    """Return a finite number, None for other strings."""
+    """Return a finite number, None for other strings, also for those that only Python reads as one, such as "1_2"."""
+    if "_" in text:
+        return None
     try:
         value = float(text)
     except ValueError:

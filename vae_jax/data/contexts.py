@@ -94,6 +94,7 @@ def image(dataset: Dataset, event: Event, *, size: tuple | None = None, max_valu
         floating = np.issubdtype(dataset.train.context.dtype, np.floating)
         support = Real() if floating else Levels(max_value + 1)
         return Conditioning(event, values.image(shape, support), _context, _as_floats)
+    _complete(dataset, event, "'image' with a size")
     if len(event.shape) != 3:
         raise BadOption(f"size is for images [H, W, C], and an example of {dataset.name} has the shape {event.shape}")
     sizes(size=size)
@@ -123,6 +124,7 @@ def degraded(dataset: Dataset, event: Event, *, degradation: dict) -> Conditioni
 
     Raises `BadOption` that names the key.
     """
+    _complete(dataset, event, "'degraded'")
     if spec.name_of(degradation) not in KINDS:
         raise BadOption(f"degradation.name must be one of {', '.join(KINDS)}, got {spec.name_of(degradation)!r}")
     made = spec.build(degradations, degradation, event, where="degradation")
@@ -144,6 +146,7 @@ def _degrade(made):
 
 def prefix(dataset: Dataset, event: Event, *, length: int) -> Conditioning:
     """Model p(x_{>n} | x_{<=n}), n = `length`. Raises `BadOption` if x is no sequence or is not longer."""
+    _complete(dataset, event, "'prefix'")
     if len(event.shape) != 1:
         raise BadOption(
             f"name 'prefix' is for sequences [T], and an example of {dataset.name} has the shape {event.shape}; "
@@ -158,6 +161,12 @@ def prefix(dataset: Dataset, event: Event, *, length: int) -> Conditioning:
 
     rest = event._replace(shape=(event.shape[0] - length,))
     return Conditioning(rest, values.prefix(length, event.support), lambda split: None, divide)
+
+
+def _complete(dataset, event, what):
+    """Raise `BadOption` if x, from which the context is made, has missing values."""
+    if event.missing:
+        raise BadOption(f"name {what}: {dataset.name} has missing values, and networks would see them; use 'none'")
 
 
 def _context(split):

@@ -89,8 +89,8 @@ def _clean(name, split, label):
         label = label.astype(str)
     if label.dtype.kind == "S":
         label = np.char.decode(label, "utf-8", "replace")
-    if label.dtype.kind == "f" and np.all(label == np.round(label)):
-        label = label.astype(np.int64)
+    if label.dtype.kind == "u" or (label.dtype.kind == "f" and np.all(label == np.round(label))):
+        label = label.astype(np.int64)  # of unsigned and signed integers NumPy makes floats
     if label.dtype.kind == "b":
         label = label.astype(str)
     if label.dtype.kind not in "iuU":

@@ -132,7 +132,8 @@ def _of_audio(path, options) -> Dataset:
     parts, encoding, classes = call(sound.load, options, path, where="audio")
     splits = {split: Split(*part) for split, part in parts.items()}
     name, max_value = "vowels" if path is None else Path(path).stem, encoding.num_levels - 1
-    return Dataset(name, **splits, max_value=max_value, num_classes=len(classes) or None, encoding=encoding)
+    of_classes = {"num_classes": len(classes), "class_names": tuple(classes)} if classes else {}
+    return Dataset(name, **splits, max_value=max_value, encoding=encoding, **of_classes)
 
 
 def without_classes(dataset: Dataset, classes) -> Dataset:

@@ -26,7 +26,7 @@ HELD_OUT = 6  # one of so many rows is for validation, one for test
 
 
 def load(
-    path=None, *, columns=None, label=None, delimiter=None, missing_values=(), hide=0.0, seed=0, name=None
+    path=None, *, columns=None, label=None, delimiter=None, missing_values=(), hide=0.0, seed=0, name=None, like=None
 ) -> Dataset:
     """Return a table as a data set, and log the kind of every column.
 
@@ -42,6 +42,8 @@ def load(
       hide: the share of the entries of all splits that is removed at random, to measure how well it is imputed.
       seed: of the splits and of `hide`.
       name: of the data set; None for that of the file.
+      like: the `Columns` of another table: the rows get its columns, codes and scale. Others are left out, and the
+        label need not be there. None to find them from this table.
 
     Raises FileNotFoundError, `ValueError` for a damaged file, and `BadOption`.
     """
@@ -52,7 +54,7 @@ def load(
         raise BadOption(
             f"missing_values must be a tuple of strings, such as ('unknown', '-9'), got {shown(missing_values)}"
         )
-    options = {"columns": columns, "label": label, "hide": hide, "seed": seed}
+    options = {"columns": columns, "label": label, "hide": hide, "seed": seed, "like": like}
     if path is None:
         return of_columns(name or "breast_cancer", _breast_cancer(), **options | {"label": label or "diagnosis"})
     path = Path(path).expanduser()
@@ -75,7 +77,7 @@ def load(
     return of_columns(name or path.stem, joined, sizes=sizes, **options)
 
 
-def of_columns(name, table, *, columns=None, label=None, hide=0.0, seed=0, sizes=None) -> Dataset:
+def of_columns(name, table, *, columns=None, label=None, hide=0.0, seed=0, sizes=None, like=None) -> Dataset:
     """Return the data set of a table {name of a column: its values}, and log the kind of every column.
 
     Args:
@@ -83,25 +85,28 @@ def of_columns(name, table, *, columns=None, label=None, hide=0.0, seed=0, sizes
       table: {column: values [N]}; None, NaN and the strings of `MISSING` are missing.
       columns, label, hide, seed: as in `load`.
       sizes: {split: number of rows}, in this order; None to hold rows out.
+      like: as in `load`.
 
-    Raises `ValueError` for a table without rows, and `BadOption`.
+    Raises `ValueError` for a table without rows, for columns of unequal lengths, and `BadOption`.
     """
     columns = {} if columns is None else columns
+    label = None if like is not None and label not in table else label
     _check_options(columns, label, hide, seed, table)
     texts = {column: texts_of(values) for column, values in table.items()}
-    number = len(next(iter(texts.values())))
+    (first, cells), *others = texts.items()
+    number = len(cells)
+    if unequal := [column for column, cells in others if len(cells) != number]:
+        raise ValueError(
+            f"{name}: column {unequal[0]!r} has {len(texts[unequal[0]])} values, and {first!r} has {number}; give all "
+            "columns one length"
+        )
     rows = _rows_of_splits(name, number, seed, sizes)
     classes = None if label is None else _classes(name, label, texts.pop(label))
-    kinds = column_kinds.find(name, texts, columns)
-    if not kinds:
-        raise ValueError(f"{name}: no column is left to be modelled; name their kinds in `columns`")
-    stored, categories = {}, {}
-    for column, kind in kinds.items():
-        stored[column], categories[column] = column_kinds.stored(name, column, kind, texts[column])
-    x = np.stack(list(stored.values()), axis=1)
+    x, kinds, categories = _found(name, texts, columns) if like is None else (_as_in(like, name, texts), None, None)
     x[np.random.default_rng([seed, 1]).random(x.shape) < hide] = np.nan
-    described = _described(name, kinds, categories, x[rows["train"]])
-    x = ((x - np.asarray(described.mean)) / np.asarray(described.scale)).astype(np.float32)
+    described = like or _described(name, kinds, categories, x[rows["train"]])
+    if like is None:
+        x = ((x - np.asarray(described.mean)) / np.asarray(described.scale)).astype(np.float32)
     labels, class_names = (None, None) if classes is None else classes
     splits = {s: Split(x[r], None if labels is None else labels[r]) for s, r in rows.items()}
     missing = bool(np.isnan(x).any())
@@ -115,6 +120,27 @@ def of_columns(name, table, *, columns=None, label=None, hide=0.0, seed=0, sizes
         columns=described,
         missing=missing,
     )
+
+
+def _found(name, texts, columns):
+    """Return rows [N, D] in the units of the file, the kind of every column, and the categories of its codes."""
+    kinds = column_kinds.find(name, texts, columns)
+    if not kinds:
+        raise ValueError(f"{name}: no column is left to be modelled; name their kinds in `columns`")
+    stored, categories = {}, {}
+    for column, kind in kinds.items():
+        stored[column], categories[column] = column_kinds.stored(name, column, kind, texts[column])
+    return np.stack(list(stored.values()), axis=1), kinds, categories
+
+
+def _as_in(like, name, texts):
+    """Return the rows [N, D] of the columns `like`, on their scale."""
+    if others := [column for column in texts if column not in like.names]:
+        logging.warning("%s: columns that the model does not have are left out: %s", name, ", ".join(others))
+    try:
+        return like.to_model({column: cells for column, cells in texts.items() if column in like.names})
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 def _breast_cancer() -> dict:

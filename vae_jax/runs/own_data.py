@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vae_jax.data import folders, sources, text, transforms
+from vae_jax.data import folders, sources, table, text, transforms
 from vae_jax.data.reading import Rows
 from vae_jax.data.values import NAMES, SPLITS, Dataset, Split
-from vae_jax.spec import BadOption, one_of, under
+from vae_jax.spec import BadOption, call, one_of, under
 
 FULL = (1, 255, 65_535)  # largest values that readers find by themselves
 
@@ -47,9 +47,13 @@ def read(experiment, name, path=None, files=None, *, flag="--data") -> Dataset:
     data, dataset = experiment.config["data"], experiment.dataset
     if dataset.vocabulary and path:
         return _sentences(dataset, path)
+    own = {key: value for key, value in data["files"].items() if key != "hide"} if name == data["name"] else {}
+    if dataset.columns and name == "table":
+        other = call(table.load, own if files is None else files, path, where="config.data.files", like=dataset.columns)
+        return _with_classes_of(dataset, other) if experiment.context is not None else other
     options = {"audio": data["audio"] if name == "audio" else None}
     options |= {"tokens": data["tokens"] if name == "text" or name not in NAMES else None}
-    options |= {"files": data["files"] if files is None and name == data["name"] else files}
+    options |= {"files": own if files is None else files}
     with under("config.data"):
         other = _loaded(name, path, options, data["max_value"] or _scale(experiment, name), dataset.max_value)
     if dataset.columns and other.columns:
@@ -96,8 +100,8 @@ def _loaded(name, path, options, max_value, of_run):
             raise
         if not max_value and of_run in FULL:
             raise ValueError(
-                f"the values of {path or name} do not tell which one is full, and the run has 0..{of_run}: multiply all "
-                f"values so that the largest possible one is {of_run}, and write them again"
+                f"the values of {path or name} do not tell which one is full, and the run has 0..{of_run}: multiply "
+                f"all values so that the largest possible one is {of_run}, and write them again"
             ) from None
         return sources.load(name, path, max_value=0 if max_value else of_run, **options)
 
@@ -159,7 +163,8 @@ def _standardized(dataset, other) -> Dataset:
 
 def _with_classes_of(dataset, other) -> Dataset:
     """Return `other` with the class numbers of `dataset`, by their names. Raises `ValueError` for an unknown name."""
-    names, known = other.class_names, dataset.class_names
+    names = other.class_names
+    known = dataset.class_names or tuple(map(str, range(dataset.num_classes or 0)))
     if not names or not known or names == known:
         return other
     if unknown := [name for name in names if name not in known]:
@@ -167,7 +172,7 @@ def _with_classes_of(dataset, other) -> Dataset:
     numbers = np.asarray([known.index(name) for name in names], np.int32)
     splits = {split: getattr(other, split) for split in SPLITS}
     splits = {name: split._replace(label=numbers[np.asarray(split.label)]) for name, split in splits.items()}
-    return other._replace(**splits, class_names=known, num_classes=len(known))
+    return other._replace(**splits, class_names=dataset.class_names, num_classes=len(known))
 
 
 def _check(experiment, other, what):

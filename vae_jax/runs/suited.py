@@ -30,7 +30,10 @@ def dataset(data) -> Dataset:
     if isinstance(data, Mapping):
         return call(data_sets.from_arrays, dict(data), where="data")
     if hasattr(data, "columns") and hasattr(data, "keys"):  # a data frame
-        return table.of_columns("table", {str(name): data[name].tolist() for name in data.keys()})
+        names = [str(name) for name in data.columns]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"data: the table has two columns named {twice[0]!r}; give every column a name of its own")
+        return table.of_columns("table", {str(name): data[name].tolist() for name in data.columns})
     if not isinstance(data, str | Path):
         return data_sets.from_arrays(data)
     if isinstance(data, str) and data in NAMES:

@@ -14,7 +14,7 @@ from vae_jax.data.fingerprint import fingerprint
 from vae_jax.evaluation import likelihood
 from vae_jax.runs import build, checking, configs, report, sweep_table, trackers, workdir, writers
 from vae_jax.runs.migrate import migrate
-from vae_jax.runs.train import store_codes
+from vae_jax.runs.train import check_data, store_codes
 from vae_jax.training import loop, sweep
 
 
@@ -114,6 +114,9 @@ def run_program(config, members, traced, folder, number):
       number: which program this is, for the log.
     """
     folders = [_folder(folder, member) for member in members]
+    for member, member_folder in zip(members, folders, strict=True):
+        if (member_folder / "results.json").exists():
+            check_data(member_folder, configs.with_values(config, member))
     if all((folder / "results.json").exists() for folder in folders):
         return
     member_configs = [configs.with_values(config, member) for member in members]
@@ -222,7 +225,10 @@ def _branch(keys, number):
 def _save(member, checkpoints, *, best):
     """Write the member's last state as the checkpoint of a run of its own."""
     tree = (member.state, member.params if best else None)
-    checkpoints.save(member.record["steps"], tree, member.record, bound=member.record["best_bound"])
+    is_best = best or member.record["best_step"] == member.record["steps"]  # or the bound is that of other params
+    checkpoints.save(
+        member.record["steps"], tree, member.record, bound=member.record["best_bound"] if is_best else None
+    )
     checkpoints.close()
 
 
@@ -231,8 +237,11 @@ def _folder(folder, member):
 
 
 def _is_traceable(experiment, path, values):
-    """Return True if the members of one program may differ at `path`: a number that only the mathematics reads."""
-    if not all(isinstance(value, float) for value in values):
+    """Return True if the members of one program may differ at `path`: a number that only the mathematics reads.
+
+    Members of one program share their data, whose options no learner reads.
+    """
+    if path.startswith("data.") or not all(isinstance(value, float) for value in values):
         return False
     batch = jax.tree.map(lambda a: a[: experiment.stream.batch_size], experiment.split("valid"))
     return sweep.is_traceable(lambda v: _with_values(experiment, v)[1], path, batch)

@@ -65,12 +65,13 @@ def complete(
     checking.check_config(config)
     pictures.check_formats(formats)
     longer = extend and _agreed(extension.is_due(folder, config))
-    if not longer and _agreed(results_file.exists()):
-        return _completed(config, workdir.open_workdir(folder, config))
-    if config["start_from"] and Path(config["start_from"]).expanduser().resolve() == folder.resolve():
-        raise ValueError(f"config.start_from: {config['start_from']} is the workdir of this run; give another")
     if dataset is not None and config["data"]["leave_out"]:
         dataset = sources.without_classes(dataset, config["data"]["leave_out"])
+    if not longer and _agreed(results_file.exists()):
+        check_data(workdir.open_workdir(folder, config), config, dataset)
+        return _completed(config, folder)
+    if config["start_from"] and Path(config["start_from"]).expanduser().resolve() == folder.resolve():
+        raise ValueError(f"config.start_from: {config['start_from']} is the workdir of this run; give another")
     experiment = build.build(config, dataset)  # before a folder is made
     trackers.check_installed(config["train"]["writers"])
     folder = workdir.open_workdir(folder, config, longer=longer)
@@ -127,6 +128,22 @@ def store_codes(experiment, params, folder, limit=10_000):
 def _agreed(value: bool) -> bool:
     """Return the `value` of the first process in all processes. If they differed, one would wait forever."""
     return bool(multihost_utils.broadcast_one_to_all(np.array(value))) if jax.process_count() > 1 else value
+
+
+def check_data(folder, config, dataset=None):
+    """Raise `ValueError` if the complete run in `folder` is of other data than `dataset`, or than that of `config`.
+
+    Files are only read if they are not where those of the run were.
+    """
+    described = workdir.read_description(folder)
+    if described is None or (dataset is None and workdir.read_config(folder)["data"]["path"] == config["data"]["path"]):
+        return
+    data = build.build(config | {"start_from": ""}).dataset if dataset is None else dataset
+    if (now := fingerprint(data)) != described["fingerprint"]:
+        raise ValueError(
+            f"--workdir={folder} holds a complete run on other data (fingerprint {described['fingerprint']}, now "
+            f"{now}): give another --workdir, or the data of that run"
+        )
 
 
 def _completed(config, folder):
