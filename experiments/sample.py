@@ -15,7 +15,7 @@ OUT = flags.DEFINE_string("out", None, "The folder to write; default: samples in
 NUM = flags.DEFINE_integer("num", 100, "How many draws.", lower_bound=1)
 SEED = flags.DEFINE_integer("seed", 0, "Another seed gives other draws.", lower_bound=0)
 CONTEXT = flags.DEFINE_string("context", None, "Classes (3,5 or names) or a .npy of contexts, in turn; default: all.")
-TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "Of text: below 1 likelier words, above 1 more variety.")
+TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "Of text and drawings: below 1 likelier, above 1 more variety.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A step, or best: of the validation bound; default: the last.")
 
 

@@ -81,5 +81,7 @@ def test_a_number_that_depends_on_batch_mates_is_seen(vae, monkeypatch):
         brightness = arguments[3]["x"].reshape(len(measured.log_prob), -1).mean(axis=1)
         return measured._replace(log_prob=measured.log_prob - np.cumsum(brightness))
 
+    with pytest.raises(ValueError, match="at least three examples are required, so that each gets other batch-mates"):
+        audits.of_batch_mates(vae.model, vae.params, jax.random.key(0), {"x": data["x"][:2]}, **options)
     monkeypatch.setattr(audits.yardstick, "measure", normalised)
     assert audits.of_batch_mates(vae.model, vae.params, jax.random.key(0), data, **options).max() > 0.1

@@ -167,6 +167,14 @@ def test_what_cannot_be_estimated_is_refused(linear_gaussian, model, data):
         estimate(model, linear_gaussian.exact, data, 0)
 
 
+def test_all_terms_of_a_density_of_dequantised_values_move_by_the_same_offset():
+    """The identities of the terms hold before and after: bound = -(reconstruction + prior + diffusion), and others."""
+    terms = {"bound": -11.0, "renyi": -11.0, "miwae": -10.5, "reconstruction": 4.0, "prior": 2.0, "diffusion": 5.0}
+    given = likelihood.of_levels(terms, 100.0)
+    assert given["bound"] == given["renyi"] == -111.0 and given["miwae"] == -110.5
+    assert given["bound"] == -(given["reconstruction"] + given["prior"] + given["diffusion"])
+
+
 def test_text_has_a_perplexity_by_predicted_token_in_place_of_bits_per_dim():
     """Three sentences of 2, 3 and 5 tokens, every token one of 16 that are alike."""
     given = likelihood.summary_of(-np.log(16.0) * np.array([2, 3, 5]), num_tokens=10)

@@ -257,6 +257,18 @@ def test_what_is_refused(changes, message):
         models.from_config("deep_vae", SPEC | changes, event=Event((4, 4, 1), Binary()))
 
 
+@pytest.mark.parametrize("objective", [{"name": "wae"}, {"name": "info_vae", "alpha": 0.0}])
+def test_equations_of_one_code_are_refused(objective):
+    model = models.from_config(
+        "deep_vae", SPEC | {"objective": objective | {"lambda_mmd": 1.0}}, event=Event((4, 4, 1), Binary())
+    )
+    batch = {"x": jnp.zeros((3, 4, 4, 1))}
+    with pytest.raises(
+        BadOption, match="cannot be used with a Hierarchy posterior: it is an equation of a single code"
+    ):
+        jax.eval_shape(lambda key: model.loss(model.init(key, batch), key, batch, 0), jax.random.key(0))
+
+
 def test_vectors_and_contexts_are_refused(case):
     with pytest.raises(BadOption, match=r"models images \[H, W, C\]"):
         models.from_config("deep_vae", SPEC, event=Event((16,), Binary()))

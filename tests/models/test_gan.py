@@ -237,6 +237,16 @@ def test_a_mistake_is_named(support, change, message):
         jax.eval_shape(family(event, **change).init, jax.random.key(0), {"x": jnp.zeros((2, 6, 6, 1))})
 
 
+def test_penalties_at_some_steps_are_refused_where_players_move_in_turns():
+    """The critic would have the penalty at all of its steps, or at none."""
+    config = gan_digits.get_config("smoke").to_dict()
+    turns = {"name": "alternating", "encoder_steps": 1, "decoder_steps": 1, "encoder": ("critic",)}
+    config |= {"learner": turns, "model": config["model"] | {"penalty_every": 2}}
+    with pytest.raises(ValueError, match=r"config\.model\.penalty_every must be 1 with a learner of turns.*got 2"):
+        build.build(config)
+    build.build(config | {"model": config["model"] | {"penalty_every": 1}})
+
+
 def test_an_unknown_player_is_named():
     config = gan_digits.get_config("smoke").to_dict()
     config["optimizer"]["critik"] = config["optimizer"].pop("critic")

@@ -114,6 +114,9 @@ def test_a_temperature_is_one_scan_and_narrows_the_draws():
     different = [len(np.unique(drawn[:, 0, :2], axis=0)) for drawn in (cold, warm)]
     assert different[0] < 0.3 * different[1]
     np.testing.assert_array_equal(warm, jax.jit(jax.vmap(lambda k: model.sample(params, k, 0)))(keys))
+    for temperature in (0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="temperature must be positive, got"):
+            model.density(params, 0).sample(jax.random.key(9), temperature)
 
 
 @pytest.mark.parametrize("family", ["strokes", "sketch_vae"])

@@ -10,9 +10,11 @@ import pytest
 from vae_jax import models
 from vae_jax.core import Event
 from vae_jax.objectives import adversarial
-from vae_jax.support import Unit
+from vae_jax.spec import BadOption
+from vae_jax.support import Binary, Levels, Unit
 
 RNG = np.random.default_rng(0)
+IN_UNIT = Event((3, 3, 1), Unit())
 IMAGES = jnp.asarray(RNG.normal(size=(6, 4, 4, 3)), jnp.float32)
 CRITIC = {
     "in": jnp.asarray(0.3 * RNG.normal(size=(48, 5)), jnp.float32),
@@ -97,17 +99,57 @@ def test_the_penalties_are_finite_for_a_critic_without_slope():
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
 
-def auto_encoder(**objective):
+def auto_encoder(event=IN_UNIT, **objective):
     layers = {"name": "mlp", "hidden": (8,)}
+    scale = {"name": "normal_fixed_scale", "scale": 0.3}
+    levels = isinstance(event.support, Levels) and {"name": "categorical", "num_levels": event.support.num_levels}
     config = {
         "latent_dim": 2,
         "encoder": layers,
         "decoder": layers,
         "posterior": {"name": "normal"},
-        "likelihood": {"name": "normal_fixed_scale", "scale": 0.3},
+        "likelihood": levels or scale,
         "objective": objective | {"critic": layers},
     }
-    return models.from_config("vae", config, event=Event((3, 3, 1), Unit()))
+    return models.from_config("vae", config, event=event)
+
+
+def test_the_penalty_of_a_vae_gan_does_not_depend_on_the_scale_of_the_data():
+    """γ is on the scale that networks see: levels 0..4 and the same images on another scale have one penalty."""
+
+    levels = RNG.integers(5, size=(5, 3, 3, 1))
+
+    def excess(num_levels):
+        event, batch = (
+            Event((3, 3, 1), Levels(num_levels)),
+            {"x": jnp.asarray(levels * (num_levels - 1) // 4, jnp.float32)},
+        )
+        with_penalty, without = (auto_encoder(event, name="vae_gan", weight=1.0, r1=r1) for r1 in (1.0, 0.0))
+        params = jax.jit(with_penalty.init)(jax.random.key(0), batch)
+
+        def slope(model):
+            loss = lambda params: jnp.mean(model.loss(params, jax.random.key(1), batch, 0)[0])  # noqa: E731
+            return jax.jit(jax.grad(loss))(params)["objective"]
+
+        both = zip(*map(jax.tree.leaves, (slope(with_penalty), slope(without))), strict=True)
+        return np.concatenate([np.ravel(a - b) for a, b in both])
+
+    np.testing.assert_allclose(excess(5), excess(257), rtol=1e-3, atol=1e-6)
+    assert np.abs(excess(5)).max() > 1e-3
+
+
+def test_a_likelihood_without_the_gradient_of_its_mean_is_refused():
+    event = Event((3, 3, 1), Binary())
+    layers = {"name": "mlp", "hidden": (8,)}
+    config = {"latent_dim": 2, "encoder": layers, "posterior": {"name": "normal"}}
+    config["decoder"] = {"name": "mlp", "hidden": (8,)}
+    pixels = {"channels": (2,), "first_kernel": 3, "hidden": (2,), "features": 2, "spatial": True}
+    config["likelihood"] = {"name": "pixel_cnn", "pixel": {"name": "bernoulli"}, **pixels}
+    config["objective"] = {"name": "vae_gan", "weight": 1.0, "critic": layers}
+    batch = {"x": jnp.zeros((2, 3, 3, 1))}
+    with pytest.raises(BadOption, match="'vae_gan' cannot be used with the likelihood RasterScan, whose values depend"):
+        model = models.from_config("vae", config, event=event)
+        jax.eval_shape(lambda key: model.loss(model.init(key, batch), key, batch, 0), jax.random.key(0))
 
 
 @pytest.mark.parametrize("name", ["adversarial_autoencoder", "vae_gan"])

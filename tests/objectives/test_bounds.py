@@ -192,6 +192,15 @@ def test_renyi_falls_from_iwae_to_the_elbo_and_on(linear_gaussian, x):
     np.testing.assert_allclose(given[0.999], average, atol=0.05)
 
 
+def test_renyi_is_smooth_and_finite_where_a_schedule_passes_one(linear_gaussian, x):
+    average, _ = same_samples(linear_gaussian, x, elbo_sampled_kl, num_samples=8)
+    for alpha in (jnp.float32(1.0), 1.0 - 1e-6, 1.0 + 1e-6, 1.0 - 9e-4, 1.0 - 1.1e-3):
+        value, _ = same_samples(linear_gaussian, x, renyi, num_samples=8, alpha=alpha)
+        np.testing.assert_allclose(value, average, atol=0.05 if abs(alpha - 1) > 1e-4 else 1e-3)
+    slope = jax.grad(lambda p: renyi(linear_gaussian.latent, p, jax.random.key(0), x[0], alpha=jnp.float32(1.0))[0])
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slope(linear_gaussian.wrong)))
+
+
 def test_the_terms_of_renyi_do_not_depend_on_alpha(linear_gaussian, x):
     value, terms = same_samples(linear_gaussian, x, renyi, num_samples=8, alpha=-1.0)
     np.testing.assert_array_equal(terms.pop("renyi"), value)

@@ -38,6 +38,13 @@ def test_averages_are_those_of_haiku():
         np.testing.assert_allclose(book["codes"].T, state["vector_quantizer_ema"]["embeddings"], atol=1e-6)
 
 
+def test_a_code_that_no_vector_has_had_stays_where_it_is():
+    codes = 5.0 + jnp.asarray(vectors(0, K, D))
+    book = q.follow(q.codebook(codes), codes[:2] + 0.1, jnp.array([0, 1]), decay=0.99)
+    np.testing.assert_array_equal(book["codes"][2:], codes[2:])
+    np.testing.assert_allclose(book["codes"][:2], codes[:2] + 0.1, rtol=1e-3)
+
+
 def test_the_nearest_code_is_nearest():
     z, codes = vectors(0, 2, 4, D), vectors(1, K, D)
     expected = np.argmin(np.sum((z[..., None, :] - codes) ** 2, axis=-1), axis=-1)

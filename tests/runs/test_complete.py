@@ -105,7 +105,7 @@ def test_a_complete_run_is_not_the_result_of_other_data(trained, images, tmp_pat
     file.write_bytes(file.read_bytes()[:-1] + b"\x07")
     with pytest.raises(ValueError, match=r"--workdir=.*trained holds a complete run on other data \(fingerprint"):
         train.complete(elsewhere, trained, figures=False)
-    other = dataset._replace(train=dataset.train._replace(x=255 - dataset.train.x))
+    other = dataset._replace(train=dataset.train._replace(x=255 - np.asarray(dataset.train.x)))
     with pytest.raises(ValueError, match=r"--workdir=.*trained holds a complete run on other data \(fingerprint"):
         train.complete(elsewhere, trained, figures=False, dataset=other)
 

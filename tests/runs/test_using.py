@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from vae_jax.configs import autoencoder_digits, chow_liu_digits, ngram_audio, text_vae_text, vae_digits
+from vae_jax.configs import (
+    autoencoder_digits,
+    chow_liu_digits,
+    ngram_audio,
+    sketch_vae_omniglot,
+    strokes_omniglot,
+    text_vae_text,
+    vae_digits,
+)
 from vae_jax.data import idx, sources
 from vae_jax.runs import build, codes, compare, compressed, evaluate, judged, own_data, restoring, using
 from vae_jax.training import loop
@@ -48,6 +56,19 @@ def conditional(tmp_path_factory):
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
     return begun(tmp_path_factory.mktemp("text"), text_vae_text)
+
+
+@pytest.mark.parametrize("module", [strokes_omniglot, sketch_vae_omniglot])
+def test_draws_of_drawings_have_a_temperature_and_are_svg_files(module, tmp_path):
+    """Of a density and of p(x|z)."""
+    begun(tmp_path / "run", module)
+    drawn = []
+    for temperature in (1.0, 0.02):
+        line = using.sample_files(tmp_path / "run", tmp_path / "drawn", num=3, temperature=temperature)
+        assert line.endswith("samples.npz, sample_0.svg ... sample_2.svg")
+        assert all((tmp_path / "drawn" / f"sample_{n}.svg").read_text().startswith("<svg") for n in range(3))
+        drawn.append(np.load(tmp_path / "drawn" / "samples.npz")["x"])
+    assert not np.array_equal(*drawn)
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +242,7 @@ class TestRefusals:
             using.sample_files(encoder)
         with pytest.raises(ValueError, match="--context: this model is conditional on nothing"):
             using.sample_files(tree, context="3")
-        with pytest.raises(ValueError, match=r"--temperature=0\.5: only models of text have one"):
+        with pytest.raises(ValueError, match=r"--temperature=0\.5: only models of text and of drawings have one"):
             using.sample_files(tree, temperature=0.5)
 
     def test_of_data_without_the_class_that_the_model_needs(self, conditional, own, tmp_path):

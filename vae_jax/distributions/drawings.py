@@ -233,7 +233,12 @@ class Drawing:
         return self.replace(start=start, step=step)
 
     def sample(self, key, temperature=1.0):
-        """Draw a row in one scan; the point at t uses the key fold_in(key, t). See `PenPoints.at_temperature`."""
+        """Draw a row in one scan; the point at t uses the key fold_in(key, t). See `PenPoints.at_temperature`.
+
+        Raises `ValueError` for a temperature that is not positive.
+        """
+        if not isinstance(temperature, jax.core.Tracer) and not temperature > 0:
+            raise ValueError(f"temperature must be positive, got {temperature}; for the likeliest points give 0.01")
         params = as_jax(self.params)
 
         def extend(state, t):

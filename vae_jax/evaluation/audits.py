@@ -35,8 +35,12 @@ def of_batch_mates(model, params, key, data, *, num_samples, offset=0.0):
     """Return by how much log p(x) of the examples changes when every other one is replaced, [N] nats; 0 is right.
 
     A network that normalises over a batch has another number for other batch-mates. The noise of an example is that of
-    its place, hence the same.
+    its place, hence the same. Raises `ValueError` for fewer than three examples, which have no other batch-mates.
     """
+    if len(data["x"]) < 3:
+        raise ValueError(
+            f"at least three examples are required, so that each gets other batch-mates; got {len(data['x'])}"
+        )
 
     def measure(data):  # always with the same noise
         return yardstick.measure(

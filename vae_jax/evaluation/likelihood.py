@@ -81,6 +81,7 @@ def of_levels(terms, offset):
     and that of flow matching, are no densities and stay as they are, too.
     """
     signs = {"bound": -1, "elbo": -1, "log_prob": -1, "distortion": 1, "loss": 1}
+    signs |= {"renyi": -1, "miwae": -1, "reconstruction": 1}  # which stand beside `bound`
     if not {"generator", "flow_matching"}.isdisjoint(terms):
         del signs["loss"]
     return {name: value + signs[name] * offset if name in signs else value for name, value in terms.items()}

@@ -42,7 +42,8 @@ def gan(generator, critic, *, event, latent_dim, loss="relativistic", penalty_ev
       event: the `core.Event` x.
       latent_dim: D, the size of z.
       loss: a name among `objectives.adversarial.LOSSES`.
-      penalty_every: n, the penalties are computed at every n-th step, times n (arXiv:1912.04958 sec. 4).
+      penalty_every: n, the penalties are computed at every n-th step, times n (arXiv:1912.04958 sec. 3.1).
+        1 with the learner `alternating`, in which the critic moves only at some of these steps.
       context: the `core.Context` c; None for none.
       **penalties: `r1`, `r2` and `gradient_penalty`, weights of at least 0 or schedules of the step.
     """

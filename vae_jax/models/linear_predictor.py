@@ -1,10 +1,10 @@
 """Linear prediction of a series: the next sample from the last k, with an error that has one of several scales.
 
-`p(x_t | x_<t)` = Σ_m π_m N(x_t; a_0 + Σ_{i=1}^k a_i x_{t-i}, σ_m²)
+`p(x_t | x_<t)` = Σ_m π_m N(x_t; ½ + a_0 + Σ_{i=1}^k a_i (x_{t-i} - ½), σ_m²)
 
-With one scale this is least squares, with zeros before the beginning; draws need not stay bounded. With several, the
-errors have heavy tails, as those of sound have. EM for mixtures of scales: Lange, Little and Taylor 1989,
-doi:10.1080/01621459.1989.10478852.
+Samples before the beginning are ½, the middle of sound in [0, 1]. With one scale this is least squares; draws need not
+stay bounded. With several, the errors have heavy tails, as those of sound have. EM for mixtures of scales: Lange,
+Little and Taylor 1989, doi:10.1080/01621459.1989.10478852.
 """
 
 import jax

@@ -18,7 +18,8 @@ import jax.numpy as jnp
 from vae_jax.distributions import has_closed_form, kl_divergence
 from vae_jax.numerics import straight_through
 from vae_jax.objectives.bounds import draws, pair
-from vae_jax.objectives.equation import OwnNetwork, check_pathwise, check_single, equation, number
+from vae_jax.objectives.equation import OwnNetwork, check_mean, check_pathwise, check_single, equation, number
+from vae_jax.support import standardize
 
 stop_gradient = jax.lax.stop_gradient
 softplus = jax.nn.softplus
@@ -148,8 +149,8 @@ def adversarial_autoencoder(latent, params, key, x, context=None, *, weight, cri
 def vae_gan(latent, params, key, x, context=None, *, weight, critic, beta=1.0, r1=0.0):
     """The VAE-GAN: -½ E_q|f(x) - f(x̃)|² - β KL(q(z|x) || p(z)) - λ L.  arXiv:1512.09300 eq. (7) to (9), alg. 1.
 
-    x̃ = E[x|z] with z ~ q(z|x), and x' = E[x|z'] with z' ~ p(z). The critic has the features f and the logit D = Σ_k
-    ±leaky_relu(f_k) / √F with alternating signs: f is its last hidden layer. Its loss is softplus(-D(x)) +
+    x̃ = E[x|z] with z ~ q(z|x), and x' = E[x|z'] with z' ~ p(z). The critic has the features f and the logit D =
+    2 Σ_k ±leaky_relu(f_k) / √F with alternating signs: f is its last hidden layer. Its loss is softplus(-D(x)) +
     ½ [softplus(D(x̃)) + softplus(D(x'))]. The decoder pays λ L = λ ½ [softplus(-D(x̃)) + softplus(-D(x'))], which does
     not reach the encoder. λ is 1/γ of the paper. `critic` is x -> (f [64],), as in `adversarial_autoencoder`.
 
@@ -160,12 +161,14 @@ def vae_gan(latent, params, key, x, context=None, *, weight, critic, beta=1.0, r
       weight: λ.
       critic: the function above.
       beta: β, 1 in the paper.
-      r1: γ of the critic's penalty γ/2 |∇D(x)|², 0 in the paper (`zero_centred`).
+      r1: γ of the critic's penalty γ/2 |∇D(x)|², 0 in the paper (`zero_centred`). The slope is that in x on the scale
+        that networks see.
 
-    Raises `BadOption` if no gradient passes through draws of q(z|x).
+    Raises `BadOption` if no gradient passes through draws of q(z|x), or through E[x|z].
     """
     name = "vae_gan"
     terms, z, prior, likelihood = _encoded(name, latent, params, key, x, context)
+    check_mean(name, likelihood)
 
     def image(z):
         return latent.likelihood(params, z, context).mean()
@@ -182,7 +185,9 @@ def vae_gan(latent, params, key, x, context=None, *, weight, critic, beta=1.0, r
     drawn = stop_gradient(prior.sample(jax.random.fold_in(key, 1)))
     games = [game(nonsaturating, score, critic, x, image(code)) for code in (stop_gradient(z), drawn)]
     players = jax.tree.map(lambda a, b: 0.5 * (a + b), *games)
-    penalty = 0.5 * r1 * zero_centred(lambda x: score(critic, x), x)
+    scale = jax.grad(lambda x: jnp.sum(standardize(likelihood.support, x)))(x)  # of what networks see
+    scale = jnp.where(scale == 0, 1.0, scale)  # of a category
+    penalty = 0.5 * r1 * zero_centred(lambda shift: score(critic, x + shift / scale), jnp.zeros_like(x))
     value = -apart - beta * terms["rate"] - weight * players.generator
     value += straight_through(0.0, -players.critic - penalty)
     return value, {**terms, "features": apart, **players._asdict()}

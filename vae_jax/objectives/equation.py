@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
-from vae_jax.distributions import Mixture, Normal, Sequential, has_discrete_part
+from vae_jax.distributions import Hierarchy, Mixture, Normal, Sequential, Series, has_discrete_part, order_of
 from vae_jax.distributions.sequential import parts_at_mean
 from vae_jax.distributions.support import supports
 from vae_jax.spec import BadOption, flags, integers, numbers, one_of
@@ -111,8 +111,17 @@ def check_pathwise(name, q, *, sums_components=False):
 
 def check_single(name, q):
     """Raise `BadOption` if q is a chain of several variables."""
-    if isinstance(q, Sequential):
+    if isinstance(q, Sequential | Hierarchy):
         refuse(name, q, "it is an equation of a single code", "'elbo_sampled_kl'")
+
+
+def check_mean(name, likelihood):
+    """Raise `BadOption` if the gradient of E[x|z] does not reach z: the values of x depend on each other."""
+    if order_of(likelihood) is not None or isinstance(likelihood, Series) or not hasattr(likelihood, "mean"):
+        raise BadOption(
+            f"name: {name!r} cannot be used with the likelihood {type(likelihood).__name__}, whose values depend on "
+            "each other: no gradient passes through its mean; use 'elbo', or another likelihood"
+        )
 
 
 def check_by_dimension(name, q):

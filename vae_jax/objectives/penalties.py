@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from vae_jax.objectives.equation import check_mean
 from vae_jax.spec import BadOption, build, numbers, shown, under
 
 __all__ = ["contractive", "gradient_penalty", "l1", "l2", "target_activation", "weight_decay"]
@@ -68,6 +69,7 @@ def gradient_penalty():
 
     def penalty(latent, params, x, context=None):
         z = _code(latent, params, x, context)
+        check_mean("gradient_penalty", latent.likelihood(params, z, context))
         return _squared_jacobian(lambda z: latent.likelihood(params, z, context).mean(), z)
 
     return Penalty(penalty)

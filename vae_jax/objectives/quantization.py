@@ -93,7 +93,8 @@ def follow(state, z, k, *, decay, epsilon=1e-5):
     """Return the codebook after an update by the vectors z [N, D] with the codes k [N].  arXiv:1711.00937 app. A.1.
 
     N_k ← γ N_k + (1-γ) n_k,  m_k ← γ m_k + (1-γ) Σ_{i: k_i = k} z_i,  e_k = m_k / Ñ_k,
-    Ñ_k = N (N_k + ε) / (N + K ε),  N = Σ_k N_k, where N_k and m_k are divided by 1 - γ^t first (zero-debiased).
+    Ñ_k = N (N_k + ε) / (N + K ε),  N = Σ_k N_k, where N_k and m_k are divided by 1 - γ^t first (zero-debiased). A code
+    that no vector has had stays where it is.
 
     Args:
       state: made by `codebook`.
@@ -109,7 +110,8 @@ def follow(state, z, k, *, decay, epsilon=1e-5):
     weight = 1.0 - jnp.power(jnp.asarray(decay, jnp.float32), steps)
     size, average = jnp.sum(count) / weight, count / weight
     smooth = (average + epsilon) / (size + len(count) * epsilon) * size
-    return {"codes": total / weight / smooth[:, None], "count": count, "total": total, "steps": steps}
+    codes = jnp.where(count[:, None] > 0, total / weight / smooth[:, None], state["codes"])
+    return {"codes": codes, "count": count, "total": total, "steps": steps}
 
 
 def revived(key, state, z, *, below):

@@ -34,6 +34,11 @@ def check_learner(experiment):
     if model.fit:
         return  # fitted on the host, when the run begins
     turns = experiment.config["learner"]["name"] in ("aggressive", "alternating")
+    if turns and experiment.config["model"].get("penalty_every", 1) != 1:
+        raise ValueError(
+            "config.model.penalty_every must be 1 with a learner of turns: the critic moves only in its own steps, and "
+            f"some or all of the others would have the penalty, got {experiment.config['model']['penalty_every']}"
+        )
 
     def first_step(key, batch):
         key, key_loss = jax.random.split(key)

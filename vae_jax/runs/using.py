@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from vae_jax.data import recordings
-from vae_jax.distributions import Normal
+from vae_jax.distributions import Drawing, Normal
 from vae_jax.evaluation import latents
 from vae_jax.files import write_bytes, write_text
 from vae_jax.runs import build, own_data, pieces, scene, sounds, workdir
@@ -65,7 +65,7 @@ def sample_files(folder, out=None, *, num=100, seed=0, context=None, temperature
       seed: of the draws.
       context: classes by number or name, comma-separated, or a .npy file of contexts, taken in turn; None for all
         classes in turn, or the contexts of the test split.
-      temperature: of text: below 1 likelier words, above 1 more variety (`decode.sampled`).
+      temperature: of text and drawings: below 1 likelier words and moves, above 1 more variety (`decode.sampled`).
       checkpoint: a step, "best", or None for the last.
 
     Returns a line about the files. Raises `ValueError` for a model that cannot draw, and for a context that it does not
@@ -133,19 +133,23 @@ def _drawer(experiment, temperature):
         )
     if temperature == 1.0:
         return pieces.draw
-    if not experiment.dataset.vocabulary or not (model.density or model.latent):
-        raise ValueError(f"--temperature={temperature:g}: only models of text have one; leave it out")
+    dataset = experiment.dataset
+    if not (dataset.vocabulary or dataset.strokes) or not (model.density or model.latent):
+        raise ValueError(f"--temperature={temperature:g}: only models of text and of drawings have one; leave it out")
     if not temperature > 0:
         raise ValueError(f"--temperature={temperature:g}: give a number above 0")
-    return functools.partial(_draw_text, temperature=temperature)
+    return functools.partial(_draw_at, temperature=temperature)
 
 
-def _draw_text(model, params, key, context, *, temperature):
+def _draw_at(model, params, key, context, *, temperature):
+    """Draw a sentence or a drawing with a temperature."""
     key_z, key_x = jax.random.split(jax.random.wrap_key_data(key))
     if model.density:
-        return decode.sampled(model.density(params, context), key_x, temperature=temperature)
-    z = model.latent.prior(params, context).sample(key_z)
-    return decode.sampled(model.latent.likelihood(params, z, context), key_x, temperature=temperature)
+        p = model.density(params, context)
+    else:
+        p = model.latent.likelihood(params, model.latent.prior(params, context).sample(key_z), context)
+    draw = p.sample if isinstance(p, Drawing) else functools.partial(decode.sampled, p)
+    return draw(key_x, temperature=temperature)
 
 
 def _shown(experiment, x, drawn, out) -> str:
@@ -170,6 +174,12 @@ def _shown(experiment, x, drawn, out) -> str:
     if dataset.columns:
         write_text(out / "samples.csv", _csv(drawn))
         return ", samples.csv"
+    if dataset.strokes:
+        from vae_jax.plotting import drawings  # matplotlib: not before it is needed
+
+        for number, points in enumerate(x):
+            write_text(out / f"sample_{number}.svg", drawings.to_svg(points))
+        return f", sample_0.svg ... sample_{len(x) - 1}.svg"
     if x.ndim != 4:
         return ""
     from vae_jax import plotting  # matplotlib: not before it is needed

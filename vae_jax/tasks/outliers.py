@@ -73,6 +73,11 @@ def surprise(model, params, key, x, context=None, *, num_samples):
     if model.bound is not None and (model.latent is None or model.latent.prior is None):
         keys = jax.random.split(key, num_samples)
         return -jnp.mean(jax.vmap(lambda key: model.bound(params, key, x, context))(keys))
+    if model.latent is None or model.latent.prior is None:
+        raise ValueError(
+            "`surprise` requires a model with log p(x) or a bound, and this one has neither; use `distortion`, or give "
+            "it a density of its codes (`tasks.generate.with_code_density`)"
+        )
     return -bounds.plain_iwae(_generative(model), params, key, x, context, num_samples=num_samples)[0]
 
 
