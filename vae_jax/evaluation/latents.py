@@ -125,8 +125,8 @@ def _mean_rates(q, prior):
 def mutual_information(q, key):
     """Return I_q(x; z) = E_n E_{q(z|x_n)}[log q(z|x_n) - log (1/N) Σ_m q(z|x_m)], nats, from one sample an example.
 
-    The aggregated posterior of arXiv:1511.05644 sec. 2, taken over these N examples. It is at most log N, which it
-    approaches when the codes of different images do not overlap: read it as "at least" then.
+    It is the index-code mutual information of arXiv:1802.04942 eq. (2) of these N examples. It is at most log N, which
+    it approaches when the codes of different images do not overlap: read it as "at least" then.
     """
     where, size = axes(q), len(jax.tree.leaves(_without_shared(q))[0])
 
