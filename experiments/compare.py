@@ -53,7 +53,8 @@ def trained(table, workdir) -> dict:
     for model, config in comparisons.TABLES[table]().items():
         folders[model] = workdir / model.replace(" ", "_").replace(",", "")
         logging.info("table %s: %s", table, model)
-        config.data.path = str(Path(PATH.value).expanduser() / table) if PATH.value and table != "digits" else ""
+        name = config.data.name  # two tables may be of one set
+        config.data.path = str(Path(PATH.value).expanduser() / name) if PATH.value and name != "digits" else ""
         train.complete(config.to_dict(), folders[model], figures=False)
     return folders
 

@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from absl.testing import flagsaver
 
-from vae_jax.runs import commands
+from experiments import compare
+from vae_jax.runs import commands, train
 
 ROOT = Path(__file__).parents[2]
 LIGHT = {"absl", "pathlib", "os", "vae_jax.runs.launching", "vae_jax.commands.comparisons"}  # none needs JAX
@@ -81,3 +83,12 @@ def test_help_shows_the_flags_of_the_launcher(tmp_path):
     assert (code, words) == (0, []) and shown.startswith("Draw from a trained model into files.")
     assert "  --temperature " in shown and "--config" not in shown and "jax" not in imported
     assert vae_jax("--help", cwd=ROOT, module="experiments.sample")[1] == shown
+
+
+def test_two_tables_of_one_set_read_one_folder(monkeypatch, tmp_path):
+    paths = []
+    monkeypatch.setattr(train, "complete", lambda config, *_, **options: paths.append(config["data"]["path"]))
+    with flagsaver.as_parsed(path=str(tmp_path)):
+        for table in ("mnist", "mnist_8bit", "digits"):
+            compare.trained(table, tmp_path / "runs")
+    assert set(paths) == {str(tmp_path / "mnist"), ""}

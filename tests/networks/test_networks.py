@@ -174,6 +174,18 @@ def test_a_unet_decoder_adds_the_enlarged_image_to_one_output():
         )
 
 
+def test_a_unet_decoder_adds_a_grey_image_to_every_colour():
+    """And refuses a context whose channels are neither one nor those of the image."""
+    colours = ((8, 8, 3, 2),)
+    z, grey = jnp.zeros(5), jnp.asarray(np.random.default_rng(0).normal(size=(8, 8, 1)), jnp.float32)
+    plain, residual = (networks.unet_decoder(colours, channels=(6, 4), residual=n) for n in (None, 0))
+    variables = residual.init(jax.random.key(0), z, grey)
+    added = residual.apply(variables, z, grey)[0] - plain.apply(variables, z, grey)[0]
+    np.testing.assert_allclose(added, jnp.broadcast_to(grey[..., None], (8, 8, 3, 2)), atol=1e-5)
+    with pytest.raises(ValueError, match="residual: the context has 2 channels and the image 3; give a context of one"):
+        jax.eval_shape(residual.init, jax.random.key(0), z, jnp.zeros((8, 8, 2)))
+
+
 @pytest.mark.parametrize("context", [None, jnp.zeros(3)])
 def test_a_unet_decoder_refuses_a_context_that_is_no_image(context):
     network = networks.unet_decoder(PIXELS, channels=(6, 4))

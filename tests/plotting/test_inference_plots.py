@@ -76,6 +76,11 @@ def test_tightening_draws_what_is_lost():
     np.testing.assert_allclose(slope.get_ydata(), [3.0, 0.3, 0.03])  # these fall like 1 / K
 
 
+def test_tightening_bears_a_bound_that_loses_nothing():
+    (panel,) = inference.tightening([1, 10], np.full((2, 3), 0.1), np.zeros(3)).axes
+    assert panel.get_ylim()[0] > 0
+
+
 def test_wrong_shapes_are_named():
     with pytest.raises(ValueError, match=r"log_prior must have shape \[G=601\]"):
         inference.bayes(np.zeros((1, 4, 4, 1)), Z, np.zeros(5), np.zeros((1, 601)), np.zeros(1))

@@ -9,6 +9,7 @@ from vae_jax.plotting import (
     OKABE_ITO,
     add_caption,
     class_style,
+    codes,
     curves,
     examples,
     file_name,
@@ -114,6 +115,12 @@ def test_other_numbers_of_channels_stand_side_by_side_in_grey(channels):
     assert all(figure.axes for figure in several)
 
 
+def test_maps_of_codes_stand_below_images_of_any_channels():
+    for channels in (1, 3, 4):
+        x = np.random.default_rng(0).uniform(size=(2, 8, 8, channels))
+        codes.maps(x, {"$k$": np.zeros((2, 4, 4), int)}, {"$k$": 5}, x)
+
+
 def test_a_row_of_fewer_images_ends_in_white():
     x = noise(5, 4, 4, 1) // 2
     (axes,) = images.named_rows({"two": x[:2], "five": x}).axes
@@ -186,8 +193,8 @@ def test_interpolation_shows_images_codes_and_norms():
     drawn = {line.get_label(): line.get_ydata() for line in norms.lines}
     np.testing.assert_allclose(drawn["linear"], np.linalg.norm(chord[0], axis=-1))
     np.testing.assert_allclose(drawn["spherical"], np.linalg.norm(arc[0], axis=-1))
-    for line, codes in zip(plane.lines, (chord[0], arc[0]), strict=False):  # a true plane: lengths are kept
-        np.testing.assert_allclose(np.hypot(*line.get_data()), np.linalg.norm(codes, axis=-1))
+    for line, along in zip(plane.lines, (chord[0], arc[0]), strict=False):  # a true plane: lengths are kept
+        np.testing.assert_allclose(np.hypot(*line.get_data()), np.linalg.norm(along, axis=-1))
 
 
 @pytest.mark.filterwarnings("error")

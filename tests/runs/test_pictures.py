@@ -13,7 +13,7 @@ from matplotlib.image import imread
 from vae_jax.data import sources, values
 from vae_jax.data.columns import Columns
 from vae_jax.distributions import Normal, is_standard_normal
-from vae_jax.runs import build, image_figures, pictures, report, scene, train
+from vae_jax.runs import build, evaluate, image_figures, pictures, report, scene, train
 
 THREE = lambda n: np.arange(n) % 3  # noqa: E731
 FEW = {"num_steps": 2, "log_every": 1, "eval_every": 2, "checkpoint_every": 2}
@@ -366,6 +366,21 @@ def test_figures_are_written_in_every_format_that_is_asked_for(tmp_path, plain, 
             pictures.check_formats(wrong)
 
 
+def test_what_is_measured_again_is_drawn_with_its_own_numbers(tmp_path, monkeypatch):
+    """log_prob.npy stays that of the results: another K gives the figures other numbers, and leaves the file."""
+    seen = []
+    monkeypatch.setattr(pictures, "_makers", lambda *arguments: seen.append(arguments[-1]) or {})
+    config = importlib.import_module("vae_jax.configs.vae_digits").get_config("smoke").to_dict()
+    train.complete(config, tmp_path / "a run")
+    stored = np.load(tmp_path / "a run" / "log_prob.npy")
+    evaluate.again(tmp_path / "a run", num_samples=3, num_test=20)
+    first, again = seen
+    np.testing.assert_array_equal(first, stored)
+    np.testing.assert_array_equal(np.load(tmp_path / "a run" / "log_prob.npy"), stored)
+    measured = json.loads((tmp_path / "a run" / "evaluation.json").read_text())
+    assert again.shape == (20,) and np.isclose(again.mean(), measured["test/log_prob"])
+
+
 def test_a_figure_that_fails_loses_neither_results_nor_the_others(tmp_path, monkeypatch, said):
     written = []
 
@@ -379,7 +394,7 @@ def test_a_figure_that_fails_loses_neither_results_nor_the_others(tmp_path, monk
     config = importlib.import_module("vae_jax.configs.chow_liu_digits").get_config("smoke").to_dict()
     results = train.complete(config, tmp_path)
     expected = "figure samples_of_pixels was not drawn: RuntimeError: latex could not be found"
-    assert said() == [expected, f"to draw them again: python -m experiments.evaluate --workdir={tmp_path}"]
+    assert said() == [expected, f"to draw them again: vae-jax evaluate --workdir={tmp_path}"]
     assert written == [results] and json.loads((tmp_path / "results.json").read_text()) == results
     assert np.isclose(np.load(tmp_path / "log_prob.npy").mean(), results["test/log_prob"])
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["training.png"]

@@ -236,6 +236,19 @@ def test_a_conditional_model_takes_numbers_names_or_one_class(tmp_path, digits):
             run.encode(x, context)
 
 
+def test_a_context_that_is_made_of_x_has_the_scale_of_x(tmp_path, digits):
+    """Grey levels 0..16, as the images are; the model of bits sees them in [0, 1]."""
+    run = untrained("vae_digits:smoke", tmp_path, **{"data.context": {"name": "image", "size": (4, 4)}})
+    x = digits.test.x[:3]
+    small = x.reshape(3, 4, 2, 4, 2, 1).mean(axis=(2, 4))
+    z = np.asarray(run.encode(x))
+    likelihood = run.model.latent.likelihood
+    expected = [np.asarray(likelihood(run.params, z[n], small[n] / 16).mean()) * 16 for n in range(3)]
+    np.testing.assert_allclose(run.decode(z, small), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(run.reconstruct(x), expected, rtol=1e-4, atol=1e-4)
+    assert not np.allclose(run.decode(z, small / 16), expected, atol=1e-2)
+
+
 def test_a_hierarchy_has_codes_by_level(tmp_path, digits):
     changes = {"data.name": "digits", "data.context": {"name": "none"}}
     run = untrained("iwae_mnist_2layers:smoke", tmp_path, **changes)

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from absl import logging
 
-from vae_jax.configs import text_vae_text
-from vae_jax.runs import build, pictures, report, sentences
+from vae_jax.configs import language_model_text, text_vae_text
+from vae_jax.runs import build, configs, pictures, report, sentences
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +38,14 @@ def test_every_page_has_its_sentences(pages):
     assert [line.strip() for line in paths[1]] == greedy and [line.strip() for line in paths[-2]] == greedy[
         1:
     ] + greedy[:1]
+
+
+def test_the_rest_of_a_sentence_is_drawn_given_its_beginning():
+    changes = {"data.context": {"name": "prefix", "length": 2}}
+    experiment = build.build(configs.with_changes(language_model_text.get_config("smoke").to_dict(), changes))
+    batch = jax.tree.map(lambda a: a[:2], experiment.split("valid"))
+    params = experiment.model.init(jax.random.key(0), batch)
+    assert len(sentences.draws(experiment, params, jax.random.key(1))) == sentences.DRAWS
 
 
 def test_a_perplexity_from_a_bound_is_said_to_be_one():

@@ -17,6 +17,7 @@ from vae_jax.configs import (
     sketch_vae_omniglot,
     strokes_omniglot,
     text_vae_text,
+    vae_counts,
     vae_digits,
 )
 from vae_jax.data import idx, sources
@@ -69,6 +70,24 @@ def test_draws_of_drawings_have_a_temperature_and_are_svg_files(module, tmp_path
         assert all((tmp_path / "drawn" / f"sample_{n}.svg").read_text().startswith("<svg") for n in range(3))
         drawn.append(np.load(tmp_path / "drawn" / "samples.npz")["x"])
     assert not np.array_equal(*drawn)
+
+
+@pytest.mark.parametrize(
+    ("module", "context"),
+    [
+        (vae_counts, {"name": "library"}),
+        (vae_digits, {"name": "degraded", "degradation": {"name": "half"}}),
+        (vae_digits, {"name": "image", "size": (4, 4)}),
+    ],
+)
+def test_contexts_that_are_made_of_x_are_made_again(module, context, tmp_path):
+    begun(tmp_path / "run", module, context=context)
+    using.encode_files(tmp_path / "run", tmp_path / "codes.npz")
+    assert len(np.load(tmp_path / "codes.npz")["mean"]) > 100
+    using.sample_files(tmp_path / "run", tmp_path / "drawn", num=3)
+    drawn = np.load(tmp_path / "drawn" / "samples.npz")
+    if context["name"] == "image":  # on the scale of x
+        assert 1.0 < drawn["context"].max() <= 16.0
 
 
 @pytest.fixture(scope="module")

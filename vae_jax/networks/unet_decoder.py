@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from vae_jax.networks.conv import (
     Conv,
@@ -77,5 +78,11 @@ class UNetDecoder(nn.Module):
         if self.residual is None:
             return outputs
         means = outputs[self.residual]
-        base = image[..., : means.shape[2]].reshape(*means.shape[:3], *[1] * (means.ndim - 3))
+        if 1 < image.shape[-1] < means.shape[2]:
+            raise BadOption(
+                f"residual: the context has {image.shape[-1]} channels and the image {means.shape[2]}; give a context "
+                "of one channel or of as many, or set residual to None"
+            )
+        base = jnp.broadcast_to(image[..., : means.shape[2]], means.shape[:3])  # one channel is all of them
+        base = base.reshape(*means.shape[:3], *[1] * (means.ndim - 3))
         return (*outputs[: self.residual], means + base, *outputs[self.residual + 1 :])

@@ -54,5 +54,6 @@ def use(counts):
 
 
 def _in_colour(images):
+    """Return images [N, H, W, C] in three channels; of C other than 1 and 3, the first channel, in grey."""
     images = np.asarray(images)
-    return np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
+    return images if images.shape[-1] == 3 else np.repeat(images[..., :1], 3, axis=-1)

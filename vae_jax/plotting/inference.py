@@ -203,7 +203,8 @@ def tightening(counts, bounds, exact):
     panel.set_ylabel("$\\log\\, p(x) - \\mathcal{L}_K$, nats")
     panel.plot(counts, mean, "o-", color=JOINT, markersize=3, label="mean")
     panel.plot(counts, mean[-1] * counts[-1] / counts, color=QUIET, linestyle=DASHES, label="$1 / K$")
-    floor = mean[mean > 0].min() / 4  # noise may take an example beyond the exact value
+    positive = mean[mean > 0]  # noise may take an example, or the mean of all, beyond the exact value
+    floor = (positive.min() if positive.size else 1e-3) / 4
     low, high = (np.maximum(np.quantile(lost, q, axis=1), floor) for q in (0.1, 0.9))
     panel.fill_between(counts, low, high, color=JOINT, alpha=0.2, linewidth=0, label="the middle 80 % of the images")
     panel.set_xticks(counts, labels=[f"{c:g}" for c in counts])

@@ -49,7 +49,8 @@ def again(
                 raise BadOption(f"--{flag} measures on the run's own test split; leave out --data and --split")
         return _on(source, folder, experiment, checkpoint, options | {"num_test": num_test or 0})
     fitted = build.restore(folder, experiment, step=checkpoint, mesh=experiment.mesh)
-    results = report.evaluate(experiment, fitted.params, **options)
+    log_prob = []  # of these parameters; log_prob.npy is that of results.json
+    results = report.evaluate(experiment, fitted.params, **options, keep=log_prob.append)
     step, params = int(fitted.state.step), fitted.params
     text = f"step {step} of {folder}\n{report.table(results)}"
     if samples_quality:
@@ -60,7 +61,8 @@ def again(
         results, text = results | rungs, f"{text}\n{ladder.table(rungs)}"
     files.write_json(folder / "evaluation.json", results)
     if figures:
-        text += f"\nfigures in {pictures.figures(experiment, params, folder, formats=formats)}"
+        drawn = pictures.figures(experiment, params, folder, formats=formats, log_prob=next(iter(log_prob), None))
+        text += f"\nfigures in {drawn}"
     if page.report(folder, experiment, params, results=results, step=step):
         text += f"\npage in {folder / page.NAME}"
     return text

@@ -2,10 +2,16 @@
 
 import numpy as np
 
-from vae_jax.data import pipeline, text, transforms
+from vae_jax.data import pipeline, scale, text, transforms
 from vae_jax.data.values import Split
 from vae_jax.spec import nearest
 from vae_jax.support import END, LIFT
+
+MADE_OF_X = {  # kinds of contexts that may be, and what they are
+    "prefix": "the beginning of the sequence",
+    "image": "the image reduced to this size",
+    "degraded": "the degraded image",
+}
 
 
 def batch(experiment, x, context, *, expected=False):
@@ -101,6 +107,8 @@ def _with_context(experiment, split, context, single):
 def contexts(experiment, context, size, *, in_turn=False):
     """Return `size` contexts as the model takes them, None for an unconditional model.
 
+    Those that are made of x are given on the scale of the stored data.
+
     Args:
       experiment: the experiment of the run.
       context: one context for all or one for each; classes by number or by name.
@@ -124,7 +132,27 @@ def contexts(experiment, context, size, *, in_turn=False):
         context = np.broadcast_to(context, (size, *spec.shape))
     if context.shape != (size, *spec.shape):
         raise ValueError(f"context must be one {spec.shape} or {(size, *spec.shape)} of them, got {context.shape}")
-    return context
+    return context_of_model(experiment, context)
+
+
+def is_made_of_x(experiment) -> bool:
+    """Return True if contexts are made of x, and so have its scale."""
+    name = experiment.config["data"]["context"]["name"]
+    return name in MADE_OF_X and experiment.conditioning.stored(experiment.dataset.train) is None
+
+
+def context_of_model(experiment, context):
+    """Return what the model takes for contexts on the scale of the stored data."""
+    if not is_made_of_x(experiment):
+        return context
+    return scale.expected(experiment.transform, context, experiment.dataset.max_value)
+
+
+def context_to_stored(experiment, context):
+    """Return contexts as the model takes them on the scale of the stored data: `context_of_model` backwards."""
+    if not is_made_of_x(experiment):
+        return context
+    return scale.mean_to_stored(experiment.transform, context, experiment.dataset.max_value)
 
 
 def _classes(dataset, context, num_classes):

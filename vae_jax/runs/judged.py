@@ -108,7 +108,7 @@ def _plane(experiment, params, found, axes, labels):
     """Return the figure of the decoded codes m + Σ A t, for turned codes t = Aᵀ(z - m); Σ is the covariance of z."""
     values = np.linspace(-REACH, REACH, SIDE)
     t = np.stack([np.tile(values, SIDE), np.repeat(values, SIDE)], axis=1)
-    mean, covariance = found.mean(axis=0), np.cov(found, rowvar=False)
+    mean, covariance = found.mean(axis=0), np.atleast_2d(np.cov(found, rowvar=False))
     scene = Scene(experiment, params)
     context = None if scene.context is None else np.repeat(scene.context[:1], len(t), axis=0)
     grid = scene.decode((mean + t @ axes.T @ covariance).astype(np.float32), context)

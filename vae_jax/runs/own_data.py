@@ -117,9 +117,9 @@ def with_test(experiment, dataset, split) -> Dataset:
     """Return `dataset` with the examples of `split`, or with "all" of every split, as its test split."""
     one_of((*SPLITS, "all"), **{"--split": split})
     chosen = _together(dataset) if split == "all" else getattr(dataset, split)
-    name = experiment.config["data"]["context"]["name"]
-    if experiment.context is not None and name != "prefix":
-        context = _context(experiment, chosen)
+    name, stored = experiment.config["data"]["context"]["name"], experiment.conditioning.stored
+    if experiment.context is not None and stored(experiment.dataset.train) is not None:  # or it is made of x
+        context = stored(chosen)
         if context is None:
             raise ValueError(f"{dataset.name} has no {name}, and this model is conditional on it; give data with one")
         if name == "label" and (known := experiment.dataset.num_classes) <= np.max(context, initial=0):
@@ -127,11 +127,6 @@ def with_test(experiment, dataset, split) -> Dataset:
                 f"{dataset.name} has a class {np.max(context)}, and this model knows only 0 .. {known - 1}"
             )
     return dataset._replace(test=chosen)
-
-
-def _context(experiment, split):
-    made = experiment.config["data"]["context"].get("size")  # from x itself
-    return split.x if made else experiment.conditioning.stored(split)
 
 
 def _together(dataset) -> Split:

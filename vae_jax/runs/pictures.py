@@ -1,6 +1,7 @@
 """The pictures of a trained model: figures, pages of text, sounds. They are made when all numbers are written."""
 
 import functools
+import shlex
 from pathlib import Path
 
 import jax
@@ -28,7 +29,7 @@ def check_formats(formats):
             raise BadOption(f"--formats: unknown value {shown(name)}{nearest(str(name), FORMATS)}")
 
 
-def figures(experiment, params, workdir, *, seed=0, formats=("png",)):
+def figures(experiment, params, workdir, *, seed=0, formats=("png",), log_prob=None):
     """Draw everything that the model and the data allow into `workdir`/figures, and return that folder.
 
     Text gets the pages of `sentences`; sound gets .wav files as well. A figure that fails is one line in the log, and
@@ -37,18 +38,20 @@ def figures(experiment, params, workdir, *, seed=0, formats=("png",)):
     Args:
       experiment: the experiment of the run.
       params: its trained parameters.
-      workdir: the folder of the run. The test images with the highest log p(x) are drawn if it holds `log_prob.npy`.
+      workdir: the folder of the run.
       seed: of the samples.
       formats: what each figure is written as, among `FORMATS`.
+      log_prob: log p(x) of the test examples [N] by these parameters; None for `log_prob.npy` of the workdir, if there.
     """
     check_formats(formats)
     directory, makers = Path(workdir) / "figures", {}
-    listed = _attempt("figures", lambda: makers.update(_makers(experiment, params, Path(workdir), seed)))
+    log_prob = report.read_log_prob(workdir) if log_prob is None else log_prob
+    listed = _attempt("figures", lambda: makers.update(_makers(experiment, params, directory, seed, log_prob)))
     makers["training"] = functools.partial(_training, Path(workdir) / "metrics.jsonl")
     with said(f"drawing {len(makers)} figures"):
         missing = [name for name, make in makers.items() if not drawn(name, make, directory / f"{name}.png", formats)]
     if missing or not listed:
-        logging.warning("to draw them again: python -m experiments.evaluate --workdir=%s", workdir)
+        logging.warning("to draw them again: vae-jax evaluate --workdir=%s", shlex.quote(str(workdir)))
     return directory
 
 
@@ -84,11 +87,11 @@ def _attempt(name, draw) -> bool:
     return True
 
 
-def _makers(experiment, params, workdir, seed) -> dict:
+def _makers(experiment, params, directory, seed, log_prob) -> dict:
     """Return {name: function that returns the figure, or writes files and returns None}."""
-    directory, key = workdir / "figures", jax.random.key(seed)
+    key = jax.random.key(seed)
     params = passes.on_one_device(experiment, params)
-    scene = Scene(experiment, params, log_prob=report.read_log_prob(workdir), seed=seed)
+    scene = Scene(experiment, params, log_prob=log_prob, seed=seed)
     makers = {}
     if experiment.dataset.vocabulary:
         makers |= sentences.pages(experiment, params, key, directory)

@@ -21,14 +21,8 @@ from vae_jax.data import transforms
 from vae_jax.data.scale import draw_to_stored, expected, is_random, mean_to_stored
 from vae_jax.distributions import LowRankNormal, MultivariateNormal, Normal, Sequential
 from vae_jax.evaluation import likelihood, yardstick
-from vae_jax.runs import build
+from vae_jax.runs import build, inputs
 from vae_jax.tasks import decode
-
-MADE_OF_X = {
-    "prefix": "the beginning of the sequence",
-    "image": "the image reduced to this size",
-    "degraded": "the degraded image",
-}
 
 
 class Value(NamedTuple):
@@ -81,8 +75,7 @@ class _Scale:
         self.x = Value("x", tuple(experiment.event.shape), self.dtype, self._meaning(dataset))
         self.seed = Value("seed", (), np.dtype("uint32"), "any number: equal seeds give equal results")
         name = experiment.config["data"]["context"]["name"]
-        is_made = experiment.context is not None and experiment.conditioning.stored(dataset.train) is None
-        self.context_is_of_x = is_made and name in MADE_OF_X  # then it has the scale of x
+        self.context_is_of_x = inputs.is_made_of_x(experiment)  # then it has the scale of x
         self.contexts = (self._context(name, experiment),) if experiment.context else ()  # inputs of a program
 
     def _context(self, name, experiment):
@@ -95,7 +88,7 @@ class _Scale:
         if not self.context_is_of_x:
             return Value("context", shape, np.dtype("float32"), f"the {name} that is stored beside x")
         dtype = self.dtype if name == "prefix" else np.dtype("float32")
-        return Value("context", shape, dtype, f"{MADE_OF_X[name]}, on the scale of x")
+        return Value("context", shape, dtype, f"{inputs.MADE_OF_X[name]}, on the scale of x")
 
     def _meaning(self, dataset):
         """Return a phrase for the values of a stored example."""

@@ -23,7 +23,7 @@ from vae_jax.training.progress import said
 MUTUAL_INFORMATION_EXAMPLES, WITH_NETWORKS = 2000, 200  # N² densities, where a density is closed or takes a network
 
 
-def evaluate(experiment, params, *, num_samples, num_test, progress=True, folder=None) -> dict:
+def evaluate(experiment, params, *, num_samples, num_test, progress=True, keep=None) -> dict:
     """Return the flat `test/...` record of a model: log p(x) in nats, its kind, and what the latents carry.
 
     Nats are those of the stored levels. The density of dequantised values bounds the levels' log-probability from
@@ -35,7 +35,7 @@ def evaluate(experiment, params, *, num_samples, num_test, progress=True, folder
       num_samples: K of a bound (`yardstick.measure`).
       num_test: how many test examples; 0 for all.
       progress: True for a progress bar.
-      folder: where log p(x) of every example is written (`write_log_prob`); None for nowhere.
+      keep: a function that receives log p(x) of every example [N], such as one that writes it (`write_log_prob`).
     """
     model, test, key = experiment.model, test_examples(experiment, num_test), measuring_key(experiment)
     kind = yardstick.kind_of(model, num_samples)
@@ -43,8 +43,8 @@ def evaluate(experiment, params, *, num_samples, num_test, progress=True, folder
     what = "the reconstructions" if kind == yardstick.NONE else "log p(x)"
     with said(f"measuring {what} of {len(test['x']):,} test examples{samples}"):
         measured = measure(experiment, params, test, num_samples=num_samples, progress=progress)
-    if folder is not None and measured.log_prob is not None:
-        write_log_prob(folder, measured.log_prob)
+    if keep is not None and measured.log_prob is not None:
+        keep(measured.log_prob)
     summary = yardstick.summary(
         measured, num_samples=num_samples, num_examples=len(test["x"]), **units(experiment, test)
     )

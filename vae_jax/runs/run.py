@@ -29,7 +29,10 @@ from vae_jax.support import Levels
 from vae_jax.tasks import decode, impute, interpolate, outliers
 
 AT_ONCE = 128  # examples of a compiled call; fewer if they are large
-SAVED = ("config.json", "dataset.json", "environment.json", "metrics.jsonl", "results.json", "codes.npz", "checkpoints")
+SAVED = (
+    *("config.json", "dataset.json", "environment.json", "extensions.json", "metrics.jsonl", "results.json"),
+    *("codes.npz", "checkpoints"),
+)
 SCORES = ("surprise", "negative_elbo", "distortion", "typicality")
 PATHS = {"linear": interpolate.linear, "spherical": interpolate.spherical}
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from vae_jax.evaluation import latents
 from vae_jax.files import write_text
+from vae_jax.runs.scene import contexts
 from vae_jax.tasks import decode, interpolate
 
 DRAWS, BEAM_WIDTH = 100, 5
@@ -39,7 +40,8 @@ def _write(make, path):
 
 def draws(experiment, params, key) -> list[str]:
     """Return draws from the model; with codes, x ~ p(x|z), z ~ p(z)."""
-    drawn = jax.jit(jax.vmap(experiment.model.sample, (None, 0)))(params, jax.random.split(key, DRAWS))
+    given = (jax.random.split(key, DRAWS), contexts(experiment, DRAWS))
+    drawn = jax.jit(jax.vmap(experiment.model.sample, (None, 0, 0)))(params, *given)
     return [experiment.dataset.vocabulary.decode(row) for row in np.asarray(drawn)]
 
 

@@ -1,8 +1,10 @@
 """One run, from its config to a complete workdir: config.json, metrics.jsonl, checkpoints/, figures/, results.json."""
 
 import contextlib
+import functools
 import importlib
 import io
+import shlex
 import threading
 from pathlib import Path
 
@@ -92,7 +94,8 @@ def complete(
             threading.Thread(target=importlib.import_module, args=("vae_jax.runs.image_figures",), daemon=True).start()
         fitted = train(experiment, folder, profile=profile, progress=progress)
         params = jax.device_put(fitted.params, sharding.replicated(experiment.mesh))
-        options = {"progress": progress and processes.is_first(), "folder": folder if processes.is_first() else None}
+        write = functools.partial(report.write_log_prob, folder)
+        options = {"progress": progress and processes.is_first(), "keep": write if processes.is_first() else None}
         results = report.evaluate(experiment, params, **experiment.config["eval"], **options)
         results |= report.training(experiment, fitted.record)
         if processes.is_first():
@@ -157,7 +160,7 @@ def _completed(config, folder):
         logging.warning(
             "these results were measured with other options of config.eval; for new results run "
             "vae-jax evaluate --workdir=%s %s",
-            *(folder, " ".join(changed)),
+            *(shlex.quote(str(folder)), " ".join(changed)),
         )
     return workdir.read_results(folder, workdir.RESULTS)
 

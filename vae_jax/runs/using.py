@@ -12,7 +12,7 @@ from vae_jax.data import recordings
 from vae_jax.distributions import Drawing, Normal
 from vae_jax.evaluation import latents
 from vae_jax.files import write_bytes, write_text
-from vae_jax.runs import build, own_data, pieces, scene, sounds, workdir
+from vae_jax.runs import build, inputs, own_data, pieces, scene, sounds, workdir
 from vae_jax.spec import integers
 from vae_jax.tasks import decode
 
@@ -84,7 +84,7 @@ def sample_files(folder, out=None, *, num=100, seed=0, context=None, temperature
     out.mkdir(parents=True, exist_ok=True)
     drawn = experiment.to_stored(x, drawn=True)
     arrays = dict(drawn) if isinstance(drawn, dict) else {"x": np.asarray(drawn)}
-    arrays |= {} if contexts is None else {"context": contexts}
+    arrays |= {} if contexts is None else {"context": inputs.context_to_stored(experiment, contexts)}
     write_bytes(out / "samples.npz", _npz(arrays))
     return f"{num} draws in {out}: samples.npz{_shown(experiment, x, drawn, out)}"
 
@@ -119,6 +119,7 @@ def contexts_of(experiment, text, number):
             values = values[None]
         if values.shape[1:] != context.shape:
             raise ValueError(f"--context={text}: contexts are {context.shape}, and the file has {values.shape}")
+        values = inputs.context_of_model(experiment, values)
         values = values.astype(experiment.split("test")["context"].dtype)
     return np.asarray(values)[np.arange(number) % len(values)]
 
