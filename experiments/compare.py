@@ -21,11 +21,8 @@ RUNS = flags.DEFINE_multi_string(  # the name of a member may contain a comma
 )
 PATH = flags.DEFINE_string("path", "", "A folder with a folder of files for each set; default: $VAE_JAX_DATA.")
 WORKDIR = flags.DEFINE_string("workdir", "runs/compare", "Where everything is written.")
-
-
-@flags.multi_flags_validator(["runs", "tables"], "--runs compares runs that exist, and --tables trains some; give one")
-def one_of(given):
-    return not (given["runs"] and given["tables"])
+EITHER = "--runs compares runs that exist, and --tables trains some; give one"
+flags.register_multi_flags_validator(["runs", "tables"], lambda given: not all(given.values()), EITHER)
 
 
 @launching.launched
@@ -38,9 +35,8 @@ def main(argv):
         print(f"\n{compare.compare(compare.named(RUNS.value), workdir)}")
         return
     tables = TABLES.value or list(comparisons.TABLES)
-    for name in tables:
-        if name not in comparisons.TABLES:
-            raise ValueError(f"--tables: unknown value {name!r} (allowed: {', '.join(comparisons.TABLES)})")
+    if wrong := [name for name in tables if name not in comparisons.TABLES]:
+        raise ValueError(f"--tables: unknown value {wrong[0]!r} (allowed: {', '.join(comparisons.TABLES)})")
     for name in tables:
         print(f"\n{compare.compare(trained(name, workdir / name), workdir / name)}")
 
@@ -53,8 +49,8 @@ def trained(table, workdir) -> dict:
     for model, config in comparisons.TABLES[table]().items():
         folders[model] = workdir / model.replace(" ", "_").replace(",", "")
         logging.info("table %s: %s", table, model)
-        name = config.data.name  # two tables may be of one set
-        config.data.path = str(Path(PATH.value).expanduser() / name) if PATH.value and name != "digits" else ""
+        found = PATH.value and config.data.name != "digits"  # two tables may be of one set
+        config.data.path = str(Path(PATH.value).expanduser() / config.data.name) if found else ""
         train.complete(config.to_dict(), folders[model], figures=False)
     return folders
 

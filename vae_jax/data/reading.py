@@ -234,7 +234,7 @@ def _prefetched(source, item_bytes, num_workers):
 def _place(array):
     """Return a function that opens the memory map behind `array` in any process, None for other arrays.
 
-    What was written into a map of mode "c" is only in memory, so that such a map is none here.
+    A map of mode "c" is none here: changes of it are only in memory.
     """
     if getattr(array, "filename", None) is None or array.mode == "c":
         return None
