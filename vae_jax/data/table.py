@@ -90,6 +90,8 @@ def of_columns(name, table, *, columns=None, label=None, hide=0.0, seed=0, sizes
     Raises `ValueError` for a table without rows, for columns of unequal lengths, and `BadOption`.
     """
     columns = {} if columns is None else columns
+    if like is not None and not isinstance(like, Columns):
+        raise BadOption(f"like must be the `Columns` of a data set, or None, got {shown(like)}")
     label = None if like is not None and label not in table else label
     _check_options(columns, label, hide, seed, table)
     texts = {column: texts_of(values) for column, values in table.items()}
