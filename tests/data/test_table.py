@@ -343,7 +343,7 @@ def test_rows_like_those_of_another_table_have_its_columns_and_scale(tmp_path, c
     x = np.concatenate([data.train.x, data.valid.x, data.test.x])
     assert np.isnan(x[:, 3]).all() and (x[:, 1] == 1).all() and not np.isnan(x[:, [0, 2]]).any()
     np.testing.assert_allclose(np.sort(model.to_original(x)["height"]), np.sort(rows["height"]), rtol=1e-6)
-    with pytest.raises(BadOption, match="like must be the `Columns` of a data set, or None, got 'people.csv'"):
+    with pytest.raises(BadOption, match=r"like must be the `Columns` of a data set, or None, got 'people\.csv'"):
         table.of_columns("own", rows, like="people.csv")
     with pytest.raises(ValueError, match="own: column 'town': unknown value 'Basel'"):
         table.of_columns("own", rows | {"town": ["Basel"] * 12}, like=model)
