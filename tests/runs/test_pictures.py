@@ -133,7 +133,7 @@ def test_a_path_needs_two_images(context, drawn):
     names, said = drawn(config_of(context=context), dataset(num_test=1))
     assert names == ALWAYS and len(said) == 2
     assert said[0] == "figure interpolations was not drawn: a path needs two test images, and the test set has 1"
-    assert "python -m experiments.evaluate --workdir=" in said[1]
+    assert "vae-jax evaluate --workdir=" in said[1]
 
 
 def test_numbers_that_are_none_spoil_their_own_figures_only(plain, tmp_path, said):
