@@ -118,7 +118,9 @@ def test_other_numbers_of_channels_stand_side_by_side_in_grey(channels):
 def test_maps_of_codes_stand_below_images_of_any_channels():
     for channels in (1, 3, 4):
         x = np.random.default_rng(0).uniform(size=(2, 8, 8, channels))
-        codes.maps(x, {"$k$": np.zeros((2, 4, 4), int)}, {"$k$": 5}, x)
+        figure = codes.maps(x, {"$k$": np.zeros((2, 4, 4), int)}, {"$k$": 5}, x)
+        shown = np.concatenate([np.ravel(image.get_array()) for axis in figure.axes for image in axis.images])
+        assert len(figure.axes) and np.isfinite(shown).all() and len(np.unique(shown)) > 100
 
 
 def test_a_row_of_fewer_images_ends_in_white():
