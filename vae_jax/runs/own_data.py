@@ -56,8 +56,6 @@ def read(experiment, name, path=None, files=None, *, flag="--data") -> Dataset:
     options |= {"files": own if files is None else files}
     with under("config.data"):
         other = _loaded(name, path, options, data["max_value"] or _scale(experiment, name), dataset.max_value)
-    if dataset.columns and other.columns:
-        return _standardized(dataset, other)
     _check(experiment, other, f"{flag}={name}")
     return _with_classes_of(dataset, other) if experiment.context is not None else other
 
@@ -146,14 +144,6 @@ def _sentences(dataset, path) -> Dataset:
     split = Split(np.stack([vocabulary.encode(sentence, length) for sentence in fitting]))
     none = Split(split.x[:0])
     return Dataset(Path(path).stem, none, none, split, max_value=dataset.max_value, vocabulary=vocabulary)
-
-
-def _standardized(dataset, other) -> Dataset:
-    """Return a table with its values on the scale of the run. Raises `ValueError` if a column is missing."""
-    splits = (getattr(other, split) for split in SPLITS)
-    to_model = lambda x: dataset.columns.to_model(other.columns.to_original(x))  # noqa: E731
-    scaled = {name: split._replace(x=to_model(split.x)) for name, split in zip(SPLITS, splits, strict=True)}
-    return other._replace(**scaled, columns=dataset.columns)
 
 
 def _with_classes_of(dataset, other) -> Dataset:
