@@ -14,8 +14,8 @@ Bits a point divide by the points of `strokes` in all rows, so that rows can be 
 sets: `grid.npz` for `strokes`, and `pixels.npz` for `arrays`. Runs on any of the three are given by --runs.
 
 The PixelCNN of the results is `likelihood_mnist` with data.name=arrays, data.max_value=1, six layers of 32, 2,500 steps
-and a learning rate of 3e-3. The LSTM on the grid is `strokes_omniglot` with a width of 128, 10 components, a scale of
-2, no dropout, 1,500 steps and a learning rate of 4e-3. The average of the parameters decays by 0.99 in both.
+and a learning rate of 3e-3. The LSTM on the grid is `strokes_omniglot` with a width of 128, a scale of 2, no atoms and
+2,500 steps. The average of the parameters decays by 0.99 in both.
 """
 
 import json

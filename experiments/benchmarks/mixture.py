@@ -68,9 +68,11 @@ def sklearn(args, x):
     from sklearn.mixture import GaussianMixture
 
     options = {"covariance_type": "diag", "reg_covar": 1e-3, "tol": 0.0, "init_params": "random_from_data"}
-    model = GaussianMixture(args.num, max_iter=1, warm_start=True, random_state=0, **options)
-    while True:
-        yield model.fit(x).lower_bound_
+    model = GaussianMixture(args.num, max_iter=1, random_state=0, **options).fit(x)
+    while True:  # `fit` ends with a second E step, so a pass is its two parts
+        log_likelihood, log_resp = model._e_step(x)
+        model._m_step(x, log_resp)
+        yield float(log_likelihood)
 
 
 def worker(args):

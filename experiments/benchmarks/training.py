@@ -7,7 +7,8 @@
 `mlp` is 784-500-20-500-784, `conv` two strided convolutions each way (32-64 channels, 32 latents), both at batch 128
 with dynamic binarisation and Adam; `evaluate` is an importance-weighted bound with 5000 samples of a 784-200-200-50
 model. Every run is a process of its own and the peers take turns with us, `--rounds` times, so that a drift of the
-machine's speed meets all alike; medians are printed, and the ELBO each has reached at the same number of steps.
+machine's speed meets all alike; medians are printed, and the ELBO each has when it stops: after `--seconds`, or
+after `--max_steps` steps.
 """
 
 import json
@@ -67,7 +68,7 @@ def train(job, images):
 
     from vae_jax.data import pipeline, transforms, values
     from vae_jax.evaluation import likelihood
-    from vae_jax.training import gradient, loop
+    from vae_jax.training import cost, gradient, loop
 
     model = model_of(job)
     learner = gradient.gradient(model, gradient.optimizer(name="adam", learning_rate=1e-3))
@@ -85,13 +86,14 @@ def train(job, images):
         done = watch(EVERY)
     held_out = np.random.default_rng(1).binomial(1, images[-HELD_OUT:] / 255).astype(np.float32)
     elbo = likelihood.elbo_terms(model, learner.params(state), jax.random.key(1), {"x": held_out})["bound"].mean()
-    size = sum(leaf.size for leaf in jax.tree.leaves(learner.params(state)))
+    shapes = {"x": jax.ShapeDtypeStruct((BATCH, *images.shape[1:]), np.float32)}
+    flop = cost.step_flop(learner, jax.eval_shape(lambda: state), shapes)
     return {
         "images_per_s": statistics.median(watch.rates) if watch.rates else None,
         "first_step_s": begun + first_chunk / EVERY - process_start(),
         "elbo": float(elbo),
         "steps": watch.steps,
-        "flop_per_image": 6 * size if job == "mlp" else None,
+        "flop_per_image": flop / BATCH if flop and job == "mlp" else None,
     }
 
 

@@ -2,7 +2,7 @@
 
 arXiv:1802.04942.  vae-jax train --config=beta_tcvae_digits
 
-Result (seed 0, 10,000 steps in 124 s on one busy core): test IW-1000 log p(x) -23.24 ± 0.21 nats of 300 images; beside
+Result (seed 0, 10,000 steps in 124 s on one busy core): test IW-1000 log p(x) -23.22 ± 0.21 nats of 300 images; beside
 `vae_digits` of as many steps and `sampling` "weighted", the last two columns on the 1197 training images:
 
                   log p(x)         ELBO    rate   mutual information   total correlation   of training: both

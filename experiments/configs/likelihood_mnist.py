@@ -4,7 +4,8 @@ vae-jax train --config=likelihood_mnist:NAME --config.data.path=DIR
 
 NAME is a model, `pixel_cnn` or `flow_prior`, and a budget, `15min`, `1h` or `4h`, as in `pixel_cnn_15min`. `static` is
 the PixelCNN of 15 minutes, with dropout, on Larochelle's fixed draw (`binarized_mnist`). `fashion` is that of
-Fashion-MNIST, with fewer steps. The flow prior is that of `flow_prior_mnist`. The PixelCNN is that of arXiv:1606.05328
+Fashion-MNIST, with more steps and twice the learning rate. The flow prior is that of `flow_prior_mnist`.
+The PixelCNN is that of arXiv:1606.05328
 over squares of 2x2 pixels: a softmax chain gives the four pixels of a square (`block` of the family `pixel_cnn`).
 --config.model.turns=1 scans images after a quarter turn; runs of other turns are mixed by
 `experiments.benchmarks.likelihood --average`.

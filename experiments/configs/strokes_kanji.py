@@ -4,8 +4,8 @@ arXiv:1308.0850.  vae-jax train --config=strokes_kanji --config.data.path=kanji_
 
 Result (seed 0, exact, 500 test drawings): -277.2 ± 3.5 nats a drawing, 9.62 bits a point, in 34 minutes of one busy
 core (29 passes). Counts of three moves have -282.6; mixed with this network at every point, -211.5
-(`experiments.benchmarks.drawings`). General coders of the test points as int16, of 500 drawings: gzip 23.69 bits a
-point, xz 18.67, bz2 18.47 (532 nats a drawing).
+(`experiments.benchmarks.drawings`). General coders of the test points as int16, of 500 drawings: gzip 23.78 bits a
+point, xz 18.68, bz2 18.51 (534 nats a drawing).
 
 2,500 steps of 64 at 3e-3, which are 16 passes, have -296.1; with a width of 128 -319.0, with 64 -341.1. At the end the
 training loss, with dropout, is 262 nats and validation -285: the network learns drawings by heart.
