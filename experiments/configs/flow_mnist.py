@@ -8,9 +8,9 @@ vae-jax train --config=flow_mnist:KIND --config.data.path=DIR, KIND one of
 * `binary`: dynamically binarised, by the nested layout. Protocol as `vae_mnist`.
 
 Result (seed 0, --config.eval.num_samples=4, 10,000 test images): `levels` -599.79 ± 1.45 nats, 1.104 bits/dim, after
-25,000 of the 40,000 steps; two quiet cores take 62 minutes for them, at 6.7 steps/s. The first 22,900 steps ran on an H200. It overfits:
-training has -590 and validation -605.6, which has improved by 0.3 nats in the last 2,000 steps. 3,000 more steps whose
-rate falls to 0 lower training to -583 and leave validation at -605.7.
+25,000 of the 40,000 steps; two quiet cores take 62 minutes for them, at 6.7 steps/s. The first 22,900 steps ran on an
+H200. It overfits: training has -590 and validation -605.6, which has improved by 0.3 nats in the last 2,000 steps.
+3,000 more steps whose rate falls to 0 lower training to -583 and leave validation at -605.7.
 """
 
 from ml_collections import ConfigDict

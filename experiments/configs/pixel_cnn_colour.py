@@ -36,7 +36,7 @@ def get_config(arg: str = "") -> ConfigDict:
     vae_colour.use_data(config, data)
     config.model.likelihood = ConfigDict(PIXELS[likelihood])
     if likelihood == "squares":
-        config.model.block = 2
+        config.model.update({"block": 2, "relative": True})
     if not smoke:
         if likelihood == "squares":
             config.model.network.update({"channels": (64,) * 6, "first_kernel": 3, "hidden": (128,)})

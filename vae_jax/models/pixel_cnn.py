@@ -14,7 +14,7 @@ from vae_jax.core import Model, embedded, tractable
 from vae_jax.distributions import Squares
 from vae_jax.networks.conv import at_size
 from vae_jax.networks.network import compute_in
-from vae_jax.spec import BadOption, call, integers, with_defaults
+from vae_jax.spec import BadOption, call, flags, integers, with_defaults
 
 
 def pixel_cnn(network, event, *, likelihood, context=None, block=1, turns=0) -> Model:
@@ -61,16 +61,21 @@ def pixel_cnn(network, event, *, likelihood, context=None, block=1, turns=0) -> 
     return tractable(init, density, drops=network.drops)
 
 
-def from_config(*, event, context, network, likelihood, block=1, turns=0, compute_dtype="float32") -> Model:
+def from_config(
+    *, event, context, network, likelihood, block=1, turns=0, relative=False, compute_dtype="float32"
+) -> Model:
     """Return a PixelCNN from dicts: `network` has options of `networks.gated_pixel_cnn`, `likelihood` names a head.
 
+    With `relative` the first layer sees only differences of pixels (`colours` of the network are those of the data).
     All outputs are zero at initialisation unless `zero_output` is False. Raises `BadOption` for data that are not
     images, and for a likelihood that does not model independent pixels.
     """
     if len(event.shape) != 3:
         raise BadOption(f": the family 'pixel_cnn' models images [H, W, C]; the data have shape {tuple(event.shape)}")
     head = per_pixel(likelihood, shape_of_network(event.shape, block, turns), where="likelihood")
-    built = call(networks.gated_pixel_cnn, with_defaults(network, zero_output=True), head.shapes, where="network")
+    flags(relative=relative)
+    options = with_defaults(network, zero_output=True, colours=event.shape[-1] if relative else 0)
+    built = call(networks.gated_pixel_cnn, options, head.shapes, where="network")
     built = compute_in(compute_dtype, built)
     return pixel_cnn(built, event, likelihood=head, context=context, block=block, turns=turns)
 

@@ -4,6 +4,8 @@ The same layers run over a whole image, over one row and over one pixel. They ar
 image, and by the state of the earlier rows or pixels otherwise (`distributions.RasterScan`).
 """
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,8 @@ from vae_jax.networks.conv import at_size, convolve_inside, image_channels
 from vae_jax.networks.gated import Gate, with_ones
 from vae_jax.networks.mlp import split
 from vae_jax.spec import BadOption, flags, integers, numbers, sizes
+
+DIFFERENCES = 8.0  # the scale of differences of neighbouring pixels, on which 1 is half of black to white
 
 
 class GatedPixelCNN(nn.Module):
@@ -33,8 +37,14 @@ class GatedPixelCNN(nn.Module):
     `hidden` are the widths of the layers from h to the outputs. `dropout` is the rate at which gated units are dropped,
     if there is a key "dropout".
 
+    With `colours` C > 0 a place of x holds pixels of C colours, and the first layer sees only their differences: for
+    every colour its kernels W sum to zero over rows, columns and pixels. A constant added to a colour then changes
+    nothing in it, except at the border. Since neighbours are alike, these kernels are multiplied by 8. All outputs get
+    a linear function of the same windows, W * v + W * h with free W, which can copy a neighbour or continue a slope.
+    It helps where images differ from those of training.
+
     Raises `BadOption` for a kernel of even size, for a dropout outside [0, 1), and for outputs that are not images.
-    Dilations must be at least 1, one for every layer.
+    Dilations must be at least 1, one for every layer. Raises `ValueError` for a place that is not whole pixels.
     """
 
     outputs: tuple
@@ -45,6 +55,7 @@ class GatedPixelCNN(nn.Module):
     dilations: tuple = ()
     shortcuts: bool = False
     dropout: float = 0.0
+    colours: int = 0
     zero_output: bool = False
 
     @property
@@ -56,6 +67,7 @@ class GatedPixelCNN(nn.Module):
         sizes(channels=self.channels, at_least_one=True)
         sizes(hidden=self.hidden, dilations=self.dilations)
         flags(shortcuts=self.shortcuts, zero_output=self.zero_output)
+        integers(colours=self.colours, at_least=0)
         numbers(dropout=self.dropout, at_least=0, below=1)
         image_channels(self.outputs)
         most = 2 * max(self.outputs[0][:2]) + 1  # a larger kernel reaches only beyond the image
@@ -71,12 +83,17 @@ class GatedPixelCNN(nn.Module):
         super().__post_init__()
 
     def setup(self):
-        layers = [(*layer, self.dropout) for layer in zip(self.channels, self.sides(), self.apart(), strict=True)]
+        sides, apart, size = self.sides(), self.apart(), sum(image_channels(self.outputs))
+        colours = (self.colours, *[0] * (len(sides) - 1))
+        layers = [(*layer, self.dropout) for layer in zip(self.channels, sides, apart, colours, strict=True)]
         self.down = [Vertical(*layer) for layer in layers]
         self.across = [Horizontal(*layer) for layer in layers]
         self.at_a_pixel = [nn.Dense(width) for width in self.hidden]
         init = nn.initializers.zeros if self.zero_output else nn.initializers.lecun_normal()
-        self.last = nn.Dense(sum(image_channels(self.outputs)), kernel_init=init)
+        self.last = nn.Dense(size, kernel_init=init)
+        if self.colours:
+            self.linear_above = Windows(size, (sides[0] + 1, 2 * sides[0] + 1), apart[0], kernel_init=init)
+            self.linear_left = Windows(size, (1, sides[0] + 1), apart[0], kernel_init=init)
 
     def __call__(self, x, context=None):
         dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.float32  # bits may be integers
@@ -110,23 +127,31 @@ class GatedPixelCNN(nn.Module):
 
     def rows(self, above, state, context=None):
         """Return the features that each layer has for the rows below `above` [R, W, C + 1], and its state."""
+        linear = None
+        if self.colours:
+            linear = self.linear_above(between_zeros(jnp.concatenate([state[0], above]), self.reaches()[0]))
         v, steps, passed = above, [], []
         for layer, past in zip(self.down, state, strict=True):
             v, *step = layer(v, past, context, self.early(passed))
             steps.append(step)
             passed.append(v)
-        return tuple(map(list, zip(*steps, strict=True)))
+        features, state = map(list, zip(*steps, strict=True))
+        return (features, linear), state
 
     def pixels(self, left, from_above, state, context=None):
         """Return the outputs of the pixels right of `left` [R, S, C + 1], and the state of each layer."""
+        above, linear = from_above
         h, now, passed = left, [], []
-        for layer, past, features in zip(self.across, state, from_above, strict=True):
+        for layer, past, features in zip(self.across, state, above, strict=True):
             h, past = layer(h, past, features, context, self.early(passed))
             now.append(past)
             passed.append(h)
         for dense in self.at_a_pixel:
             h = jax.nn.relu(dense(jax.nn.relu(h)))
-        pieces = split(self.last(h), image_channels(self.outputs))
+        outputs = self.last(h)
+        if self.colours:
+            outputs = outputs + linear + self.linear_left(jnp.concatenate([state[0], left], axis=1))
+        pieces = split(outputs, image_channels(self.outputs))
         shapes = [(*h.shape[:2], *shape[2:]) for shape in self.outputs]
         return tuple(piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)), now
 
@@ -155,15 +180,14 @@ class Vertical(nn.Module):
     features: int
     side: int
     apart: int
+    colours: int
     dropout: float
 
     @nn.compact
     def __call__(self, v, past, context, early):
         seen = jnp.concatenate([past, v])
-        columns = (self.side * self.apart,) * 2
-        a = Windows(2 * self.features, (self.side + 1, 2 * self.side + 1), self.apart)(
-            jnp.pad(seen, ((0, 0), columns, (0, 0)))
-        )
+        shape = (self.side + 1, 2 * self.side + 1)
+        a = Windows(2 * self.features, shape, self.apart, self.colours)(between_zeros(seen, self.side * self.apart))
         a = a if early is None else a + nn.Dense(2 * self.features, use_bias=False)(early)
         return Gate(self.dropout)(a, context), a, seen[len(v) :]
 
@@ -174,29 +198,52 @@ class Horizontal(nn.Module):
     features: int
     side: int
     apart: int
+    colours: int
     dropout: float
 
     @nn.compact
     def __call__(self, h, past, from_above, context, early):
         seen = jnp.concatenate([past, h], axis=1)
-        a = Windows(2 * self.features, (1, self.side + 1), self.apart)(seen) + nn.Dense(2 * self.features)(from_above)
+        a = Windows(2 * self.features, (1, self.side + 1), self.apart, self.colours)(seen)
+        a = a + nn.Dense(2 * self.features)(from_above)
         a = a if early is None else a + nn.Dense(2 * self.features, use_bias=False)(early)
         y = nn.Dense(self.features)(Gate(self.dropout)(a, context))
         return (h + y if h.shape == y.shape else y), seen[:, h.shape[1] :]
 
 
 class Windows(nn.Module):
-    """An affine map of every window of `shape` (rows, columns) inside the image, its places `apart` pixels apart."""
+    """An affine map of every window of `shape` (rows, columns) inside the image, its places `apart` pixels apart.
+
+    With `colours` it is one of `DIFFERENCES` times differences of pixels, except for the last channel.
+    """
 
     features: int
     shape: tuple
     apart: int
+    colours: int = 0
+    kernel_init: Callable = nn.initializers.lecun_normal()
 
     @nn.compact
     def __call__(self, x):
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), (*self.shape, x.shape[-1], self.features))
+        kernel = self.param("kernel", self.kernel_init, (*self.shape, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return convolve_inside(x, kernel, self.apart) + bias[None, None]
+        return convolve_inside(x, self.of_differences(kernel), self.apart) + bias[None, None]
+
+    def of_differences(self, kernel):
+        """Return a kernel that sums to zero for every colour, where there are `colours`."""
+        if not self.colours:
+            return kernel
+        of_pixels, of_ones = kernel[:, :, :-1], kernel[:, :, -1:]
+        if of_pixels.shape[2] % self.colours:
+            raise ValueError(f"colours: {self.colours} do not divide {of_pixels.shape[2]} channels into whole pixels")
+        by_colour = of_pixels.reshape(*self.shape, -1, self.colours, self.features)
+        by_colour = DIFFERENCES * (by_colour - by_colour.mean((0, 1, 2), keepdims=True))
+        return jnp.concatenate([by_colour.reshape(of_pixels.shape), of_ones], axis=2)
+
+
+def between_zeros(v, columns):
+    """Return v [R, W, F] with `columns` of zeros on both sides."""
+    return jnp.pad(v, ((0, 0), (columns, columns), (0, 0)))
 
 
 def part_of(context, *place):
