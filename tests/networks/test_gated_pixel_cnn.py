@@ -13,10 +13,10 @@ HEIGHT, WIDTH = 4, 5
 
 
 @functools.cache
-def jacobian(num_channels, num_layers, kernel, dilations=(), shortcuts=False):
+def jacobian(num_channels, num_layers, kernel, dilations=(), shortcuts=False, colours=0):
     """|∂ outputs / ∂ x| [pixel, pixel], the largest over channels, at weights of which none is zero."""
     outputs = ((HEIGHT, WIDTH, num_channels), (HEIGHT, WIDTH, num_channels, 2))
-    options = {"first_kernel": 3, "dilations": dilations, "shortcuts": shortcuts, "hidden": (16,)}
+    options = {"first_kernel": 3, "dilations": dilations, "shortcuts": shortcuts, "hidden": (16,), "colours": colours}
     network = gated_pixel_cnn(outputs, (8,) * num_layers, kernel, **options)
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(HEIGHT, WIDTH, num_channels)), jnp.float32)
@@ -27,9 +27,9 @@ def jacobian(num_channels, num_layers, kernel, dilations=(), shortcuts=False):
     return sum(np.abs(by_x).reshape(size, -1, size, num_channels).max(axis=(1, 3)) for by_x in both)
 
 
-@pytest.mark.parametrize("num_channels, shortcuts", [(1, False), (2, True)])
-def test_a_pixel_sees_all_pixels_before_it_and_no_other(num_channels, shortcuts):
-    by_x = jacobian(num_channels, num_layers=4, kernel=3, shortcuts=shortcuts)
+@pytest.mark.parametrize("num_channels, shortcuts, colours", [(1, False, 0), (2, True, 0), (2, False, 1)])
+def test_a_pixel_sees_all_pixels_before_it_and_no_other(num_channels, shortcuts, colours):
+    by_x = jacobian(num_channels, num_layers=4, kernel=3, shortcuts=shortcuts, colours=colours)
     assert np.all(by_x[np.triu_indices(len(by_x))] == 0.0) and np.all(by_x[np.tril_indices(len(by_x), -1)] > 0.0)
 
 
@@ -47,3 +47,24 @@ def test_one_layer_sees_the_rectangle_above_and_the_pixels_on_the_left():
     for i, j, k, m in np.ndindex(by_x.shape):
         above, left = 1 <= i - k <= 2 and abs(j - m) <= 1, i == k and 1 <= j - m <= 2
         assert (by_x[i, j, k, m] > 0) == (above or left), (i, j, k, m)
+
+
+def test_differences_of_pixels_do_not_change_with_the_brightness_of_a_colour():
+    """Without the linear term, far from the border: two pixels of three colours at every place."""
+    network = gated_pixel_cnn(((9, 9, 6),), (4, 4), 3, first_kernel=3, hidden=(8,), colours=3)
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(9, 9, 6)), jnp.float32)
+    variables = network.init(jax.random.key(0), x)
+    linear = {name: jax.tree.map(jnp.zeros_like, variables["params"][name]) for name in ("linear_above", "linear_left")}
+    apply, shift = jax.jit(network.apply), jnp.array([0.3, -0.2, 0.5] * 2)[None, None]
+    for weights, same in ((linear, True), ({}, False)):
+        blind = {"params": variables["params"] | weights}
+        brighter, before = (apply(blind, y)[0][5, 4] for y in (x + shift, x))
+        assert np.allclose(brighter, before, atol=1e-5) == same
+    assert np.std(apply({"params": variables["params"] | linear}, x)[0][5]) > 1e-3
+
+
+def test_places_that_are_not_whole_pixels_are_refused():
+    network = gated_pixel_cnn(((4, 4, 4),), (4,), 3, first_kernel=3, colours=3)
+    with pytest.raises(ValueError, match="colours: 3 do not divide 4 channels into whole pixels"):
+        jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((4, 4, 4)))

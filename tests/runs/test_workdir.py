@@ -53,7 +53,7 @@ class TestConfig:
 
     def test_another_number_of_steps_is_refused_with_the_flag_that_extends(self, tmp_path):
         workdir.open_workdir(tmp_path, config(train={"num_steps": 5}))
-        with pytest.raises(ValueError, match=r"train.num_steps: there 5, now 6 \(--extend makes this run longer\)"):
+        with pytest.raises(ValueError, match=r"train.num_steps: there 5, now 6 \(`vae-jax train --extend`"):
             workdir.open_workdir(tmp_path, config(train={"num_steps": 6}))
         workdir.open_workdir(tmp_path, config(train={"num_steps": 6}), longer=True)
         for longer in (False, True):

@@ -254,11 +254,17 @@ def _started_from(folder, model, *, initialized) -> Model:
     return model._replace(init=init)
 
 
-@functools.cache  # a sweep asks for it with every member
 def _trained(folder) -> dict:
     """Return the parameters with which a workdir is evaluated."""
-    experiment = build_trained(folder)
-    return restore(folder, experiment).params
+    folder = Path(folder).expanduser().absolute()
+    written = [folder / "config.json", *sorted((folder / "checkpoints").glob("*"))]
+    return _params_of(folder, tuple((path, path.stat().st_mtime_ns) for path in written if path.exists()))
+
+
+@functools.lru_cache(maxsize=1)  # a sweep asks for it with every member
+def _params_of(folder, written) -> dict:
+    """Return the parameters with which a workdir is evaluated; `written` says what is in it, and when it was made."""
+    return restore(folder, build_trained(folder, with_data=False)).params
 
 
 def build_trained(folder, *, with_data=True) -> Experiment:
@@ -269,7 +275,17 @@ def build_trained(folder, *, with_data=True) -> Experiment:
     """
     config = load_config(folder) | {"start_from": ""}
     if with_data or (described := workdir.read_description(folder)) is None:
-        return build(config)
+        if config["data"]["name"] == "arrays" and not config["data"]["path"]:
+            raise ValueError(
+                f"{folder} was trained on data in memory, which a run does not store: give --data, or use `load`"
+            )
+        try:
+            return build(config)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{error}. If the data of {folder} have moved, run its training command once more with the new "
+                "--config.data.path"
+            ) from error
     try:
         dataset = description.stand_in(described)
     except ValueError as error:

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
 from vae_jax.core import Model
 from vae_jax.data.values import Dataset
@@ -73,7 +74,7 @@ class Run:
 
     def history(self) -> dict:
         """Return the metrics of the training, {name: [steps logged]}, with NaN where one was not measured."""
-        lines = read_metrics(self.folder / "metrics.jsonl")
+        lines = read_metrics(self._needs_file("metrics.jsonl"))
         names = dict.fromkeys(name for line in lines for name in line)
         return {name: np.array([line.get(name, np.nan) for line in lines]) for name in names}
 
@@ -303,6 +304,8 @@ class Run:
         folder = Path(folder).expanduser()
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ValueError(f"{folder} exists and is no empty folder; nothing was written. Give a new name")
+        self._needs_file("config.json")
+        self._needs_file("checkpoints")
         folder.mkdir(parents=True, exist_ok=True)
         for name in SAVED:
             if (self.folder / name).is_dir():
@@ -332,6 +335,12 @@ class Run:
         return dataclasses.replace(self, experiment=build.build(config, self.dataset))
 
     # ------------------------------------------------------------------------------------------------ inside
+
+    def _needs_file(self, name) -> Path:
+        """Return a file or a folder of the workdir. Raises `ValueError` if it is gone."""
+        if not (self.folder / name).exists():
+            raise ValueError(f"{self.folder / name} does not exist: this run has been moved or removed since `load`")
+        return self.folder / name
 
     def _needs(self, field, what):
         """Raise `ValueError` for a model that does not have what a method needs."""
@@ -390,14 +399,19 @@ def load(folder) -> Run:
 
     Raises `ValueError` if the folder holds no run, or no checkpoint yet.
     """
-    folder = Path(folder).expanduser()
+    folder = Path(folder).expanduser().absolute()
     experiment = build.build_trained(folder, with_data=False)
     params = build.restore(folder, experiment, mesh=experiment.mesh).params
-    finished = (folder / "results.json").is_file()
-    return Run(experiment, params, folder, workdirs.read_results(folder) if finished else {})
+    results = {}
+    if (folder / "results.json").is_file():
+        try:
+            results = workdirs.read_results(folder)
+        except ValueError as error:  # the model is there
+            logging.warning("%s", error)
+    return Run(experiment, params, folder, results)
 
 
-def fit(data, config="vae", *, workdir=None, figures=False, progress=True, **changes) -> Run:
+def fit(data, config="vae", *, workdir=None, figures=False, progress=True, extend=False, **changes) -> Run:
     """Train a model and return it.
 
     Args:
@@ -407,6 +421,7 @@ def fit(data, config="vae", *, workdir=None, figures=False, progress=True, **cha
       workdir: the folder of the run. None for a temporary one, which exists as long as the `Run`; `save` keeps it.
       figures: True to draw the figures and to write report.html as well.
       progress: True to show how far it is.
+      extend: True to lengthen the run in `workdir` to a larger `num_steps`, from its last state.
       **changes: values of the config, by their last name if only one place has it, such as latent_dim=2, otherwise by
         their path, such as "model.objective.beta" as the key of a dict.
     """
@@ -416,7 +431,7 @@ def fit(data, config="vae", *, workdir=None, figures=False, progress=True, **cha
     chosen = configs.with_changes(suited.config(config, dataset), changes)
     temporary = None if workdir else tempfile.TemporaryDirectory(prefix="vae_jax-", ignore_cleanup_errors=True)
     folder = workdir or temporary.name
-    train.complete(chosen, folder, dataset=dataset, figures=figures, progress=progress)
+    train.complete(chosen, folder, dataset=dataset, figures=figures, progress=progress, extend=extend)
     return dataclasses.replace(load(folder), temporary=temporary)
 
 

@@ -52,7 +52,8 @@ def complete(config, text, folder, *, members_per_program=0) -> list[dict]:
             workdir.update_config(folder, config | {"sweep": axes})
         workdir.record_environment(folder)
         _train_members(experiment, config, axes, folder, members_per_program)
-        rows = sweep_table.by_setting([_folder(folder, member) for member in sweep.product(axes)], axes)
+        members = [member for member in sweep.product(axes) if not _changed_since(config, member, folder)]
+        rows = sweep_table.by_setting([_folder(folder, member) for member in members], axes)
         files.write_json(folder / "results.json", rows)
     return rows
 
@@ -97,13 +98,39 @@ def _train_members(experiment, config, axes, folder, members_per_program):
     """Train and measure all members, except those that an earlier start has finished."""
     traced = {path for path, values in axes.items() if path == "seed" or _is_traceable(experiment, path, values)}
     most = members_per_program or sweep.members_that_pay(loop.state_shapes(experiment.learner, experiment.stream))
+    most, devices = _layout(folder, most, jax.device_count())
     programs = sweep.programs(axes, traced, most)
     logging.info("%d members in %d programs of at most %d", sum(map(len, programs)), len(programs), most)
     for number, members in enumerate(programs, 1):
-        run_program(config, members, traced, folder, f"{number} of {len(programs)}")
+        run_program(config, members, traced, folder, f"{number} of {len(programs)}", devices)
+    shutil.rmtree(folder / "programs", ignore_errors=True)
 
 
-def run_program(config, members, traced, folder, number):
+def _layout(folder, most, devices) -> tuple[int, int]:
+    """Return how many members a program holds, and over how many devices they are spread.
+
+    A sweep that was stopped goes on as it began, wherever it is continued: its checkpoints have these shapes.
+    """
+    file, now = folder / "programs" / "layout.json", {"members_per_program": most, "devices": devices}
+    if not file.exists():
+        file.parent.mkdir(exist_ok=True)
+        files.write_json(file, now)
+    begun = files.read_json(file)
+    if begun != now:
+        logging.info("the sweep goes on as it began, with %s, not %s", begun, now)
+    return begun["members_per_program"], begun["devices"]
+
+
+def _changed_since(config, member, folder) -> bool:
+    """Return True, and say so, if a member has been trained on since the sweep: it can no longer be compared."""
+    of_member = workdir.read_config(_folder(folder, member))
+    changed = list(workdir.config_differences(configs.with_values(config, member), of_member))
+    if changed:
+        logging.warning("%s is left out of the table: %s", sweep.name_of(member), changed[0].partition(" (")[0])
+    return bool(changed)
+
+
+def run_program(config, members, traced, folder, number, devices):
     """Train `members` side by side, and leave each as if it had been trained alone.
 
     Args:
@@ -112,23 +139,28 @@ def run_program(config, members, traced, folder, number):
       traced: the paths whose values may differ within one program.
       folder: the workdir of the sweep.
       number: which program this is, for the log.
+      devices: over how many devices the members are spread, if the machine has as many.
     """
-    folders = [_folder(folder, member) for member in members]
-    for member, member_folder in zip(members, folders, strict=True):
-        if (member_folder / "results.json").exists():
-            check_data(member_folder, configs.with_values(config, member))
-    if all((folder / "results.json").exists() for folder in folders):
+    finished = [(_folder(folder, member) / "results.json").exists() for member in members]
+    for member, done in zip(members, finished, strict=True):
+        if done:
+            check_data(_folder(folder, member), configs.with_values(config, member))
+    if all(finished):
         return
+    if not _program_folder(folder, members).exists():  # all its members were measured, and some have been removed
+        members = [member for member, done in zip(members, finished, strict=True) if not done]
+    folders = [_folder(folder, member) for member in members]
     member_configs = [configs.with_values(config, member) for member in members]
     for member_config, member_folder in zip(member_configs, folders, strict=True):
-        workdir.open_workdir(member_folder, member_config)
-        workdir.update_config(member_folder, member_config)
+        if not (member_folder / "results.json").exists():
+            workdir.open_workdir(member_folder, member_config)
+            workdir.update_config(member_folder, member_config)
     logging.info("program %s: %s", number, ", ".join(folder.name for folder in folders))
     experiment = build.build(member_configs[0])
     paths = [path for path in members[0] if path in traced and path != "seed"]
-    temporary = folder / "programs" / hashlib.sha1(str(members).encode()).hexdigest()[:12]
+    temporary = _program_folder(folder, members)
     try:
-        fitted = train(experiment, member_configs, paths, folders, temporary)
+        fitted = train(experiment, member_configs, paths, folders, temporary, devices)
     except loop.Diverged:  # every one of them
         fitted = None
     _leave_members(experiment, member_configs, folders, fitted)
@@ -156,7 +188,7 @@ def _leave_members(experiment, member_configs, folders, fitted):
         files.write_json(folder / "results.json", results)
 
 
-def train(experiment, member_configs, paths, folders, temporary) -> loop.Fit:
+def train(experiment, member_configs, paths, folders, temporary, devices) -> loop.Fit:
     """Return `loop.fit` of all members at once.
 
     Args:
@@ -165,12 +197,13 @@ def train(experiment, member_configs, paths, folders, temporary) -> loop.Fit:
       paths: dotted paths of the numbers that differ.
       folders: the workdir of every member, which gets its metrics.
       temporary: where the checkpoints of the program are kept.
+      devices: over how many devices the members are spread, if the machine has as many.
     """
     options = dict(experiment.config["train"])
     names, keep = options.pop("writers"), options.pop("keep")
     del options["preview_every"]  # the members of a sweep have no previews
     dataset = experiment.dataset
-    mesh, missing = sweep.mesh_for(len(member_configs))
+    mesh, missing = sweep.mesh_for(len(member_configs), devices)
     member_configs = member_configs + member_configs[-1:] * missing
     values = {
         path: jnp.asarray([configs.value_at(config, path) for config in member_configs], jnp.float32) for path in paths
@@ -178,7 +211,8 @@ def train(experiment, member_configs, paths, folders, temporary) -> loop.Fit:
     keys = jnp.stack([jax.random.key(config["seed"]) for config in member_configs])
     checkpoints = build.checkpoints(temporary, experiment.config, fingerprint(dataset), keep=keep)
     with spec.under("config.train"):
-        writer = writers.MemberWriters(folders, names)
+        unfinished = [None if (folder / "results.json").exists() else folder for folder in folders]
+        writer = writers.MemberWriters(unfinished, names)
     try:
         return spec.call(
             loop.fit,
@@ -230,6 +264,10 @@ def _save(member, checkpoints, *, best):
         member.record["steps"], tree, member.record, bound=member.record["best_bound"] if is_best else None
     )
     checkpoints.close()
+
+
+def _program_folder(folder, members):
+    return folder / "programs" / hashlib.sha1(str(members).encode()).hexdigest()[:12]
 
 
 def _folder(folder, member):

@@ -71,10 +71,11 @@ def complete(
         dataset = sources.without_classes(dataset, config["data"]["leave_out"])
     if not longer and _agreed(results_file.exists()):
         check_data(workdir.open_workdir(folder, config), config, dataset)
-        return _completed(config, folder)
+        return _completed(config, folder, dataset, formats if figures else ())
     if config["start_from"] and Path(config["start_from"]).expanduser().resolve() == folder.resolve():
         raise ValueError(f"config.start_from: {config['start_from']} is the workdir of this run; give another")
-    experiment = build.build(config, dataset)  # before a folder is made
+    begun = _agreed(any((folder / "checkpoints").glob("[0-9]*")))  # and needs no run from which it started
+    experiment = build.build(config | {"start_from": ""} if begun else config, dataset)  # before a folder is made
     trackers.check_installed(config["train"]["writers"])
     folder = workdir.open_workdir(folder, config, longer=longer)
     with contextlib.ExitStack() as locks:
@@ -85,7 +86,7 @@ def complete(
         if longer and processes.is_first():
             extension.begin(folder, config)
         if _agreed(results_file.exists()):  # another process has just finished it
-            return _completed(config, folder)
+            return workdir.read_results(folder, workdir.RESULTS)
         if processes.is_first():
             workdir.update_config(folder, config)
             workdir.record_environment(folder)
@@ -99,12 +100,16 @@ def complete(
         results = report.evaluate(experiment, params, **experiment.config["eval"], **options)
         results |= report.training(experiment, fitted.record)
         if processes.is_first():
-            files.write_json(results_file, results)
             store_codes(experiment, params, folder)
+            files.write_json(results_file, results)
             if figures:
-                pictures.figures(experiment, params, folder, formats=formats)
-                page.report(folder, experiment, params)
+                _draw(experiment, params, folder, formats)
     return results
+
+
+def _draw(experiment, params, folder, formats):
+    pictures.figures(experiment, params, folder, formats=formats)
+    page.report(folder, experiment, params)
 
 
 def store_codes(experiment, params, folder, limit=10_000):
@@ -136,10 +141,12 @@ def _agreed(value: bool) -> bool:
 def check_data(folder, config, dataset=None):
     """Raise `ValueError` if the complete run in `folder` is of other data than `dataset`, or than that of `config`.
 
-    Files are only read if they are not where those of the run were.
+    Files are only read if they are not where those of the run were, or have been written since it ended. Their new path
+    is stored, so that the run can be evaluated there.
     """
-    described = workdir.read_description(folder)
-    if described is None or (dataset is None and workdir.read_config(folder)["data"]["path"] == config["data"]["path"]):
+    described, stored, path = workdir.read_description(folder), workdir.read_config(folder), config["data"]["path"]
+    moved = stored["data"]["path"] != path
+    if described is None or (dataset is None and not moved and not _written_since(path, folder / "results.json")):
         return
     data = build.build(config | {"start_from": ""}).dataset if dataset is None else dataset
     if (now := fingerprint(data)) != described["fingerprint"]:
@@ -147,10 +154,23 @@ def check_data(folder, config, dataset=None):
             f"--workdir={folder} holds a complete run on other data (fingerprint {described['fingerprint']}, now "
             f"{now}): give another --workdir, or the data of that run"
         )
+    if moved and dataset is None and processes.is_first():
+        with workdir.locked(folder):
+            workdir.update_config(folder, stored | {"data": stored["data"] | {"path": path}})
 
 
-def _completed(config, folder):
-    """Return the results of a complete run. If the options of `eval` have changed, the log says what to do."""
+def _written_since(path, file) -> bool:
+    """Return True if the file at `path`, or one in the folder `path`, is newer than `file`."""
+    path = Path(path or "/dev/null").expanduser()
+    inside = path.rglob("*") if path.is_dir() else [path]
+    return any(one.stat().st_mtime > file.stat().st_mtime for one in inside if one.is_file())
+
+
+def _completed(config, folder, dataset, formats):
+    """Return the results of a complete run, whose figures are drawn in `formats` if it was stopped before them.
+
+    If the options of `eval` have changed, the log says what to do.
+    """
     logging.info(
         "%s is complete; remove it to train again, lengthen it with --extend, or draw it with vae-jax evaluate", folder
     )
@@ -162,7 +182,11 @@ def _completed(config, folder):
             "vae-jax evaluate --workdir=%s %s",
             *(shlex.quote(str(folder)), " ".join(changed)),
         )
-    return workdir.read_results(folder, workdir.RESULTS)
+    results = workdir.read_results(folder, workdir.RESULTS)
+    if formats and processes.is_first() and not (folder / page.NAME).exists() and not results.get("train/diverged"):
+        experiment = build.build(config | {"start_from": ""}, dataset)
+        _draw(experiment, build.restore(folder, experiment, mesh=experiment.mesh).params, folder, formats)
+    return results
 
 
 def train(experiment, folder, *, profile=False, progress=True) -> loop.Fit:

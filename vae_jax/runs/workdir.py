@@ -5,6 +5,7 @@ import errno
 import fcntl
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import socket
@@ -42,6 +43,7 @@ SAME_RUN = (  # options that change no number of the training, only what is meas
     "data.num_workers",
     "data.path",  # the data are compared instead
 )
+LONGER = "`vae-jax train --extend`, or `extend=True`, makes a run longer"
 RECORDED = ("jax", "jaxlib", "flax", "optax", "numpy", "orbax-checkpoint", "vae_jax")
 RANDOM = ("x64", "prng_impl", "threefry_partitionable")  # settings of JAX that decide which numbers are drawn
 _held = set()  # the folders that this process has locked
@@ -83,7 +85,7 @@ def open_workdir(path, config: dict, *, longer=False) -> Path:
     if differences := list(config_differences(read_config(path), config, longer=longer)):
         raise ValueError(
             f"--workdir {path} holds a run of another config, which stays as it is. Give another --workdir, or undo: "
-            + "; ".join(differences)
+            + "; ".join(differences).replace(LONGER, "a sweep cannot be made longer" if "sweep" in config else LONGER)
         )
     return path
 
@@ -109,16 +111,20 @@ def read_config(path) -> dict:
 
 
 def read_results(path, needed=()) -> dict:
-    """Return the results in the folder `path`. They have the numbers `needed`, unless training diverged.
+    """Return the results in the folder `path`, with NaN for null.
 
-    Raises `ValueError` if `results.json` does not hold the results of a run.
+    They have the numbers `needed`, unless training diverged. Raises `ValueError` if `results.json` does not hold the
+    results of a run.
     """
     file = Path(path) / "results.json"
-    results = files.read_json(file)
+    try:
+        results = files.read_json(file)
+    except ValueError:
+        results = None
     known = results if isinstance(results, dict) else {}
     if not known or not (known.get("train/diverged") or all(isinstance(known.get(n), int | float) for n in needed)):
         raise ValueError(f"{file} does not hold the results of a run; remove it, and run the same command again")
-    return results
+    return {name: math.nan if value is None else value for name, value in known.items()}
 
 
 def read_description(path) -> dict | None:
@@ -150,7 +156,7 @@ def config_differences(old: dict, new: dict, prefix="", *, longer=False):
         elif path == "train.num_steps" and isinstance(before, int) and isinstance(now, int):
             if now > before and longer:
                 continue
-            remedy = "--extend makes this run longer" if now > before else "a run cannot be made shorter"
+            remedy = LONGER if now > before else "a run cannot be made shorter"
             yield f"{path}: there {before!r}, now {now!r} ({remedy})"
         else:
             shown = [repr(side[key]) if key in side else "(absent)" for side in (old, new)]

@@ -1,5 +1,6 @@
 """The metrics of a run: `metrics.jsonl` always, and trackers such as TensorBoard on request."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -30,6 +31,9 @@ class Writer:
     def start(self, step: int):
         """Remove the lines after `step`: a resumed run writes the same lines again."""
         before = [line for line in read_metrics(self.path) if line["step"] <= int(step)]
+        steps = [0, *[line["step"] for line in before]]
+        if int(step) - steps[-1] > max((after - one for one, after in itertools.pairwise(steps)), default=0):
+            logging.warning("%s has no lines between step %d and step %d: they were lost", self.path, steps[-1], step)
         write_text(self.path, "".join(_line(line) for line in before))
         self._file = self.path.open("a", encoding="utf-8")
         for name, tracker in self._trackers.items():
@@ -76,26 +80,28 @@ def _line(metrics):
 class MemberWriters:
     """A `Writer` for each member of a sweep.
 
-    Metrics are [M], or one value for all. A member whose step has not changed writes nothing.
+    Metrics are [M], or one value for all. A member whose step has not changed writes nothing, nor does one whose
+    directory is None.
     """
 
     def __init__(self, directories, names=()):
-        self._writers = [Writer(directory, names) for directory in directories]
+        self._writers = [directory and Writer(directory, names) for directory in directories]
         self._steps = []
 
     def start(self, steps):
         self._steps = list(steps)
         for writer, step in zip(self._writers, steps, strict=False):  # members that fill up a program write nothing
-            writer.start(step)
+            if writer:
+                writer.start(step)
 
     def write(self, steps, metrics):
         for i, writer in enumerate(self._writers):
-            if steps[i] > self._steps[i]:
+            if writer and steps[i] > self._steps[i]:
                 writer.write(steps[i], {k: v[i] if np.ndim(v) else v for k, v in metrics.items()})
         self._steps = list(steps)
 
     def close(self):
-        for writer in self._writers:
+        for writer in filter(None, self._writers):
             writer.close()
 
 

@@ -140,7 +140,7 @@ def fit(
                 raise Preempted(number, f"{name}: stopped and saved at step {run.step}; the same command continues it")
             if _due(run.step, length, checkpoint_every) and run.step < num_steps and not run.frozen().all():
                 run.save()
-        run.finish()
+        run.finish(learner)
     record = {name: value.tolist() for name, value in run.record.items()}
     record |= {"first_step_at": chunks.first_step_at, "compile_s": chunks.compile_s}
     return Fit(run.state, run.best if patience else learner.params(run.state), record)
@@ -214,16 +214,27 @@ class _Run:
             if wait:
                 self.checkpoints.wait()
 
-    def finish(self):
-        """Save the last state, so that no later signal can lose it. Raises `Diverged` if no step was accepted."""
+    def finish(self, learner):
+        """Save the last state, so that no later signal can lose it.
+
+        Raises `Diverged` if no step was accepted, or if steps were skipped and the parameters are not finite.
+        """
         record, steps, skipped = self.record, np.asarray(self.state.step), np.asarray(self.state.skipped)
-        record["diverged"] = record["diverged"] | (skipped >= steps)
+        broken = (skipped > 0) & ~_finite(learner.params(self.state), skipped.ndim) if skipped.any() else False
+        record["diverged"] = record["diverged"] | (skipped >= steps) | broken
         if record["diverged"].all():
             raise Diverged(
-                f"all {self.step} steps were skipped: no loss or gradient was finite or small enough; {ADVICE}"
+                f"{int(skipped.max())} of {self.step} steps were skipped, because no loss or gradient was finite or "
+                f"small enough{', and the parameters are not finite' if np.any(broken) else ''}; {ADVICE}"
             )
         self.save(wait=True)
         record |= {"steps": steps, "skipped": skipped}
+
+
+def _finite(params, ndim):
+    """Return True if all parameters are finite; one value for each member if they lead by `ndim` = 1 axis."""
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(params) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return np.all([np.isfinite(leaf).all(axis=tuple(range(ndim, leaf.ndim))) for leaf in leaves], axis=0)
 
 
 class _Chunks:

@@ -163,10 +163,15 @@ def _in_path(value):
     return urllib.parse.quote(text, safe="()[]{}:'+,")
 
 
-def mesh_for(num_members: int):
-    """Return the mesh for `num_members` members, and how many more are needed for as many members on each device."""
-    devices = min(jax.device_count(), num_members)
-    return sharding.member_mesh(devices), -num_members % devices
+def mesh_for(num_members: int, devices: int | None = None):
+    """Return the mesh for `num_members` members, and how many more are needed for as many members on each device.
+
+    These are the numbers for so many `devices` (None for those that there are) on any machine. One with fewer takes the
+    most among which the members can be divided.
+    """
+    total = num_members + -num_members % min(devices or jax.device_count(), num_members)
+    fitting = [n for n in range(1, 1 + min(devices or total, jax.device_count(), total)) if total % n == 0]
+    return sharding.member_mesh(fitting[-1]), total - num_members
 
 
 def take(fitted, i: int):
