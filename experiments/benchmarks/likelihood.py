@@ -143,7 +143,8 @@ def of_average(folders) -> str:
     """Return a table of log p(x) of runs on their test images, of their mixture, and of their average.
 
     All numbers are exact. The mixture (1/K) Σ_k p_k(x) chooses a run once an image, the average at every place. Runs
-    that scan images in different orders have no average.
+    that scan images in different orders have no average. If some of them have the same order, those are averaged, and
+    the orders mixed.
     """
     import jax
 
@@ -166,11 +167,20 @@ def of_average(folders) -> str:
     each = [likelihood.exact(e.model, p, test) for e, p in zip(experiments, params, strict=True)]
     rows = [(f"`{folder.name}`", log_prob) for folder, log_prob in zip(folders, each, strict=True)]
     rows.append(("mixture", jax.nn.logsumexp(np.stack(each), axis=0) - np.log(len(each))))
-    if len({order_of(d(p)) for d, p in zip(densities, params, strict=True)}) == 1:
-        model = core.tractable(
-            None, lambda params, c=None: averaged(d(p, c) for d, p in zip(densities, params, strict=True))
-        )
-        rows.append(("average of the conditionals", likelihood.exact(model, params, test)))
+    orders, of_orders = {}, []
+    for number, (density, p) in enumerate(zip(densities, params, strict=True)):
+        orders.setdefault(order_of(density(p)), []).append(number)
+    for numbers in orders.values():
+        if len(numbers) == 1:
+            of_orders.append(each[numbers[0]])
+            continue
+        model = core.tractable(None, lambda params, c=None, n=numbers: averaged(densities[i](params[i], c) for i in n))
+        names = "" if len(orders) == 1 else f" of {', '.join(f'`{folders[i].name}`' for i in numbers)}"
+        of_orders.append(likelihood.exact(model, params, test))
+        rows.append((f"average of the conditionals{names}", of_orders[-1]))
+    if 1 < len(orders) < len(each):
+        mixed = jax.nn.logsumexp(np.stack(of_orders), axis=0) - np.log(len(orders))
+        rows.append(("mixture of the orders, each its average", mixed))
     lines = ["| model | log p(x), nats | ± | bits/dim |", "| --- | --- | --- | --- |"]
     for name, log_prob in rows:
         found = likelihood.summary_of(log_prob, event_size=test["x"][0].size)
