@@ -210,7 +210,7 @@ def _best(model, worth):
 
 def table(results: dict) -> str:
     """Return the results as lines for a person, each with its unit."""
-    r = {name.removeprefix("test/"): value for name, value in results.items()}
+    r = {name.removeprefix("test/"): np.nan if value is None else value for name, value in results.items()}
     lines = list(_density_lines(r) if "log_prob" in r else _code_lines(r) if "distortion" in r else _sample_lines(r))
     if "train/steps" in results:
         lines.append(

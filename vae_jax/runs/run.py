@@ -87,7 +87,7 @@ class Run:
         parts.append(f"{size:,} parameters")
         if "train/steps" in self.results:
             parts.append(f"{self.results['train/steps']:,} steps")
-        if "test/log_prob" in self.results:
+        if self.results.get("test/log_prob") is not None:
             error = self.results.get("test/log_prob_se")
             error = "" if error is None else f" ± {error:.2f}"
             kind = self.results.get("test/kind", "")

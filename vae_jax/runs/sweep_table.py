@@ -33,7 +33,7 @@ def by_setting(folders, axes) -> list[dict]:
     rows = []
     for setting, member_folders in members.items():
         results = [read_results(folder) for folder in member_folders]
-        whole = [r for r in results if not (r.get("train/diverged") or np.isnan(r.get("test/log_prob", 0.0)))]
+        whole = [r for r in results if not r.get("train/diverged") and r.get("test/log_prob", 0.0) is not None]
         row = {
             "setting": json.loads(setting),
             "members": [folder.name for folder in member_folders],
@@ -44,7 +44,7 @@ def by_setting(folders, axes) -> list[dict]:
         row["kind"] = " or ".join(sorted({r["test/kind"] for r in whole if "test/kind" in r}))
         for name in (*COLUMNS.values(), "test/active_units"):
             values = np.array(
-                [r[name] for r in whole if not np.isnan(r.get(name, np.nan))], np.float64
+                [r[name] for r in whole if r.get(name) is not None], np.float64
             )  # an auto-encoder has no log p(x)
             row[name] = float(values.mean()) if len(values) else None
             row[f"{name}_se"] = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None

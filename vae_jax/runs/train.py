@@ -183,7 +183,8 @@ def _completed(config, folder, dataset, formats):
             *(shlex.quote(str(folder)), " ".join(changed)),
         )
     results = workdir.read_results(folder, workdir.RESULTS)
-    if formats and processes.is_first() and not (folder / page.NAME).exists() and not results.get("train/diverged"):
+    undrawn = formats and jax.process_count() == 1 and not (folder / page.NAME).exists()
+    if undrawn and not results.get("train/diverged"):
         experiment = build.build(config | {"start_from": ""}, dataset)
         _draw(experiment, build.restore(folder, experiment, mesh=experiment.mesh).params, folder, formats)
     return results

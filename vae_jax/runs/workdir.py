@@ -5,7 +5,6 @@ import errno
 import fcntl
 import importlib.metadata
 import json
-import math
 import os
 import platform
 import socket
@@ -111,10 +110,9 @@ def read_config(path) -> dict:
 
 
 def read_results(path, needed=()) -> dict:
-    """Return the results in the folder `path`, with NaN for null.
+    """Return the results in the folder `path`. They have the numbers `needed`, unless training diverged.
 
-    They have the numbers `needed`, unless training diverged. Raises `ValueError` if `results.json` does not hold the
-    results of a run.
+    Numbers that were not finite are None. Raises `ValueError` if `results.json` does not hold the results of a run.
     """
     file = Path(path) / "results.json"
     try:
@@ -124,7 +122,7 @@ def read_results(path, needed=()) -> dict:
     known = results if isinstance(results, dict) else {}
     if not known or not (known.get("train/diverged") or all(isinstance(known.get(n), int | float) for n in needed)):
         raise ValueError(f"{file} does not hold the results of a run; remove it, and run the same command again")
-    return {name: math.nan if value is None else value for name, value in known.items()}
+    return results
 
 
 def read_description(path) -> dict | None:
