@@ -470,6 +470,14 @@ def test_a_run_all_of_whose_steps_were_skipped_is_no_result():
         fit(counting(bad_from=0), max_skipped=100)
 
 
+def test_a_run_whose_parameters_are_not_finite_is_no_result():
+    learner = counting(bad_from=10)
+    broken = learner._replace(params=lambda state: {"theta": state.params["theta"] + jnp.inf})
+    assert fit(learner, max_skipped=100).record["skipped"] == 2
+    with pytest.raises(loop.Diverged, match="the parameters are not finite after 12 steps"):
+        fit(broken, max_skipped=100)
+
+
 @pytest.mark.slow
 def test_nothing_grows_over_a_hundred_thousand_steps(tmp_path):
     """Memory, open files and checkpoints; the log has a line for every log, no more."""

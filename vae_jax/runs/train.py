@@ -161,7 +161,9 @@ def check_data(folder, config, dataset=None):
 
 def _written_since(path, file) -> bool:
     """Return True if the file at `path`, or one in the folder `path`, is newer than `file`."""
-    path = Path(path or "/dev/null").expanduser()
+    if not path:
+        return False
+    path = Path(path).expanduser()
     inside = path.rglob("*") if path.is_dir() else [path]
     return any(one.stat().st_mtime > file.stat().st_mtime for one in inside if one.is_file())
 
@@ -185,8 +187,11 @@ def _completed(config, folder, dataset, formats):
     results = workdir.read_results(folder, workdir.RESULTS)
     undrawn = formats and jax.process_count() == 1 and not (folder / page.NAME).exists()
     if undrawn and not results.get("train/diverged"):
-        experiment = build.build(config | {"start_from": ""}, dataset)
-        _draw(experiment, build.restore(folder, experiment, mesh=experiment.mesh).params, folder, formats)
+        try:
+            experiment = build.build(config | {"start_from": ""}, dataset)
+            _draw(experiment, build.restore(folder, experiment, mesh=experiment.mesh).params, folder, formats)
+        except (ValueError, OSError) as error:
+            logging.warning("%s has no figures, and they cannot be drawn: %s", folder, error)
     return results
 
 

@@ -223,10 +223,10 @@ class _Run:
         broken = (skipped > 0) & ~_finite(learner.params(self.state), skipped.ndim) if skipped.any() else False
         record["diverged"] = record["diverged"] | (skipped >= steps) | broken
         if record["diverged"].all():
-            raise Diverged(
-                f"{int(skipped.max())} of {self.step} steps were skipped, because no loss or gradient was finite or "
-                f"small enough{', and the parameters are not finite' if np.any(broken) else ''}; {ADVICE}"
-            )
+            reason = f"all {self.step} steps were skipped: no loss or gradient was finite or small enough"
+            if np.any(broken):
+                reason = f"the parameters are not finite after {self.step} steps, of which some were skipped"
+            raise Diverged(f"{reason}; {ADVICE}")
         self.save(wait=True)
         record |= {"steps": steps, "skipped": skipped}
 
