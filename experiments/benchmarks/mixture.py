@@ -3,9 +3,9 @@
     python -m experiments.benchmarks.mixture [--components=bernoulli|diagonal] [--num=500] [--examples=N] [--dim=D]
 
 Each has a process of its own: one pass that compiles, then `--passes` that are timed. NumPy computes the same batches
-in float32; scikit-learn's GaussianMixture (only `diagonal`) uses all data at once, and does one E and one M step. Memory is the peak of the process
-beyond its size after the data were read. Of ours, 157 MB are the data as JAX stores them, and most of the rest is JAX's
-runtime and compiler; batches need a few MB.
+in float32; scikit-learn's GaussianMixture (only `diagonal`) uses all data at once, and does one E and one M step.
+Memory is the peak of the process beyond its size after the data were read. Of ours, 157 MB are the data as JAX stores
+them, and most of the rest is JAX's runtime and compiler; batches need a few MB.
 
 Measured on one core of a busy machine, --examples=60000, seconds of CPU a pass: 500 Bernoullis ours 1.68, NumPy 1.55;
 100 diagonal Gaussians ours 0.76 and 0.77 (two runs), scikit-learn 0.79 and 1.04.
