@@ -15,8 +15,9 @@ The optimiser is Muon (`training.gradient.muon`), but Adam for `static` and the 
 Result (--config.seed=2, exact, 10,000 test images): `pixel_cnn_15min` -79.69 ± 0.20 nats, after 11,000 steps of 16 (3.5
 epochs) and 50 minutes of CPU time on one slow core. A step of Adam takes 0.22 s there, and 0.064 s on a fast core.
 
-Such networks that scan from other corners (turns 0, 1 and 2; 40 minutes of a busy core each) have -79.69, -80.02 and
--79.69 nats, and mixed -79.11. With a fourth, which has -80.25 after 8,000 steps, they have -79.08 ± 0.19.
+Such networks that scan from other corners (turns 0 to 3; 38 to 51 minutes of a busy core each) have -79.69, -80.02,
+-79.69 and -79.95 nats, and mixed -79.03. With a fifth (turns 0, --config.seed=3), which has -79.69, they have -78.96 ±
+0.19.
 
 By Adam (--config.optimizer.name=adam, seed 0) the same network has
 
