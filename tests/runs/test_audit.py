@@ -76,7 +76,7 @@ def test_a_flow_has_no_path_either(trained):
     assert audit.FAILS not in verdicts(record).values(), record["checks"]
 
 
-@pytest.mark.slow
+@pytest.mark.every
 def test_a_deep_hierarchy_has_the_rates_of_its_levels(trained):
     folder = trained(deep_vae_digits)
     record = audit.write(folder, **QUICK | {"counts": (1, 5), "num_temperatures": 0})
