@@ -36,8 +36,9 @@ def get_config(arg: str = "") -> ConfigDict:
     config = pixel_cnn_mnist.get_config("smoke" if smoke else "")
     vae_colour.use_data(config, data)
     config.model.likelihood = ConfigDict(PIXELS[likelihood])
+    config.model.relative = likelihood == "squares"
     if likelihood == "squares":
-        config.model.update({"block": 2, "relative": True})
+        config.model.block = 2
     if not smoke:
         if likelihood == "squares":
             config.model.network.update({"channels": (64,) * 6, "first_kernel": 3, "hidden": (128,)})
