@@ -36,9 +36,9 @@ def get_config(arg: str = "") -> ConfigDict:
     config = pixel_cnn_mnist.get_config("smoke" if smoke else "")
     vae_colour.use_data(config, data)
     config.model.likelihood = ConfigDict(PIXELS[likelihood])
-    config.model.relative = likelihood == "squares"
+    config.model.relative = likelihood == "squares"  # the first layer sees only differences of pixels
     if likelihood == "squares":
-        config.model.block = 2
+        config.model.block = 2  # the side of a square
     if not smoke:
         if likelihood == "squares":
             config.model.network.update({"channels": (64,) * 6, "first_kernel": 3, "hidden": (128,)})
