@@ -7,8 +7,8 @@ Its loss is normalised by the greatest length, this one is in nats a drawing. Wi
 polygons.
 
 Result (seed 0, IW-50, 1,000 test drawings): at least -162.6 ± 2.3 nats a drawing, 7.53 bits a point, ELBO -164.2, in 33
-minutes of one busy core. The rate is 3.1 nats, what the floor asks for, and 2.0 of them are mutual information:
-interpolations at a low temperature change the kind of a character. `strokes_omniglot`, in batches of 64, has -166.3.
+minutes of one busy core. The rate is 3.1 nats, what the floor asks for, and 2.0 of them are mutual information. So
+little does not bring a character back. `strokes_omniglot`, in batches of 64, has -166.3.
 """
 
 from ml_collections import ConfigDict

@@ -14,7 +14,7 @@ from vae_jax.data.fingerprint import fingerprint
 from vae_jax.evaluation import likelihood
 from vae_jax.runs import build, checking, configs, report, sweep_table, trackers, workdir, writers
 from vae_jax.runs.migrate import migrate
-from vae_jax.runs.train import check_data, store_codes
+from vae_jax.runs.train import agree_on_data, store_codes
 from vae_jax.training import loop, sweep
 
 
@@ -141,18 +141,18 @@ def run_program(config, members, traced, folder, number, devices):
       number: which program this is, for the log.
       devices: over how many devices the members are spread, if the machine has as many.
     """
-    finished = [(_folder(folder, member) / "results.json").exists() for member in members]
-    for member, done in zip(members, finished, strict=True):
-        if done:
-            check_data(_folder(folder, member), configs.with_values(config, member))
-    if all(finished):
+    unfinished = [member for member in members if not _is_finished(_folder(folder, member))]
+    for member in members:
+        if member not in unfinished:
+            agree_on_data(_folder(folder, member), configs.with_values(config, member))
+    if not unfinished:
         return
     if not _program_folder(folder, members).exists():  # all its members were measured, and some have been removed
-        members = [member for member, done in zip(members, finished, strict=True) if not done]
+        members = unfinished
     folders = [_folder(folder, member) for member in members]
     member_configs = [configs.with_values(config, member) for member in members]
     for member_config, member_folder in zip(member_configs, folders, strict=True):
-        if not (member_folder / "results.json").exists():
+        if not _is_finished(member_folder):
             workdir.open_workdir(member_folder, member_config)
             workdir.update_config(member_folder, member_config)
     logging.info("program %s: %s", number, ", ".join(folder.name for folder in folders))
@@ -171,7 +171,7 @@ def _leave_members(experiment, member_configs, folders, fitted):
     """Write what each member's own run would have left: its last state and its results."""
     models, data = {}, fingerprint(experiment.dataset)  # one compiled evaluation for all members of one model
     for i, (config, folder) in enumerate(zip(member_configs, folders, strict=True)):
-        if (folder / "results.json").exists():
+        if _is_finished(folder):
             continue
         workdir.record_environment(folder)
         files.write_json(folder / workdir.DESCRIPTION, description.describe(experiment.dataset))
@@ -211,8 +211,7 @@ def train(experiment, member_configs, paths, folders, temporary, devices) -> loo
     keys = jnp.stack([jax.random.key(config["seed"]) for config in member_configs])
     checkpoints = build.checkpoints(temporary, experiment.config, fingerprint(dataset), keep=keep)
     with spec.under("config.train"):
-        unfinished = [None if (folder / "results.json").exists() else folder for folder in folders]
-        writer = writers.MemberWriters(unfinished, names)
+        writer = writers.MemberWriters([None if _is_finished(folder) else folder for folder in folders], names)
     try:
         return spec.call(
             loop.fit,
@@ -264,6 +263,10 @@ def _save(member, checkpoints, *, best):
         member.record["steps"], tree, member.record, bound=member.record["best_bound"] if is_best else None
     )
     checkpoints.close()
+
+
+def _is_finished(folder):
+    return (folder / "results.json").exists()
 
 
 def _program_folder(folder, members):

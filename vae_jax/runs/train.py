@@ -70,7 +70,7 @@ def complete(
     if dataset is not None and config["data"]["leave_out"]:
         dataset = sources.without_classes(dataset, config["data"]["leave_out"])
     if not longer and _agreed(results_file.exists()):
-        check_data(workdir.open_workdir(folder, config), config, dataset)
+        agree_on_data(workdir.open_workdir(folder, config), config, dataset)
         return _completed(config, folder, dataset, formats if figures else ())
     if config["start_from"] and Path(config["start_from"]).expanduser().resolve() == folder.resolve():
         raise ValueError(f"config.start_from: {config['start_from']} is the workdir of this run; give another")
@@ -86,7 +86,7 @@ def complete(
         if longer and processes.is_first():
             extension.begin(folder, config)
         if _agreed(results_file.exists()):  # another process has just finished it
-            return workdir.read_results(folder, workdir.RESULTS)
+            return _completed(config, folder, dataset, ())
         if processes.is_first():
             workdir.update_config(folder, config)
             workdir.record_environment(folder)
@@ -138,11 +138,11 @@ def _agreed(value: bool) -> bool:
     return bool(multihost_utils.broadcast_one_to_all(np.array(value))) if jax.process_count() > 1 else value
 
 
-def check_data(folder, config, dataset=None):
-    """Raise `ValueError` if the complete run in `folder` is of other data than `dataset`, or than that of `config`.
+def agree_on_data(folder, config, dataset=None):
+    """Tell the complete run in `folder` where its data are now, so that it can be evaluated.
 
-    Files are only read if they are not where those of the run were, or have been written since it ended. Their new path
-    is stored, so that the run can be evaluated there.
+    Files are only read if they are not where those of the run were, or have been written since it ended. Raises
+    `ValueError` if `dataset`, or that of `config`, is not the one of the run.
     """
     described, stored, path = workdir.read_description(folder), workdir.read_config(folder), config["data"]["path"]
     moved = stored["data"]["path"] != path

@@ -217,10 +217,11 @@ class _Run:
     def finish(self, learner):
         """Save the last state, so that no later signal can lose it.
 
-        Raises `Diverged` if no step was accepted, or if steps were skipped and the parameters are not finite.
+        Raises `Diverged` if no step was accepted, or if steps were skipped and the run's parameters are not finite.
         """
         record, steps, skipped = self.record, np.asarray(self.state.step), np.asarray(self.state.skipped)
-        broken = (skipped > 0) & ~_finite(learner.params(self.state), skipped.ndim) if skipped.any() else False
+        params = self.best if self.patience else learner.params(self.state)
+        broken = (skipped > 0) & ~_finite(params, skipped.ndim) if skipped.any() else False
         record["diverged"] = record["diverged"] | (skipped >= steps) | broken
         if record["diverged"].all():
             reason = f"all {self.step} steps were skipped: no loss or gradient was finite or small enough"
