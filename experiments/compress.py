@@ -28,6 +28,8 @@ def main(argv):
     from vae_jax.runs import compressed
 
     if RESTORE.value:
+        if given := [f"--{flag.name}" for flag in (NUM, AT_ONCE) if flag.present]:
+            raise ValueError(f"{' and '.join(given)}: the file decides this; leave it out with --restore")
         print(compressed.read(WORKDIR.value, RESTORE.value, OUT.value, checkpoint=CHECKPOINT.value))
         return
     options = {"num": NUM.value, "at_once": AT_ONCE.value, "checkpoint": CHECKPOINT.value}

@@ -31,6 +31,8 @@ def main(argv):
     from vae_jax.runs import restoring
 
     degradation = launching.options("options", OPTIONS.value)
+    if degradation and not DEGRADATION.value:
+        raise ValueError("--options are those of a degradation; give --degradation, too")
     degradation = {"name": DEGRADATION.value, **degradation} if DEGRADATION.value else None
     results = restoring.measure(
         WORKDIR.value,

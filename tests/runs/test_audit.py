@@ -115,5 +115,7 @@ def test_wrong_counts_are_refused_before_anything_is_measured(tmp_path):
     for words in (["5", "many"], ["0"], [""]):
         with pytest.raises(ValueError, match=f"--counts: {words[-1]!r} is not a positive integer"):
             audit.counts_of(words)
+    with pytest.raises(ValueError, match="--counts: give at least one number"):
+        audit.counts_of([])
     with pytest.raises(ValueError, match="counts must be at least 1, got 0"):
         audit.write(tmp_path, counts=(0, 5))

@@ -79,3 +79,12 @@ def test_mistakes_are_refused_before_anything_is_written(digits, letters, tmp_pa
         with pytest.raises(ValueError, match=words):
             compressed.read(folder, tmp_path / file, tmp_path / out)
         assert not (tmp_path / out).exists()
+    np.savez(tmp_path / "x.npz", x=np.zeros((3, 8, 8), np.uint8))
+    (tmp_path / "packed.npz").write_bytes((tmp_path / "x.vjc").read_bytes())
+    with pytest.raises(ValueError, match=r"--out=.*packed.npz: this file is there and belongs to the data"):
+        compressed.read(digits, tmp_path / "packed.npz", tmp_path / "packed.npz")
+
+
+def test_a_run_that_is_not_finished_says_so(digits, tmp_path, caplog):
+    compressed.write(digits, tmp_path / "x.vjc", source=SOURCE, num=3)
+    assert "is not finished: training will remove the checkpoint that compresses" in caplog.text

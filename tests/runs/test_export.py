@@ -345,6 +345,10 @@ def test_inputs_are_converted_only_without_loss(folders):
             model.encoder(wrong)
     with pytest.raises(ValueError, match=r"encoder: x must have the shape \['batch', 8, 8, 1\], got \[8, 8, 1\]"):
         model.encoder(x[0])
+    with pytest.raises(ValueError, match="encoder: x has no rows"):
+        model.encoder(x[:0])
+    with pytest.raises(ValueError, match=r"encoder: x must be plain numbers; give jax.random.key_data"):
+        model.encoder(jax.random.split(jax.random.key(0), 2))
     with pytest.raises(ValueError, match="encoder: takes x, got 2 arrays"):
         model.encoder(x, x)
 
@@ -401,6 +405,8 @@ class Runs:
         ({"format": 1, "files": {}}, "is not the manifest of an exported model"),
         ([1], "is not the manifest of an exported model"),
         ({"format": 1, "files": {}, "weights": {}, "programs": {}, "platforms": ["tpu"]}, "exported for tpu, and this"),
+        ({"format": 1, "files": {}, "weights": {}, "programs": {}, "platforms": None}, "is not the manifest of an exp"),
+        ({"format": 1, "files": {}, "weights": {}, "programs": {"x": {}}, "platforms": ["cpu"]}, "is not the manifest"),
     ],
 )
 def test_another_manifest_is_refused(manifest, message, dense):
@@ -436,6 +442,19 @@ def test_other_files_are_not_touched_and_an_export_is_replaced(dense):
     (dense / "manifest.json").unlink()
     with pytest.raises(ValueError, match="holds files that are no exported model"):
         export.export(*experiment_of("autoencoder"), dense)
+    for manifest in ('{"name": "an extension of a browser"}', "[]", "{"):
+        (dense / "manifest.json").write_text(manifest)
+        before = {path: path.read_bytes() for path in dense.rglob("*") if path.is_file()}
+        with pytest.raises(ValueError, match="holds files that are no exported model"):
+            export.export(*experiment_of("autoencoder"), dense)
+        assert {path: path.read_bytes() for path in dense.rglob("*") if path.is_file()} == before
+
+
+def test_an_export_that_fails_leaves_the_earlier_one(dense, monkeypatch):
+    monkeypatch.setattr(export, "_lowered", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        export.export(*experiment_of("autoencoder"), dense, platforms=("cpu",))
+    assert load_exported(dense).decoder is not None
 
 
 @pytest.mark.parametrize("package", ["safetensors", "flatbuffers"])

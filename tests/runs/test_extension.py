@@ -74,7 +74,12 @@ def trained(tmp_path_factory):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_ten_steps_and_ten_more_are_twenty_bit_for_bit(name, trained, tmp_path):
     folder = shutil.copytree(trained(name, 10), tmp_path / "run")
+    (folder / "codes.npz").write_bytes(b"codes of the shorter run")
     assert complete(longer(name), folder, extend=True)["train/steps"] == 20
+    codes = folder / "codes.npz"  # those of the longer run, if the model has codes
+    assert codes.exists() == (name == "vae_digits") and b"shorter" not in (
+        codes.read_bytes() if codes.exists() else b""
+    )
     assert_same(left(folder), left(trained(name, 20)))
     assert workdir.read_config(folder)["train"]["num_steps"] == 20
     assert json.loads((folder / "results-10.json").read_text())["train/steps"] == 10

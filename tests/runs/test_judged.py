@@ -1,6 +1,9 @@
 """Codes beside judges: the table, its axes, and judges that are refused."""
 
 import json
+import os
+import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -25,9 +28,11 @@ def own(tmp_path, monkeypatch):
         "def ink(images): return images.mean(axis=(1, 2, 3))\n"
         "def half(images): return images[::2].mean(axis=(1, 2, 3))\n"
         "def nothing(images): return np.full(len(images), np.nan)\n"
+        "def two(images, more): return images\n"
     )
     (tmp_path / "my_judges.py").write_text(text)
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", os.getcwd())])
+    monkeypatch.chdir(tmp_path)  # a command finds it in the folder where it is called
 
 
 OPTIONS = {"block": 10, "num_permutations": 99}
@@ -71,6 +76,9 @@ def test_the_turned_plane_has_the_codes_that_the_axes_ask_for():
         ("none_such:ink", "'none_such:ink' cannot be imported: No module named 'none_such'"),
         ("my_judges:half", r"'my_judges:half' must give one finite number for each of \d+ images; it gave"),
         ("my_judges:nothing", "'my_judges:nothing' must give one finite number"),
+        ("my_judges:two", "'my_judges:two' failed on the images of train: TypeError: two.. missing 1"),
+        (":ink", "':ink' cannot be imported"),
+        ("", "--judges=: give names of judges, each once"),
         ("smile", r"frames \[N, 28, 20\] of one channel are required, got the shape"),
     ],
 )
@@ -78,6 +86,23 @@ def test_a_judge_that_cannot_judge_is_one_line(name, words, trained, own, tmp_pa
     with pytest.raises(ValueError, match=words):
         judged.table([str(trained)], tmp_path / "out", names=[name], **OPTIONS)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("names", [[], ["label", "label"]])
+def test_judges_are_named_once(names, trained, tmp_path):
+    with pytest.raises(ValueError, match=r"--judges=.*: give names of judges, each once"):
+        judged.table([str(trained)], tmp_path / "out", names=names, **OPTIONS)
+
+
+def test_runs_that_are_not_seeds_of_one_config_are_refused(trained, tmp_path):
+    """A copy of a run, and a run that has not ended; a folder whose name is a pattern is found by its name."""
+    copy = shutil.copytree(trained, tmp_path / "copy[1]")
+    with pytest.raises(ValueError, match="are the same run, with one config and seed; leave one out"):
+        codes.groups_of([str(trained), str(copy)])
+    assert list(codes.groups_of([str(copy)]).values()) == [[copy]]
+    (copy / "results.json").unlink()
+    with pytest.raises(ValueError, match="is not complete"):
+        codes.groups_of([str(copy)])
 
 
 def test_a_judge_of_labels_needs_labels(trained):

@@ -141,6 +141,18 @@ def test_a_saved_run_is_the_run(run, digits, tmp_path):
     assert again.results == run.results and again.history().keys() == run.history().keys()
     with pytest.raises(ValueError, match="no empty folder; nothing was written"):
         run.save(tmp_path / "saved")
+    with pytest.raises(ValueError, match="is inside the run itself; nothing was written"):
+        again.save(tmp_path / "saved" / "checkpoints" / "copy")
+    assert sorted(path.name for path in (tmp_path / "saved" / "checkpoints").iterdir()) == ["10", "20"]
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:50], lambda b: b"", lambda b: b"junk" * 9])
+def test_damaged_codes_are_one_line(run, digits, tmp_path, damage):
+    again = vae_jax.load(run.save(tmp_path / "saved"))
+    again = Run(again.experiment, again.params, tmp_path / "saved", {})
+    (tmp_path / "saved" / "codes.npz").write_bytes(damage((run.folder / "codes.npz").read_bytes()))
+    with pytest.raises(ValueError, match=r"codes.npz is damaged .*; give among="):
+        again.neighbours(digits.test.x[:2], 1)
 
 
 def test_half_precision_and_devices(run, digits):

@@ -47,10 +47,11 @@ def test_a_run_gets_a_record_and_lines(tmp_path):
 
 
 def test_a_table_has_a_column_of_distances_that_can_be_compared(tmp_path, caplog):
-    def write(name, number=100, digest="abc"):
+    def write(name, number=100, digest="abc", step=None):
         record = {"quality/num_images": number, "quality/classifier/hash": digest, "quality/classifier/accuracy": 0.98}
         for kind, distance in (("classes", 3.0), ("pixels", 5.0)):
             record |= {f"quality/{kind}/frechet{of}": distance + n for n, of in enumerate(("", "_se", "_floor"))}
+        record |= {} if step is None else {"test/step": step}
         (tmp_path / name).mkdir(exist_ok=True)
         (tmp_path / name / "evaluation.json").write_text(json.dumps(record))
 
@@ -64,6 +65,14 @@ def test_a_table_has_a_column_of_distances_that_can_be_compared(tmp_path, caplog
     table = compare.markdown([row._replace(**distances["a"]), row])
     assert "| Fréchet |" in table and "| 3.00 ± 4.00 |" in table and table.endswith("| - |")
     assert "Fréchet" not in compare.markdown([row])
+    results = {"train/steps": 20, "valid/best_step": 10, "train/seconds": 1.0, "test/num_examples": 9}
+    (tmp_path / "a" / "results.json").write_text(json.dumps(results))
+    (tmp_path / "a" / "config.json").write_text(json.dumps(smoke("multivariate_normal_digits")))
+    for step, names in ((20, {"a", "b"}), (10, {"b"})):  # 10: of an earlier checkpoint than the results
+        write("a", step=step)
+        assert set(compare.frechet_distances(folders)[0]) == names
+    assert "a: evaluation.json is of step 10, so it is left out" in caplog.text
+    write("a")
     write("b", digest="other")  # another classifier: its features cannot be compared
     assert compare.frechet_distances(folders)[0]["a"]["frechet"] == 5.0
     write("b", number=7)

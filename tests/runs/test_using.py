@@ -1,7 +1,9 @@
 """Codes of files, draws into files, and measurements on data of one's own, by runs that have learned nothing yet."""
 
 import csv
+import errno
 import json
+import os
 import shutil
 import wave
 
@@ -21,7 +23,19 @@ from vae_jax.configs import (
     vae_digits,
 )
 from vae_jax.data import idx, sources
-from vae_jax.runs import build, codes, compare, compressed, evaluate, judged, own_data, restoring, using
+from vae_jax.runs import (
+    audit,
+    build,
+    codes,
+    compare,
+    compressed,
+    evaluate,
+    judged,
+    outliers,
+    own_data,
+    restoring,
+    using,
+)
 from vae_jax.training import loop
 from vae_jax.training.checkpoint import Checkpoints
 
@@ -233,6 +247,60 @@ def test_no_command_writes_over_a_run_or_other_files(command, conditional, tmp_p
         WRITES[command](run)
     assert "\n" not in str(error.value)
     assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+
+
+@pytest.mark.parametrize("end", [".npz", ".csv"])
+def test_no_command_writes_over_the_data_that_it_reads(end, conditional, tmp_path):
+    """A file of one's own, the data of the run, and a file in the folder of the data."""
+    own = tmp_path / f"data{end}"
+    own.write_bytes(b"mine")
+    for name, path in (("arrays", own), ("arrays", tmp_path)):
+        with pytest.raises(ValueError, match=r"--out=.*: this file is there and belongs to the data in .*another name"):
+            using.encode_files(conditional, tmp_path / "." / own.name, name=name, path=str(path))
+    run = tmp_path / "run"
+    described(run, vae_digits, path=str(own))
+    with pytest.raises(ValueError, match="belongs to the data in"):
+        using.encode_files(run, own)
+    assert own.read_bytes() == b"mine"
+
+
+UNWRITABLE = {
+    "encode": lambda run: using.encode_files(run, run / "new.npz"),
+    "sample": lambda run: using.sample_files(run),
+    "compress": lambda run: compressed.write(run, run / "x.vjc", source=compressed.OWN_TEST),
+    "evaluate": lambda run: evaluate.again(run),
+    "audit": lambda run: audit.write(run),
+    "outliers": lambda run: outliers.measure(
+        run, "left_out", num_images=9, num_samples=1, num_steps=1, learning_rate=1e-3, coder="png"
+    ),
+    "codes": lambda run: codes.table([run], run / "out", num_train=9, num_test=9, num_components=1),
+    "compare": lambda run: compare.compare({"run": run}, run / "out"),
+    "judge": lambda run: judged.table([run], run / "out", names=["yaw"], block=1, num_permutations=2),
+    "restore": lambda run: restoring.measure(run, {"name": "half"}),
+}
+
+
+@pytest.mark.parametrize("command", UNWRITABLE)
+def test_a_place_that_cannot_be_written_is_told_before_the_work(command, conditional, tmp_path, monkeypatch):
+    def read_only(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    run = tmp_path / "run"
+    described(run, vae_digits)
+    (run / "results.json").write_text("{}")
+    monkeypatch.setattr("vae_jax.runs.workdir.tempfile.TemporaryFile", read_only)
+    monkeypatch.setattr("vae_jax.runs.build.build_trained", lambda *_, **__: pytest.fail("the work has begun"))
+    with pytest.raises(ValueError, match=r"--(out|workdir)=.* cannot be written: Read-only file system; give another"):
+        UNWRITABLE[command](run)
+
+
+def test_data_of_one_name_in_two_folders_have_two_files(conditional, own, tmp_path):
+    other = shutil.copytree(own, tmp_path / own.name)
+    names = []
+    for path in (own, other, own):
+        said = evaluate.again(conditional, source={"name": "idx", "path": str(path), "files": None, "split": "train"})
+        names.append(said.rpartition("numbers in ")[2])
+    assert names[0] == names[2] != names[1] and names[1].endswith("-2.json")
 
 
 class TestRefusals:

@@ -10,7 +10,7 @@ import numpy as np
 
 from vae_jax import files
 from vae_jax.evaluation import annealed, audits, latents, likelihood, yardstick
-from vae_jax.runs import build, compressed, facts, page, report, twins
+from vae_jax.runs import build, compressed, facts, page, report, twins, workdir
 from vae_jax.spec import integers
 from vae_jax.tasks import compress
 
@@ -57,6 +57,7 @@ def write(
     for count in counts:
         integers(counts=count)
     began, folder = time.perf_counter(), Path(folder).expanduser()
+    workdir.check_writable(folder)
     experiment = build.build_trained(folder)
     model = experiment.model
     yardstick.check_has_number(model)
@@ -102,6 +103,8 @@ def counts_of(words) -> tuple:
     """Return numbers of samples, increasing. Raises `ValueError` for a word that is not a positive integer."""
     if bad := [word for word in words if not word.strip().isdecimal() or not int(word)]:
         raise ValueError(f"--counts: {bad[0]!r} is not a positive integer")
+    if not words:
+        raise ValueError("--counts: give at least one number of samples")
     return tuple(sorted(map(int, words)))
 
 

@@ -24,6 +24,7 @@ from vae_jax.files import write_text
 from vae_jax.plotting import images
 from vae_jax.plotting import latents as latent_plots
 from vae_jax.runs import build, pictures, workdir
+from vae_jax.runs.workdir import results_of
 from vae_jax.tasks import generate
 
 COLUMNS = {  # title: digits
@@ -165,11 +166,18 @@ def _check(experiment, first, folder):
 
 
 def groups_of(patterns) -> dict:
-    """Return {name: the workdirs that differ only in their seed}. Raises `ValueError` if there is none."""
-    by_config = {}
-    for path in sorted({Path(p) for pattern in patterns for p in glob.glob(os.path.expanduser(pattern))}):
-        config = build.load_config(path) | {"seed": None}
-        by_config.setdefault(json.dumps(config), []).append(path)
+    """Return {name: the workdirs that differ only in their seed}.
+
+    Raises `ValueError` if there is none, for a run that is not complete, and for two with the same config and seed.
+    """
+    by_config, seeds = {}, {}
+    patterns = [os.path.expanduser(pattern) for pattern in patterns]
+    for path in sorted({Path(p) for q in patterns for p in glob.glob(q) or ([q] if Path(q).exists() else [])}):
+        config = build.load_config(path)
+        results_of(path)
+        if (other := seeds.setdefault(json.dumps(config), path)) is not path:
+            raise ValueError(f"{other} and {path} are the same run, with one config and seed; leave one out")
+        by_config.setdefault(json.dumps(config | {"seed": None}), []).append(path)
     if not by_config:
         raise ValueError(f"--workdirs={' '.join(patterns)} matches no folder")
     groups = {}

@@ -29,11 +29,12 @@ from vae_jax.evaluation import yardstick
 from vae_jax.files import read_json, write_text
 from vae_jax.runs import build, comparison, pictures, report
 from vae_jax.runs import workdir as workdirs
-from vae_jax.runs.workdir import RESULTS, read_results
+from vae_jax.runs.workdir import results_of
 from vae_jax.tasks import generate
 
 NUM_DRAWN = 16  # samples of a model
 EVALUATION = "evaluation.json"
+QUALITY = {"quality/num_images", *(f"quality/pixels/frechet{end}" for end in ("", "_se", "_floor"))}
 NOTE = (
     "Bold: the largest number, and those that are not smaller by two standard errors of the mean difference over the "
     "images. Where a number is a bound (≥), log p(x) may be larger."
@@ -231,16 +232,6 @@ def check_mass(name, experiment):
         )
 
 
-def results_of(folder) -> dict:
-    """Return the contents of results.json. Raises `ValueError` for a run that is not complete or has diverged."""
-    results = read_results(folder, RESULTS) if (folder / "results.json").exists() else {}
-    if not results or results.get("train/diverged"):
-        raise ValueError(
-            f"{folder} {'has diverged' if results else 'is not complete: run its experiments.train again'}"
-        )
-    return results
-
-
 def row_of(name, experiment, params, results) -> Row:
     """Return the row of one run.
 
@@ -276,7 +267,12 @@ def frechet_distances(folders) -> tuple[dict, str]:
     for name, folder in folders.items():
         if (Path(folder) / EVALUATION).exists():
             record = read_json(Path(folder) / EVALUATION)
-            records |= {name: record} if "quality/num_images" in record else {}
+            if not isinstance(record, dict) or not QUALITY <= record.keys():
+                continue
+            if record.get("test/step") is not None and record["test/step"] not in _measured_steps(folder):
+                logging.warning("%s: evaluation.json is of step %s, so it is left out", name, record["test/step"])
+            else:
+                records[name] = record
     if not records:
         return {}, ""
     some = next(iter(records.values()))
@@ -294,6 +290,12 @@ def frechet_distances(folders) -> tuple[dict, str]:
     )
     columns = {"frechet": f"quality/{kind}/frechet", "frechet_se": f"quality/{kind}/frechet_se"}
     return {name: {c: record[key] for c, key in columns.items()} for name, record in records.items()}, note
+
+
+def _measured_steps(folder) -> set:
+    """Return the steps whose parameters results.json may be of: the last, or the best of a run with patience."""
+    results, patience = results_of(folder), build.load_config(folder)["train"].get("patience")
+    return {results["train/steps"], *([results["valid/best_step"]] if patience else [])}
 
 
 def kind_of(experiment, results) -> str:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from absl import logging
 
 from vae_jax.data import drawings, text
 from vae_jax.files import write_bytes, write_text
@@ -67,7 +68,14 @@ def write(folder, out, *, source, num=0, checkpoint=None, at_once=None) -> str:
     Returns lines about the file. Raises `ValueError` for a model that cannot compress, for data that do not fit, and
     for a text whose lines the tokens of the model do not restore.
     """
-    out = workdir.output_file(out, ".vjc")
+    own = workdir.read_config(folder)["data"].get("path")
+    out = workdir.output_file(out, ".vjc", inputs=(own, source["path"]))
+    if not (Path(folder) / "results.json").exists():
+        logging.warning(
+            "%s is not finished: training will remove the checkpoint that compresses, and the file can then not be "
+            "restored. Keep a copy (`Run.save`)",
+            folder,
+        )
     experiment, params = _opened(folder, source, checkpoint)
     test = _examples(experiment, num)
     if experiment.dataset.vocabulary and source["path"]:
@@ -89,11 +97,12 @@ def read(folder, file, out, *, checkpoint=None) -> str:
 
     Returns a line about the file. Raises `ValueError` for a damaged file and for another model.
     """
-    file = Path(file).expanduser()
+    file, own = Path(file).expanduser(), workdir.read_config(folder)["data"].get("path")
     experiment = build.build_trained(folder, with_data=False)
     if experiment.model.fit is not None:  # tables of counts, whose sizes depend on the data
         experiment = build.build_trained(folder)
-    out = workdir.output_file(out, ".txt" if experiment.dataset.vocabulary else ".npz")
+    suffix = ".txt" if experiment.dataset.vocabulary else ".npz"
+    out = workdir.output_file(out, suffix, inputs=(file, own))
     if not file.is_file():
         raise ValueError(f"--restore={file}: there is no such file")
     params = build.restore(folder, experiment, step=checkpoint).params

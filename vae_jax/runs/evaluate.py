@@ -1,10 +1,12 @@
 """A trained run, measured and drawn again."""
 
+import itertools
+import json
 from pathlib import Path
 
 from vae_jax import files
 from vae_jax.errors import BadOption
-from vae_jax.runs import build, checking, ladder, own_data, page, pictures, quality, report
+from vae_jax.runs import build, checking, ladder, own_data, page, pictures, quality, report, workdir
 
 
 def again(
@@ -39,6 +41,7 @@ def again(
     folder = Path(folder).expanduser()
     build.check_step(checkpoint)
     pictures.check_formats(formats)
+    workdir.check_writable(folder)
     experiment = build.build_trained(folder, with_data=not (source and source["name"]))
     options = dict(experiment.config["eval"])
     options |= {k: v for k, v in {"num_samples": num_samples, "num_test": num_test}.items() if v is not None}
@@ -59,7 +62,7 @@ def again(
     if all_bounds:
         rungs = ladder.measure(experiment, params, **options)
         results, text = results | rungs, f"{text}\n{ladder.table(rungs)}"
-    files.write_json(folder / "evaluation.json", results)
+    files.write_json(folder / "evaluation.json", results | {"test/step": step})
     if figures:
         drawn = pictures.figures(experiment, params, folder, formats=formats, log_prob=next(iter(log_prob), None))
         text += f"\nfigures in {drawn}"
@@ -68,12 +71,22 @@ def again(
     return text
 
 
+def _file_of(folder, source) -> Path:
+    """Return evaluation-NAME.json, with a number if other data of that name have been measured."""
+    for number in itertools.count(1):
+        end = f"-{number}" if number > 1 else ""
+        file = folder / f"evaluation-{own_data.title(**source)}{end}.json"
+        stored = files.read_json(file) if file.exists() else None
+        if not isinstance(stored, dict) or stored.get("test/data") == json.loads(files.strict_json(source)):
+            return file
+
+
 def _on(source, folder, experiment, checkpoint, options) -> str:
     """Measure the run on data of one's own, all examples by default, and write evaluation-NAME.json."""
     other = own_data.on(experiment, **source)
     fitted = build.restore(folder, experiment, step=checkpoint, mesh=experiment.mesh)
     results = report.evaluate(other, fitted.params, **options)
-    file = folder / f"evaluation-{own_data.title(**source)}.json"
+    file = _file_of(folder, source)
     files.write_json(file, results | {"test/data": source})
     where = f"step {int(fitted.state.step)} of {folder} on {other.dataset.name}, {source['split']}"
     return f"{where}\n{report.table(results)}\nnumbers in {file}"

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jax.data.description import describe
-from vae_jax.files import strict_json, write_bytes, write_text
+from vae_jax.files import read_json, strict_json, write_bytes, write_text
 from vae_jax.runs import card, programs, workdir
 from vae_jax.runs.exported import FORMAT, MANIFEST, WEIGHTS, check, digest_of, load_exported, read_weights, required
 from vae_jax.spec import BadOption, integers, nearest, shown
@@ -56,7 +56,8 @@ def export(experiment, params, folder, *, platforms=PLATFORMS, num_samples=64) -
             f"the family {experiment.config['family']!r} has no codes, no samples and no log p(x): nothing can be "
             "exported"
         )
-    folder = _opened(Path(folder).expanduser())
+    folder = Path(folder).expanduser()
+    earlier = _earlier(folder)
     weights, treedef = flat(params)
     shapes = {name: jax.ShapeDtypeStruct(a.shape, a.dtype) for name, a in weights.items()}
     contents, about = {WEIGHTS: safetensors.save(weights)}, {}
@@ -78,6 +79,9 @@ def export(experiment, params, folder, *, platforms=PLATFORMS, num_samples=64) -
         "programs": about,
         "files": {name: digest_of(content) for name, content in contents.items()},
     }
+    (folder / "programs").mkdir(parents=True, exist_ok=True)
+    for name in set(earlier) - set(contents):
+        (folder / name).unlink(missing_ok=True)
     write_bytes(folder / MANIFEST, strict_json(manifest).encode())  # the first: it says which files are not there yet
     for name, content in contents.items():
         write_bytes(folder / name, content)
@@ -124,15 +128,23 @@ def _check_platforms(platforms):
             raise BadOption(f"platforms: unknown value {shown(name)}{nearest(str(name), KNOWN)}")
 
 
-def _opened(folder):
-    """Make the folder, or take that of an earlier export without its programs. Raises `ValueError` for other files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()) and not (folder / MANIFEST).is_file():
-        raise ValueError(f"{folder} holds files that are no exported model; give a new or an empty folder")
-    (folder / "programs").mkdir(exist_ok=True)
-    for file in (folder / "programs").glob("*.bin"):
-        file.unlink()
-    return folder
+def _earlier(folder) -> list:
+    """Return the files of an earlier export in `folder`, [] for a new or an empty one.
+
+    Raises `ValueError` for a folder with other files, and for one that cannot be written.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; give a new or an empty folder")
+    workdir.check_writable(folder, "folder")
+    if not folder.exists() or not any(folder.iterdir()):
+        return []
+    try:
+        manifest = read_json(folder / MANIFEST)
+        if {"format", "weights", "programs"} <= manifest.keys():
+            return list(manifest["files"])
+    except (ValueError, TypeError, KeyError, AttributeError):  # of another program, or damaged
+        pass
+    raise ValueError(f"{folder} holds files that are no exported model; give a new or an empty folder")
 
 
 def _lowered(program, shapes, treedef, platforms):

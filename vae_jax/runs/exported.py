@@ -63,8 +63,9 @@ def check(folder) -> dict:
     manifest = _json(folder / MANIFEST)
     try:
         version, files = manifest["format"], dict(manifest["files"])
-        complete = {"weights", "programs", "platforms"} <= manifest.keys()
-    except (TypeError, KeyError, ValueError):
+        complete = {"weights", "programs", "platforms"} <= manifest.keys() and list(manifest["platforms"])
+        complete = complete and all(about["file"] in files for about in manifest["programs"].values())
+    except (TypeError, KeyError, ValueError, AttributeError):
         version, files, complete = FORMAT, {}, False
     if version != FORMAT:
         raise ValueError(f"{folder / MANIFEST} has the format {version!r}, and this version of vae_jax reads {FORMAT}")
@@ -127,8 +128,12 @@ def _program(folder, about, weights):
 def _converted(program, about, value):
     """Return an input in the type of the program. Raises `ValueError` if this changes it, and for a wrong shape."""
     value, (_, *shape) = value if isinstance(value, jax.Array) else np.asarray(value), about["shape"]
+    if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+        raise ValueError(f"{program}: {about['name']} must be plain numbers; give jax.random.key_data(key)")
     if value.ndim == 0 or list(value.shape[1:]) != shape:
         raise ValueError(f"{program}: {about['name']} must have the shape {['batch', *shape]}, got {list(value.shape)}")
+    if not len(value):
+        raise ValueError(f"{program}: {about['name']} has no rows; give a batch of at least one")
     with np.errstate(invalid="ignore"):
         converted = value.astype(about["dtype"])
     floats = all(np.issubdtype(a.dtype, np.floating) for a in (value, converted))

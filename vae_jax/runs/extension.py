@@ -58,6 +58,7 @@ def begin(folder, config):
     for name in ("results", "evaluation"):  # before the config: longer, with results, it would count as complete
         if ended_at is not None and (folder / f"{name}.json").exists():
             os.replace(folder / f"{name}.json", folder / f"{name}-{ended_at}.json")
+    (folder / "codes.npz").unlink(missing_ok=True)  # those of the shorter run
     workdir.update_config(folder, config)
     _log(folder, config, before if last["from"] is None else last["from"], now)
 

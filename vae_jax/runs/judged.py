@@ -5,6 +5,8 @@ follow the judges are found on training images, and tested on test images.
 """
 
 import importlib
+import os
+import sys
 
 import numpy as np
 
@@ -13,6 +15,7 @@ from vae_jax.files import write_json, write_text
 from vae_jax.plotting import add_caption, images, save
 from vae_jax.runs import build, codes, workdir
 from vae_jax.runs.scene import Scene
+from vae_jax.spec import first_line
 
 RULES = {"smile": judges.smile, "yaw": judges.yaw}
 LABEL = "label"
@@ -33,6 +36,8 @@ def table(patterns, out, *, names, block, num_permutations) -> str:
     and if no workdir matches.
     """
     out = workdir.output_folder(out)
+    if not names or len(set(names)) < len(names) or not all(names):
+        raise ValueError(f"--judges={','.join(names)}: give names of judges, each once")
     known = {name: judge(name) for name in names}
     folders = [folder for group in codes.groups_of(patterns).values() for folder in group]
     rows, record = [], {}
@@ -75,9 +80,11 @@ def judge(name):
     if not colon:
         known = ", ".join([*RULES, LABEL])
         raise ValueError(f"--judges: there is no judge {name!r} (allowed: {known}, or MODULE:FUNCTION of your own)")
+    if os.getcwd() not in sys.path:  # as `python -m` has it
+        sys.path.insert(0, os.getcwd())
     try:
         return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise ValueError(f"--judges: {name!r} cannot be imported: {error}") from error
 
 
@@ -88,7 +95,10 @@ def marks_of(known, dataset, split) -> np.ndarray:
     for name, function in known.items():
         if function is None and part.label is None:
             raise ValueError(f"--judges: {name!r} needs labels, and {dataset.name} has none")
-        marks = np.asarray(part.label if function is None else function(np.asarray(part.x)))
+        try:
+            marks = np.asarray(part.label if function is None else function(np.asarray(part.x)))
+        except Exception as error:  # of any kind: the function is the user's
+            raise ValueError(f"--judges: {name!r} failed on the images of {split}: {first_line(error)}") from error
         if marks.shape != (len(part.x),) or marks.dtype.kind not in "biuf" or not np.isfinite(marks).all():
             raise ValueError(
                 f"--judges: {name!r} must give one finite number for each of {len(part.x)} images; it gave "

@@ -11,7 +11,7 @@ import optax
 from vae_jax import files
 from vae_jax.data import pipeline, sources
 from vae_jax.evaluation import probes, yardstick
-from vae_jax.runs import build, own_data, pictures
+from vae_jax.runs import build, own_data, pictures, workdir
 from vae_jax.spec import numbers, under
 from vae_jax.tasks import outliers
 
@@ -46,6 +46,7 @@ def measure(folder, name, path=None, *, num_images, num_samples, num_steps, lear
     """
     numbers(learning_rate=learning_rate, above=0)
     began, folder = time.perf_counter(), Path(folder).expanduser()
+    workdir.check_writable(folder)
     experiment = build.build_trained(folder)
     try:
         yardstick.check_has_number(experiment.model)

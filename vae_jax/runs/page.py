@@ -7,7 +7,7 @@ import numpy as np
 from absl import logging
 
 from vae_jax import files
-from vae_jax.runs import build, embedded, facts, passes, pictures
+from vae_jax.runs import build, embedded, facts, passes, pictures, workdir
 from vae_jax.runs import report as reports
 from vae_jax.runs.writers import read_metrics
 from vae_jax.training.progress import said
@@ -46,8 +46,7 @@ def write(folder, experiment=None, params=None, *, results=None, step=None) -> P
     params = build.restore(folder, experiment, mesh=experiment.mesh).params if params is None else params
     params = passes.on_one_device(experiment, params)
     page = folder / NAME
-    stored = folder / "results.json"
-    trained = files.read_json(stored) if stored.exists() else {}
+    trained = workdir.read_results(folder) if (folder / "results.json").exists() else {}
     results = trained | (results or {})
     command = facts.command_of(page)
     name, default = facts.default_config(folder, command)

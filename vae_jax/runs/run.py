@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import shutil
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from vae_jax.inference import laplace
 from vae_jax.runs import build, configs, inputs, pieces, report
 from vae_jax.runs import workdir as workdirs
 from vae_jax.runs.writers import read_metrics
-from vae_jax.spec import integers, one_of
+from vae_jax.spec import first_line, integers, one_of
 from vae_jax.support import Levels
 from vae_jax.tasks import decode, impute, interpolate, outliers
 
@@ -304,6 +305,8 @@ class Run:
         folder = Path(folder).expanduser()
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ValueError(f"{folder} exists and is no empty folder; nothing was written. Give a new name")
+        if self.folder.resolve() in folder.resolve().parents:
+            raise ValueError(f"{folder} is inside the run itself; nothing was written. Give a folder outside it")
         self._needs_file("config.json")
         self._needs_file("checkpoints")
         folder.mkdir(parents=True, exist_ok=True)
@@ -387,8 +390,11 @@ class Run:
         file = self.folder / "codes.npz"
         if not file.is_file():
             raise ValueError(f"{self.folder} has no codes.npz, so no training examples are known; give among=")
-        with np.load(file, allow_pickle=False) as stored:
-            return stored["train"]
+        try:
+            with np.load(file, allow_pickle=False) as stored:
+                return stored["train"]
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{file} is damaged ({first_line(error)}); give among=") from error
 
 
 # ------------------------------------------------------------------------------------------------- entrances

@@ -67,8 +67,7 @@ def open_workdir(path, config: dict, *, longer=False) -> Path:
     stored = path / "config.json"
     try:
         path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path) as probe:
-            probe.write(b"\0" * 2**20)  # report a full disk now, not at the first checkpoint
+        _probe(path)
         if not os.path.lexists(stored):
             _check_empty(path)
             files.create_text(stored, files.strict_json(config))
@@ -122,6 +121,16 @@ def read_results(path, needed=()) -> dict:
     known = results if isinstance(results, dict) else {}
     if not known or not (known.get("train/diverged") or all(isinstance(known.get(n), int | float) for n in needed)):
         raise ValueError(f"{file} does not hold the results of a run; remove it, and run the same command again")
+    return results
+
+
+def results_of(folder) -> dict:
+    """Return the contents of results.json. Raises `ValueError` for a run that is not complete or has diverged."""
+    results = read_results(folder, RESULTS) if (Path(folder) / "results.json").exists() else {}
+    if not results or results.get("train/diverged"):
+        raise ValueError(
+            f"{folder} {'has diverged' if results else 'is not complete: run its experiments.train again'}"
+        )
     return results
 
 
@@ -182,10 +191,17 @@ def _plain(value):
     return json.loads(files.strict_json(value))
 
 
-def output_file(out, *suffixes, flag="--out") -> Path:
+def output_file(out, *suffixes, inputs=(), flag="--out") -> Path:
     """Return `out`, a file that a command may write. Called before anything is computed.
 
-    Raises `ValueError` for another suffix, for a folder, for a place inside a file, and for a file of a run.
+    Args:
+      out: its path.
+      *suffixes: those that are allowed.
+      inputs: paths of files and folders that the command reads; None and "" for none.
+      flag: the option that gives `out`.
+
+    Raises `ValueError` for another suffix, for a folder, for a place inside a file or one that cannot be written, for a
+    file of a run, and for a file that is there and belongs to the inputs.
     """
     out = Path(out).expanduser()
     if out.suffix not in suffixes:
@@ -195,6 +211,10 @@ def output_file(out, *suffixes, flag="--out") -> Path:
     _check_inside(out.parent, flag, out)
     if out.name in FILES and (out.parent / "config.json").is_file():
         raise ValueError(f"{flag}={out}: a run keeps its own {out.name} there; give another name or folder")
+    for given in (Path(given).expanduser() for given in inputs if given):
+        if out.exists() and given.exists() and (out.samefile(given) or given.resolve() in out.resolve().parents):
+            raise ValueError(f"{flag}={out}: this file is there and belongs to the data in {given}; give another name")
+    check_writable(out.parent, flag, out)
     return out
 
 
@@ -208,7 +228,25 @@ def output_folder(out, *, flag="--out") -> Path:
     _check_inside(out, flag, out)
     if (out / "config.json").is_file():
         raise ValueError(f"{flag}={out}: this is the workdir of a run; give another folder, such as one inside it")
+    check_writable(out, flag, out)
     return out
+
+
+def check_writable(folder, flag="--workdir", shown=None):
+    """Raise `ValueError` if no file can be written in `folder`, or in the nearest folder above it that exists."""
+    folder = Path(folder).expanduser().absolute()
+    try:
+        _probe(next(path for path in (folder, *folder.parents) if path.is_dir()))
+    except OSError as error:
+        raise ValueError(
+            f"{flag}={shown or folder} cannot be written: {error.strerror or error}; give another place or make room"
+        ) from error
+
+
+def _probe(folder):
+    """Raise `OSError` if the disk of `folder` is full or may not be written: now, not after the work."""
+    with tempfile.TemporaryFile(dir=folder) as probe:
+        probe.write(b"\0" * 2**20)
 
 
 def _check_inside(folder, flag, out):

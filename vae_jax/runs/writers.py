@@ -43,8 +43,12 @@ class Writer:
     def write(self, step: int, metrics: dict):
         """Write the metrics of one logged step."""
         metrics = {name: float(value) for name, value in metrics.items()}
-        self._file.write(_line({"step": int(step), **metrics}))
-        self._file.flush()
+        try:
+            self._file.write(_line({"step": int(step), **metrics}))
+            self._file.flush()
+        except OSError as error:
+            reason = error.strerror or error
+            raise OSError(f"{self.path} cannot be written: {reason}; make room, and run the command again") from error
         self._send("scalars", step, metrics)
 
     def images(self, step: int, images: dict):
