@@ -24,11 +24,13 @@ def get_config(arg: str = "") -> ConfigDict:
     config.model.objective = ConfigDict({"name": "free_bits", "num_samples": 1, "free_nats": 0.5})
     if smoke:
         return config
-    config.data.batch_size = 64
+    config.data.batch_size = 32
     config.model.update(
-        {"widths": (64, 64), "blocks": (1, 2), "latent_dim": 32, "encoder_blocks": 4, "inference": "weighted"}
+        {"widths": (32, 32), "blocks": (1, 2), "latent_dim": 16, "encoder_blocks": 2, "inference": "weighted"}
     )
-    vae_mnist.train_for(config, num_steps=50_000)
-    config.train.update({"log_every": 250, "eval_every": 2_000, "checkpoint_every": 1_000, "preview_every": 0})
-    config.optimizer.update({"learning_rate": 1e-3, "average_decay": 0.999, "clip_norm": 200.0})
+    vae_mnist.train_for(config, num_steps=3_500)
+    config.train.update({"log_every": 250, "eval_every": 3_500, "checkpoint_every": 1_000, "preview_every": 0})
+    config.optimizer.update({"name": "muon", "learning_rate": 2e-3, "average_decay": 0.999, "clip_norm": 200.0})
+    config.optimizer.skip_above = 10.0
+    config.eval.update({"num_samples": 50, "num_test": 1_000})
     return config

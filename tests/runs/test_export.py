@@ -450,6 +450,21 @@ def test_other_files_are_not_touched_and_an_export_is_replaced(dense):
         assert {path: path.read_bytes() for path in dense.rglob("*") if path.is_file()} == before
 
 
+def test_a_manifest_deletes_nothing_elsewhere(dense, tmp_path):
+    """What an earlier manifest lists is removed only if it is a program of the folder."""
+    (tmp_path / "mine.txt").write_text("mine")
+    manifest = json.loads((dense / "manifest.json").read_text())
+    path = os.path.relpath(tmp_path / "mine.txt", dense)
+    manifest["files"] |= {path: "", str(tmp_path / "mine.txt"): "", "notes.txt": ""}
+    (dense / "manifest.json").write_text(json.dumps(manifest))
+    (dense / "notes.txt").write_text("mine")
+    export.export(*experiment_of("autoencoder"), dense, platforms=("cpu",))
+    assert (tmp_path / "mine.txt").exists() and (dense / "notes.txt").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="file is a file; give a new or an empty folder"):
+        export.export(*experiment_of("autoencoder"), tmp_path / "file")
+
+
 def test_an_export_that_fails_leaves_the_earlier_one(dense, monkeypatch):
     monkeypatch.setattr(export, "_lowered", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):

@@ -11,6 +11,7 @@ A program takes the weights as a dict of arrays, so that no weight is stored twi
 """
 
 import contextlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -81,7 +82,7 @@ def export(experiment, params, folder, *, platforms=PLATFORMS, num_samples=64) -
     }
     (folder / "programs").mkdir(parents=True, exist_ok=True)
     for name in set(earlier) - set(contents):
-        (folder / name).unlink(missing_ok=True)
+        (folder / name).unlink(missing_ok=True)  # programs that the model no longer has
     write_bytes(folder / MANIFEST, strict_json(manifest).encode())  # the first: it says which files are not there yet
     for name, content in contents.items():
         write_bytes(folder / name, content)
@@ -129,7 +130,7 @@ def _check_platforms(platforms):
 
 
 def _earlier(folder) -> list:
-    """Return the files of an earlier export in `folder`, [] for a new or an empty one.
+    """Return the programs of an earlier export in `folder`, [] for a new or an empty one.
 
     Raises `ValueError` for a folder with other files, and for one that cannot be written.
     """
@@ -141,7 +142,7 @@ def _earlier(folder) -> list:
     try:
         manifest = read_json(folder / MANIFEST)
         if {"format", "weights", "programs"} <= manifest.keys():
-            return list(manifest["files"])
+            return [name for name in manifest["files"] if re.fullmatch(r"programs/\w+\.bin", name)]
     except (ValueError, TypeError, KeyError, AttributeError):  # of another program, or damaged
         pass
     raise ValueError(f"{folder} holds files that are no exported model; give a new or an empty folder")
