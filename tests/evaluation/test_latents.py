@@ -57,6 +57,22 @@ def test_networks_that_posteriors_share_are_no_examples():
     np.testing.assert_allclose(latents.mutual_information(q, jax.random.key(1)), 0.0, atol=1e-4)
 
 
+def test_few_passes_of_a_network_are_in_memory_at_once(monkeypatch):
+    """Every pair of a code and a posterior takes a pass of a deep hierarchy: all of N² need tens of gigabytes."""
+    config = {"widths": (4,), "blocks": (1,), "latent_dim": 1, "objective": {"name": "elbo"}}
+    model = models.from_config("deep_vae", {**config, "likelihood": {"name": "normal"}}, **kind((4, 4, 1)))
+    data = {"x": jnp.asarray(np.random.default_rng(0).normal(size=(64, 4, 4, 1)), jnp.float32)}
+    params = jax.tree.map(lambda a: a + 0.1, jax.jit(model.init)(jax.random.key(0), data))
+    q, measure, found = latents.posteriors(model, params, data), latents.mutual_information.__wrapped__, []
+    for pairs in (latents.WITH_NETWORKS, latents.PAIRS_AT_ONCE):
+        monkeypatch.setattr(latents, "WITH_NETWORKS", pairs)
+        compiled = jax.jit(lambda q, key: measure(q, key)).lower(q, jax.random.key(1)).compile()
+        found.append((compiled(q, jax.random.key(1)), compiled.memory_analysis().temp_size_in_bytes))
+    (few, small), (all_at_once, large) = found
+    np.testing.assert_allclose(few, all_at_once, rtol=1e-5)
+    assert 0 < few and small < large / 4
+
+
 def test_active_units_are_those_whose_mean_varies():
     means = np.random.default_rng(0).normal(size=(1000, 4)) * np.array([1.0, 0.2, 0.05, 0.0]) + 3.0
     assert latents.active_units(means) == 2  # variances 1, 0.04, 0.0025, 0
