@@ -20,6 +20,7 @@ NUM = flags.DEFINE_integer("num", 0, "The first so many examples; 0 for all.", l
 AT_ONCE = flags.DEFINE_integer("at_once", None, "Examples side by side; default: 256, or 64 with bits-back.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A step, or best: of the validation bound; default: the last.")
 DATA = launching.define_data(split="test")
+OF_COMPRESSION = ("num", "at_once", "data", "data_path", "data_files", "split")
 
 
 @launching.launched
@@ -28,7 +29,7 @@ def main(argv):
     from vae_jax.runs import compressed
 
     if RESTORE.value:
-        if given := [f"--{flag.name}" for flag in (NUM, AT_ONCE) if flag.present]:
+        if given := [f"--{name}" for name in OF_COMPRESSION if flags.FLAGS[name].present]:
             raise ValueError(f"{' and '.join(given)}: the file decides this; leave it out with --restore")
         print(compressed.read(WORKDIR.value, RESTORE.value, OUT.value, checkpoint=CHECKPOINT.value))
         return

@@ -64,8 +64,8 @@ def test_few_passes_of_a_network_are_in_memory_at_once(monkeypatch):
     data = {"x": jnp.asarray(np.random.default_rng(0).normal(size=(64, 4, 4, 1)), jnp.float32)}
     params = jax.tree.map(lambda a: a + 0.1, jax.jit(model.init)(jax.random.key(0), data))
     q, measure, found = latents.posteriors(model, params, data), latents.mutual_information.__wrapped__, []
-    for pairs in (latents.WITH_NETWORKS, latents.PAIRS_AT_ONCE):
-        monkeypatch.setattr(latents, "WITH_NETWORKS", pairs)
+    for pairs in (latents.PAIRS_WITH_NETWORKS, latents.PAIRS_AT_ONCE):
+        monkeypatch.setattr(latents, "PAIRS_WITH_NETWORKS", pairs)
         compiled = jax.jit(lambda q, key: measure(q, key)).lower(q, jax.random.key(1)).compile()
         found.append((compiled(q, jax.random.key(1)), compiled.memory_analysis().temp_size_in_bytes))
     (few, small), (all_at_once, large) = found

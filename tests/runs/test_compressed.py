@@ -1,6 +1,7 @@
 """Files of the command `compress`, written and read by runs that have learned nothing yet."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -85,6 +86,12 @@ def test_mistakes_are_refused_before_anything_is_written(digits, letters, tmp_pa
         compressed.read(digits, tmp_path / "packed.npz", tmp_path / "packed.npz")
 
 
-def test_a_run_that_is_not_finished_says_so(digits, tmp_path, caplog):
+def test_a_run_that_is_not_finished_says_so(digits, tmp_path, caplog, monkeypatch):
     compressed.write(digits, tmp_path / "x.vjc", source=SOURCE, num=3)
-    assert "is not finished: training will remove the checkpoint that compresses" in caplog.text
+    assert "is not finished. If training goes on, it removes the checkpoint that compresses" in caplog.text
+    caplog.clear()
+    run = shutil.copytree(digits, tmp_path / "run")
+    (run / "results.json").write_text("{}")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    compressed.write("~/run", tmp_path / "y.vjc", source=SOURCE, num=3)
+    assert "not finished" not in caplog.text

@@ -73,7 +73,7 @@ def test_the_turned_plane_has_the_codes_that_the_axes_ask_for():
     [
         ("laugh", "there is no judge 'laugh' .allowed: smile, yaw, label, or MODULE:FUNCTION"),
         ("my_judges:grin", "'my_judges:grin' cannot be imported: .*no attribute 'grin'"),
-        ("none_such:ink", "'none_such:ink' cannot be imported: No module named 'none_such'"),
+        ("none_such:ink", "'none_such:ink' cannot be imported: ModuleNotFoundError: No module named 'none_such'"),
         ("my_judges:half", r"'my_judges:half' must give one finite number for each of \d+ images; it gave"),
         ("my_judges:nothing", "'my_judges:nothing' must give one finite number"),
         ("my_judges:two", "'my_judges:two' failed on the images of train: TypeError: two.. missing 1"),
@@ -99,7 +99,9 @@ def test_runs_that_are_not_seeds_of_one_config_are_refused(trained, tmp_path):
     copy = shutil.copytree(trained, tmp_path / "copy[1]")
     with pytest.raises(ValueError, match="are the same run, with one config and seed; leave one out"):
         codes.groups_of([str(trained), str(copy)])
-    assert list(codes.groups_of([str(copy)]).values()) == [[copy]]
+    assert list(codes.groups_of([str(copy), str(copy.parent / "." / ".." / copy.parent.name / copy.name)])) == [
+        copy.name
+    ]
     (copy / "results.json").unlink()
     with pytest.raises(ValueError, match="is not complete"):
         codes.groups_of([str(copy)])

@@ -252,7 +252,7 @@ def test_no_command_writes_over_a_run_or_other_files(command, conditional, tmp_p
 @pytest.mark.parametrize("end", [".npz", ".csv"])
 def test_no_command_writes_over_the_data_that_it_reads(end, conditional, tmp_path):
     """A file of one's own, the data of the run, and a file in the folder of the data."""
-    own = tmp_path / f"data{end}"
+    own = tmp_path / f"test{end}"
     own.write_bytes(b"mine")
     for name, path in (("arrays", own), ("arrays", tmp_path)):
         with pytest.raises(ValueError, match=r"--out=.*: this file is there and belongs to the data in .*another name"):
@@ -262,6 +262,12 @@ def test_no_command_writes_over_the_data_that_it_reads(end, conditional, tmp_pat
     with pytest.raises(ValueError, match="belongs to the data in"):
         using.encode_files(run, own)
     assert own.read_bytes() == b"mine"
+
+
+def test_the_same_command_may_come_twice(conditional, own):
+    """Also if its output lies in the folder of the data."""
+    for _ in range(2):
+        using.encode_files(conditional, own / "codes.npz", name="idx", path=str(own))
 
 
 UNWRITABLE = {
@@ -294,13 +300,17 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(command, conditi
         UNWRITABLE[command](run)
 
 
-def test_data_of_one_name_in_two_folders_have_two_files(conditional, own, tmp_path):
+def test_data_of_one_name_in_two_folders_have_two_files(conditional, own, tmp_path, monkeypatch):
     other = shutil.copytree(own, tmp_path / own.name)
     names = []
-    for path in (own, other, own):
+    for folder, path in ((own, own), (other, other), (own.parent, own.name), (tmp_path, own.name)):
+        monkeypatch.chdir(folder)  # a path may be relative
         said = evaluate.again(conditional, source={"name": "idx", "path": str(path), "files": None, "split": "train"})
         names.append(said.rpartition("numbers in ")[2])
-    assert names[0] == names[2] != names[1] and names[1].endswith("-2.json")
+    assert names[0] == names[2] != names[1] == names[3] and names[1].endswith("-2.json")
+    (conditional / names[0]).write_text("{")  # damaged: it stays
+    said = evaluate.again(conditional, source={"name": "idx", "path": str(own), "files": None, "split": "train"})
+    assert said.endswith("-3.json") and (conditional / names[0]).read_text() == "{"
 
 
 class TestRefusals:

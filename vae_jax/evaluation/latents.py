@@ -13,7 +13,7 @@ from vae_jax.distributions.kl import kl_normal_normal_per_dim
 from vae_jax.objectives.disentangling import log_aggregate
 
 PIECE = 250  # examples side by side
-PAIRS_AT_ONCE, WITH_NETWORKS = 50_000, 500  # pairs of a code and a posterior in memory, of closed densities or not
+PAIRS_AT_ONCE, PAIRS_WITH_NETWORKS = 50_000, 500  # of a code and a posterior in memory; at least one code with all
 NEAR_LIMIT = 2.0  # nats below log N; there the estimate of the information is about 0.1 nats too small
 GROUPS = 20  # groups of examples for the jackknife, and most bins of a histogram
 SHARING = (
@@ -138,7 +138,7 @@ def mutual_information(q, key):
         return q_n.log_prob(z) - (jax.nn.logsumexp(log_q) - jnp.log(size))
 
     items = (jnp.arange(size), jax.random.split(key, size))
-    pairs = WITH_NETWORKS if shares_networks(q) else PAIRS_AT_ONCE
+    pairs = PAIRS_WITH_NETWORKS if shares_networks(q) else PAIRS_AT_ONCE
     return jnp.mean(jax.lax.map(one, items, batch_size=max(1, min(PIECE, pairs // size))))
 
 

@@ -57,6 +57,7 @@ def write(
     for count in counts:
         integers(counts=count)
     began, folder = time.perf_counter(), Path(folder).expanduser()
+    workdir.read_config(folder)
     workdir.check_writable(folder)
     experiment = build.build_trained(folder)
     model = experiment.model

@@ -172,7 +172,8 @@ def groups_of(patterns) -> dict:
     """
     by_config, seeds = {}, {}
     patterns = [os.path.expanduser(pattern) for pattern in patterns]
-    for path in sorted({Path(p) for q in patterns for p in glob.glob(q) or ([q] if Path(q).exists() else [])}):
+    paths = [Path(path) for q in patterns for path in glob.glob(q) or ([q] if Path(q).exists() else [])]
+    for path in sorted({path.resolve(): path for path in paths}.values()):
         config = build.load_config(path)
         results_of(path)
         if (other := seeds.setdefault(json.dumps(config), path)) is not path:

@@ -269,7 +269,7 @@ def frechet_distances(folders) -> tuple[dict, str]:
             record = read_json(Path(folder) / EVALUATION)
             if not isinstance(record, dict) or not QUALITY <= record.keys():
                 continue
-            if record.get("test/step") is not None and record["test/step"] not in _measured_steps(folder):
+            if record.get("test/step") is not None and not _measured(folder, record["test/step"]):
                 logging.warning("%s: evaluation.json is of step %s, so it is left out", name, record["test/step"])
             else:
                 records[name] = record
@@ -292,10 +292,12 @@ def frechet_distances(folders) -> tuple[dict, str]:
     return {name: {c: record[key] for c, key in columns.items()} for name, record in records.items()}, note
 
 
-def _measured_steps(folder) -> set:
-    """Return the steps whose parameters results.json may be of: the last, or the best of a run with patience."""
-    results, patience = results_of(folder), build.load_config(folder)["train"].get("patience")
-    return {results["train/steps"], *([results["valid/best_step"]] if patience else [])}
+def _measured(folder, step) -> bool:
+    """Return True if the checkpoint of `step` has the parameters of results.json: the last, with patience the best."""
+    results = results_of(folder)
+    if build.load_config(folder)["train"].get("patience"):
+        return step >= results["valid/best_step"]
+    return step == results["train/steps"]
 
 
 def kind_of(experiment, results) -> str:

@@ -70,10 +70,10 @@ def write(folder, out, *, source, num=0, checkpoint=None, at_once=None) -> str:
     """
     own = workdir.read_config(folder)["data"].get("path")
     out = workdir.output_file(out, ".vjc", inputs=(own, source["path"]))
-    if not (Path(folder) / "results.json").exists():
+    if not (Path(folder).expanduser() / "results.json").exists():
         logging.warning(
-            "%s is not finished: training will remove the checkpoint that compresses, and the file can then not be "
-            "restored. Keep a copy (`Run.save`)",
+            "%s is not finished. If training goes on, it removes the checkpoint that compresses, and the file can then "
+            "not be restored. Compress with a copy in which you do not train (`Run.save`)",
             folder,
         )
     experiment, params = _opened(folder, source, checkpoint)

@@ -1,5 +1,6 @@
 """A trained run, measured and drawn again."""
 
+import contextlib
 import itertools
 import json
 from pathlib import Path
@@ -21,9 +22,10 @@ def again(
     samples_quality=False,
     all_bounds=False,
 ) -> str:
-    """Write evaluation.json (the flat keys of results.json), the figures and report.html of the run in `folder`.
+    """Write evaluation.json (the flat keys of results.json and `test/step`), the figures and report.html of a run.
 
-    On data of one's own it writes evaluation-NAME.json and no figures.
+    On data of one's own it writes evaluation-NAME.json, or evaluation-NAME-2.json for other data of that name, and no
+    figures.
 
     Args:
       folder: the workdir.
@@ -41,6 +43,7 @@ def again(
     folder = Path(folder).expanduser()
     build.check_step(checkpoint)
     pictures.check_formats(formats)
+    workdir.read_config(folder)
     workdir.check_writable(folder)
     experiment = build.build_trained(folder, with_data=not (source and source["name"]))
     options = dict(experiment.config["eval"])
@@ -72,21 +75,24 @@ def again(
 
 
 def _file_of(folder, source) -> Path:
-    """Return evaluation-NAME.json, with a number if other data of that name have been measured."""
+    """Return evaluation-NAME.json, or evaluation-NAME-2.json ... if other data of that name have been measured."""
     for number in itertools.count(1):
         end = f"-{number}" if number > 1 else ""
         file = folder / f"evaluation-{own_data.title(**source)}{end}.json"
-        stored = files.read_json(file) if file.exists() else None
-        if not isinstance(stored, dict) or stored.get("test/data") == json.loads(files.strict_json(source)):
+        if not file.exists():
             return file
+        with contextlib.suppress(ValueError, AttributeError):  # damaged: it stays
+            if files.read_json(file).get("test/data") == json.loads(files.strict_json(source)):
+                return file
 
 
 def _on(source, folder, experiment, checkpoint, options) -> str:
     """Measure the run on data of one's own, all examples by default, and write evaluation-NAME.json."""
     other = own_data.on(experiment, **source)
+    source = source | {"path": source["path"] and str(Path(source["path"]).expanduser().resolve())}
+    file = _file_of(folder, source)
     fitted = build.restore(folder, experiment, step=checkpoint, mesh=experiment.mesh)
     results = report.evaluate(other, fitted.params, **options)
-    file = _file_of(folder, source)
     files.write_json(file, results | {"test/data": source})
     where = f"step {int(fitted.state.step)} of {folder} on {other.dataset.name}, {source['split']}"
     return f"{where}\n{report.table(results)}\nnumbers in {file}"

@@ -80,12 +80,13 @@ def export(experiment, params, folder, *, platforms=PLATFORMS, num_samples=64) -
         "programs": about,
         "files": {name: digest_of(content) for name, content in contents.items()},
     }
-    (folder / "programs").mkdir(parents=True, exist_ok=True)
-    for name in set(earlier) - set(contents):
-        (folder / name).unlink(missing_ok=True)  # programs that the model no longer has
+    folder.mkdir(parents=True, exist_ok=True)
     write_bytes(folder / MANIFEST, strict_json(manifest).encode())  # the first: it says which files are not there yet
+    (folder / "programs").mkdir(exist_ok=True)
     for name, content in contents.items():
         write_bytes(folder / name, content)
+    for name in set(earlier) - set(contents):
+        (folder / name).unlink(missing_ok=True)  # programs that the model no longer has
     write_text(folder / "README.md", card.readme(config, manifest))
     return folder
 
@@ -136,7 +137,7 @@ def _earlier(folder) -> list:
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; give a new or an empty folder")
-    workdir.check_writable(folder, "folder")
+    workdir.check_writable(folder, flag="the folder of the export")
     if not folder.exists() or not any(folder.iterdir()):
         return []
     try:

@@ -70,7 +70,9 @@ def check(folder) -> dict:
     if version != FORMAT:
         raise ValueError(f"{folder / MANIFEST} has the format {version!r}, and this version of vae_jax reads {FORMAT}")
     if not complete:
-        raise ValueError(f"{folder / MANIFEST} is not the manifest of an exported model; export it again")
+        raise ValueError(
+            f"{folder / MANIFEST} is not the manifest of an exported model; export it again, into a new folder"
+        )
     for name, digest in files.items():
         if digest_of(_bytes(folder / name)) != digest:
             raise ValueError(f"{folder / name} is damaged: its checksum is not that of {MANIFEST}; export it again")

@@ -80,12 +80,12 @@ def judge(name):
     if not colon:
         known = ", ".join([*RULES, LABEL])
         raise ValueError(f"--judges: there is no judge {name!r} (allowed: {known}, or MODULE:FUNCTION of your own)")
-    if os.getcwd() not in sys.path:  # as `python -m` has it
-        sys.path.insert(0, os.getcwd())
+    if os.getcwd() not in sys.path:  # where a user keeps such a file; the last, so that it hides no other module
+        sys.path.append(os.getcwd())
     try:
         return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise ValueError(f"--judges: {name!r} cannot be imported: {error}") from error
+    except Exception as error:  # of any kind: the module is the user's
+        raise ValueError(f"--judges: {name!r} cannot be imported: {first_line(error)}") from error
 
 
 def marks_of(known, dataset, split) -> np.ndarray:

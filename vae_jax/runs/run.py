@@ -9,6 +9,7 @@ import functools
 import shutil
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -393,7 +394,7 @@ class Run:
         try:
             with np.load(file, allow_pickle=False) as stored:
                 return stored["train"]
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, TypeError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(f"{file} is damaged ({first_line(error)}); give among=") from error
 
 

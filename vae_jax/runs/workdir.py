@@ -31,6 +31,7 @@ FILES = (
     *("log_prob.npy", "metrics.jsonl", "report.html", "results.json", "trackers.json"),
 )
 RESULTS = ("train/steps", "train/seconds", "test/num_examples")  # numbers that all results have
+DATA_NAMES = ("train", "valid", "validation", "test")  # of files in a folder of data, without their ends
 LOGS = (".log", ".out", ".err")  # files that a queue may have written before the run began
 SAME_RUN = (  # options that change no number of the training, only what is measured, shown or stored
     "eval",
@@ -211,8 +212,10 @@ def output_file(out, *suffixes, inputs=(), flag="--out") -> Path:
     _check_inside(out.parent, flag, out)
     if out.name in FILES and (out.parent / "config.json").is_file():
         raise ValueError(f"{flag}={out}: a run keeps its own {out.name} there; give another name or folder")
-    for given in (Path(given).expanduser() for given in inputs if given):
-        if out.exists() and given.exists() and (out.samefile(given) or given.resolve() in out.resolve().parents):
+    for given in map(str, filter(None, inputs)):
+        given = Path(os.path.expanduser(given))
+        of_folder = out.stem in DATA_NAMES and given.is_dir() and out.parent.samefile(given)
+        if out.exists() and given.exists() and (out.samefile(given) or of_folder):
             raise ValueError(f"{flag}={out}: this file is there and belongs to the data in {given}; give another name")
     check_writable(out.parent, flag, out)
     return out
