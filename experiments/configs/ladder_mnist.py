@@ -8,8 +8,9 @@ KIND is `dynamic`, the default, with the protocol of `vae_mnist`, or `static`: L
 holds `binarized_mnist`.
 
 Result of `dynamic` (seed 0, 3,500 steps of 32 by Muon, 25 minutes of CPU time on one core): IW-50 log p(x) -85.17 ±
-0.67 nats of the first 1,000 test images. The ELBO of the 10,000 validation images is -90.90; in training it was still rising.
-The levels have 15.3 nats at the top, 10.6 and, next to x, 9.2: none has collapsed. `static` is not yet measured.
+0.67 nats of the first 1,000 test images. The ELBO of the 10,000 validation images is -90.90; in training it was still
+rising. The levels have 15.3 nats at the top, 10.6 and, next to x, 9.2: none has collapsed. `static` is not yet
+measured.
 
 Without a limit for the gradient, the bound fell from -99 to -160 nats after 1,000 steps; it came back.
 """
