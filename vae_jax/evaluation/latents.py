@@ -13,7 +13,8 @@ from vae_jax.distributions.kl import kl_normal_normal_per_dim
 from vae_jax.objectives.disentangling import log_aggregate
 
 PIECE = 250  # examples side by side
-PAIRS_AT_ONCE, PAIRS_WITH_NETWORKS = 50_000, 500  # of a code and a posterior in memory; at least one code with all
+PAIRS_AT_ONCE = 50_000  # pairs of a code and a posterior in memory
+PAIRS_WITH_NETWORKS = 500  # where each pair takes a pass of a network
 NEAR_LIMIT = 2.0  # nats below log N; there the estimate of the information is about 0.1 nats too small
 GROUPS = 20  # groups of examples for the jackknife, and most bins of a histogram
 SHARING = (

@@ -57,8 +57,7 @@ def write(
     for count in counts:
         integers(counts=count)
     began, folder = time.perf_counter(), Path(folder).expanduser()
-    workdir.read_config(folder)
-    workdir.check_writable(folder)
+    workdir.check_run(folder)
     experiment = build.build_trained(folder)
     model = experiment.model
     yardstick.check_has_number(model)

@@ -296,7 +296,7 @@ def _measured(folder, step) -> bool:
     """Return True if the checkpoint of `step` has the parameters of results.json: the last, with patience the best."""
     results = results_of(folder)
     if build.load_config(folder)["train"].get("patience"):
-        return step >= results["valid/best_step"]
+        return step >= results.get("valid/best_step", 0)
     return step == results["train/steps"]
 
 

@@ -68,8 +68,7 @@ def write(folder, out, *, source, num=0, checkpoint=None, at_once=None) -> str:
     Returns lines about the file. Raises `ValueError` for a model that cannot compress, for data that do not fit, and
     for a text whose lines the tokens of the model do not restore.
     """
-    own = workdir.read_config(folder)["data"].get("path")
-    out = workdir.output_file(out, ".vjc", inputs=(own, source["path"]))
+    out = workdir.output_file(out, ".vjc", run=folder, inputs=(source["path"],))
     if not (Path(folder).expanduser() / "results.json").exists():
         logging.warning(
             "%s is not finished. If training goes on, it removes the checkpoint that compresses, and the file can then "
@@ -97,12 +96,12 @@ def read(folder, file, out, *, checkpoint=None) -> str:
 
     Returns a line about the file. Raises `ValueError` for a damaged file and for another model.
     """
-    file, own = Path(file).expanduser(), workdir.read_config(folder)["data"].get("path")
+    file = Path(file).expanduser()
     experiment = build.build_trained(folder, with_data=False)
     if experiment.model.fit is not None:  # tables of counts, whose sizes depend on the data
         experiment = build.build_trained(folder)
     suffix = ".txt" if experiment.dataset.vocabulary else ".npz"
-    out = workdir.output_file(out, suffix, inputs=(file, own))
+    out = workdir.output_file(out, suffix, run=folder, inputs=(file,))
     if not file.is_file():
         raise ValueError(f"--restore={file}: there is no such file")
     params = build.restore(folder, experiment, step=checkpoint).params

@@ -43,8 +43,7 @@ def again(
     folder = Path(folder).expanduser()
     build.check_step(checkpoint)
     pictures.check_formats(formats)
-    workdir.read_config(folder)
-    workdir.check_writable(folder)
+    workdir.check_run(folder)
     experiment = build.build_trained(folder, with_data=not (source and source["name"]))
     options = dict(experiment.config["eval"])
     options |= {k: v for k, v in {"num_samples": num_samples, "num_test": num_test}.items() if v is not None}

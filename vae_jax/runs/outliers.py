@@ -46,8 +46,7 @@ def measure(folder, name, path=None, *, num_images, num_samples, num_steps, lear
     """
     numbers(learning_rate=learning_rate, above=0)
     began, folder = time.perf_counter(), Path(folder).expanduser()
-    workdir.read_config(folder)
-    workdir.check_writable(folder)
+    workdir.check_run(folder)
     experiment = build.build_trained(folder)
     try:
         yardstick.check_has_number(experiment.model)

@@ -35,8 +35,7 @@ def encode_files(folder, out, *, name=None, path=None, files=None, split="test",
 
     Returns a line about the file. Raises `ValueError` for a model without codes and for data that do not fit.
     """
-    own = workdir.read_config(folder)["data"].get("path")
-    out = workdir.output_file(out, ".npz", ".csv", inputs=(own, path))
+    out = workdir.output_file(out, ".npz", ".csv", run=folder, inputs=(path,))
     experiment = build.build_trained(folder, with_data=name is None)
     if experiment.model.latent is None:
         raise ValueError(f"{folder}: {experiment.config['family']!r} has no codes; take a run of a model that has")

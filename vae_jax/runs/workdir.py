@@ -192,18 +192,20 @@ def _plain(value):
     return json.loads(files.strict_json(value))
 
 
-def output_file(out, *suffixes, inputs=(), flag="--out") -> Path:
+def output_file(out, *suffixes, run, inputs=(), flag="--out") -> Path:
     """Return `out`, a file that a command may write. Called before anything is computed.
 
     Args:
       out: its path.
       *suffixes: those that are allowed.
-      inputs: paths of files and folders that the command reads; None and "" for none.
+      run: the folder of the run that the command uses. Its data count as inputs.
+      inputs: paths of other files and folders that the command reads; None and "" for none.
       flag: the option that gives `out`.
 
     Raises `ValueError` for another suffix, for a folder, for a place inside a file or one that cannot be written, for a
     file of a run, and for a file that is there and belongs to the inputs.
     """
+    inputs = (read_config(run)["data"].get("path"), *inputs)
     out = Path(out).expanduser()
     if out.suffix not in suffixes:
         raise ValueError(f"{flag}={out}: give a file that ends with {' or '.join(suffixes)}")
@@ -233,6 +235,12 @@ def output_folder(out, *, flag="--out") -> Path:
         raise ValueError(f"{flag}={out}: this is the workdir of a run; give another folder, such as one inside it")
     check_writable(out, flag, out)
     return out
+
+
+def check_run(folder):
+    """Raise `ValueError` unless `folder` is that of a run, and files can be written in it."""
+    read_config(folder)
+    check_writable(folder)
 
 
 def check_writable(folder, flag="--workdir", shown=None):
